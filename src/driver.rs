@@ -1,0 +1,153 @@
+//! What a driver is: the knowledge of one kind of target, and nothing about where snapshots live.
+//!
+//! A driver is made for one container and one run ([`Driver`]). It takes bytes out of the container and hands them to an
+//! [`ArtifactSink`]; it gets them back from an [`ArtifactSource`]. Both hide the repository, encryption and stored digests.
+//!
+//! A restore of several targets is all or nothing, so loading is split in two: [`Driver::load`] puts the new data beside
+//! the old, and only when every target of the run has loaded and passed its check does [`Driver::commit`] give up the
+//! old. Until then [`Driver::rollback`] brings everything back. Both must work from nothing but the run's id and the
+//! target, since after a crash another process calls them.
+
+use async_trait::async_trait;
+
+use crate::manifest::{Artifact, Compression, Facts, Role, StreamDigest, TargetRecord, Transfer};
+use crate::pipe::ByteStream;
+use crate::target::TargetId;
+
+/// What a driver returns when a dump is complete and confirmed by its producer.
+#[derive(Clone, Debug)]
+pub struct Captured {
+    pub transfer: Transfer,
+    pub facts: Facts,
+    pub artifacts: Vec<Artifact>,
+    pub warnings: Vec<String>,
+}
+
+/// A new artifact that a driver is about to hand over.
+#[derive(Clone, Debug)]
+pub struct NewArtifact {
+    pub role: Role,
+    /// The ending of the plain content, without a dot: `dump`, `sql`, `tar`, `index.jsonl`.
+    pub extension: &'static str,
+    /// How the handed-over stream is compressed already.
+    pub compression: Compression,
+}
+
+/// Takes artifacts into the snapshot that is being written.
+#[async_trait]
+pub trait ArtifactSink: Send + Sync {
+    /// Reads `body` to its end and stores it. May be called for several artifacts at the same time.
+    ///
+    /// An error of `body` is an error of this call, and nothing of the artifact is left visible.
+    /// The returned artifact's `plain` digest is that of the handed-over stream: a driver that hands over a compressed
+    /// stream replaces it with the digest of the plain one.
+    async fn store(&self, artifact: NewArtifact, body: ByteStream) -> Result<Artifact, StoreError>;
+
+    /// How what is handed over ought to be compressed.
+    fn compression(&self) -> Compression;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The stream that was being stored failed: the producer's own words.
+    #[error(transparent)]
+    Body(std::io::Error),
+    #[error(transparent)]
+    Repository(#[from] crate::repository::RepositoryError),
+}
+
+/// Gives back what a snapshot holds.
+#[async_trait]
+pub trait ArtifactSource: Send + Sync {
+    /// The stored stream, decrypted, still compressed. Its end is an error unless length and digest of what was read
+    /// from the repository are those of the manifest.
+    async fn open(
+        &self,
+        artifact: &Artifact,
+    ) -> Result<ByteStream, crate::repository::RepositoryError>;
+}
+
+/// How a load may be undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WayBack {
+    /// The old data stays beside the new until [`Driver::commit`].
+    Staged,
+    /// The load writes over the old data: a safety snapshot is the way back.
+    SafetySnapshot,
+}
+
+/// Knows one kind of target in one container, for the length of one run.
+///
+/// No method retries by itself: a failed step is reported, and the caller decides.
+#[async_trait]
+pub trait Driver: Send + Sync {
+    /// Captures one target completely, or fails. Leaves nothing behind in the container in either case.
+    async fn dump(
+        &self,
+        target: &TargetId,
+        sink: &dyn ArtifactSink,
+    ) -> Result<Captured, DriverError>;
+
+    /// How a restore of this target is undone, as its labels and the run's options have it.
+    fn way_back(&self, target: &TargetId) -> WayBack;
+
+    /// Loads the data: beside the old when [`Driver::way_back`] says `Staged`, else over it.
+    ///
+    /// Every digest has been verified when this returns. After an error the caller calls [`Driver::rollback`].
+    async fn load(
+        &self,
+        record: &TargetRecord,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), DriverError>;
+
+    /// Looks at what was loaded with the driver's own means, before the old data is given up.
+    async fn check(&self, record: &TargetRecord) -> Result<(), DriverError>;
+
+    /// Gives up the old data for the new. Idempotent: repeated after a crash, it finishes what was begun.
+    async fn commit(&self, target: &TargetId) -> Result<(), DriverError>;
+
+    /// Removes what was loaded and puts the old data back, wherever [`Driver::load`] had come to. Idempotent.
+    async fn rollback(&self, target: &TargetId) -> Result<(), DriverError>;
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DriverError {
+    #[error(transparent)]
+    Engine(#[from] crate::engine::EngineError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Repository(#[from] crate::repository::RepositoryError),
+    /// The database's own client failed: its last words, with secrets redacted.
+    #[error("{program} failed with exit code {code}: {message}")]
+    Client {
+        program: String,
+        code: i64,
+        message: String,
+    },
+    /// What came through is not what its producer says it sent.
+    #[error("{what} was damaged on its way: expected {expected:?}, got {found:?}")]
+    Damaged {
+        what: String,
+        expected: StreamDigest,
+        found: StreamDigest,
+    },
+    #[error("{what}{}", hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+    Failed { what: String, hint: Option<String> },
+}
+
+impl DriverError {
+    pub fn failed(what: impl Into<String>) -> Self {
+        Self::Failed {
+            what: what.into(),
+            hint: None,
+        }
+    }
+
+    pub fn failed_with_hint(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self::Failed {
+            what: what.into(),
+            hint: Some(hint.into()),
+        }
+    }
+}

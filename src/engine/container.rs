@@ -1,0 +1,157 @@
+//! What is known of a container, read once from inspect.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+
+#[derive(Clone, Debug)]
+pub struct Container {
+    /// 64 hexadecimal digits.
+    pub id: String,
+    /// Without the leading slash.
+    pub name: String,
+    /// As the user named it: `postgres:15`.
+    pub image: String,
+    /// `sha256:…`
+    pub image_id: String,
+    pub created: Timestamp,
+    pub state: State,
+    pub health: Health,
+    /// As the engine prints it; tells one life of a container from the next.
+    pub started_at: String,
+    pub labels: BTreeMap<String, String>,
+    pub env: BTreeMap<String, String>,
+    /// The user that execs run as when none is named; empty means root.
+    pub user: String,
+    pub mounts: Vec<Mount>,
+    /// Paths of tmpfs mounts: the archive API does not see what lies there.
+    pub tmpfs: Vec<String>,
+    pub read_only_root: bool,
+    /// The container whose network namespace this one shares: it must start after it.
+    pub network_of: Option<String>,
+    pub privileged: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    Created,
+    Running,
+    Paused,
+    Restarting,
+    Removing,
+    Exited,
+    Dead,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// The container has no health check.
+    None,
+    Starting,
+    Healthy,
+    Unhealthy,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub kind: MountKind,
+    /// The engine's name of a volume.
+    pub volume: Option<String>,
+    /// The path on the engine's host.
+    pub source: String,
+    /// The path in the container.
+    pub destination: String,
+    pub writable: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountKind {
+    Volume,
+    Bind,
+    Tmpfs,
+    Other,
+}
+
+/// One `depends_on` of compose, from the label that compose v2 leaves on its containers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Dependency {
+    pub service: String,
+    pub condition: String,
+}
+
+pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
+pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+pub const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
+pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
+/// The engine's volume name carries the project; this label on the volume holds the name in the compose file.
+pub const COMPOSE_VOLUME: &str = "com.docker.compose.volume";
+pub const PROJECT: &str = "cofferdam.project";
+
+impl Container {
+    /// The project this container belongs to: compose's, or the label of ours, or `default`.
+    pub fn project(&self) -> &str {
+        self.labels
+            .get(PROJECT)
+            .or_else(|| self.labels.get(COMPOSE_PROJECT))
+            .map_or("default", String::as_str)
+    }
+
+    /// The compose service, or the container's name.
+    pub fn service(&self) -> &str {
+        self.labels
+            .get(COMPOSE_SERVICE)
+            .map_or(self.name.as_str(), String::as_str)
+    }
+
+    /// Made by `docker compose run`: a command of the user's, not a part of the stack.
+    pub fn is_one_off(&self) -> bool {
+        self.labels
+            .get(COMPOSE_ONEOFF)
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"))
+    }
+
+    pub fn depends_on(&self) -> Vec<Dependency> {
+        let Some(text) = self.labels.get(COMPOSE_DEPENDS_ON) else {
+            return Vec::new();
+        };
+        text.split(',')
+            .filter_map(|entry| {
+                let mut parts = entry.split(':');
+                let service = parts.next()?.trim();
+                (!service.is_empty()).then(|| Dependency {
+                    service: service.to_owned(),
+                    condition: parts.next().unwrap_or_default().to_owned(),
+                })
+            })
+            .collect()
+    }
+
+    pub fn is_running(&self) -> bool {
+        self.state == State::Running
+    }
+
+    /// The mount that holds `path`, the innermost one when several do.
+    pub fn mount_of(&self, path: &str) -> Option<&Mount> {
+        self.mounts
+            .iter()
+            .filter(|mount| is_within(path, &mount.destination))
+            .max_by_key(|mount| mount.destination.len())
+    }
+
+    /// Whether the archive API cannot see `path`, because a tmpfs is mounted over it.
+    pub fn is_on_tmpfs(&self, path: &str) -> bool {
+        self.tmpfs.iter().any(|tmpfs| is_within(path, tmpfs))
+            || self
+                .mount_of(path)
+                .is_some_and(|mount| mount.kind == MountKind::Tmpfs)
+    }
+}
+
+/// Whether `path` is `parent` or lies below it; both absolute, in the container's terms.
+pub fn is_within(path: &str, parent: &str) -> bool {
+    let parent = parent.trim_end_matches('/');
+    match path.strip_prefix(parent) {
+        Some(rest) => rest.is_empty() || rest.starts_with('/'),
+        None => false,
+    }
+}

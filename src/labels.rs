@@ -1,0 +1,140 @@
+//! Container labels under `cofferdam.`, turned into typed specifications. Pure.
+//!
+//! An unknown or malformed label is an error that names the container, the label and the nearest valid label: a typo in a
+//! backup label must never be silent.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+/// Everything that the labels of one container say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ContainerLabels {
+    pub enable: Option<bool>,
+    /// Why this container is left out on purpose.
+    pub skip: Option<String>,
+    pub postgres: Option<PostgresLabels>,
+    /// Which named volumes are saved; `None` without the label.
+    pub volumes: Option<Selection>,
+    /// Options by the volume's name; also for volumes that are taken by `*` or by `enable`.
+    pub volume_options: BTreeMap<String, TreeOptions>,
+    pub files: BTreeMap<String, FilesLabels>,
+    /// During which moments this container is stopped.
+    pub stop: BTreeSet<Moment>,
+    /// Freeze it while targets are saved.
+    pub pause: bool,
+    /// Services whose targets the hold serves; `None`: every target of the project.
+    pub hold_for: Option<Vec<String>>,
+    pub hooks: BTreeMap<HookPoint, HookSpec>,
+}
+
+/// A comma-separated list, or `*`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Selection {
+    All,
+    Names(Vec<String>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Moment {
+    Backup,
+    Restore,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PostgresLabels {
+    pub databases: Selection,
+    pub user: Option<String>,
+    /// A path inside the container.
+    pub password_file: Option<String>,
+    pub port: Option<u16>,
+    pub maintenance_db: String,
+    pub exclude_tables: Vec<String>,
+    pub exclude_table_data: Vec<String>,
+    pub restore: PostgresRestore,
+    pub transfer: TransferChoice,
+    /// Directory inside the container for temporary files.
+    pub scratch: Option<String>,
+    pub exec_user: Option<String>,
+}
+
+impl Default for PostgresLabels {
+    fn default() -> Self {
+        Self {
+            databases: Selection::All,
+            user: None,
+            password_file: None,
+            port: None,
+            maintenance_db: "template1".to_owned(),
+            exclude_tables: Vec::new(),
+            exclude_table_data: Vec::new(),
+            restore: PostgresRestore::default(),
+            transfer: TransferChoice::default(),
+            scratch: None,
+            exec_user: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PostgresRestore {
+    /// The old database is renamed away, the new one loaded and checked, the old one dropped last.
+    #[default]
+    Swap,
+    /// Drop, create, load.
+    Recreate,
+    /// `pg_restore --clean --if-exists`
+    Clean,
+}
+
+/// What the label asks for; what was done stands in the manifest as [`crate::manifest::Transfer`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TransferChoice {
+    /// A file inside the container, then the archive API; falls back to a stream, with a notice, where nothing can be
+    /// written.
+    #[default]
+    Copy,
+    Stream,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TreeOptions {
+    /// Patterns relative to the tree's root.
+    pub exclude: Vec<String>,
+    pub restore: TreeRestore,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum TreeRestore {
+    /// Afterwards the tree is exactly the saved one.
+    #[default]
+    Replace,
+    /// Saved entries replace present ones; what is extra stays.
+    Overlay,
+    /// Only what is missing is put back.
+    KeepExisting,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FilesLabels {
+    /// Absolute, as the container sees it.
+    pub path: String,
+    pub options: TreeOptions,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum HookPoint {
+    BeforeBackup,
+    AfterBackup,
+    FailedBackup,
+    BeforeRestore,
+    AfterRestore,
+    FailedRestore,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HookSpec {
+    /// Split as a POSIX shell would split words; no shell runs it.
+    pub argv: Vec<String>,
+    pub user: Option<String>,
+    pub timeout: Duration,
+}

@@ -1,0 +1,11 @@
+//! Cofferdam backs up and restores container stacks, driven by labels.
+
+pub mod agent;
+pub mod driver;
+pub mod engine;
+pub mod labels;
+pub mod manifest;
+pub mod pipe;
+pub mod repository;
+pub mod secret;
+pub mod target;
