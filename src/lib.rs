@@ -6,6 +6,7 @@ pub mod engine;
 pub mod labels;
 pub mod manifest;
 pub mod pipe;
+pub mod plan;
 pub mod repository;
 pub mod secret;
 pub mod target;

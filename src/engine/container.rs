@@ -155,3 +155,30 @@ pub fn is_within(path: &str, parent: &str) -> bool {
         None => false,
     }
 }
+
+#[cfg(test)]
+pub mod tests_support {
+    use super::*;
+
+    /// A running container with nothing special about it, for tests of pure code.
+    pub fn container(name: &str) -> Container {
+        Container {
+            id: format!("{name}-id"),
+            name: name.to_owned(),
+            image: "image".to_owned(),
+            image_id: "sha256:0".to_owned(),
+            created: Timestamp::UNIX_EPOCH,
+            state: State::Running,
+            health: Health::None,
+            started_at: String::new(),
+            labels: BTreeMap::new(),
+            env: BTreeMap::new(),
+            user: String::new(),
+            mounts: Vec::new(),
+            tmpfs: Vec::new(),
+            read_only_root: false,
+            network_of: None,
+            privileged: false,
+        }
+    }
+}
