@@ -18,6 +18,8 @@ mod values;
 pub use error::{LabelErrors, LabelProblem};
 pub use parse::parse;
 
+pub(crate) use nearest::nearest_word;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
