@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod cli;
 pub mod config;
+pub mod discover;
 pub mod driver;
 pub mod engine;
 pub mod exit;
