@@ -3,6 +3,7 @@
 pub mod agent;
 pub mod driver;
 pub mod engine;
+pub mod hold;
 pub mod labels;
 pub mod manifest;
 pub mod pipe;
