@@ -7,6 +7,7 @@ pub mod discover;
 pub mod driver;
 pub mod engine;
 pub mod exit;
+pub mod hold;
 pub mod labels;
 pub mod manifest;
 pub mod pipe;
