@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use globset::GlobBuilder;
 
-use super::error::quoted;
 use super::{Selection, nearest};
+use crate::text::quoted;
 
 /// Why a value is refused; it completes the sentence "label `…`".
 #[derive(Clone, Debug, PartialEq, Eq)]
