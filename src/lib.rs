@@ -12,6 +12,7 @@ pub mod labels;
 pub mod manifest;
 pub mod pipe;
 pub mod plan;
+pub mod report;
 pub mod repository;
 pub mod secret;
 pub mod target;
