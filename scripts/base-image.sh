@@ -37,7 +37,8 @@ bootstrap() {
 }
 
 # What the official slim images leave out too: documentation, package lists and caches,
-# and services that start while packages are being installed.
+# and services that start while packages are being installed. A mirror may be a snapshot
+# of an earlier day, whose lists have run out.
 slim_down() {
   local rootfs=$1
   cat >"$rootfs/etc/dpkg/dpkg.cfg.d/slim" <<-'CONF'
@@ -50,6 +51,7 @@ slim_down() {
   cat >"$rootfs/etc/apt/apt.conf.d/slim" <<-'CONF'
 	APT::Install-Recommends "false";
 	Acquire::Languages "none";
+	Acquire::Check-Valid-Until "false";
 	DPkg::Post-Invoke { "rm -f /var/cache/apt/archives/*.deb /var/cache/apt/*.bin || true"; };
 	CONF
   printf '#!/bin/sh\nexit 101\n' >"$rootfs/usr/sbin/policy-rc.d"
