@@ -5,9 +5,9 @@ set -euo pipefail
 # remove COMMAND... : the ids on stdin are its last arguments; nothing to do without any.
 remove() { xargs --no-run-if-empty "$@" >/dev/null; }
 
-for label in cofferdam.test cofferdam-test; do
-  docker ps --all --quiet --filter "label=$label" | remove docker rm --force --volumes
-  docker volume ls --quiet --filter "label=$label" | remove docker volume rm --force
-  docker network ls --quiet --filter "label=$label" | remove docker network rm
+docker ps --all --quiet --filter label=cofferdam.test | remove docker rm --force --volumes
+docker volume ls --quiet --filter label=cofferdam.test | remove docker volume rm --force
+docker network ls --quiet --filter label=cofferdam.test | remove docker network rm
+for label in cofferdam.test.image cofferdam.agent-image; do
+  docker images --all --quiet --filter "label=$label" | sort -u | remove docker rmi --force
 done
-docker images --all --quiet --filter label=cofferdam-test.image | sort -u | remove docker rmi --force

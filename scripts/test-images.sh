@@ -13,9 +13,9 @@ cd "$(dirname "$0")/.."
 
 defaults=(postgres:15 toolbox:1 busybox:1 candig-katsu:1 candig-htsget:1 candig-vault:1)
 
-# Labels are inherited by containers, so they stay clear of cofferdam's own prefix.
-mark=cofferdam-test.image
-inputs_label=cofferdam-test.inputs
+# Containers inherit these labels; cofferdam takes what is below cofferdam.test for harmless.
+mark=cofferdam.test.image
+inputs_label=cofferdam.test.inputs
 
 fail() {
   echo "test-images: $*" >&2
