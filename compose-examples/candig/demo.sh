@@ -59,7 +59,7 @@ tidy_up() {
   heading "Tidying up"
   docker rm --force "cofferdam-hold-$project" >/dev/null 2>&1 || true
   $compose down --volumes --timeout 5 >/dev/null 2>&1 || note "could not remove all of project $project"
-  rm -rf ./tmp/demo
+  rm -rf tmp/demo
   exit "$status"
 }
 
@@ -115,8 +115,8 @@ run "$compose run --rm cofferdam backup"
 run "$compose run --rm cofferdam list"
 
 heading "Destroy it"
-run "$compose exec postgres-db psql -q -U admin -d clinical -c 'DROP TABLE donors, primary_diagnoses, treatments CASCADE' 2>&1"
-run "$compose exec postgres-db psql -q -U admin -d genomic -c 'TRUNCATE variants'"
+run "$compose exec postgres-db psql -q -U admin -d clinical -c 'DROP TABLE donors, primary_diagnoses, treatments CASCADE'"
+run "$compose exec postgres-db psql -q -U admin -d genomic -c 'DELETE FROM variants'"
 run "$compose exec vault rm -rf /vault/data"
 run_quietly "$compose restart vault"
 run "rm $CANDIG_TMP/logging/*"
@@ -125,7 +125,7 @@ wait_until_healthy
 heading "The services are broken"
 run "$compose exec katsu curl -s localhost:8000/donors/DONOR-DEMO"
 run "$compose exec htsget curl -s localhost:8000/variants"
-run "$compose exec vault vault kv get opa/programs/DEMO || true"
+run "$compose exec vault vault kv get opa/programs/DEMO" || true
 run "ls $CANDIG_TMP/logging"
 [[ $(state 2>/dev/null || true) != "$(<tmp/demo/before)" ]] || fail "the data is still there: nothing was destroyed"
 
@@ -134,13 +134,13 @@ run "docker run --rm -v /var/run/docker.sock:/var/run/docker.sock -v ${project}_
 
 heading "The services serve the old data again"
 wait_until_healthy
+state >tmp/demo/after
+diff tmp/demo/before tmp/demo/after || fail "the restored data is not the saved data"
+grep -q 'POST /donors 201' tmp/demo/logging/katsu.log || fail "katsu's log did not come back"
 run "$compose exec katsu curl -s localhost:8000/donors/DONOR-DEMO | jq -c ."
 run "$compose exec htsget curl -s 'localhost:8000/variants?limit=1' | jq -c ."
 run "$compose exec vault vault kv get opa/programs/DEMO"
 run "ls $CANDIG_TMP/logging"
 
-state >tmp/demo/after
-diff tmp/demo/before tmp/demo/after || fail "the restored data is not the saved data"
-grep -q 'POST /donors 201' tmp/demo/logging/katsu.log || fail "katsu's log did not come back"
 note
 note "Row counts and checksums of every table, and Vault's files, are those from before: restored."
