@@ -3,6 +3,8 @@
 # that has Docker and Rust. Says nothing when there is nothing to do.
 set -euo pipefail
 
+PATH=$PATH:/usr/sbin
+
 fail() {
   echo "setup: $*" >&2
   exit 1
@@ -10,10 +12,14 @@ fail() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
-command -v docker >/dev/null || fail "no docker client here: install Docker (https://docs.docker.com/engine/install/)"
+have docker || fail "no docker client here: install Docker (https://docs.docker.com/engine/install/)"
 docker version --format '{{.Server.Version}}' >/dev/null 2>&1 ||
   fail "the Docker Engine does not answer: start it, and see that $(id -un) may use it (docker version)"
 have cargo || fail "no cargo here: install Rust (https://rustup.rs)"
+for component in rustfmt clippy; do
+  have "cargo-${component#rust}" || rustup component add "$component" ||
+    fail "cargo has no $component: install the Rust component of that name"
+done
 
 packages=()
 need() { have "$1" || packages+=("$2"); }
@@ -37,5 +43,5 @@ have apt-get || fail "missing here, and this is no Debian-like system; install b
 
 echo "setup: installing ${packages[*]}" >&2
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${packages[@]}" >/dev/null
+log=$({ apt-get update -qq && apt-get install -y -qq --no-install-recommends "${packages[@]}"; } 2>&1) ||
+  fail "apt-get failed:"$'\n'"$log"
