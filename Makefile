@@ -29,7 +29,7 @@ test-full: image test-images ## The slow ones and the other PostgreSQL majors to
 	cargo test --locked -- --include-ignored
 
 bench: image test-images ## Measure against the usual ways, side by side
-	cargo bench --locked
+	cargo bench --locked --bench side_by_side
 
 demo: image test-images ## Back up, destroy and restore the CanDIG example
 	compose-examples/candig/demo.sh

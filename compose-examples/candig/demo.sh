@@ -58,7 +58,7 @@ tidy_up() {
   trap '' INT TERM
   heading "Tidying up"
   docker rm --force "cofferdam-hold-$project" >/dev/null 2>&1 || true
-  $compose down --volumes --timeout 5 >/dev/null 2>&1 || note "could not remove all of project $project"
+  $compose --profile backup down --volumes --timeout 5 >/dev/null 2>&1 || note "could not remove all of project $project"
   rm -rf tmp/demo
   exit "$status"
 }
@@ -94,7 +94,7 @@ heading "A CanDIG stack with data in it"
 note "Two databases, Vault's volume, and a directory of logs. What is to be saved, and who must be"
 note "held back meanwhile, stands in labels in docker-compose.yml."
 ./init.sh
-run_quietly "$compose up --detach postgres-db katsu htsget vault vault-runner"
+run_quietly "$compose up --detach"
 wait_until_healthy
 run "sed '/^volumes:/,\$d' docker-compose.yml | grep -E '^  [a-z-]+:\$|cofferdam\.'"
 
