@@ -76,7 +76,10 @@ impl Bench {
         Ok(Self {
             cofferdam,
             work,
-            rounds: std::env::var("BENCH_ROUNDS").ok().and_then(|text| text.parse().ok()).unwrap_or(3),
+            rounds: std::env::var("BENCH_ROUNDS")
+                .ok()
+                .and_then(|text| text.parse().ok())
+                .unwrap_or(3),
             cases: std::env::var("BENCH_CASES")
                 .ok()
                 .map(|text| text.split(',').map(str::to_owned).collect()),
@@ -104,56 +107,136 @@ impl Bench {
     }
 
     fn wants(&self, case: &str) -> bool {
-        self.cases.as_ref().is_none_or(|cases| cases.iter().any(|wanted| wanted == case))
+        self.cases
+            .as_ref()
+            .is_none_or(|cases| cases.iter().any(|wanted| wanted == case))
     }
 
     /// A database of a little over 1 GB: clinical-looking rows of words that do not all repeat.
     fn start_database(&self) -> Result<(), Failure> {
         say("making a database of 1 GB");
         docker(&[
-            "run", "--detach", "--name", DATABASE,
-            "--label", "cofferdam.test=1",
-            "--label", &format!("cofferdam.project={PROJECT}"),
-            "--label", "cofferdam.postgres=clinical",
-            "--label", "cofferdam.postgres.restore=recreate",
-            "--shm-size", "256m",
-            "--env", "POSTGRES_USER=admin",
-            "--env", "POSTGRES_DB=clinical",
-            "--env", "POSTGRES_PASSWORD=bench",
+            "run",
+            "--detach",
+            "--name",
+            DATABASE,
+            "--label",
+            "cofferdam.test=1",
+            "--label",
+            &format!("cofferdam.project={PROJECT}"),
+            "--label",
+            "cofferdam.postgres=clinical",
+            "--label",
+            "cofferdam.postgres.restore=recreate",
+            "--shm-size",
+            "256m",
+            "--env",
+            "POSTGRES_USER=admin",
+            "--env",
+            "POSTGRES_DB=clinical",
+            "--env",
+            "POSTGRES_PASSWORD=bench",
             POSTGRES_IMAGE,
         ])?;
         retry("the database does not start", || {
-            docker(&["exec", DATABASE, "pg_isready", "-h", "127.0.0.1", "-U", "admin", "-d", "clinical"])
+            docker(&[
+                "exec",
+                DATABASE,
+                "pg_isready",
+                "-h",
+                "127.0.0.1",
+                "-U",
+                "admin",
+                "-d",
+                "clinical",
+            ])
         })?;
-        docker_with_input(&["exec", "--interactive", DATABASE, "psql", "-q", "-U", "admin", "-d", "clinical", "-v", "ON_ERROR_STOP=1"], SEED)?;
+        docker_with_input(
+            &[
+                "exec",
+                "--interactive",
+                DATABASE,
+                "psql",
+                "-q",
+                "-U",
+                "admin",
+                "-d",
+                "clinical",
+                "-v",
+                "ON_ERROR_STOP=1",
+            ],
+            SEED,
+        )?;
         Ok(())
     }
 
     fn database_backup(&self) -> Result<Row, Failure> {
-        let mut row = Row { case: "database backup", ours: Vec::new(), theirs: Vec::new(), limit: 0.45 };
+        let mut row = Row {
+            case: "database backup",
+            ours: Vec::new(),
+            theirs: Vec::new(),
+            limit: 0.45,
+        };
         for round in 0..self.rounds {
             say(&format!("database backup, round {}", round + 1));
             let dump = self.work.join("clinical.dump");
             row.theirs.push(timed(|| {
-                shell(&format!("docker exec {DATABASE} pg_dump -U admin -Fc clinical > '{}' && sync '{0}'", dump.display()))
+                shell(&format!(
+                    "docker exec {DATABASE} pg_dump -U admin -Fc clinical > '{}' && sync '{0}'",
+                    dump.display()
+                ))
             })?);
-            row.ours.push(timed(|| self.cofferdam(&["backup", "*/postgres/clinical"]))?);
+            row.ours.push(timed(|| {
+                self.cofferdam(&["backup", "*/postgres/clinical"])
+            })?);
         }
         Ok(row)
     }
 
     fn database_restore(&self) -> Result<Row, Failure> {
-        let mut row = Row { case: "database restore", ours: Vec::new(), theirs: Vec::new(), limit: 1.15 };
-        docker(&["cp", &self.work.join("clinical.dump").display().to_string(), &format!("{DATABASE}:/var/tmp/clinical.dump")])?;
+        let mut row = Row {
+            case: "database restore",
+            ours: Vec::new(),
+            theirs: Vec::new(),
+            limit: 1.15,
+        };
+        docker(&[
+            "cp",
+            &self.work.join("clinical.dump").display().to_string(),
+            &format!("{DATABASE}:/var/tmp/clinical.dump"),
+        ])?;
         for round in 0..self.rounds {
             say(&format!("database restore, round {}", round + 1));
             row.theirs.push(timed(|| {
                 for statement in ["DROP DATABASE clinical", "CREATE DATABASE clinical"] {
-                    docker(&["exec", DATABASE, "psql", "-q", "-U", "admin", "-d", "template1", "-c", statement])?;
+                    docker(&[
+                        "exec",
+                        DATABASE,
+                        "psql",
+                        "-q",
+                        "-U",
+                        "admin",
+                        "-d",
+                        "template1",
+                        "-c",
+                        statement,
+                    ])?;
                 }
-                docker(&["exec", DATABASE, "pg_restore", "-U", "admin", "-d", "clinical", "-j2", "/var/tmp/clinical.dump"])
+                docker(&[
+                    "exec",
+                    DATABASE,
+                    "pg_restore",
+                    "-U",
+                    "admin",
+                    "-d",
+                    "clinical",
+                    "-j2",
+                    "/var/tmp/clinical.dump",
+                ])
             })?);
-            row.ours.push(timed(|| self.cofferdam(&["restore", "latest", "*/postgres/clinical", "--yes"]))?);
+            row.ours.push(timed(|| {
+                self.cofferdam(&["restore", "latest", "*/postgres/clinical", "--yes"])
+            })?);
         }
         Ok(row)
     }
@@ -165,14 +248,33 @@ impl Bench {
         let _ = docker(&["volume", "rm", "--force", VOLUME]);
         docker(&["volume", "create", "--label", "cofferdam.test=1", VOLUME])?;
         docker(&[
-            "run", "--detach", "--name", APP,
-            "--label", "cofferdam.test=1",
-            "--label", &format!("cofferdam.project={PROJECT}"),
-            "--label", "cofferdam.volumes=*",
-            "--volume", &format!("{VOLUME}:/data"),
-            TOOLBOX_IMAGE, "sleep", "infinity",
+            "run",
+            "--detach",
+            "--name",
+            APP,
+            "--label",
+            "cofferdam.test=1",
+            "--label",
+            &format!("cofferdam.project={PROJECT}"),
+            "--label",
+            "cofferdam.volumes=*",
+            "--volume",
+            &format!("{VOLUME}:/data"),
+            TOOLBOX_IMAGE,
+            "sleep",
+            "infinity",
         ])?;
-        docker_with_input(&["exec", "--interactive", APP, "python3", "-", &gigabytes.to_string()], TREE)?;
+        docker_with_input(
+            &[
+                "exec",
+                "--interactive",
+                APP,
+                "python3",
+                "-",
+                &gigabytes.to_string(),
+            ],
+            TREE,
+        )?;
         Ok(())
     }
 
@@ -181,31 +283,51 @@ impl Bench {
     }
 
     fn volume_backup(&self) -> Result<Row, Failure> {
-        let mut row = Row { case: "volume backup", ours: Vec::new(), theirs: Vec::new(), limit: 1.15 };
+        let mut row = Row {
+            case: "volume backup",
+            ours: Vec::new(),
+            theirs: Vec::new(),
+            limit: 1.15,
+        };
         let source = self.volume_path()?;
         let archive = self.work.join("data.tar.zst");
         for round in 0..self.rounds {
             say(&format!("volume backup, round {}", round + 1));
             row.theirs.push(timed(|| {
-                shell(&format!("tar -C '{source}' -cf - . | zstd -q -3 -T0 > '{}' && sync '{0}'", archive.display()))
+                shell(&format!(
+                    "tar -C '{source}' -cf - . | zstd -q -3 -T0 > '{}' && sync '{0}'",
+                    archive.display()
+                ))
             })?);
-            row.ours.push(timed(|| self.cofferdam(&["backup", "*/volume/*"]))?);
+            row.ours
+                .push(timed(|| self.cofferdam(&["backup", "*/volume/*"]))?);
         }
         Ok(row)
     }
 
     fn volume_restore(&self) -> Result<Row, Failure> {
-        let mut row = Row { case: "volume restore", ours: Vec::new(), theirs: Vec::new(), limit: 1.25 };
+        let mut row = Row {
+            case: "volume restore",
+            ours: Vec::new(),
+            theirs: Vec::new(),
+            limit: 1.25,
+        };
         let archive = self.work.join("data.tar.zst");
         let target = self.work.join("restored");
         for round in 0..self.rounds {
             say(&format!("volume restore, round {}", round + 1));
             fs::create_dir_all(&target)?;
             row.theirs.push(timed(|| {
-                shell(&format!("zstd -q -d < '{}' | tar -C '{}' -xf - && sync -f '{1}'", archive.display(), target.display()))
+                shell(&format!(
+                    "zstd -q -d < '{}' | tar -C '{}' -xf - && sync -f '{1}'",
+                    archive.display(),
+                    target.display()
+                ))
             })?);
             fs::remove_dir_all(&target)?;
-            row.ours.push(timed(|| self.cofferdam(&["restore", "latest", "*/volume/*", "--yes"]))?);
+            row.ours.push(timed(|| {
+                self.cofferdam(&["restore", "latest", "*/volume/*", "--yes"])
+            })?);
         }
         Ok(row)
     }
@@ -220,7 +342,9 @@ impl Bench {
             let restore = self.peak(&["restore", "latest", "*/volume/*", "--yes"])?;
             peaks.push(backup.max(restore));
         }
-        let [small, large] = peaks[..] else { unreachable!("two sizes were measured") };
+        let [small, large] = peaks[..] else {
+            unreachable!("two sizes were measured")
+        };
         let growth = large as f64 / small as f64;
         println!(
             "peak memory        {:>6.1} MiB at 1 GB, {:>6.1} MiB at 4 GB: {growth:.2} (at most 1.10, and 64 MiB)",
@@ -234,7 +358,10 @@ impl Bench {
     fn peak(&self, arguments: &[&str]) -> Result<u64, Failure> {
         let report = self.work.join("time");
         let mut command = Command::new("/usr/bin/time");
-        command.args(["--format", "%M", "--output"]).arg(&report).arg(&self.cofferdam);
+        command
+            .args(["--format", "%M", "--output"])
+            .arg(&report)
+            .arg(&self.cofferdam);
         self.complete(command, arguments)?;
         Ok(fs::read_to_string(report)?.trim().parse()?)
     }
@@ -253,9 +380,16 @@ impl Bench {
 }
 
 fn print_rows(rows: &[Row]) -> bool {
-    println!("\n{:<18} {:>9} {:>9} {:>6} {:>8}", "case", "cofferdam", "by hand", "ratio", "at most");
+    println!(
+        "\n{:<18} {:>9} {:>9} {:>6} {:>8}",
+        "case", "cofferdam", "by hand", "ratio", "at most"
+    );
     for row in rows {
-        let verdict = if row.ratio() <= row.limit { "" } else { "  over" };
+        let verdict = if row.ratio() <= row.limit {
+            ""
+        } else {
+            "  over"
+        };
         println!(
             "{:<18} {:>8.2}s {:>8.2}s {:>6.2} {:>8.2}{verdict}",
             row.case,
@@ -317,8 +451,16 @@ fn docker_with_input(arguments: &[&str], input: &str) -> Result<(), Failure> {
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()?;
-    child.stdin.take().ok_or("no standard input")?.write_all(input.as_bytes())?;
-    if child.wait()?.success() { Ok(()) } else { Err(format!("docker {} failed", arguments.join(" ")).into()) }
+    child
+        .stdin
+        .take()
+        .ok_or("no standard input")?
+        .write_all(input.as_bytes())?;
+    if child.wait()?.success() {
+        Ok(())
+    } else {
+        Err(format!("docker {} failed", arguments.join(" ")).into())
+    }
 }
 
 fn output(mut command: Command) -> Result<String, Failure> {
