@@ -10,13 +10,14 @@ pub(crate) mod identity;
 pub mod local;
 #[cfg(test)]
 pub(crate) mod samples;
+pub mod snapshot;
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::manifest::{Manifest, ManifestError, ObjectPath, StreamDigest};
+use crate::manifest::{BadObjectPath, Manifest, ManifestError, ObjectPath, StreamDigest};
 use crate::pipe::ByteStream;
 use crate::target::{RunId, decode_component, encode_component};
 
@@ -82,6 +83,8 @@ pub enum RepositoryError {
         snapshot: SnapshotRef,
         source: ManifestError,
     },
+    #[error(transparent)]
+    BadPath(#[from] BadObjectPath),
     #[error("{object} is damaged: {why}")]
     Damaged { object: ObjectPath, why: String },
 }
