@@ -15,6 +15,7 @@ use crate::engine::container::{COMPOSE_PROJECT, COMPOSE_SERVICE, PROJECT};
 use crate::labels::{
     self, ContainerLabels, LabelErrors, LabelProblem, OptIn, OwnLabel, nearest_word,
 };
+use crate::text::quoted;
 
 /// Compose's number of a container within its service, from 1.
 const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
@@ -67,7 +68,7 @@ pub enum DiscoverError {
     NoProject(Vec<String>),
     #[error(
         "there is no container of project `{}`; {}the engine has {}",
-        labels::quoted(name),
+        quoted(name),
         did_you_mean(name, known),
         seen(known)
     )]
@@ -78,7 +79,7 @@ pub enum DiscoverError {
 
 fn did_you_mean(name: &str, known: &[String]) -> String {
     nearest_word(name, known.iter().map(String::as_str))
-        .map(|near| format!("did you mean `{}`? ", labels::quoted(near)))
+        .map(|near| format!("did you mean `{}`? ", quoted(near)))
         .unwrap_or_default()
 }
 
@@ -88,7 +89,7 @@ fn seen(projects: &[String]) -> String {
     }
     let quoted: Vec<String> = projects
         .iter()
-        .map(|project| format!("`{}`", labels::quoted(project)))
+        .map(|project| format!("`{}`", quoted(project)))
         .collect();
     format!("these projects: {}", quoted.join(", "))
 }
@@ -244,15 +245,15 @@ fn unknown_services(
         .map(|name| {
             let known: Vec<&str> = services.iter().map(String::as_str).collect();
             let hint = match nearest_word(name, known.iter().copied()) {
-                Some(near) => format!("did you mean `{}`?", labels::quoted(near)),
-                None => format!("its services are {}", labels::quoted(&known.join(", "))),
+                Some(near) => format!("did you mean `{}`?", quoted(near)),
+                None => format!("its services are {}", quoted(&known.join(", "))),
             };
             LabelProblem {
                 container: container.name.clone(),
                 label: "cofferdam.hold-for".to_owned(),
                 what: format!(
                     "names the service `{}`, which its project does not have",
-                    labels::quoted(name)
+                    quoted(name)
                 ),
                 hint: Some(hint),
             }

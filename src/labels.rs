@@ -18,7 +18,6 @@ mod values;
 pub use error::{LabelErrors, LabelProblem};
 pub use parse::parse;
 
-pub(crate) use error::quoted;
 pub(crate) use nearest::nearest_word;
 pub(crate) use table::{OwnLabel, find_own};
 

@@ -15,3 +15,4 @@ pub mod plan;
 pub mod repository;
 pub mod secret;
 pub mod target;
+pub mod text;

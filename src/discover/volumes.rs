@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Service, Stack};
 use crate::engine::container::is_within;
 use crate::engine::{Container, MountKind};
-use crate::labels::{self, LabelErrors, LabelProblem, OptIn, Selection, TreeOptions, nearest_word};
+use crate::labels::{LabelErrors, LabelProblem, OptIn, Selection, TreeOptions, nearest_word};
+use crate::text::quoted;
 
 /// A named volume that a container mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +132,7 @@ impl Claim<'_> {
                 &option_label(later.service, &later.volume),
                 format!(
                     "says otherwise than the labels of container {} of the same volume",
-                    labels::quoted(&self.service.container.name)
+                    quoted(&self.service.container.name)
                 ),
                 "a volume that is shared is saved once: give its options on one container"
                     .to_owned(),
@@ -186,10 +187,7 @@ fn named<'a>(
             Ok(volume) if taken.contains(&volume) => problems.push(problem(
                 service,
                 label,
-                format!(
-                    "names the volume `{}` twice",
-                    labels::quoted(&volume.volume)
-                ),
+                format!("names the volume `{}` twice", quoted(&volume.volume)),
                 "name it once".to_owned(),
             )),
             Ok(volume) => taken.push(volume),
@@ -214,7 +212,7 @@ fn options<'a>(
                 &label,
                 format!(
                     "is a second label for the volume `{}`",
-                    labels::quoted(&volume.volume)
+                    quoted(&volume.volume)
                 ),
                 "write the volume's name in one way".to_owned(),
             )),
@@ -242,7 +240,7 @@ fn find<'a>(
             label,
             format!(
                 "names the volume `{}`, which this container does not mount",
-                labels::quoted(name)
+                quoted(name)
             ),
             what_is_mounted(service, mounted, name),
         )),
@@ -254,13 +252,10 @@ fn find<'a>(
             Err(problem(
                 service,
                 label,
-                format!(
-                    "names `{}`, which fits several volumes",
-                    labels::quoted(name)
-                ),
+                format!("names `{}`, which fits several volumes", quoted(name)),
                 format!(
                     "write the engine's name: {}",
-                    labels::quoted(&engine_names.join(" or "))
+                    quoted(&engine_names.join(" or "))
                 ),
             ))
         }
@@ -272,7 +267,7 @@ fn what_is_mounted(service: &Service, mounted: &[MountedVolume], name: &str) -> 
     let near = nearest_word(name, mounted.iter().map(|volume| volume.name.as_str()));
     let names: Vec<String> = mounted
         .iter()
-        .map(|volume| format!("`{}`", labels::quoted(&volume.name)))
+        .map(|volume| format!("`{}`", quoted(&volume.name)))
         .collect();
     let listed = if names.is_empty() {
         "it mounts no named volume".to_owned()
@@ -280,10 +275,10 @@ fn what_is_mounted(service: &Service, mounted: &[MountedVolume], name: &str) -> 
         format!("mounted: {}", names.join(", "))
     };
     match (near, anonymous) {
-        (Some(near), _) => format!("did you mean `{}`? ({listed})", labels::quoted(near)),
+        (Some(near), _) => format!("did you mean `{}`? ({listed})", quoted(near)),
         (None, Some((_, destination))) => format!(
             "{listed}; an anonymous volume is saved by its path, as `cofferdam.files.<name>: {}`",
-            labels::quoted(destination)
+            quoted(destination)
         ),
         (None, None) => listed,
     }
