@@ -133,9 +133,10 @@ impl Client {
         stdin
     }
 
-    /// Ends the client: what it would still do is of no use any more.
+    /// Begins to end the client: what it would still do is of no use any more. [`Client::wait`] has to follow.
     pub fn end(&self) {
-        self.shared.end_running();
+        let shared = self.shared.clone();
+        thread::spawn(move || shared.end_running());
     }
 
     /// Waits for the client. `Ok` holds the end of its standard error.

@@ -129,9 +129,6 @@ pub(super) fn io_failure(place: &str, action: &str, error: io::Error) -> Failure
                 place: place.to_owned(),
             }
         }
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Failure::Damaged {
-            what: error.to_string(),
-        },
         _ => Failure::Other {
             message: format!("cannot {action} in {place}: {error}"),
         },

@@ -50,7 +50,7 @@ fn verified_plain(input: &StoredFile) -> Result<impl Read + use<>, Failure> {
     let stored = Verified::new(open(input)?, input.stored.clone(), "the dump");
     let stored = BufReader::with_capacity(codec::CHUNK, stored);
     let plain = codec::decompressor(stored, input.compression)
-        .map_err(|error| io_failure(&input.path, "read the dump", error))?;
+        .map_err(|error| unreadable(input, error))?;
     Ok(Verified::new(
         plain,
         input.plain.clone(),
@@ -72,8 +72,23 @@ fn read(reader: &mut impl Read, buffer: &mut [u8], input: &StoredFile) -> Result
         match reader.read(buffer) {
             Ok(length) => return Ok(length),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(io_failure(&input.path, "read the dump", error)),
+            Err(error) => return Err(unreadable(input, error)),
         }
+    }
+}
+
+/// What the system did not say came from the content: a digest or a decoder.
+fn unreadable(input: &StoredFile, error: io::Error) -> Failure {
+    if error.raw_os_error().is_some() {
+        return io_failure(&input.path, "read the dump", error);
+    }
+    let what = error.to_string();
+    Failure::Damaged {
+        what: if what.contains("is damaged") {
+            what
+        } else {
+            format!("the dump is damaged: {what}")
+        },
     }
 }
 
@@ -107,7 +122,7 @@ fn run_on_file(
 fn feed_beginning(job: &LoadJob, attendant: &Attendant, stdout: Stdio) -> Result<String, Failure> {
     let stored = BufReader::with_capacity(codec::CHUNK, open(&job.input)?);
     let mut plain = codec::decompressor(stored, job.input.compression)
-        .map_err(|error| io_failure(&job.input.path, "read the dump", error))?;
+        .map_err(|error| unreadable(&job.input, error))?;
     let mut client = attendant.start(&job.client, Stdio::piped(), stdout)?;
     let fed = pour(&mut plain, client.stdin(), &job.input);
     if fed.is_err() {

@@ -54,7 +54,12 @@ pub enum TokenKind {
 }
 
 impl Token {
-    pub fn is_word(&self, word: &str) -> bool {
+    pub /// Beyond ASCII there are only letters.
+fn is_blank(character: char) -> bool {
+    character.is_ascii_whitespace() || character == '\x0b'
+}
+
+fn is_word(&self, word: &str) -> bool {
         matches!(&self.kind, TokenKind::Word(text) if text == word)
     }
 
@@ -166,7 +171,7 @@ impl Scanner<'_> {
     fn skip_blanks_and_comments(&mut self) -> Result<(), Unterminated> {
         loop {
             let rest = self.rest();
-            let blanks = rest.len() - rest.trim_start().len();
+            let blanks = rest.len() - rest.trim_start_matches(is_blank).len();
             self.at += blanks;
             if self.rest().starts_with("--") {
                 self.skip_line();
