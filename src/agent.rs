@@ -17,3 +17,5 @@ mod place;
 
 /// The environment variable that holds the job. It never holds a secret of the user's.
 pub const JOB: &str = "COFFERDAM_AGENT_JOB";
+
+pub mod alive;

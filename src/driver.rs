@@ -11,6 +11,7 @@
 pub mod postgres;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Artifact, Compression, Facts, Role, StreamDigest, TargetRecord, Transfer};
 use crate::pipe::ByteStream;
@@ -70,7 +71,8 @@ pub trait ArtifactSource: Send + Sync {
 }
 
 /// How a load may be undone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum WayBack {
     /// The old data stays beside the new until [`Driver::commit`].
     Staged,

@@ -1,8 +1,12 @@
 //! Cofferdam backs up and restores container stacks, driven by labels.
 
 pub mod agent;
+pub mod cli;
+pub mod config;
 pub mod driver;
 pub mod engine;
+pub mod exit;
+pub mod hold;
 pub mod labels;
 pub mod manifest;
 pub mod pipe;

@@ -1,0 +1,336 @@
+//! The hold: containers that are stopped or paused on purpose, and the promise that they come back.
+//!
+//! Before the first stop the hold is written down in the engine itself: a container that is created and never started
+//! carries the [`Journal`] in its labels, and its name is the lock of the project, since the engine refuses a second
+//! container of that name. It is removed when everything is released. Whoever finds one whose owner is dead releases what
+//! it lists: after `kill -9`, after a power cut, from another host.
+//!
+//! A restore makes one decision that must survive a crash: whether the old data has been given up. It is a second such
+//! container ([`Lock::decide`]): while it does not exist, an interrupted restore is rolled back; once it does, it is
+//! finished.
+
+pub mod journal;
+pub mod owner;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use tracing::{info, warn};
+
+pub use journal::{Action, Held, Journal, Operation, RestoreJournal};
+pub use owner::{Liveness, Owner};
+
+use crate::engine::{Container, Engine, EngineError, HelperSpec, State};
+use crate::target::RunId;
+
+/// How long a container may take to become healthy after its start.
+pub const READY_LIMIT: Duration = Duration::from_secs(300);
+
+pub(crate) const LABEL_HOLD: &str = "cofferdam.hold";
+pub(crate) const LABEL_RUN: &str = "cofferdam.hold.run";
+pub(crate) const LABEL_JOURNAL: &str = "cofferdam.hold.journal";
+pub(crate) const LABEL_DECIDED: &str = "cofferdam.hold.decided";
+
+#[derive(Debug, thiserror::Error)]
+pub enum HoldError {
+    /// The lock is taken, and its owner lives or cannot be asked.
+    #[error(
+        "project {project} is held by run {run} ({operation}) of {owner}{}",
+        match liveness {
+            Liveness::Alive => "; wait for it to end".to_owned(),
+            Liveness::Dead | Liveness::Unknown => format!(
+                ", which cannot be asked from here; if it is gone, run `cofferdam recover --project {project} --force`"
+            ),
+        }
+    )]
+    Taken {
+        project: String,
+        run: RunId,
+        operation: Operation,
+        owner: Owner,
+        liveness: Liveness,
+    },
+    #[error(
+        "the hold journal {name} cannot be read: {why}; look at it with `docker inspect {name}`"
+    )]
+    Unreadable { name: String, why: String },
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+/// The lock of a project, and the journal of what this run holds.
+///
+/// It is not released on drop: a journal that outlives its run is what makes recovery possible.
+pub struct Lock {
+    engine: Engine,
+    image: String,
+    container: String,
+    journal: Journal,
+}
+
+/// What taking the lock came to.
+pub enum Acquired {
+    Lock(Lock),
+    /// The journal of a run whose owner is dead: it must be recovered first.
+    Abandoned(Lock),
+}
+
+/// A container that could not be brought back.
+#[derive(Debug)]
+pub struct ReleaseProblem {
+    pub service: String,
+    pub error: EngineError,
+    /// It does not run: the journal must stay, so that a later run tries again.
+    pub still_held: bool,
+}
+
+impl Lock {
+    /// Takes the project's lock, and writes the journal in the same act.
+    pub async fn acquire(
+        engine: &Engine,
+        image: &str,
+        journal: Journal,
+    ) -> Result<Acquired, HoldError> {
+        let name = journal_name(&journal.project);
+        let created = engine
+            .create_helper(&HelperSpec {
+                name: Some(name.clone()),
+                image: image.to_owned(),
+                argv: vec!["/cofferdam".to_owned(), "--version".to_owned()],
+                labels: journal.to_labels(),
+                network: "none".to_owned(),
+                ..HelperSpec::default()
+            })
+            .await;
+        match created {
+            Ok(container) => Ok(Acquired::Lock(Self {
+                engine: engine.clone(),
+                image: image.to_owned(),
+                container,
+                journal,
+            })),
+            Err(EngineError::NameTaken(_)) => {
+                let found = match engine.inspect(&name).await {
+                    Ok(found) => found,
+                    // Released between the two calls.
+                    Err(EngineError::NoSuchContainer(_)) => {
+                        return Box::pin(Self::acquire(engine, image, journal)).await;
+                    }
+                    Err(error) => return Err(error.into()),
+                };
+                let other = Self::of_container(engine, image, &found)?;
+                match other.journal.owner.liveness(engine, image).await? {
+                    Liveness::Dead => Ok(Acquired::Abandoned(other)),
+                    liveness => Err(HoldError::Taken {
+                        project: other.journal.project.clone(),
+                        run: other.journal.run.clone(),
+                        operation: other.journal.operation,
+                        owner: other.journal.owner.clone(),
+                        liveness,
+                    }),
+                }
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Every journal on this engine, of any project and owner.
+    pub async fn find_all(
+        engine: &Engine,
+        image: &str,
+    ) -> Result<Vec<Result<Self, HoldError>>, HoldError> {
+        let found = engine.containers(&[LABEL_HOLD.to_owned()]).await?;
+        Ok(found
+            .iter()
+            .filter(|container| container.labels.contains_key(LABEL_JOURNAL))
+            .map(|container| Self::of_container(engine, image, container))
+            .collect())
+    }
+
+    fn of_container(
+        engine: &Engine,
+        image: &str,
+        container: &Container,
+    ) -> Result<Self, HoldError> {
+        let journal =
+            Journal::from_labels(&container.labels).map_err(|why| HoldError::Unreadable {
+                name: container.name.clone(),
+                why,
+            })?;
+        Ok(Self {
+            engine: engine.clone(),
+            image: image.to_owned(),
+            container: container.id.clone(),
+            journal,
+        })
+    }
+
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    pub async fn liveness(&self) -> Result<Liveness, EngineError> {
+        self.journal.owner.liveness(&self.engine, &self.image).await
+    }
+
+    /// Stops and pauses what the journal lists, what depends on others first. On an error some are held and some are not:
+    /// [`Lock::release`] brings back all.
+    pub async fn hold(&self) -> Result<(), EngineError> {
+        for held in self.journal.held.iter().rev() {
+            match held.action {
+                Action::Stop => {
+                    info!(service = held.service, "stopping");
+                    self.engine.stop(&held.container, None).await?;
+                }
+                Action::Pause => {
+                    info!(service = held.service, "pausing");
+                    self.engine.pause(&held.container).await?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts or unpauses one held container, and waits until it is ready when `wait` says so.
+    pub async fn release(&self, held: &Held, wait: Wait) -> Result<(), ReleaseProblem> {
+        let problem = |error, still_held| ReleaseProblem {
+            service: held.service.clone(),
+            error,
+            still_held,
+        };
+        let container = self
+            .present(held)
+            .await
+            .map_err(|error| problem(error, true))?;
+        match container.state {
+            State::Running | State::Restarting => return Ok(()),
+            State::Paused => {
+                info!(service = held.service, "unpausing");
+                self.engine.unpause(&container.id).await
+            }
+            State::Created | State::Exited | State::Dead | State::Removing => {
+                info!(service = held.service, "starting");
+                self.engine.start(&container.id).await
+            }
+        }
+        .map_err(|error| problem(error, true))?;
+        match wait {
+            Wait::UntilReady => self
+                .engine
+                .wait_ready(&container.id, READY_LIMIT)
+                .await
+                .map_err(|error| problem(error, false)),
+            Wait::No => Ok(()),
+        }
+    }
+
+    /// Releases everything, in order, whatever fails on the way.
+    pub async fn release_all(&self, wait: Wait) -> Vec<ReleaseProblem> {
+        let mut problems = Vec::new();
+        for held in &self.journal.held {
+            if let Err(problem) = self.release(held, wait).await {
+                warn!(service = problem.service, "{}", problem.error);
+                problems.push(problem);
+            }
+        }
+        problems
+    }
+
+    /// The held container, or the one that took its place: compose gives a recreated one a new id.
+    async fn present(&self, held: &Held) -> Result<Container, EngineError> {
+        match self.engine.inspect(&held.container).await {
+            Err(EngineError::NoSuchContainer(id)) => {
+                let successor = self
+                    .engine
+                    .containers(&[])
+                    .await?
+                    .into_iter()
+                    .find(|other| {
+                        other.project() == self.journal.project
+                            && other.service() == held.service
+                            && !other.is_one_off()
+                    });
+                successor.ok_or(EngineError::NoSuchContainer(id))
+            }
+            other => other,
+        }
+    }
+
+    /// Writes down that the old data is given up: from here on an interrupted restore is finished, not undone.
+    pub async fn decide(&self) -> Result<(), EngineError> {
+        let labels = BTreeMap::from([
+            (LABEL_HOLD.to_owned(), self.journal.project.clone()),
+            (LABEL_DECIDED.to_owned(), self.journal.run.to_string()),
+        ]);
+        let created = self
+            .engine
+            .create_helper(&HelperSpec {
+                name: Some(decision_name(&self.journal.run)),
+                image: self.image.clone(),
+                argv: vec!["/cofferdam".to_owned(), "--version".to_owned()],
+                labels,
+                network: "none".to_owned(),
+                ..HelperSpec::default()
+            })
+            .await;
+        match created {
+            Ok(_) | Err(EngineError::NameTaken(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub async fn is_decided(&self) -> Result<bool, EngineError> {
+        match self.engine.inspect(&decision_name(&self.journal.run)).await {
+            Ok(_) => Ok(true),
+            Err(EngineError::NoSuchContainer(_)) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Removes the journal: the project is free. The decision goes last, since without it a journal that is still there
+    /// would be rolled back.
+    pub async fn close(self) -> Result<(), EngineError> {
+        self.engine.remove(&self.container).await?;
+        if self.journal.operation == Operation::Restore {
+            self.engine
+                .remove(&decision_name(&self.journal.run))
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    UntilReady,
+    /// For signals: what was held runs again, and nobody waits for its health.
+    No,
+}
+
+/// Container names take letters, digits, `_`, `.` and `-`; a project's name from a label may hold anything.
+fn journal_name(project: &str) -> String {
+    let mut name = String::from("cofferdam-hold-");
+    for character in project.chars() {
+        if character.is_ascii_alphanumeric() || matches!(character, '_' | '.' | '-') {
+            name.push(character);
+        } else {
+            name.push_str(&format!("_u{:x}", u32::from(character)));
+        }
+    }
+    name
+}
+
+fn decision_name(run: &RunId) -> String {
+    format!("cofferdam-decided-{run}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_journal_has_a_name_that_the_engine_takes() {
+        assert_eq!(journal_name("candigv2"), "cofferdam-hold-candigv2");
+        assert_eq!(journal_name("a/b ü"), "cofferdam-hold-a_u2fb_u20_ufc");
+    }
+}

@@ -1,0 +1,161 @@
+//! What a run writes down before it holds anything.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Owner;
+use super::{LABEL_HOLD, LABEL_JOURNAL, LABEL_RUN};
+use crate::driver::WayBack;
+use crate::target::{RunId, TargetId};
+
+/// The format of the journal; another cofferdam may have to read it.
+const VERSION: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Journal {
+    version: u32,
+    pub run: RunId,
+    pub project: String,
+    pub operation: Operation,
+    pub owner: Owner,
+    /// In the order in which they start.
+    pub held: Vec<Held>,
+    pub restore: Option<RestoreJournal>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Operation {
+    Backup,
+    Restore,
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Backup => "backup",
+            Self::Restore => "restore",
+        })
+    }
+}
+
+/// A container that runs now and is going to be held.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    pub container: String,
+    pub service: String,
+    pub action: Action,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Action {
+    Stop,
+    Pause,
+}
+
+/// What is needed to finish or undo a restore whose process died.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreJournal {
+    pub snapshot: RunId,
+    /// The repository as the user named it, for messages.
+    pub repository: String,
+    pub targets: Vec<RestoreStep>,
+    /// The snapshot that holds the old data of targets that load in place. It may not exist yet: then none was touched.
+    pub safety: Option<RunId>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestoreStep {
+    pub target: TargetId,
+    pub way_back: WayBack,
+}
+
+impl Journal {
+    pub fn new(
+        run: RunId,
+        project: String,
+        operation: Operation,
+        owner: Owner,
+        held: Vec<Held>,
+    ) -> Self {
+        Self {
+            version: VERSION,
+            run,
+            project,
+            operation,
+            owner,
+            held,
+            restore: None,
+        }
+    }
+
+    pub(super) fn to_labels(&self) -> BTreeMap<String, String> {
+        let text = serde_json::to_string(self).expect("a journal has only string keys");
+        BTreeMap::from([
+            (LABEL_HOLD.to_owned(), self.project.clone()),
+            (LABEL_RUN.to_owned(), self.run.to_string()),
+            (LABEL_JOURNAL.to_owned(), text),
+        ])
+    }
+
+    pub(super) fn from_labels(labels: &BTreeMap<String, String>) -> Result<Self, String> {
+        let text = labels
+            .get(LABEL_JOURNAL)
+            .ok_or_else(|| format!("it has no label {LABEL_JOURNAL}"))?;
+        let journal: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if journal.version > VERSION {
+            return Err(format!(
+                "it was written by a newer cofferdam (journal version {}, this one knows {VERSION})",
+                journal.version
+            ));
+        }
+        Ok(journal)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_journal_survives_its_labels() {
+        let mut journal = Journal::new(
+            "20261121T020000Z-9f2c61aa".parse().unwrap(),
+            "candigv2".to_owned(),
+            Operation::Restore,
+            Owner::for_tests(),
+            vec![Held {
+                container: "c".repeat(64),
+                service: "katsu".to_owned(),
+                action: Action::Stop,
+            }],
+        );
+        journal.restore = Some(RestoreJournal {
+            snapshot: "20261120T020000Z-00000001".parse().unwrap(),
+            repository: "/backups".to_owned(),
+            targets: vec![RestoreStep {
+                target: "postgres-db/postgres/clinical".parse().unwrap(),
+                way_back: WayBack::Staged,
+            }],
+            safety: None,
+        });
+        assert_eq!(Journal::from_labels(&journal.to_labels()), Ok(journal));
+    }
+
+    #[test]
+    fn a_journal_of_a_newer_version_is_not_guessed_at() {
+        let mut journal = Journal::new(
+            "20261121T020000Z-9f2c61aa".parse().unwrap(),
+            "p".to_owned(),
+            Operation::Backup,
+            Owner::for_tests(),
+            Vec::new(),
+        );
+        journal.version = VERSION + 1;
+        let error = Journal::from_labels(&journal.to_labels()).unwrap_err();
+        assert!(error.contains("newer cofferdam"), "{error}");
+    }
+}
