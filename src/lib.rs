@@ -11,3 +11,4 @@ pub mod plan;
 pub mod repository;
 pub mod secret;
 pub mod target;
+pub mod tree;
