@@ -6,18 +6,27 @@
 //! - `archive`: "docker cp", out of and into containers
 //! - `lifecycle`: stop, start, pause, health, creation and removal
 //! - `image`: the image that helpers and the hold journal are made of
+//! - `fault`: the one place where bollard's errors become ours
+//! - `body`: streams of requests and answers
 
 pub mod archive;
+mod body;
 pub mod connect;
 pub mod container;
 pub mod exec;
+mod fault;
 pub mod image;
+mod inspect;
 pub mod lifecycle;
+mod own;
 
+pub use archive::{NewFile, PathKind, PathStat};
+pub use connect::Endpoint;
 pub use container::{Container, Dependency, Health, Mount, MountKind, State};
 pub use exec::{ExecOutput, ExecSpec};
-pub use lifecycle::{HelperMount, HelperSpec};
+pub use lifecycle::{HelperMount, HelperSource, HelperSpec};
 
+use std::io;
 use std::time::Duration;
 
 /// A connection to one engine. Cheap to clone.
@@ -43,8 +52,37 @@ pub enum EngineError {
     Forbidden { action: String, message: String },
     #[error("there is no container {0} (any more)")]
     NoSuchContainer(String),
+    #[error("there is no volume {0} (any more)")]
+    NoSuchVolume(String),
     #[error("{path} does not exist in container {container}")]
     NoSuchPath { container: String, path: String },
+    /// The path is there, and is not what the call needs.
+    #[error("{path} in container {container} is {found}, not {wanted}")]
+    WrongKind {
+        container: String,
+        path: String,
+        found: &'static str,
+        wanted: &'static str,
+    },
+    #[error("no room left in container {container} for {path}: {message}")]
+    NoSpace {
+        container: String,
+        path: String,
+        message: String,
+    },
+    #[error("{path} in container {container} cannot be written: {message}")]
+    ReadOnly {
+        container: String,
+        path: String,
+        message: String,
+    },
+    /// An archive ended early, or is not one.
+    #[error("the archive of {path} from container {container} is damaged: {message}")]
+    DamagedArchive {
+        container: String,
+        path: String,
+        message: String,
+    },
     #[error("the Docker Engine failed to {action}: {message}")]
     Api {
         action: String,
@@ -53,11 +91,22 @@ pub enum EngineError {
     },
     #[error("name {0} is in use already")]
     NameTaken(String),
+    /// Stopped or paused: nothing can be run in it.
+    #[error("nothing can be run in container {container}: {message}")]
+    NotRunning { container: String, message: String },
     /// The command could not be started: exit code 126 or 127 with the runtime's words.
     #[error("{program} cannot be run in container {container}: {message}")]
     CannotRun {
         container: String,
         program: String,
+        message: String,
+    },
+    /// A streamed command ended with another code than 0. `message`: the last words of its standard error.
+    #[error("{program} in container {container} ended with exit code {code}: {message}")]
+    Exited {
+        container: String,
+        program: String,
+        code: i64,
         message: String,
     },
     /// The stream ended, and the engine does not say that the process did.
@@ -73,6 +122,11 @@ pub enum EngineError {
         program: String,
         limit: Duration,
     },
+    #[error("{what} has been silent for {limit:?}")]
+    Silent { what: String, limit: Duration },
+    /// What was to be sent could not be read. The other side may have seen a part of it.
+    #[error("what goes to {receiver} could not be read: {source}")]
+    Source { receiver: String, source: io::Error },
     #[error("container {container} did not become {wanted} within {limit:?}: {last}")]
     NotReady {
         container: String,
@@ -80,4 +134,58 @@ pub enum EngineError {
         limit: Duration,
         last: String,
     },
+}
+
+impl EngineError {
+    /// The error that a stream of this engine yielded, when `error` carries one.
+    pub fn in_io(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+}
+
+impl From<EngineError> for io::Error {
+    fn from(error: EngineError) -> Self {
+        Self::other(error)
+    }
+}
+
+/// Names go into the path of a request: what is not an engine's name or id must not get there.
+fn is_engine_name(name: &str) -> bool {
+    name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte))
+}
+
+fn container_name(name: &str) -> Result<&str, EngineError> {
+    if is_engine_name(name) {
+        Ok(name)
+    } else {
+        Err(EngineError::NoSuchContainer(name.to_owned()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_engine_names_reach_a_request() {
+        for good in ["db", "candigv2_postgres-db.1", "0a1b"] {
+            assert_eq!(container_name(good).unwrap(), good);
+        }
+        for bad in ["", "..", "a/b", "db?force=1", "db#", "-x", "a b", "däta"] {
+            assert!(container_name(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_stream_carries_its_typed_error() {
+        let error = io::Error::from(EngineError::NoSuchContainer("db".to_owned()));
+        assert!(matches!(
+            EngineError::in_io(&error),
+            Some(EngineError::NoSuchContainer(_))
+        ));
+        assert!(EngineError::in_io(&io::Error::other("else")).is_none());
+    }
 }

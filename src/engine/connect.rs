@@ -1,18 +1,38 @@
 //! Endpoints, version negotiation and time-outs.
+//!
+//! Two clients share each connection's settings: `client`, whose short time-out fits calls that are answered at once, and
+//! `patient`, for calls whose answer comes only when the work is done (uploads, stops, waits).
 
+use std::fmt;
+use std::path::Path;
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+
+use super::fault::{About, explain, unreachable};
 use super::{Engine, EngineError};
 use crate::manifest::EngineFacts;
+
+/// How long the engine may take to say which version it speaks.
+const FIRST_ANSWER: Duration = Duration::from_secs(15);
+/// How long a call may take that only asks or orders.
+const CONTROL: Duration = Duration::from_secs(60);
+/// Longer than any upload or wait; these have limits of their own.
+const PATIENT: Duration = Duration::from_secs(7 * 24 * 3600);
 
 /// Where the engine listens, from `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
+    /// The path of a socket.
     Unix(String),
     Tcp {
+        /// `host:port`
         address: String,
         tls: Option<TlsFiles>,
     },
 }
 
+/// Paths of PEM files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TlsFiles {
     pub ca: String,
@@ -20,10 +40,112 @@ pub struct TlsFiles {
     pub key: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("DOCKER_HOST is `{text}`: {reason}")]
+pub struct BadEndpoint {
+    text: String,
+    reason: &'static str,
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self::Unix("/var/run/docker.sock".to_owned())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unix(path) => write!(formatter, "unix://{path}"),
+            Self::Tcp { address, .. } => write!(formatter, "tcp://{address}"),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Reads the variables that Docker's own client reads, with the same meaning: any text in `DOCKER_TLS_VERIFY` turns
+    /// TLS on, and the certificates lie in `DOCKER_CERT_PATH` or `~/.docker`.
+    ///
+    /// `variable` looks one up; an empty one counts as absent.
+    pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, BadEndpoint> {
+        let variable = |name| variable(name).filter(|value| !value.is_empty());
+        let Some(host) = variable("DOCKER_HOST") else {
+            return Ok(Self::default());
+        };
+        let bad = |reason| BadEndpoint {
+            text: host.clone(),
+            reason,
+        };
+        let (scheme, rest) = host
+            .split_once("://")
+            .ok_or_else(|| bad("it must begin with unix://, tcp://, http:// or https://"))?;
+        let tls = || {
+            let directory = variable("DOCKER_CERT_PATH")
+                .unwrap_or_else(|| format!("{}/.docker", variable("HOME").unwrap_or_default()));
+            let file = |name| format!("{}/{name}", directory.trim_end_matches('/'));
+            TlsFiles {
+                ca: file("ca.pem"),
+                certificate: file("cert.pem"),
+                key: file("key.pem"),
+            }
+        };
+        let tls = match scheme {
+            "unix" if rest.starts_with('/') => return Ok(Self::Unix(rest.to_owned())),
+            "unix" => return Err(bad("a socket needs an absolute path: unix:///path")),
+            "tcp" | "http" => variable("DOCKER_TLS_VERIFY").map(|_| tls()),
+            "https" => Some(tls()),
+            "ssh" => {
+                return Err(bad(
+                    "ssh is not spoken here, since there is no ssh program in Cofferdam's image; run Cofferdam beside the \
+                     engine, or forward its socket: ssh -nNT -L /run/engine.sock:/var/run/docker.sock HOST",
+                ));
+            }
+            _ => {
+                return Err(bad(
+                    "it must begin with unix://, tcp://, http:// or https://",
+                ));
+            }
+        };
+        let address = rest.trim_end_matches('/');
+        if address.is_empty() || address.contains(['/', '?', '#', '@', ' ']) {
+            return Err(bad("what follows the scheme must be host:port"));
+        }
+        let port = if tls.is_some() { 2376 } else { 2375 };
+        Ok(Self::Tcp {
+            address: if has_port(address) {
+                address.to_owned()
+            } else {
+                format!("{address}:{port}")
+            },
+            tls,
+        })
+    }
+}
+
+fn has_port(address: &str) -> bool {
+    match address.rsplit_once(']') {
+        Some((_, after)) => after.starts_with(':'),
+        None => address.contains(':'),
+    }
+}
+
 impl Engine {
     /// Connects and agrees on an API version; fails with a hint when the engine does not answer.
-    pub async fn connect(_endpoint: Endpoint) -> Result<Self, EngineError> {
-        todo!()
+    pub async fn connect(endpoint: Endpoint) -> Result<Self, EngineError> {
+        let client = open(&endpoint)?;
+        let negotiation = client
+            .clone()
+            .with_timeout(FIRST_ANSWER)
+            .negotiate_version();
+        negotiation
+            .await
+            .map_err(|error| explain_first(error, &endpoint))?;
+        // The clones share the version that was agreed on.
+        Ok(Self {
+            patient: client.clone().with_timeout(PATIENT),
+            client,
+            endpoint,
+        })
     }
 
     pub fn endpoint(&self) -> &Endpoint {
@@ -31,6 +153,152 @@ impl Engine {
     }
 
     pub async fn facts(&self) -> Result<EngineFacts, EngineError> {
-        todo!()
+        let version = self
+            .client
+            .version()
+            .await
+            .map_err(|error| self.fault(error, About::Engine, "tell its version"))?;
+        Ok(EngineFacts {
+            version: version.version.unwrap_or_default(),
+            api_version: self.client.client_version().to_string(),
+            os: version.os.unwrap_or_default(),
+            architecture: version.arch.unwrap_or_default(),
+        })
+    }
+}
+
+fn open(endpoint: &Endpoint) -> Result<Docker, EngineError> {
+    let seconds = CONTROL.as_secs();
+    let opened = match endpoint {
+        Endpoint::Unix(path) => Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION),
+        Endpoint::Tcp { address, tls: None } => {
+            Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION)
+        }
+        Endpoint::Tcp {
+            address,
+            tls: Some(files),
+        } => {
+            ensure_readable(endpoint, files)?;
+            // rustls panics when several crates bring a provider and none was chosen. An error says that one was
+            // chosen already, which will do.
+            let _ = rustls::crypto::ring::default_provider().install_default();
+            Docker::connect_with_ssl(
+                address,
+                Path::new(&files.key),
+                Path::new(&files.certificate),
+                Path::new(&files.ca),
+                seconds,
+                API_DEFAULT_VERSION,
+            )
+        }
+    };
+    opened.map_err(|error| explain(error, endpoint, About::Engine, "be reached".to_owned()))
+}
+
+/// bollard goes on without a client certificate that it cannot read, and the engine's answer then tells nothing.
+fn ensure_readable(endpoint: &Endpoint, files: &TlsFiles) -> Result<(), EngineError> {
+    for path in [&files.ca, &files.certificate, &files.key] {
+        std::fs::File::open(path).map_err(|error| EngineError::Unreachable {
+            endpoint: endpoint.to_string(),
+            message: format!("{path}: {error}"),
+            hint: "TLS needs ca.pem, cert.pem and key.pem in the directory that DOCKER_CERT_PATH names".to_owned(),
+        })?;
+    }
+    Ok(())
+}
+
+fn explain_first(error: bollard::errors::Error, endpoint: &Endpoint) -> EngineError {
+    let timed_out = matches!(error, bollard::errors::Error::RequestTimeoutError);
+    match explain(error, endpoint, About::Engine, "tell its version".to_owned()) {
+        EngineError::Api { .. } if timed_out => EngineError::Unreachable {
+            endpoint: endpoint.to_string(),
+            message: format!("no answer within {FIRST_ANSWER:?}"),
+            hint: "something accepts connections there and does not answer: check the engine, and any proxy before it"
+                .to_owned(),
+        },
+        EngineError::Api { message, .. } => unreachable(endpoint, message, None),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(variables: &[(&str, &str)]) -> Result<Endpoint, BadEndpoint> {
+        Endpoint::from_env(|name| {
+            variables
+                .iter()
+                .find(|(key, _)| *key == name)
+                .map(|(_, value)| (*value).to_owned())
+        })
+    }
+
+    fn tcp(address: &str, certificates: Option<&str>) -> Endpoint {
+        Endpoint::Tcp {
+            address: address.to_owned(),
+            tls: certificates.map(|directory| TlsFiles {
+                ca: format!("{directory}/ca.pem"),
+                certificate: format!("{directory}/cert.pem"),
+                key: format!("{directory}/key.pem"),
+            }),
+        }
+    }
+
+    #[test]
+    fn variables_mean_what_they_mean_to_dockers_own_client() {
+        let verify = ("DOCKER_TLS_VERIFY", "1");
+        let home = ("HOME", "/home/ada");
+        let certificates = ("DOCKER_CERT_PATH", "/certs/");
+        let socket = |path: &str| Endpoint::Unix(path.to_owned());
+        let host = |text| ("DOCKER_HOST", text);
+        let table: [(&[(&str, &str)], Endpoint); 10] = [
+            (&[], socket("/var/run/docker.sock")),
+            (&[host("")], socket("/var/run/docker.sock")),
+            (
+                &[host("unix:///run/user/1000/docker.sock")],
+                socket("/run/user/1000/docker.sock"),
+            ),
+            (&[host("unix:///a.sock"), verify], socket("/a.sock")),
+            (&[host("tcp://proxy:1234")], tcp("proxy:1234", None)),
+            (&[host("http://proxy/")], tcp("proxy:2375", None)),
+            (&[host("tcp://[::1]")], tcp("[::1]:2375", None)),
+            (
+                &[host("tcp://h"), ("DOCKER_TLS_VERIFY", ""), home],
+                tcp("h:2375", None),
+            ),
+            (
+                &[host("tcp://h"), verify, home],
+                tcp("h:2376", Some("/home/ada/.docker")),
+            ),
+            (
+                &[host("https://h:9"), certificates, home],
+                tcp("h:9", Some("/certs")),
+            ),
+        ];
+        for (variables, expected) in table {
+            assert_eq!(endpoint(variables), Ok(expected), "{variables:?}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_an_engine_is_refused_with_a_reason() {
+        let refusals: Vec<String> = [
+            "/var/run/docker.sock",
+            "unix://docker.sock",
+            "npipe:////./pipe/x",
+            "tcp://h:1/v1",
+            "ssh://h",
+        ]
+        .into_iter()
+        .map(|host| endpoint(&[("DOCKER_HOST", host)]).unwrap_err().to_string())
+        .collect();
+        insta::assert_snapshot!(refusals.join("\n"), @r#"
+        DOCKER_HOST is `/var/run/docker.sock`: it must begin with unix://, tcp://, http:// or https://
+        DOCKER_HOST is `unix://docker.sock`: a socket needs an absolute path: unix:///path
+        DOCKER_HOST is `npipe:////./pipe/x`: it must begin with unix://, tcp://, http:// or https://
+        DOCKER_HOST is `tcp://h:1/v1`: what follows the scheme must be host:port
+        DOCKER_HOST is `ssh://h`: ssh is not spoken here, since there is no ssh program in Cofferdam's image; run Cofferdam beside the engine, or forward its socket: ssh -nNT -L /run/engine.sock:/var/run/docker.sock HOST
+        "#);
     }
 }

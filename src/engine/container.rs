@@ -1,10 +1,11 @@
 //! What is known of a container, read once from inspect.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use jiff::Timestamp;
 
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Container {
     /// 64 hexadecimal digits.
     pub id: String,
@@ -86,6 +87,22 @@ pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 /// The engine's volume name carries the project; this label on the volume holds the name in the compose file.
 pub const COMPOSE_VOLUME: &str = "com.docker.compose.volume";
 pub const PROJECT: &str = "cofferdam.project";
+
+impl fmt::Debug for Container {
+    /// The environment may hold passwords: of its variables only the names are printed, and no labels.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Container")
+            .field("name", &self.name)
+            .field("id", &self.id)
+            .field("image", &self.image)
+            .field("state", &self.state)
+            .field("health", &self.health)
+            .field("env", &self.env.keys().collect::<Vec<_>>())
+            .field("mounts", &self.mounts)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Container {
     /// The project this container belongs to: compose's, or the label of ours, or `default`.
@@ -180,5 +197,89 @@ pub mod tests_support {
             network_of: None,
             privileged: false,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container() -> Container {
+        let mount = |kind, destination: &str| Mount {
+            kind,
+            volume: None,
+            source: String::new(),
+            destination: destination.to_owned(),
+            writable: true,
+        };
+        Container {
+            id: "0".repeat(64),
+            name: "db".to_owned(),
+            image: "postgres:15".to_owned(),
+            image_id: String::new(),
+            created: Timestamp::UNIX_EPOCH,
+            state: State::Running,
+            health: Health::None,
+            started_at: String::new(),
+            labels: BTreeMap::new(),
+            env: BTreeMap::from([("POSTGRES_PASSWORD".to_owned(), "hunter2".to_owned())]),
+            user: String::new(),
+            mounts: vec![
+                mount(MountKind::Volume, "/data"),
+                mount(MountKind::Tmpfs, "/data/cache"),
+                mount(MountKind::Bind, "/database"),
+            ],
+            tmpfs: vec!["/run".to_owned()],
+            read_only_root: false,
+            network_of: None,
+            privileged: false,
+        }
+    }
+
+    #[test]
+    fn a_container_never_prints_its_environment() {
+        let printed = format!("{:?}", container());
+        assert!(printed.contains("POSTGRES_PASSWORD") && !printed.contains("hunter2"));
+    }
+
+    #[test]
+    fn the_innermost_mount_holds_a_path() {
+        let container = container();
+        let mount_of = |path| {
+            container
+                .mount_of(path)
+                .map(|mount| mount.destination.as_str())
+        };
+        assert_eq!(mount_of("/data/a"), Some("/data"));
+        assert_eq!(mount_of("/data/cache/a"), Some("/data/cache"));
+        assert_eq!(mount_of("/database"), Some("/database"));
+        assert_eq!(mount_of("/dat"), None);
+        for (path, expected) in [
+            ("/data/cache/a", true),
+            ("/run/x", true),
+            ("/runner", false),
+            ("/data", false),
+        ] {
+            assert_eq!(container.is_on_tmpfs(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn dependencies_come_from_the_label_of_compose() {
+        let mut container = container();
+        assert_eq!(container.depends_on(), []);
+        let label = "db:service_healthy:true,vault:service_started:false,".to_owned();
+        container
+            .labels
+            .insert(COMPOSE_DEPENDS_ON.to_owned(), label);
+        let dependency = |service: &str, condition: &str| Dependency {
+            service: service.to_owned(),
+            condition: condition.to_owned(),
+        };
+        let expected = [
+            dependency("db", "service_healthy"),
+            dependency("vault", "service_started"),
+        ];
+        assert_eq!(container.depends_on(), expected);
     }
 }

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Container, Engine, EngineError};
+use super::{Engine, EngineError};
 
 /// A container of our own: a helper, or the hold journal.
 #[derive(Clone, Debug, Default)]
@@ -40,26 +40,6 @@ pub enum HelperSource {
 }
 
 impl Engine {
-    /// Every container that matches all of `labels` (`key` or `key=value`), running or not, inspected. One that vanishes
-    /// between listing and inspection is left out.
-    pub async fn containers(&self, _labels: &[String]) -> Result<Vec<Container>, EngineError> {
-        todo!()
-    }
-
-    pub async fn inspect(&self, _container: &str) -> Result<Container, EngineError> {
-        todo!()
-    }
-
-    /// The container that this process runs in, confirmed by the engine; `None` outside of one.
-    pub async fn own_container(&self) -> Result<Option<Container>, EngineError> {
-        todo!()
-    }
-
-    /// Names (`comm`) of the processes of a running container.
-    pub async fn process_names(&self, _container: &str) -> Result<Vec<String>, EngineError> {
-        todo!()
-    }
-
     /// Stops a container. `grace`: what the container is given after its stop signal before it is killed; `None` takes the
     /// container's own (10 s unless set).
     pub async fn stop(
@@ -101,14 +81,6 @@ impl Engine {
 
     /// Kills and removes a container of ours, with its anonymous volumes. A missing one is no error.
     pub async fn remove(&self, _container: &str) -> Result<(), EngineError> {
-        todo!()
-    }
-
-    /// The labels of a volume; empty when the engine does not know it.
-    pub async fn volume_labels(
-        &self,
-        _volume: &str,
-    ) -> Result<BTreeMap<String, String>, EngineError> {
         todo!()
     }
 }

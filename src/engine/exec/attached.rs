@@ -1,0 +1,229 @@
+//! A command that has been started, and its output as it comes.
+
+use std::pin::Pin;
+use std::time::Duration;
+
+use bollard::container::LogOutput;
+use bollard::errors::Error;
+use bollard::exec::{StartExecOptions, StartExecResults};
+use bollard::models::ExecConfig;
+use bytes::Bytes;
+use futures_util::{Stream, StreamExt};
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::ExecSpec;
+use super::ending::Exec;
+use super::redact::Redactor;
+use crate::engine::fault::About;
+use crate::engine::{Engine, EngineError, container_name};
+
+/// How much of standard error a message carries.
+pub(super) const LAST_WORDS: usize = 8 * 1024;
+/// After this much silence the engine is asked whether the process still runs.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+/// Enough of standard output to recognise the runtime's words.
+const FIRST_WORDS: usize = 512;
+const READ_BUFFER: usize = 64 * 1024;
+
+type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
+pub(super) type Input = Pin<Box<dyn AsyncWrite + Send>>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stdin {
+    Closed,
+    Attached,
+}
+
+pub(super) enum Frame {
+    Stdout(Bytes),
+    Stderr(Bytes),
+}
+
+pub(super) struct Attached {
+    exec: Exec,
+    output: Output,
+    limit: Option<(Instant, Duration)>,
+    idle_limit: Option<Duration>,
+    first_words: Vec<u8>,
+    last_words: Vec<u8>,
+    last_words_cut: bool,
+}
+
+impl Attached {
+    /// Starts the command. Shutting the input down tells it that its input has ended; dropping it tells nothing.
+    pub(super) async fn start(
+        engine: &Engine,
+        container: &str,
+        spec: &ExecSpec,
+        stdin: Stdin,
+    ) -> Result<(Self, Input), EngineError> {
+        let container = container_name(container)?;
+        let started = Instant::now();
+        let action = || format!("run {} in container {container}", spec.program());
+        let fault = |error| match error {
+            Error::DockerResponseServerError {
+                status_code: 409,
+                message,
+            } => EngineError::NotRunning {
+                container: container.to_owned(),
+                message,
+            },
+            other => engine.fault(other, About::Container(container), action()),
+        };
+        let created = engine.client.create_exec(container, config(spec, stdin));
+        let id = created.await.map_err(fault)?.id;
+        let options = StartExecOptions {
+            output_capacity: Some(READ_BUFFER),
+            ..StartExecOptions::default()
+        };
+        let begun = engine.client.start_exec(&id, Some(options));
+        let StartExecResults::Attached { output, input } = begun.await.map_err(fault)? else {
+            return Err(EngineError::Api {
+                action: action(),
+                status: None,
+                message: "it did not attach to the command's output".to_owned(),
+            });
+        };
+        let attached = Self {
+            exec: Exec {
+                engine: engine.clone(),
+                container: container.to_owned(),
+                program: spec.program().to_owned(),
+                id,
+                redactor: Redactor::new(spec.secret_env.iter().map(|(_, secret)| secret)),
+            },
+            output,
+            limit: spec.limit.map(|limit| (started + limit, limit)),
+            idle_limit: None,
+            first_words: Vec::new(),
+            last_words: Vec::new(),
+            last_words_cut: false,
+        };
+        Ok((attached, input))
+    }
+
+    pub(super) fn limit_silence(&mut self, limit: Duration) {
+        self.idle_limit = Some(limit);
+    }
+
+    pub(super) fn redactor(&self) -> &Redactor {
+        &self.exec.redactor
+    }
+
+    /// The next piece of output; `None` at the end of the stream, which proves nothing yet.
+    pub(super) async fn next(&mut self) -> Result<Option<Frame>, EngineError> {
+        let silent_since = Instant::now();
+        let mut ended = false;
+        loop {
+            let wake = self.next_deadline(silent_since);
+            match tokio::time::timeout_at(wake, self.output.next()).await {
+                Ok(Some(Ok(item))) => return self.sort(item).map(Some),
+                Ok(Some(Err(error))) => return Err(self.exec.cut(error.to_string())),
+                Ok(None) => return Ok(None),
+                Err(_) => {
+                    self.ensure_within_limits(silent_since)?;
+                    if ended {
+                        return Err(self.exec.cut(
+                            "the process has ended, but its output stays open; did it leave another one behind?",
+                        ));
+                    }
+                    ended = self.exec.has_ended().await?;
+                }
+            }
+        }
+    }
+
+    /// The exit code, confirmed by the engine; see [`Exec::confirmed_exit`].
+    pub(super) async fn exit_code(&mut self) -> Result<i64, EngineError> {
+        self.exec.confirmed_exit(&self.first_words).await
+    }
+
+    /// `Ok` only when the command has ended with code 0.
+    pub(super) async fn ensure_success(&mut self) -> Result<(), EngineError> {
+        match self.exit_code().await? {
+            0 => Ok(()),
+            code => {
+                let words = self.redactor().tail(&self.last_words, self.last_words_cut);
+                Err(EngineError::Exited {
+                    container: self.exec.container.clone(),
+                    program: self.exec.program.clone(),
+                    code,
+                    message: String::from_utf8_lossy(&words).trim().to_owned(),
+                })
+            }
+        }
+    }
+
+    fn sort(&mut self, item: LogOutput) -> Result<Frame, EngineError> {
+        match item {
+            LogOutput::StdOut { message } => {
+                let room = FIRST_WORDS - self.first_words.len();
+                self.first_words
+                    .extend_from_slice(&message[..message.len().min(room)]);
+                Ok(Frame::Stdout(message))
+            }
+            LogOutput::StdErr { message } => {
+                self.last_words.extend_from_slice(&message);
+                let excess = self.last_words.len().saturating_sub(LAST_WORDS);
+                self.last_words_cut |= excess > 0;
+                self.last_words.drain(..excess);
+                Ok(Frame::Stderr(message))
+            }
+            LogOutput::StdIn { .. } | LogOutput::Console { .. } => Err(self
+                .exec
+                .cut("it ended within a frame, or is no stream of frames")),
+        }
+    }
+
+    fn next_deadline(&self, silent_since: Instant) -> Instant {
+        let limits = [
+            self.limit.map(|(end, _)| end),
+            self.idle_limit.map(|limit| silent_since + limit),
+        ];
+        let sign_of_life = Instant::now() + SIGN_OF_LIFE;
+        limits
+            .into_iter()
+            .flatten()
+            .fold(sign_of_life, Instant::min)
+    }
+
+    fn ensure_within_limits(&self, silent_since: Instant) -> Result<(), EngineError> {
+        let now = Instant::now();
+        if let Some((end, limit)) = self.limit
+            && now >= end
+        {
+            return Err(EngineError::TimedOut {
+                container: self.exec.container.clone(),
+                program: self.exec.program.clone(),
+                limit,
+            });
+        }
+        match self.idle_limit {
+            Some(limit) if now >= silent_since + limit => Err(EngineError::Silent {
+                what: format!("{} in container {}", self.exec.program, self.exec.container),
+                limit,
+            }),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn config(spec: &ExecSpec, stdin: Stdin) -> ExecConfig {
+    let plain = spec.env.iter().map(|(key, value)| format!("{key}={value}"));
+    let secret = spec
+        .secret_env
+        .iter()
+        .map(|(key, secret)| format!("{key}={}", secret.expose()));
+    ExecConfig {
+        attach_stdin: Some(stdin == Stdin::Attached),
+        attach_stdout: Some(true),
+        attach_stderr: Some(true),
+        tty: Some(false),
+        env: Some(plain.chain(secret).collect()),
+        cmd: Some(spec.argv.clone()),
+        user: spec.user.clone(),
+        working_dir: spec.working_dir.clone(),
+        ..ExecConfig::default()
+    }
+}

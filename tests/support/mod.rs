@@ -1,0 +1,168 @@
+//! A real engine for tests, and things in it that vanish again.
+//!
+//! Everything made here carries the label `cofferdam.test=1` and a name that no other run uses. Guards remove it on drop;
+//! what a killed test left behind goes with `docker rm -fv $(docker ps -aq --filter label=cofferdam.test=1)`.
+
+// Every test target compiles this anew and uses a part of it.
+#![allow(dead_code)]
+
+pub mod proxy;
+
+use std::process::{Command, Output, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use cofferdam::engine::{Endpoint, Engine};
+
+/// `key=value`, as `docker --label` takes it.
+pub const TEST_LABEL: &str = "cofferdam.test=1";
+
+/// The engine that `DOCKER_HOST` names.
+pub fn endpoint() -> Endpoint {
+    Endpoint::from_env(|name| std::env::var(name).ok()).expect("DOCKER_HOST")
+}
+
+pub async fn engine() -> Engine {
+    Engine::connect(endpoint()).await.expect("an engine")
+}
+
+/// A name that no other test and no other run has.
+pub fn unique(what: &str) -> String {
+    static COUNT: AtomicU32 = AtomicU32::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let random: u32 = rand::random();
+    format!("cofferdam-test-{what}-{random:08x}-{count}")
+}
+
+/// Runs `docker` with `arguments` and returns what it printed, without the last newline; panics when it fails.
+pub fn docker<S: AsRef<str>>(arguments: impl IntoIterator<Item = S>) -> String {
+    let (arguments, output) = run_docker(arguments);
+    assert!(
+        output.status.success(),
+        "docker {arguments:?}: {}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let text = String::from_utf8_lossy(&output.stdout);
+    text.trim_end_matches('\n').to_owned()
+}
+
+/// Whether `docker` with `arguments` succeeds.
+pub fn docker_succeeds<S: AsRef<str>>(arguments: impl IntoIterator<Item = S>) -> bool {
+    run_docker(arguments).1.status.success()
+}
+
+fn run_docker<S: AsRef<str>>(arguments: impl IntoIterator<Item = S>) -> (Vec<String>, Output) {
+    let arguments: Vec<String> = arguments
+        .into_iter()
+        .map(|argument| argument.as_ref().to_owned())
+        .collect();
+    let output = Command::new("docker")
+        .args(&arguments)
+        .stdin(Stdio::null())
+        .output()
+        .expect("the docker program");
+    (arguments, output)
+}
+
+/// An image with a shell and the usual small programs.
+pub fn busybox_image() -> &'static str {
+    const IMAGE: &str = "cofferdam-test/busybox:1";
+    assert!(
+        docker_succeeds(["image", "inspect", IMAGE]),
+        "there is no image {IMAGE}: run scripts/test-images.sh busybox"
+    );
+    IMAGE
+}
+
+/// A container of a test.
+pub struct TestContainer {
+    pub name: String,
+    pub id: String,
+}
+
+impl TestContainer {
+    /// `docker create` with `options`, an image and its arguments.
+    pub fn create(options: &[&str], image_and_command: &[&str]) -> Self {
+        let name = unique("container");
+        let first = ["create", "--name", &name, "--label", TEST_LABEL];
+        let id = docker(first.iter().chain(options).chain(image_and_command));
+        Self { name, id }
+    }
+
+    /// A running busybox that does nothing.
+    pub fn idle() -> Self {
+        Self::idle_with(&[])
+    }
+
+    /// A running busybox that does nothing, started with more options of `docker run`.
+    pub fn idle_with(options: &[&str]) -> Self {
+        Self::running(options, &[busybox_image(), "sleep", "3600"])
+    }
+
+    pub fn running(options: &[&str], image_and_command: &[&str]) -> Self {
+        let container = Self::create(options, image_and_command);
+        docker(["start", &container.id]);
+        container
+    }
+
+    /// Runs a shell line inside and returns what it printed.
+    pub fn sh(&self, line: &str) -> String {
+        docker(["exec", &self.id, "sh", "-c", line])
+    }
+
+    /// One value of `docker inspect`, by a Go template.
+    pub fn inspect(&self, template: &str) -> String {
+        docker(["inspect", "--format", template, &self.id])
+    }
+}
+
+impl Drop for TestContainer {
+    fn drop(&mut self) {
+        remove_container(&self.id);
+    }
+}
+
+/// Removes a container that the code under test made.
+pub struct RemoveContainer(pub String);
+
+impl Drop for RemoveContainer {
+    fn drop(&mut self) {
+        remove_container(&self.0);
+    }
+}
+
+fn remove_container(id: &str) {
+    run_docker(["rm", "--force", "--volumes", id]);
+}
+
+/// A volume of a test.
+pub struct TestVolume {
+    pub name: String,
+}
+
+impl TestVolume {
+    pub fn create(options: &[&str]) -> Self {
+        let name = unique("volume");
+        let first = ["volume", "create", "--label", TEST_LABEL];
+        docker(first.iter().chain(options).chain(&[name.as_str()]));
+        Self { name }
+    }
+
+    /// A volume that holds no more than `size` (`1m`).
+    pub fn of_size(size: &str) -> Self {
+        let size = format!("o=size={size}");
+        Self::create(&[
+            "--opt",
+            "type=tmpfs",
+            "--opt",
+            "device=tmpfs",
+            "--opt",
+            &size,
+        ])
+    }
+}
+
+impl Drop for TestVolume {
+    fn drop(&mut self) {
+        run_docker(["volume", "rm", "--force", &self.name]);
+    }
+}

@@ -1,0 +1,342 @@
+//! A proxy between Cofferdam and the engine that does what real ones and dying engines do: it cuts, delays, hangs, refuses
+//! and leaves out.
+//!
+//! It listens on a socket of its own and carries one request a connection. Connections that are upgraded (exec) pass raw
+//! in both directions.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use cofferdam::engine::{Endpoint, Engine};
+use globset::{GlobBuilder, GlobMatcher};
+use serde_json::Value;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
+use tokio::net::unix::OwnedReadHalf;
+use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::task::JoinHandle;
+
+use super::endpoint;
+
+/// What happens to a request that a rule matches.
+#[derive(Clone)]
+pub enum Fault {
+    /// Closes the connection after this many bytes of the answer's body (of the raw stream, when it is upgraded).
+    Cut(u64),
+    /// The same, but the body seems to end there by itself.
+    EndEarly(u64),
+    /// Passes this many bytes of the answer's body, then nothing more.
+    HangAfter(u64),
+    /// Never answers.
+    Hang,
+    /// Waits before it passes the request on.
+    Delay(Duration),
+    /// Answers with 403 itself, as a socket proxy does.
+    Refuse,
+    /// Changes an answer in JSON.
+    Rewrite(Arc<dyn Fn(&mut Value) + Send + Sync>),
+}
+
+impl Fault {
+    pub fn rewrite(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
+        Self::Rewrite(Arc::new(change))
+    }
+}
+
+struct Rule {
+    method: String,
+    path: GlobMatcher,
+    fault: Fault,
+    /// How often it still applies; `None`: always.
+    left: Option<u32>,
+}
+
+#[derive(Default)]
+struct Shared {
+    rules: Vec<Rule>,
+    seen: Vec<String>,
+}
+
+pub struct FaultProxy {
+    shared: Arc<Mutex<Shared>>,
+    socket: PathBuf,
+    task: JoinHandle<()>,
+    _directory: tempfile::TempDir,
+}
+
+impl FaultProxy {
+    pub fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("engine.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let shared = Arc::new(Mutex::new(Shared::default()));
+        let serve = {
+            let shared = shared.clone();
+            async move {
+                while let Ok((client, _)) = listener.accept().await {
+                    let shared = shared.clone();
+                    // What goes wrong here is what the code under test has to notice.
+                    tokio::spawn(async move { carry(client, &shared).await.ok() });
+                }
+            }
+        };
+        Self {
+            shared,
+            socket,
+            task: tokio::spawn(serve),
+            _directory: directory,
+        }
+    }
+
+    pub fn endpoint(&self) -> Endpoint {
+        Endpoint::Unix(self.socket.to_str().unwrap().to_owned())
+    }
+
+    pub async fn engine(&self) -> Engine {
+        Engine::connect(self.endpoint()).await.unwrap()
+    }
+
+    /// From now on, `fault` happens to every request with this method whose path matches the glob: `*` stands for one
+    /// component, `**` for several. The version prefix and the query do not count. The first rule that matches applies.
+    pub fn on(&self, method: &str, path: &str, fault: Fault) {
+        self.add(method, path, fault, None);
+    }
+
+    /// The same, for the first such request only.
+    pub fn once(&self, method: &str, path: &str, fault: Fault) {
+        self.add(method, path, fault, Some(1));
+    }
+
+    fn add(&self, method: &str, path: &str, fault: Fault, left: Option<u32>) {
+        let glob = GlobBuilder::new(path).literal_separator(true).build();
+        self.shared.lock().unwrap().rules.push(Rule {
+            method: method.to_owned(),
+            path: glob.unwrap().compile_matcher(),
+            fault,
+            left,
+        });
+    }
+
+    /// The requests so far: `GET /containers/db/json`.
+    pub fn seen(&self) -> Vec<String> {
+        self.shared.lock().unwrap().seen.clone()
+    }
+}
+
+impl Drop for FaultProxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The head of a request or an answer, as it stood on the wire.
+struct Head {
+    lines: Vec<String>,
+}
+
+impl Head {
+    async fn read(from: &mut (impl AsyncRead + Unpin)) -> io::Result<Self> {
+        let mut bytes = Vec::new();
+        while !bytes.ends_with(b"\r\n\r\n") {
+            bytes.push(from.read_u8().await?);
+        }
+        let text = String::from_utf8_lossy(&bytes);
+        let lines = text.trim_end().lines().map(str::to_owned).collect();
+        Ok(Self { lines })
+    }
+
+    fn header(&self, name: &str) -> Option<&str> {
+        self.lines.iter().skip(1).find_map(|line| {
+            let (key, value) = line.split_once(':')?;
+            key.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    }
+
+    fn without(mut self, names: &[&str]) -> Self {
+        self.lines.retain(|line| {
+            let key = line.split(':').next().unwrap_or_default();
+            !names.iter().any(|name| key.eq_ignore_ascii_case(name))
+        });
+        self
+    }
+
+    fn with(mut self, header: String) -> Self {
+        self.lines.push(header);
+        self
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        format!("{}\r\n\r\n", self.lines.join("\r\n")).into_bytes()
+    }
+
+    /// Method, and path without version and query.
+    fn request(&self) -> (String, String) {
+        let mut words = self.lines[0].split(' ');
+        let method = words.next().unwrap_or_default().to_owned();
+        let target = words.next().unwrap_or_default();
+        let target = target.split('?').next().unwrap_or_default();
+        // Over a unix socket, hyper sends the path only; over TCP too.
+        let parts: Vec<&str> = target.splitn(3, '/').collect();
+        let is_version = |part: &str| part.starts_with('v') && part.contains('.');
+        let path = match parts.as_slice() {
+            ["", version, rest] if is_version(version) => format!("/{rest}"),
+            _ => target.to_owned(),
+        };
+        (method, path)
+    }
+}
+
+async fn carry(client: UnixStream, shared: &Mutex<Shared>) -> io::Result<()> {
+    let (from_client, mut to_client) = client.into_split();
+    let mut from_client = BufReader::new(from_client);
+    let request = Head::read(&mut from_client).await?;
+    match take_fault(shared, &request) {
+        Some(Fault::Hang) => std::future::pending().await,
+        Some(Fault::Refuse) => {
+            let page = "<html><body><h1>403 Forbidden</h1>\nRequest forbidden by administrative rules.\n</body></html>\n";
+            let answer = format!(
+                "HTTP/1.1 403 Forbidden\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n{page}"
+            );
+            to_client.write_all(answer.as_bytes()).await
+        }
+        Some(Fault::Delay(time)) => {
+            tokio::time::sleep(time).await;
+            exchange(request, from_client, to_client, None).await
+        }
+        fault => exchange(request, from_client, to_client, fault).await,
+    }
+}
+
+fn take_fault(shared: &Mutex<Shared>, request: &Head) -> Option<Fault> {
+    let (method, path) = request.request();
+    let mut shared = shared.lock().unwrap();
+    shared.seen.push(format!("{method} {path}"));
+    let rule = shared
+        .rules
+        .iter_mut()
+        .find(|rule| rule.left != Some(0) && rule.method == method && rule.path.is_match(&path))?;
+    rule.left = rule.left.map(|left| left - 1);
+    Some(rule.fault.clone())
+}
+
+trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
+
+async fn upstream() -> io::Result<Box<dyn Connection>> {
+    Ok(match endpoint() {
+        Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        Endpoint::Tcp { address, .. } => Box::new(TcpStream::connect(address).await?),
+    })
+}
+
+async fn exchange(
+    request: Head,
+    mut from_client: BufReader<OwnedReadHalf>,
+    mut to_client: impl AsyncWrite + Unpin,
+    fault: Option<Fault>,
+) -> io::Result<()> {
+    let (from_engine, mut to_engine) = tokio::io::split(upstream().await?);
+    let mut from_engine = BufReader::new(from_engine);
+    let is_upgrade = request.header("upgrade").is_some();
+    let request = if is_upgrade {
+        request
+    } else {
+        request
+            .without(&["connection"])
+            .with("Connection: close".to_owned())
+    };
+    to_engine.write_all(&request.bytes()).await?;
+
+    let up = async {
+        let copied = tokio::io::copy(&mut from_client, &mut to_engine).await;
+        // A client that has sent its request closes nothing; one that half-closes an upgraded connection means it.
+        if is_upgrade && copied.is_ok() {
+            to_engine.shutdown().await?;
+        }
+        copied?;
+        std::future::pending::<io::Result<()>>().await
+    };
+    let down = answer(&mut from_engine, &mut to_client, fault);
+    tokio::select! {
+        result = up => result,
+        result = down => result,
+    }
+}
+
+async fn answer(
+    from_engine: &mut (impl AsyncRead + Unpin),
+    to_client: &mut (impl AsyncWrite + Unpin),
+    fault: Option<Fault>,
+) -> io::Result<()> {
+    let head = Head::read(from_engine).await?;
+    match fault {
+        None | Some(Fault::Hang | Fault::Refuse | Fault::Delay(_)) => {
+            to_client.write_all(&head.bytes()).await?;
+            tokio::io::copy(from_engine, to_client).await?;
+        }
+        Some(Fault::Cut(bytes)) => {
+            to_client.write_all(&head.bytes()).await?;
+            tokio::io::copy(&mut from_engine.take(bytes), to_client).await?;
+        }
+        Some(Fault::HangAfter(bytes)) => {
+            to_client.write_all(&head.bytes()).await?;
+            tokio::io::copy(&mut from_engine.take(bytes), to_client).await?;
+            to_client.flush().await?;
+            std::future::pending::<()>().await;
+        }
+        Some(Fault::EndEarly(bytes)) => {
+            let mut body = read_body(&head, from_engine).await?;
+            body.truncate(usize::try_from(bytes).unwrap());
+            send_whole(head, &body, to_client).await?;
+        }
+        Some(Fault::Rewrite(change)) => {
+            let body = read_body(&head, from_engine).await?;
+            let mut value: Value = serde_json::from_slice(&body)?;
+            change(&mut value);
+            send_whole(head, value.to_string().as_bytes(), to_client).await?;
+        }
+    }
+    to_client.shutdown().await
+}
+
+async fn send_whole(
+    head: Head,
+    body: &[u8],
+    to_client: &mut (impl AsyncWrite + Unpin),
+) -> io::Result<()> {
+    let head = head
+        .without(&["transfer-encoding", "content-length"])
+        .with(format!("Content-Length: {}", body.len()));
+    to_client.write_all(&head.bytes()).await?;
+    to_client.write_all(body).await
+}
+
+async fn read_body(head: &Head, from: &mut (impl AsyncRead + Unpin)) -> io::Result<Vec<u8>> {
+    let mut body = Vec::new();
+    if head.header("transfer-encoding") == Some("chunked") {
+        loop {
+            let mut line = Vec::new();
+            while !line.ends_with(b"\r\n") {
+                line.push(from.read_u8().await?);
+            }
+            let size = String::from_utf8_lossy(&line);
+            let size = u64::from_str_radix(size.trim(), 16).map_err(io::Error::other)?;
+            from.take(size).read_to_end(&mut body).await?;
+            from.read_exact(&mut [0; 2]).await?;
+            if size == 0 {
+                return Ok(body);
+            }
+        }
+    }
+    match head.header("content-length") {
+        Some(length) => {
+            let length = length.parse().map_err(io::Error::other)?;
+            from.take(length).read_to_end(&mut body).await?;
+        }
+        None => {
+            from.read_to_end(&mut body).await?;
+        }
+    }
+    Ok(body)
+}
