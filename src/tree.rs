@@ -11,8 +11,10 @@
 pub mod acl;
 pub mod ahead;
 pub mod attributes;
+pub mod change;
 pub mod entry;
 pub mod error;
+pub mod exchange;
 pub mod exclude;
 pub mod fs;
 pub mod header;
@@ -32,3 +34,7 @@ pub use error::TreeError;
 pub use exclude::Excludes;
 pub use index::{IndexEntry, IndexKind, IndexReader};
 pub use path::TreePath;
+
+#[cfg(test)]
+#[path = "../tests/support/odd_tree.rs"]
+mod odd_tree;

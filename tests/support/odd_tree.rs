@@ -1,5 +1,7 @@
 //! A tree with every oddity that a restore must bring back, and a description of any tree to compare by.
 
+#![allow(dead_code, reason = "each test takes what it needs of this")]
+
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
