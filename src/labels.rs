@@ -1,7 +1,24 @@
 //! Container labels under `cofferdam.`, turned into typed specifications. Pure.
 //!
 //! An unknown or malformed label is an error that names the container, the label and the nearest valid label: a typo in a
-//! backup label must never be silent.
+//! backup label must never be silent. What users are told of each label is `docs/labels.md`.
+//!
+//! - `table`: every label there is
+//! - `nearest`: "did you mean"
+//! - `values`: what may stand in a value
+//! - `parse`: one container's labels, and what they may not say together
+//! - `error`: what is wrong, for people
+
+mod error;
+mod nearest;
+mod parse;
+mod table;
+mod values;
+
+pub use error::{LabelErrors, LabelProblem};
+pub use parse::parse;
+
+pub(crate) use nearest::nearest_word;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -10,8 +27,10 @@ use std::time::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerLabels {
     pub enable: Option<bool>,
-    /// Why this container is left out on purpose.
+    /// Why this container's data is left out on purpose. Its hold and its hooks stay in force.
     pub skip: Option<String>,
+    /// How it was chosen what is saved. Says nothing of [`ContainerLabels::skip`], which goes before it.
+    pub opt_in: OptIn,
     pub postgres: Option<PostgresLabels>,
     /// Which named volumes are saved; `None` without the label.
     pub volumes: Option<Selection>,
@@ -25,6 +44,19 @@ pub struct ContainerLabels {
     /// Services whose targets the hold serves; `None`: every target of the project.
     pub hold_for: Option<Vec<String>>,
     pub hooks: BTreeMap<HookPoint, HookSpec>,
+}
+
+/// Who says what of a container is saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OptIn {
+    /// Nothing is saved.
+    #[default]
+    No,
+    /// Driver labels: what they name is saved, and nothing else.
+    Labels,
+    /// `enable: true` without a driver label: the database that is found and every named volume that is not the
+    /// database's own. [`ContainerLabels::postgres`] may still hold options for that database.
+    Detection,
 }
 
 /// A comma-separated list, or `*`.

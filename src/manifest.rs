@@ -13,6 +13,9 @@ use crate::target::{RunId, TargetId, encode_component};
 
 pub const FORMAT: u32 = 1;
 
+/// The manifest's name in its snapshot's place. No object can have it.
+pub const MANIFEST_FILE: &str = "manifest.json";
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format: u32,
@@ -285,7 +288,21 @@ impl ObjectPath {
     }
 
     pub fn file_name(&self) -> &str {
-        self.0.rsplit('/').next().unwrap_or_default()
+        self.component(2)
+    }
+
+    /// The project as it stands in the path, percent-encoded.
+    pub fn project(&self) -> &str {
+        self.component(0)
+    }
+
+    /// The snapshot in whose place the object lies, which may be an earlier one than the one that names it.
+    pub fn snapshot(&self) -> &str {
+        self.component(1)
+    }
+
+    fn component(&self, at: usize) -> &str {
+        self.0.split('/').nth(at).unwrap_or_default()
     }
 }
 
@@ -310,8 +327,10 @@ impl TryFrom<String> for ObjectPath {
                 && !part.contains(['\\', '\0'])
                 && !part.chars().any(char::is_control)
         };
-        let shaped =
-            parts.len() == 3 && parts.iter().all(harmless) && parts[1].parse::<RunId>().is_ok();
+        let shaped = parts.len() == 3
+            && parts.iter().all(harmless)
+            && parts[1].parse::<RunId>().is_ok()
+            && parts[2] != MANIFEST_FILE;
         if shaped {
             Ok(Self(text))
         } else {
@@ -410,9 +429,15 @@ impl Manifest {
                 return inconsistent(format!("{id} has no artifact"));
             }
             for artifact in &record.artifacts {
+                if artifact.object.project() != encode_component(&self.project) {
+                    return inconsistent(format!("{} is another project's", artifact.object));
+                }
                 for digest in [&artifact.plain, &artifact.stored] {
                     if digest.sha256.len() != 64
-                        || !digest.sha256.bytes().all(|byte| byte.is_ascii_hexdigit())
+                        || !digest
+                            .sha256
+                            .bytes()
+                            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
                     {
                         return inconsistent(format!("{} has a malformed digest", artifact.object));
                     }
@@ -481,6 +506,7 @@ mod tests {
             (format!("candig/{id}/.hidden"), false),
             (format!("candig/{id}/a\\b"), false),
             (format!("candig/{id}/a\nb"), false),
+            (format!("candig/{id}/manifest.json"), false),
             ("candig/latest/x".to_owned(), false),
         ] {
             assert_eq!(ObjectPath::try_from(text.clone()).is_ok(), good, "{text}");

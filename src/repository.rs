@@ -1,20 +1,56 @@
 //! Where snapshots live. A repository sees named streams, never Docker.
 //!
 //! The order of writes is the whole of its safety: objects first, the manifest last; what has no manifest does not exist.
-//! The order of removals is the reverse.
+//! The order of removals is the reverse. Runs do not lock each other out here: the hold journal does.
 
+#[cfg(test)]
+pub(crate) mod contract;
+pub(crate) mod directory;
+pub(crate) mod identity;
 pub mod local;
+#[cfg(test)]
+pub(crate) mod samples;
+pub mod snapshot;
+
+use std::collections::BTreeMap;
+use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::manifest::{Manifest, ManifestError, ObjectPath, StreamDigest};
+use crate::manifest::{BadObjectPath, Manifest, ManifestError, ObjectPath, StreamDigest};
 use crate::pipe::ByteStream;
-use crate::target::RunId;
+use crate::target::{RunId, decode_component, encode_component};
 
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// Orders by project, then by time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 pub struct SnapshotRef {
     pub project: String,
     pub id: RunId,
+}
+
+impl SnapshotRef {
+    pub fn new(project: impl Into<String>, id: RunId) -> Self {
+        Self {
+            project: project.into(),
+            id,
+        }
+    }
+
+    /// Where `object` lies.
+    pub fn of(object: &ObjectPath) -> Option<Self> {
+        let id = object.snapshot().parse().ok()?;
+        Some(Self::new(decode_component(object.project()), id))
+    }
+
+    fn holds(&self, object: &ObjectPath) -> bool {
+        object.project() == encode_component(&self.project) && object.snapshot() == self.id.as_str()
+    }
+}
+
+impl fmt::Display for SnapshotRef {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}/{}", self.project, self.id)
+    }
 }
 
 /// An object as the repository's listing shows it.
@@ -40,12 +76,15 @@ pub enum RepositoryError {
     Format { place: String, why: String },
     #[error("there is no {0} in the repository")]
     Missing(String),
-    #[error("snapshot {project}/{id}: {source}")]
+    #[error("{0} is in the repository already, and nothing there is ever written over")]
+    Exists(String),
+    #[error("snapshot {snapshot}: {source}")]
     Manifest {
-        project: String,
-        id: RunId,
+        snapshot: SnapshotRef,
         source: ManifestError,
     },
+    #[error(transparent)]
+    BadPath(#[from] BadObjectPath),
     #[error("{object} is damaged: {why}")]
     Damaged { object: ObjectPath, why: String },
 }
@@ -60,6 +99,8 @@ pub trait Repository: Send + Sync {
     async fn prepare(&self) -> Result<(), RepositoryError>;
 
     /// Stores one object whole, or not at all. Never replaces an object that exists: that is an error.
+    ///
+    /// Cancel-safe: when the returned future is dropped, the object is not there, or gone within moments.
     async fn put(
         &self,
         path: &ObjectPath,
@@ -81,7 +122,9 @@ pub trait Repository: Send + Sync {
     /// All objects that lie in a snapshot's place, without its manifest. Empty when there is none.
     async fn objects(&self, snapshot: &SnapshotRef) -> Result<Vec<StoredObject>, RepositoryError>;
 
-    /// Removes the snapshot's manifest, then the given objects of its place. Missing ones are no error.
+    /// Removes the snapshot's manifest, then the given objects, which must lie in its place. Missing ones are no error.
+    ///
+    /// Whether another manifest still names one of the objects is the caller's to know: nothing is asked here.
     async fn remove(
         &self,
         snapshot: &SnapshotRef,
@@ -90,8 +133,63 @@ pub trait Repository: Send + Sync {
 
     /// Removes the left-overs of runs of this project that never reached their manifest and were last written to more
     /// than a day ago. Returns what was removed.
+    ///
+    /// Takes only what cofferdam itself could have written, and no object that a manifest of the project names. When one
+    /// of those manifests cannot be read, nobody knows what it names, and no object is removed.
     async fn sweep(&self, project: &str) -> Result<Vec<String>, RepositoryError>;
 
     /// For messages: the place as the user named it, without secrets.
     fn location(&self) -> String;
+}
+
+/// The lengths of stored objects, listed once for each snapshot's place that is asked for.
+#[derive(Default)]
+pub struct ObjectLengths(BTreeMap<SnapshotRef, BTreeMap<ObjectPath, u64>>);
+
+impl ObjectLengths {
+    /// `None` when the object is not there.
+    pub async fn of(
+        &mut self,
+        repository: &dyn Repository,
+        object: &ObjectPath,
+    ) -> Result<Option<u64>, RepositoryError> {
+        let Some(place) = SnapshotRef::of(object) else {
+            return Ok(None);
+        };
+        if let Some(lengths) = self.0.get(&place) {
+            return Ok(lengths.get(object).copied());
+        }
+        let objects = repository.objects(&place).await?;
+        let lengths: BTreeMap<_, _> = objects
+            .into_iter()
+            .map(|object| (object.path, object.bytes))
+            .collect();
+        let length = lengths.get(object).copied();
+        self.0.insert(place, lengths);
+        Ok(length)
+    }
+}
+
+/// Fails unless every object that `manifest` names is in the repository with its length, whichever snapshot wrote it.
+/// For implementations of [`Repository::commit`].
+pub async fn ensure_complete(
+    repository: &dyn Repository,
+    manifest: &Manifest,
+) -> Result<(), RepositoryError> {
+    let mut lengths = ObjectLengths::default();
+    for artifact in manifest.objects() {
+        let object = &artifact.object;
+        let expected = artifact.stored.bytes;
+        match lengths.of(repository, object).await? {
+            None => return Err(RepositoryError::Missing(object.to_string())),
+            Some(found) if found != expected => {
+                return Err(RepositoryError::Damaged {
+                    object: object.clone(),
+                    why: format!("{found} bytes lie there, and {expected} were stored"),
+                });
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,344 @@
+//! The command line, as types. What the flags mean together with the environment is [`crate::config`]'s.
+//!
+//! Settings that hold from run to run can also be given as variables. What belongs to one command (`--yes`, `--dry-run`,
+//! …) cannot: an environment must not answer, long after, a question that it was never asked.
+
+mod selectors;
+
+pub use selectors::{BadSnapshotSelector, BadTargetPattern, SnapshotSelector, TargetPattern};
+
+use std::path::PathBuf;
+
+use clap::builder::Styles;
+use clap::builder::styling::AnsiColor;
+use clap::{Args, Parser, Subcommand};
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+/// Back up and restore container stacks, driven by labels.
+///
+/// Cofferdam runs beside your stack and needs nothing but the Docker socket. Labels on your containers say what is saved:
+/// databases are dumped inside their own containers, volumes and directories are archived, and containers that must hold
+/// still meanwhile are stopped or paused, and started again.
+#[derive(Debug, Parser)]
+#[command(
+    name = "cofferdam",
+    version,
+    styles = STYLES,
+    max_term_width = 100,
+    disable_help_subcommand = true,
+    after_long_help = TOP
+)]
+pub struct Cli {
+    #[command(flatten)]
+    pub settings: Settings,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const TOP: &str = "\
+Examples:
+  See what your labels amount to, and what they miss:
+      cofferdam plan
+  Back the project up, then look at what there is:
+      cofferdam backup
+      cofferdam list
+  Put everything back as it was in the newest snapshot:
+      cofferdam restore latest
+  Put one database back, out of a snapshot of that day:
+      cofferdam restore 20261121 postgres-db/postgres/clinical
+  Restore from outside the stack:
+      docker run --rm -it -v /var/run/docker.sock:/var/run/docker.sock -v backups:/backups \\
+          cofferdam restore latest --project candigv2
+
+Variables of the engine: DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH mean what they mean to `docker`.
+
+Exit codes:
+    0  done
+    1  failed: what was there before stands
+    2  the command line, a variable or a label is wrong: nothing was begun
+    3  partly done: some targets failed, the others are safe
+    4  a check found something: a damaged or stale snapshot
+    5  another run holds the project
+  130  interrupted, and everything put back in order";
+
+/// What also the environment may say. All are as they were typed; [`crate::config`] reads them.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Settings")]
+pub struct Settings {
+    /// Where snapshots live: a directory, as `/path` or `file:///path`
+    ///
+    /// [env: COFFERDAM_REPOSITORY] [default: /backups]
+    #[arg(long, global = true, value_name = "URL")]
+    pub repository: Option<String>,
+
+    /// A project to work on; may be given several times
+    ///
+    /// [env: COFFERDAM_PROJECTS, separated by commas] [default: the compose project that cofferdam runs in]
+    #[arg(long = "project", global = true, value_name = "NAME")]
+    pub projects: Vec<String>,
+
+    /// Work on every project of the engine
+    ///
+    /// [env: COFFERDAM_ALL_PROJECTS=true]
+    #[arg(long, global = true, conflicts_with = "projects")]
+    pub all_projects: bool,
+
+    /// How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
+    ///
+    /// [env: COFFERDAM_COMPRESSION] [default: zstd:3]
+    #[arg(long, global = true, value_name = "HOW")]
+    pub compression: Option<String>,
+
+    /// Time zone of the times that are shown, as `Europe/Berlin`
+    ///
+    /// [env: TZ] [default: UTC]
+    #[arg(long, global = true, value_name = "NAME")]
+    pub time_zone: Option<String>,
+
+    /// How much is logged: `error`, `warn`, `info`, `debug` or `trace`
+    ///
+    /// Also by module, as `info,cofferdam::engine=debug`. Logs go to standard error. [env: COFFERDAM_LOG] [default: info]
+    #[arg(long, global = true, value_name = "FILTER")]
+    pub log: Option<String>,
+
+    /// How it is logged: `text` or `json`
+    ///
+    /// [env: COFFERDAM_LOG_FORMAT] [default: text]
+    #[arg(long, global = true, value_name = "FORMAT")]
+    pub log_format: Option<String>,
+
+    /// Print one JSON document on standard output, and nothing else there
+    ///
+    /// [env: COFFERDAM_JSON=true]
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Plan(PlanArgs),
+    Backup(BackupArgs),
+    List(ListArgs),
+    Show(ShowArgs),
+    Ls(LsArgs),
+    Restore(RestoreArgs),
+    Export(ExportArgs),
+    Verify(VerifyArgs),
+    Recover(RecoverArgs),
+    Completions(CompletionsArgs),
+    Agent(AgentArgs),
+}
+
+/// Show what a backup would do, and what the labels miss
+///
+/// Reads the labels of the project's containers and prints the targets, the order in which containers are held, and the
+/// hooks. Named volumes and databases that no label saves are listed too, each with the label to add. Changes nothing.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cofferdam plan
+  cofferdam plan --all-projects
+  cofferdam plan --project candigv2 --json | jq '.targets[].id'")]
+pub struct PlanArgs {}
+
+/// Back the project up
+///
+/// Takes a snapshot: dumps databases, archives volumes and files, and writes a manifest last, which makes the snapshot
+/// exist. Containers labelled with `cofferdam.stop` or `cofferdam.pause` are held meanwhile and released whatever happens.
+/// When some targets fail, the others are kept, the snapshot says which ones failed, and the exit code is 3.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  Everything that labels ask for:
+      cofferdam backup
+  Only the databases of one service, or only volumes:
+      cofferdam backup 'postgres-db/*'
+      cofferdam backup '*/volume/*'
+  See what would be done:
+      cofferdam backup --dry-run")]
+pub struct BackupArgs {
+    /// Targets to save, by id (`service/driver/name`) or by a pattern over ids [default: all]
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<TargetPattern>,
+
+    /// Print the plan and do nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+}
+
+/// List snapshots
+///
+/// Newest last. Shows the project's own snapshots; those of all projects with `--all-projects`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cofferdam list
+  cofferdam list --all-projects
+  cofferdam list --json | jq -r '.[-1].snapshot'")]
+pub struct ListArgs {}
+
+/// Show one snapshot: its targets, sizes, failures and warnings
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cofferdam show latest
+  cofferdam show 20261121T02")]
+pub struct ShowArgs {
+    /// An id, a beginning of one that fits no other, or `latest`
+    pub snapshot: SnapshotSelector,
+}
+
+/// List the files of a volume or directory in a snapshot
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cofferdam ls latest vault/volume/vault-data
+  cofferdam ls latest vault/volume/vault-data core/cluster")]
+pub struct LsArgs {
+    /// An id, a beginning of one that fits no other, or `latest`
+    pub snapshot: SnapshotSelector,
+
+    /// A target that holds files, by its id
+    pub target: TargetPattern,
+
+    /// A path in the target, relative to its root [default: all of it]
+    pub path: Option<String>,
+}
+
+/// Put a snapshot back
+///
+/// All or nothing: what is old is given up only after every target has loaded and passed its check. A failure, a signal or a
+/// crash before that ends with all of the old data in place. Containers labelled with `cofferdam.stop: restore` are stopped
+/// first and started again in the order of their dependencies.
+///
+/// Asks before it begins; without a terminal, `--yes` must be given.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  Everything, as it was in the newest snapshot:
+      cofferdam restore latest
+  What would be done:
+      cofferdam restore latest --dry-run
+  One database, without a question:
+      cofferdam restore latest postgres-db/postgres/clinical --yes
+  One file and one directory out of a volume:
+      cofferdam restore latest vault/volume/vault-data --path config.hcl --path core/cluster")]
+pub struct RestoreArgs {
+    /// An id, a beginning of one that fits no other, or `latest`
+    pub snapshot: SnapshotSelector,
+
+    /// Targets to put back, by id (`service/driver/name`) or by a pattern over ids [default: all of the snapshot]
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<TargetPattern>,
+
+    /// Print the plan and do nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+
+    /// Do not ask
+    #[arg(long, short = 'y')]
+    pub yes: bool,
+
+    /// Put back only this path of a volume or directory, relative to its root, with all below it; may be given several
+    /// times. What else is there stays
+    #[arg(long = "path", value_name = "PATH")]
+    pub paths: Vec<String>,
+
+    /// Keep the old databases and trees beside the new ones, and say where they are
+    #[arg(long)]
+    pub keep_old: bool,
+
+    /// Take a snapshot of every target first, also of those that have another way back
+    #[arg(long)]
+    pub safety_snapshot: bool,
+
+    /// Load over what is there, where there is no room for both; a snapshot taken first is the way back
+    #[arg(long, conflicts_with = "keep_old")]
+    pub in_place: bool,
+}
+
+/// Write a snapshot's dumps and files to a directory
+///
+/// What is written needs no cofferdam to be used: databases as `pg_restore` reads them, trees as plain files.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cofferdam export latest ./rescued
+  cofferdam export 20261121T02 ./rescued 'postgres-db/*'")]
+pub struct ExportArgs {
+    /// An id, a beginning of one that fits no other, or `latest`
+    pub snapshot: SnapshotSelector,
+
+    /// Where to write; created when it is not there, and must be empty
+    #[arg(value_name = "DIR")]
+    pub directory: PathBuf,
+
+    /// Targets to export, by id (`service/driver/name`) or by a pattern over ids [default: all of the snapshot]
+    #[arg(value_name = "TARGET")]
+    pub targets: Vec<TargetPattern>,
+}
+
+/// Check that snapshots are whole
+///
+/// Looks whether every object is there and has the right length; `--read` reads everything and checks every digest. Exits
+/// with 4 when something is missing or damaged.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cofferdam verify
+  cofferdam verify latest --read
+  cofferdam verify --all-projects --json")]
+pub struct VerifyArgs {
+    /// Snapshots to check: ids, beginnings of ids, or `latest` [default: all]
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshots: Vec<SnapshotSelector>,
+
+    /// Read every object and check its digest
+    #[arg(long)]
+    pub read: bool,
+}
+
+/// Finish or undo what an interrupted run left behind
+///
+/// Starts what it had stopped, puts back what it had half replaced, removes its helpers. Every backup and restore does this
+/// by itself before it begins; a run that is still alive is left alone.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cofferdam recover
+  cofferdam recover --project candigv2 --force")]
+pub struct RecoverArgs {
+    /// Take over although the other run seems to be alive: when you know that it is not, as when its machine is gone
+    #[arg(long)]
+    pub force: bool,
+}
+
+/// Print a shell's completion script
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cofferdam completions bash > /etc/bash_completion.d/cofferdam
+  cofferdam completions zsh > ~/.zfunc/_cofferdam
+  cofferdam completions fish > ~/.config/fish/completions/cofferdam.fish")]
+pub struct CompletionsArgs {
+    pub shell: clap_complete::Shell,
+}
+
+/// Work as an agent, in a helper container or inside a target's own: not for people.
+#[derive(Args, Debug)]
+#[command(hide = true)]
+pub struct AgentArgs {
+    pub kind: String,
+
+    /// The program that the agent runs, after `--`.
+    #[arg(last = true)]
+    pub argv: Vec<String>,
+}
+
+#[cfg(test)]
+mod tests;

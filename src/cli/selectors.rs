@@ -1,0 +1,142 @@
+//! Arguments that choose: which snapshot, which targets.
+
+use std::fmt;
+use std::str::FromStr;
+
+use globset::{GlobBuilder, GlobMatcher};
+
+use crate::target::TargetId;
+
+/// `latest`, or an id or the beginning of one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SnapshotSelector {
+    Latest,
+    /// Digits, `T`, `Z`, `-` and lower-case hexadecimal digits only. May fit several snapshots, or none.
+    Prefix(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a snapshot is named by its id, as `20261121T020000Z-9f2c61aa`, by a beginning of it, or by `latest`"
+)]
+pub struct BadSnapshotSelector;
+
+impl FromStr for SnapshotSelector {
+    type Err = BadSnapshotSelector;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        const ID_LENGTH: usize = 25;
+        if text == "latest" {
+            return Ok(Self::Latest);
+        }
+        let fits = |byte: u8| byte.is_ascii_digit() || b"TZ-abcdef".contains(&byte);
+        let shaped = (1..=ID_LENGTH).contains(&text.len())
+            && text.starts_with(|first: char| first.is_ascii_digit())
+            && text.bytes().all(fits);
+        if shaped {
+            Ok(Self::Prefix(text.to_owned()))
+        } else {
+            Err(BadSnapshotSelector)
+        }
+    }
+}
+
+impl fmt::Display for SnapshotSelector {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Latest => "latest",
+            Self::Prefix(prefix) => prefix,
+        })
+    }
+}
+
+/// A target id, or a glob over ids: `postgres-db/*`, `*/volume/*`. A `*` crosses slashes.
+#[derive(Clone, Debug)]
+pub struct TargetPattern {
+    text: String,
+    matcher: GlobMatcher,
+}
+
+impl TargetPattern {
+    pub fn matches(&self, target: &TargetId) -> bool {
+        let id = target.to_string();
+        id == self.text || self.matcher.is_match(&id)
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a target is named `service/driver/name`, or by a pattern over that, as `'postgres-db/*'`: {0}"
+)]
+pub struct BadTargetPattern(String);
+
+impl FromStr for TargetPattern {
+    type Err = BadTargetPattern;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text.is_empty() {
+            return Err(BadTargetPattern("this is empty".to_owned()));
+        }
+        let glob = GlobBuilder::new(text)
+            .build()
+            .map_err(|error| BadTargetPattern(error.kind().to_string()))?;
+        Ok(Self {
+            text: text.to_owned(),
+            matcher: glob.compile_matcher(),
+        })
+    }
+}
+
+impl fmt::Display for TargetPattern {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::target::DriverKind;
+
+    #[test]
+    fn snapshots_are_named_by_beginnings() {
+        for (text, expected) in [
+            ("latest", Some(SnapshotSelector::Latest)),
+            ("2026", Some(SnapshotSelector::Prefix("2026".to_owned()))),
+            (
+                "20261121T020000Z-9f2c61aa",
+                Some(SnapshotSelector::Prefix(
+                    "20261121T020000Z-9f2c61aa".to_owned(),
+                )),
+            ),
+            ("", None),
+            ("Latest", None),
+            ("newest", None),
+            ("../2026", None),
+            ("20261121T020000Z-9f2c61aa0", None),
+        ] {
+            assert_eq!(text.parse().ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn targets_are_named_by_id_or_pattern() {
+        let clinical = TargetId::new("postgres-db", DriverKind::Postgres, "clinical");
+        let odd = TargetId::new("db", DriverKind::Postgres, "a b*");
+        for (pattern, target, expected) in [
+            ("postgres-db/postgres/clinical", &clinical, true),
+            ("postgres-db/*", &clinical, true),
+            ("*/postgres/*", &clinical, true),
+            ("*clinical", &clinical, true),
+            ("*", &clinical, true),
+            ("postgres-db", &clinical, false),
+            ("*/volume/*", &clinical, false),
+            ("db/postgres/a%20b%2A", &odd, true),
+        ] {
+            let parsed: TargetPattern = pattern.parse().unwrap();
+            assert_eq!(parsed.matches(target), expected, "{pattern}");
+        }
+        assert!("db/[".parse::<TargetPattern>().is_err());
+        assert!("".parse::<TargetPattern>().is_err());
+    }
+}

@@ -1,0 +1,543 @@
+use clap::{CommandFactory, Parser};
+use insta::assert_snapshot;
+
+use super::*;
+
+fn parsed(line: &str) -> Result<Cli, clap::Error> {
+    Cli::try_parse_from(line.split_whitespace())
+}
+
+/// Without white space at the ends of lines.
+fn trimmed(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim_end).collect();
+    lines.join("\n")
+}
+
+/// The long help of a command, without the settings that all commands have in common.
+fn help(command: &str) -> String {
+    let mut root = Cli::command().term_width(100);
+    root.build();
+    let text = root
+        .find_subcommand_mut(command)
+        .expect("the command exists")
+        .render_long_help()
+        .to_string();
+    let (before, settings) = text.split_once("Settings:").expect("settings are shown");
+    let (_, after) = settings
+        .split_once("Examples:")
+        .expect("examples are shown");
+    trimmed(&format!("{before}Settings: …\n\nExamples:{after}"))
+}
+
+#[test]
+fn the_definition_is_sound() {
+    Cli::command().debug_assert();
+}
+
+#[test]
+fn settings_may_stand_before_and_after_the_command() {
+    for line in [
+        "cofferdam --repository /b --project a --project b --json plan",
+        "cofferdam plan --repository /b --project a --project b --json",
+    ] {
+        let settings = parsed(line).unwrap().settings;
+        assert_eq!(settings.repository.as_deref(), Some("/b"));
+        assert_eq!(settings.projects, ["a", "b"]);
+        assert!(settings.json);
+    }
+}
+
+#[test]
+fn a_restore_names_snapshot_targets_and_paths() {
+    let cli =
+        parsed("cofferdam restore latest db/postgres/a */volume/* --path x --path y -y").unwrap();
+    let Command::Restore(args) = cli.command else {
+        panic!("{:?}", cli.command);
+    };
+    assert_eq!(args.snapshot, SnapshotSelector::Latest);
+    assert_eq!(args.targets.len(), 2);
+    assert_eq!(args.paths, ["x", "y"]);
+    assert!(args.yes && !args.dry_run && !args.keep_old);
+}
+
+#[test]
+fn an_agent_takes_a_command_after_the_dashes() {
+    let cli = parsed("cofferdam agent dump -- pg_dump --format=custom -- x").unwrap();
+    let Command::Agent(args) = cli.command else {
+        panic!("{:?}", cli.command);
+    };
+    assert_eq!(args.kind, "dump");
+    assert_eq!(args.argv, ["pg_dump", "--format=custom", "--", "x"]);
+}
+
+#[test]
+fn what_makes_no_sense_is_refused() {
+    for line in [
+        "cofferdam",
+        "cofferdam daemon",
+        "cofferdam restore",
+        "cofferdam restore newest",
+        "cofferdam restore latest db/[",
+        "cofferdam restore latest --keep-old --in-place",
+        "cofferdam show",
+        "cofferdam plan --project a --all-projects",
+        "cofferdam completions klingon",
+    ] {
+        let error = parsed(line).expect_err(line);
+        assert_eq!(error.exit_code(), 2, "{line}");
+    }
+}
+
+#[test]
+fn help_of_cofferdam() {
+    let mut root = Cli::command().term_width(100);
+    assert_snapshot!(trimmed(&root.render_long_help().to_string()), @r"
+    Back up and restore container stacks, driven by labels.
+
+    Cofferdam runs beside your stack and needs nothing but the Docker socket. Labels on your containers
+    say what is saved: databases are dumped inside their own containers, volumes and directories are
+    archived, and containers that must hold still meanwhile are stopped or paused, and started again.
+
+    Usage: cofferdam [OPTIONS] <COMMAND>
+
+    Commands:
+      plan         Show what a backup would do, and what the labels miss
+      backup       Back the project up
+      list         List snapshots
+      show         Show one snapshot: its targets, sizes, failures and warnings
+      ls           List the files of a volume or directory in a snapshot
+      restore      Put a snapshot back
+      export       Write a snapshot's dumps and files to a directory
+      verify       Check that snapshots are whole
+      recover      Finish or undo what an interrupted run left behind
+      completions  Print a shell's completion script
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+      -V, --version
+              Print version
+
+    Settings:
+          --repository <URL>
+              Where snapshots live: a directory, as `/path` or `file:///path`
+
+              [env: COFFERDAM_REPOSITORY] [default: /backups]
+
+          --project <NAME>
+              A project to work on; may be given several times
+
+              [env: COFFERDAM_PROJECTS, separated by commas] [default: the compose project that
+              cofferdam runs in]
+
+          --all-projects
+              Work on every project of the engine
+
+              [env: COFFERDAM_ALL_PROJECTS=true]
+
+          --compression <HOW>
+              How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
+
+              [env: COFFERDAM_COMPRESSION] [default: zstd:3]
+
+          --time-zone <NAME>
+              Time zone of the times that are shown, as `Europe/Berlin`
+
+              [env: TZ] [default: UTC]
+
+          --log <FILTER>
+              How much is logged: `error`, `warn`, `info`, `debug` or `trace`
+
+              Also by module, as `info,cofferdam::engine=debug`. Logs go to standard error. [env:
+              COFFERDAM_LOG] [default: info]
+
+          --log-format <FORMAT>
+              How it is logged: `text` or `json`
+
+              [env: COFFERDAM_LOG_FORMAT] [default: text]
+
+          --json
+              Print one JSON document on standard output, and nothing else there
+
+              [env: COFFERDAM_JSON=true]
+
+    Examples:
+      See what your labels amount to, and what they miss:
+          cofferdam plan
+      Back the project up, then look at what there is:
+          cofferdam backup
+          cofferdam list
+      Put everything back as it was in the newest snapshot:
+          cofferdam restore latest
+      Put one database back, out of a snapshot of that day:
+          cofferdam restore 20261121 postgres-db/postgres/clinical
+      Restore from outside the stack:
+          docker run --rm -it -v /var/run/docker.sock:/var/run/docker.sock -v backups:/backups \
+              cofferdam restore latest --project candigv2
+
+    Variables of the engine: DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH mean what they mean to
+    `docker`.
+
+    Exit codes:
+        0  done
+        1  failed: what was there before stands
+        2  the command line, a variable or a label is wrong: nothing was begun
+        3  partly done: some targets failed, the others are safe
+        4  a check found something: a damaged or stale snapshot
+        5  another run holds the project
+      130  interrupted, and everything put back in order
+    ");
+}
+
+#[test]
+fn short_help_fits_a_screen() {
+    let mut root = Cli::command().term_width(100);
+    assert_snapshot!(root.render_help(), @r"
+    Back up and restore container stacks, driven by labels
+
+    Usage: cofferdam [OPTIONS] <COMMAND>
+
+    Commands:
+      plan         Show what a backup would do, and what the labels miss
+      backup       Back the project up
+      list         List snapshots
+      show         Show one snapshot: its targets, sizes, failures and warnings
+      ls           List the files of a volume or directory in a snapshot
+      restore      Put a snapshot back
+      export       Write a snapshot's dumps and files to a directory
+      verify       Check that snapshots are whole
+      recover      Finish or undo what an interrupted run left behind
+      completions  Print a shell's completion script
+
+    Options:
+      -h, --help     Print help (see more with '--help')
+      -V, --version  Print version
+
+    Settings:
+          --repository <URL>     Where snapshots live: a directory, as `/path` or `file:///path`
+          --project <NAME>       A project to work on; may be given several times
+          --all-projects         Work on every project of the engine
+          --compression <HOW>    How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
+          --time-zone <NAME>     Time zone of the times that are shown, as `Europe/Berlin`
+          --log <FILTER>         How much is logged: `error`, `warn`, `info`, `debug` or `trace`
+          --log-format <FORMAT>  How it is logged: `text` or `json`
+          --json                 Print one JSON document on standard output, and nothing else there
+    ");
+}
+
+#[test]
+fn every_setting_that_is_shown_can_be_a_variable() {
+    let root = Cli::command();
+    for argument in root.get_arguments().filter(|it| it.is_global_set()) {
+        let help = argument.get_long_help().expect("settings have help");
+        assert!(help.to_string().contains("[env: "), "{}", argument.get_id());
+    }
+}
+
+#[test]
+fn help_of_plan() {
+    assert_snapshot!(help("plan"), @r"
+    Show what a backup would do, and what the labels miss
+
+    Reads the labels of the project's containers and prints the targets, the order in which containers
+    are held, and the hooks. Named volumes and databases that no label saves are listed too, each with
+    the label to add. Changes nothing.
+
+    Usage: cofferdam plan [OPTIONS]
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      cofferdam plan
+      cofferdam plan --all-projects
+      cofferdam plan --project candigv2 --json | jq '.targets[].id'
+    ");
+}
+
+#[test]
+fn help_of_backup() {
+    assert_snapshot!(help("backup"), @r"
+    Back the project up
+
+    Takes a snapshot: dumps databases, archives volumes and files, and writes a manifest last, which
+    makes the snapshot exist. Containers labelled with `cofferdam.stop` or `cofferdam.pause` are held
+    meanwhile and released whatever happens. When some targets fail, the others are kept, the snapshot
+    says which ones failed, and the exit code is 3.
+
+    Usage: cofferdam backup [OPTIONS] [TARGET]...
+
+    Arguments:
+      [TARGET]...
+              Targets to save, by id (`service/driver/name`) or by a pattern over ids [default: all]
+
+    Options:
+      -n, --dry-run
+              Print the plan and do nothing
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      Everything that labels ask for:
+          cofferdam backup
+      Only the databases of one service, or only volumes:
+          cofferdam backup 'postgres-db/*'
+          cofferdam backup '*/volume/*'
+      See what would be done:
+          cofferdam backup --dry-run
+    ");
+}
+
+#[test]
+fn help_of_list() {
+    assert_snapshot!(help("list"), @r"
+    List snapshots
+
+    Newest last. Shows the project's own snapshots; those of all projects with `--all-projects`.
+
+    Usage: cofferdam list [OPTIONS]
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      cofferdam list
+      cofferdam list --all-projects
+      cofferdam list --json | jq -r '.[-1].snapshot'
+    ");
+}
+
+#[test]
+fn help_of_show() {
+    assert_snapshot!(help("show"), @r"
+    Show one snapshot: its targets, sizes, failures and warnings
+
+    Usage: cofferdam show [OPTIONS] <SNAPSHOT>
+
+    Arguments:
+      <SNAPSHOT>
+              An id, a beginning of one that fits no other, or `latest`
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      cofferdam show latest
+      cofferdam show 20261121T02
+    ");
+}
+
+#[test]
+fn help_of_ls() {
+    assert_snapshot!(help("ls"), @r"
+    List the files of a volume or directory in a snapshot
+
+    Usage: cofferdam ls [OPTIONS] <SNAPSHOT> <TARGET> [PATH]
+
+    Arguments:
+      <SNAPSHOT>
+              An id, a beginning of one that fits no other, or `latest`
+
+      <TARGET>
+              A target that holds files, by its id
+
+      [PATH]
+              A path in the target, relative to its root [default: all of it]
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      cofferdam ls latest vault/volume/vault-data
+      cofferdam ls latest vault/volume/vault-data core/cluster
+    ");
+}
+
+#[test]
+fn help_of_restore() {
+    assert_snapshot!(help("restore"), @r"
+    Put a snapshot back
+
+    All or nothing: what is old is given up only after every target has loaded and passed its check. A
+    failure, a signal or a crash before that ends with all of the old data in place. Containers labelled
+    with `cofferdam.stop: restore` are stopped first and started again in the order of their
+    dependencies.
+
+    Asks before it begins; without a terminal, `--yes` must be given.
+
+    Usage: cofferdam restore [OPTIONS] <SNAPSHOT> [TARGET]...
+
+    Arguments:
+      <SNAPSHOT>
+              An id, a beginning of one that fits no other, or `latest`
+
+      [TARGET]...
+              Targets to put back, by id (`service/driver/name`) or by a pattern over ids [default: all
+              of the snapshot]
+
+    Options:
+      -n, --dry-run
+              Print the plan and do nothing
+
+      -y, --yes
+              Do not ask
+
+          --path <PATH>
+              Put back only this path of a volume or directory, relative to its root, with all below it;
+              may be given several times. What else is there stays
+
+          --keep-old
+              Keep the old databases and trees beside the new ones, and say where they are
+
+          --safety-snapshot
+              Take a snapshot of every target first, also of those that have another way back
+
+          --in-place
+              Load over what is there, where there is no room for both; a snapshot taken first is the
+              way back
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      Everything, as it was in the newest snapshot:
+          cofferdam restore latest
+      What would be done:
+          cofferdam restore latest --dry-run
+      One database, without a question:
+          cofferdam restore latest postgres-db/postgres/clinical --yes
+      One file and one directory out of a volume:
+          cofferdam restore latest vault/volume/vault-data --path config.hcl --path core/cluster
+    ");
+}
+
+#[test]
+fn help_of_export() {
+    assert_snapshot!(help("export"), @r"
+    Write a snapshot's dumps and files to a directory
+
+    What is written needs no cofferdam to be used: databases as `pg_restore` reads them, trees as plain
+    files.
+
+    Usage: cofferdam export [OPTIONS] <SNAPSHOT> <DIR> [TARGET]...
+
+    Arguments:
+      <SNAPSHOT>
+              An id, a beginning of one that fits no other, or `latest`
+
+      <DIR>
+              Where to write; created when it is not there, and must be empty
+
+      [TARGET]...
+              Targets to export, by id (`service/driver/name`) or by a pattern over ids [default: all of
+              the snapshot]
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      cofferdam export latest ./rescued
+      cofferdam export 20261121T02 ./rescued 'postgres-db/*'
+    ");
+}
+
+#[test]
+fn help_of_verify() {
+    assert_snapshot!(help("verify"), @r"
+    Check that snapshots are whole
+
+    Looks whether every object is there and has the right length; `--read` reads everything and checks
+    every digest. Exits with 4 when something is missing or damaged.
+
+    Usage: cofferdam verify [OPTIONS] [SNAPSHOT]...
+
+    Arguments:
+      [SNAPSHOT]...
+              Snapshots to check: ids, beginnings of ids, or `latest` [default: all]
+
+    Options:
+          --read
+              Read every object and check its digest
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      cofferdam verify
+      cofferdam verify latest --read
+      cofferdam verify --all-projects --json
+    ");
+}
+
+#[test]
+fn help_of_recover() {
+    assert_snapshot!(help("recover"), @r"
+    Finish or undo what an interrupted run left behind
+
+    Starts what it had stopped, puts back what it had half replaced, removes its helpers. Every backup
+    and restore does this by itself before it begins; a run that is still alive is left alone.
+
+    Usage: cofferdam recover [OPTIONS]
+
+    Options:
+          --force
+              Take over although the other run seems to be alive: when you know that it is not, as when
+              its machine is gone
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      cofferdam recover
+      cofferdam recover --project candigv2 --force
+    ");
+}
+
+#[test]
+fn help_of_completions() {
+    assert_snapshot!(help("completions"), @r"
+    Print a shell's completion script
+
+    Usage: cofferdam completions [OPTIONS] <SHELL>
+
+    Arguments:
+      <SHELL>
+              [possible values: bash, elvish, fish, powershell, zsh]
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      cofferdam completions bash > /etc/bash_completion.d/cofferdam
+      cofferdam completions zsh > ~/.zfunc/_cofferdam
+      cofferdam completions fish > ~/.config/fish/completions/cofferdam.fish
+    ");
+}

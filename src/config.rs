@@ -1,0 +1,295 @@
+//! Flags and environment, made into one validated [`Config`]. Pure: the environment comes in as a value.
+//!
+//! A flag goes before its variable; an empty variable counts as absent, since compose files like to leave some so. Every
+//! problem is told at once, each with the flag or variable that it came from and with what to type.
+
+mod environment;
+mod log;
+mod repository;
+
+pub use environment::Environment;
+pub use log::{LogFormat, LogSettings};
+pub use repository::RepositoryUrl;
+
+use std::fmt;
+use std::path::Path;
+
+use jiff::tz::TimeZone;
+
+use crate::cli::Settings;
+use crate::labels::nearest_word;
+use crate::manifest::Compression;
+
+/// Everything that a command needs to know of its surroundings.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub repository: RepositoryUrl,
+    pub scope: Scope,
+    pub compression: Compression,
+    /// For the times that people are shown.
+    pub time_zone: TimeZone,
+    pub log: LogSettings,
+    pub output: Output,
+    /// What looks like a mistake and is none for sure: to be logged.
+    pub warnings: Vec<String>,
+}
+
+/// Which projects a command works on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The project that cofferdam's own container belongs to.
+    Own,
+    /// At least one, in the order given, none twice.
+    Projects(Vec<String>),
+    All,
+}
+
+/// Who reads what is printed on standard output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Output {
+    Human,
+    Json,
+}
+
+/// Every problem of the flags and variables.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigErrors {
+    pub problems: Vec<ConfigProblem>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigProblem {
+    /// The flag or variable: `--repository`, `COFFERDAM_REPOSITORY`.
+    pub setting: &'static str,
+    pub what: String,
+    /// What to type instead.
+    pub hint: String,
+}
+
+impl fmt::Display for ConfigProblem {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}; {}", self.setting, self.what, self.hint)
+    }
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, problem) in self.problems.iter().enumerate() {
+            let line_end = if at == 0 { "" } else { "\n" };
+            write!(formatter, "{line_end}{problem}")?;
+        }
+        Ok(())
+    }
+}
+
+/// What is wrong with a value, before it is known whose value it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct BadSetting {
+    what: String,
+    hint: String,
+}
+
+impl BadSetting {
+    fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            hint: hint.into(),
+        }
+    }
+}
+
+impl Config {
+    /// `working_directory` is absolute: relative repository paths begin there.
+    pub fn resolve(
+        settings: &Settings,
+        environment: &Environment,
+        working_directory: &Path,
+    ) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader {
+            environment,
+            problems: Vec::new(),
+        };
+
+        let given = Given::new("--repository", &settings.repository, "COFFERDAM_REPOSITORY");
+        let repository = reader.read(given, RepositoryUrl::default(), |text| {
+            RepositoryUrl::parse(text, working_directory)
+        });
+        let scope = reader.scope(settings);
+        let given = Given::new(
+            "--compression",
+            &settings.compression,
+            "COFFERDAM_COMPRESSION",
+        );
+        let compression = reader.read(given, Compression::DEFAULT, compression_of);
+        let given = Given::new("--time-zone", &settings.time_zone, "TZ");
+        let time_zone = reader.read(given, TimeZone::UTC, time_zone_of);
+        let given = Given::new("--log", &settings.log, "COFFERDAM_LOG");
+        let filter = reader.read(given, log::default_filter(), log::filter_of);
+        let given = Given::new("--log-format", &settings.log_format, "COFFERDAM_LOG_FORMAT");
+        let format = reader.read(given, LogFormat::Text, log::format_of);
+        let json = settings.json || reader.switch("COFFERDAM_JSON");
+
+        if !reader.problems.is_empty() {
+            return Err(ConfigErrors {
+                problems: reader.problems,
+            });
+        }
+        Ok(Self {
+            repository,
+            scope,
+            compression,
+            time_zone,
+            log: LogSettings { filter, format },
+            output: if json { Output::Json } else { Output::Human },
+            warnings: environment.warnings(),
+        })
+    }
+}
+
+/// A flag, and the variable that stands in for it.
+struct Given<'a> {
+    flag: &'static str,
+    value: Option<&'a str>,
+    variable: &'static str,
+}
+
+impl<'a> Given<'a> {
+    fn new(flag: &'static str, value: &'a Option<String>, variable: &'static str) -> Self {
+        Self {
+            flag,
+            value: value.as_deref(),
+            variable,
+        }
+    }
+}
+
+struct Reader<'a> {
+    environment: &'a Environment,
+    problems: Vec<ConfigProblem>,
+}
+
+impl Reader<'_> {
+    fn read<T>(
+        &mut self,
+        given: Given<'_>,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, BadSetting>,
+    ) -> T {
+        let (setting, parsed) = match given.value {
+            Some(value) => (given.flag, parse(value)),
+            None => match self.variable(given.variable) {
+                Some(value) => (given.variable, parse(&value)),
+                None => return default,
+            },
+        };
+        match parsed {
+            Ok(value) => value,
+            Err(BadSetting { what, hint }) => {
+                self.problem(setting, what, hint);
+                default
+            }
+        }
+    }
+
+    fn scope(&mut self, settings: &Settings) -> Scope {
+        if settings.all_projects {
+            return Scope::All;
+        }
+        let flags = (!settings.projects.is_empty()).then(|| settings.projects.join(","));
+        let given = Given::new("--project", &flags, "COFFERDAM_PROJECTS");
+        let listed = self.read(given, Scope::Own, projects_of);
+        if flags.is_some() {
+            return listed;
+        }
+        match (self.switch("COFFERDAM_ALL_PROJECTS"), &listed) {
+            (false, _) => listed,
+            (true, Scope::Own) => Scope::All,
+            (true, _) => {
+                self.problem(
+                    "COFFERDAM_ALL_PROJECTS",
+                    "is `true` beside COFFERDAM_PROJECTS".to_owned(),
+                    "remove one of them".to_owned(),
+                );
+                listed
+            }
+        }
+    }
+
+    fn switch(&mut self, variable: &'static str) -> bool {
+        let given = Given::new(variable, &None, variable);
+        self.read(given, false, |text| match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(BadSetting::new(
+                format!("is `{text}`"),
+                "write `true` or `false`",
+            )),
+        })
+    }
+
+    fn variable(&mut self, name: &'static str) -> Option<String> {
+        match self.environment.get(name) {
+            Ok(value) => value,
+            Err(BadSetting { what, hint }) => {
+                self.problem(name, what, hint);
+                None
+            }
+        }
+    }
+
+    fn problem(&mut self, setting: &'static str, what: String, hint: String) {
+        self.problems.push(ConfigProblem {
+            setting,
+            what,
+            hint,
+        });
+    }
+}
+
+fn projects_of(text: &str) -> Result<Scope, BadSetting> {
+    let mut names: Vec<String> = Vec::new();
+    for name in text.split(',').map(str::trim) {
+        if name.is_empty() || name.chars().any(char::is_control) {
+            return Err(BadSetting::new(
+                format!("is `{}`, in which a name is missing", text.escape_debug()),
+                "write names of projects with commas between them; `docker compose ls` shows them",
+            ));
+        }
+        if !names.iter().any(|known| known == name) {
+            names.push(name.to_owned());
+        }
+    }
+    Ok(Scope::Projects(names))
+}
+
+fn compression_of(text: &str) -> Result<Compression, BadSetting> {
+    text.parse().map_err(|_| {
+        let name = text.split(':').next().unwrap_or_default();
+        let meant = nearest_word(name, ["zstd", "gzip", "none"]);
+        let meant = meant.map(|near| format!(" (did you mean `{near}`?)"));
+        BadSetting::new(
+            format!("is `{}`", text.escape_debug()),
+            format!(
+                "use `zstd[:1-19]`, `gzip[:1-9]` or `none`{}",
+                meant.unwrap_or_default()
+            ),
+        )
+    })
+}
+
+/// A name of the time zone database, or a POSIX rule such as `CET-1CEST,M3.5.0,M10.5.0/3`; a `:` before it, as some
+/// systems write it, means nothing.
+fn time_zone_of(text: &str) -> Result<TimeZone, BadSetting> {
+    let name = text.strip_prefix(':').unwrap_or(text);
+    TimeZone::get(name)
+        .or_else(|_| TimeZone::posix(name))
+        .map_err(|_| {
+            BadSetting::new(
+                format!("is `{}`, which is no time zone", text.escape_debug()),
+                "write a name such as `UTC` or `Europe/Berlin`",
+            )
+        })
+}
+
+#[cfg(test)]
+mod tests;

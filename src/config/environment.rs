@@ -1,0 +1,71 @@
+//! The variables that Cofferdam was started with, as a value.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+
+use super::BadSetting;
+use crate::labels::nearest_word;
+
+const PREFIX: &str = "COFFERDAM_";
+
+/// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
+const KNOWN: [&str; 8] = [
+    "COFFERDAM_REPOSITORY",
+    "COFFERDAM_PROJECTS",
+    "COFFERDAM_ALL_PROJECTS",
+    "COFFERDAM_COMPRESSION",
+    "COFFERDAM_LOG",
+    "COFFERDAM_LOG_FORMAT",
+    "COFFERDAM_JSON",
+    crate::agent::JOB,
+];
+
+#[derive(Clone, Debug, Default)]
+pub struct Environment {
+    variables: BTreeMap<String, OsString>,
+}
+
+impl Environment {
+    /// `variables` as [`std::env::vars_os`] gives them; names that are not UTF-8 are none of ours.
+    pub fn new(variables: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
+        let variables = variables
+            .into_iter()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value)))
+            .collect();
+        Self { variables }
+    }
+
+    /// `Ok(None)` when it is absent or empty.
+    pub(super) fn get(&self, name: &str) -> Result<Option<String>, BadSetting> {
+        match self.variables.get(name) {
+            None => Ok(None),
+            Some(value) => match value.to_str() {
+                Some("") => Ok(None),
+                Some(text) => Ok(Some(text.to_owned())),
+                None => Err(BadSetting::new("is not UTF-8", "write it in UTF-8")),
+            },
+        }
+    }
+
+    /// A variable that looks like one of ours and is not may be a typo; but others, such as the links between containers,
+    /// make variables after a service's name, so this is no error.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        self.variables
+            .keys()
+            .filter(|name| name.starts_with(PREFIX) && !KNOWN.contains(&name.as_str()))
+            .map(|name| {
+                let meant = nearest_word(&name[PREFIX.len()..], KNOWN.map(|it| &it[PREFIX.len()..]));
+                match meant {
+                    Some(near) => format!(
+                        "the variable {} is unknown and has no effect; did you mean {PREFIX}{near}?",
+                        name.escape_debug()
+                    ),
+                    None => format!(
+                        "the variable {} is unknown and has no effect",
+                        name.escape_debug()
+                    ),
+                }
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,181 @@
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
+
+use insta::assert_snapshot;
+
+use super::*;
+
+fn environment(variables: &[(&str, &str)]) -> Environment {
+    Environment::new(
+        variables
+            .iter()
+            .map(|(name, value)| (OsString::from(name), OsString::from(value))),
+    )
+}
+
+fn resolved(settings: Settings, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
+    Config::resolve(&settings, &environment(variables), Path::new("/work"))
+}
+
+fn good(settings: Settings, variables: &[(&str, &str)]) -> Config {
+    resolved(settings, variables).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn bad(settings: Settings, variables: &[(&str, &str)]) -> String {
+    resolved(settings, variables)
+        .expect_err("a problem")
+        .to_string()
+}
+
+fn directory(path: &str) -> RepositoryUrl {
+    RepositoryUrl::Directory(PathBuf::from(path))
+}
+
+#[test]
+fn without_anything_the_defaults_stand() {
+    let config = good(Settings::default(), &[]);
+    assert_eq!(config.repository, directory("/backups"));
+    assert_eq!(config.scope, Scope::Own);
+    assert_eq!(config.compression, Compression::Zstd(3));
+    assert_eq!(config.time_zone, TimeZone::UTC);
+    assert_eq!(config.log.format, LogFormat::Text);
+    assert_eq!(config.output, Output::Human);
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn a_flag_goes_before_its_variable() {
+    let variables = [
+        ("COFFERDAM_REPOSITORY", "/from-variable"),
+        ("COFFERDAM_COMPRESSION", "gzip:9"),
+        ("COFFERDAM_PROJECTS", "a, b"),
+        ("COFFERDAM_JSON", "true"),
+        ("TZ", ":Europe/Berlin"),
+    ];
+    let config = good(Settings::default(), &variables);
+    assert_eq!(config.repository, directory("/from-variable"));
+    assert_eq!(config.compression, Compression::Gzip(9));
+    assert_eq!(
+        config.scope,
+        Scope::Projects(vec!["a".to_owned(), "b".to_owned()])
+    );
+    assert_eq!(config.output, Output::Json);
+    assert_eq!(config.time_zone.iana_name(), Some("Europe/Berlin"));
+
+    let settings = Settings {
+        repository: Some("here".to_owned()),
+        compression: Some("none".to_owned()),
+        projects: vec!["c".to_owned(), "c".to_owned()],
+        time_zone: Some("UTC".to_owned()),
+        ..Settings::default()
+    };
+    let config = good(settings, &variables);
+    assert_eq!(config.repository, directory("/work/here"));
+    assert_eq!(config.compression, Compression::None);
+    assert_eq!(config.scope, Scope::Projects(vec!["c".to_owned()]));
+    assert_eq!(config.time_zone, TimeZone::UTC);
+}
+
+#[test]
+fn scopes_on_the_command_line_outrank_those_of_the_environment() {
+    let all = || Settings {
+        all_projects: true,
+        ..Settings::default()
+    };
+    let one = || Settings {
+        projects: vec!["a".to_owned()],
+        ..Settings::default()
+    };
+    let listed = [("COFFERDAM_PROJECTS", "b")];
+    let everything = [("COFFERDAM_ALL_PROJECTS", "true")];
+    assert_eq!(good(all(), &listed).scope, Scope::All);
+    assert_eq!(good(Settings::default(), &everything).scope, Scope::All);
+    assert_eq!(
+        good(one(), &everything).scope,
+        Scope::Projects(vec!["a".to_owned()])
+    );
+}
+
+#[test]
+fn an_empty_variable_is_no_variable() {
+    let config = good(
+        Settings::default(),
+        &[
+            ("COFFERDAM_REPOSITORY", ""),
+            ("COFFERDAM_PROJECTS", ""),
+            ("COFFERDAM_ALL_PROJECTS", ""),
+            ("TZ", ""),
+        ],
+    );
+    assert_eq!(config.repository, directory("/backups"));
+    assert_eq!(config.scope, Scope::Own);
+}
+
+#[test]
+fn posix_time_zones_are_understood() {
+    let config = good(Settings::default(), &[("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")]);
+    assert_ne!(config.time_zone, TimeZone::UTC);
+}
+
+#[test]
+fn problems_name_the_flag_or_variable_and_what_to_type() {
+    let repository = |url: &str| Settings {
+        repository: Some(url.to_owned()),
+        ..Settings::default()
+    };
+    assert_snapshot!(bad(repository("s3://AKIA:hunter2@bucket"), &[]), @r"--repository has the scheme `s3`, which this version does not support; use a directory, as `/backups` or `file:///backups`");
+    assert_snapshot!(bad(repository("file://backups"), &[]), @r"--repository is no URL of an absolute path on this machine; write three slashes, as `file:///backups`");
+    assert_snapshot!(
+        bad(
+            Settings::default(),
+            &[
+                ("COFFERDAM_ALL_PROJECTS", "true"),
+                ("COFFERDAM_COMPRESSION", "zsdt:3"),
+                ("COFFERDAM_JSON", "1"),
+                ("COFFERDAM_LOG", "inf"),
+                ("COFFERDAM_LOG_FORMAT", "yaml"),
+                ("COFFERDAM_PROJECTS", "a"),
+                ("TZ", "Europe/Belrin"),
+            ],
+        ),
+        @r"
+    COFFERDAM_ALL_PROJECTS is `true` beside COFFERDAM_PROJECTS; remove one of them
+    COFFERDAM_COMPRESSION is `zsdt:3`; use `zstd[:1-19]`, `gzip[:1-9]` or `none` (did you mean `zstd`?)
+    TZ is `Europe/Belrin`, which is no time zone; write a name such as `UTC` or `Europe/Berlin`
+    COFFERDAM_LOG has the level `inf`, which there is not; did you mean `info`? else use `off`, `error`, `warn`, `info`, `debug` or `trace`, also as `cofferdam::engine=debug`
+    COFFERDAM_LOG_FORMAT is `yaml`; use `text` or `json`
+    COFFERDAM_JSON is `1`; write `true` or `false`
+    "
+    );
+    assert_snapshot!(bad(Settings::default(), &[("COFFERDAM_PROJECTS", "a,,b")]), @r"COFFERDAM_PROJECTS is `a,,b`, in which a name is missing; write names of projects with commas between them; `docker compose ls` shows them");
+    assert_snapshot!(bad(Settings::default(), &[("COFFERDAM_LOG", "bollard=trace")]), @r"COFFERDAM_LOG names the module `bollard`; use `cofferdam` or modules below it, as `cofferdam::engine=debug`: others would log secrets");
+}
+
+#[test]
+fn a_variable_that_is_not_utf_8_is_told() {
+    let environment = Environment::new([(
+        OsString::from("COFFERDAM_REPOSITORY"),
+        OsString::from_vec(vec![b'/', 0xff]),
+    )]);
+    let errors = Config::resolve(&Settings::default(), &environment, Path::new("/work"));
+    assert_snapshot!(errors.unwrap_err(), @r"COFFERDAM_REPOSITORY is not UTF-8; write it in UTF-8");
+}
+
+#[test]
+fn a_misspelt_variable_is_warned_of() {
+    let warnings = good(
+        Settings::default(),
+        &[
+            ("COFFERDAM_REPOSITRY", "/x"),
+            ("COFFERDAM_PORT_80_TCP_ADDR", "10.0.0.2"),
+            ("COFFERDAM_LOG", "info"),
+            ("PATH", "/bin"),
+        ],
+    )
+    .warnings;
+    assert_snapshot!(warnings.join("\n"), @r"
+    the variable COFFERDAM_PORT_80_TCP_ADDR is unknown and has no effect
+    the variable COFFERDAM_REPOSITRY is unknown and has no effect; did you mean COFFERDAM_REPOSITORY?
+    ");
+}

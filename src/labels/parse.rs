@@ -1,0 +1,340 @@
+//! One container's labels: read one by one here, looked at together in `agreement`.
+
+mod agreement;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::error::{LabelErrors, LabelProblem, quoted};
+use super::nearest;
+use super::table::{
+    self, HookLabel, Label, OwnLabel, PREFIX, PostgresLabel, TREE_OPTIONS, TreeLabel,
+};
+use super::values::{self, BadValue};
+use super::{
+    ContainerLabels, FilesLabels, HookPoint, HookSpec, Moment, OptIn, PostgresLabels,
+    PostgresRestore, Selection, TransferChoice, TreeOptions, TreeRestore,
+};
+use crate::engine::Container;
+use crate::engine::container::COMPOSE_PROJECT;
+
+/// How long a hook may take when its label does not say.
+const HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
+
+const MOMENTS: [(&str, Moment); 2] = [("backup", Moment::Backup), ("restore", Moment::Restore)];
+const POSTGRES_RESTORES: [(&str, PostgresRestore); 3] = [
+    ("swap", PostgresRestore::Swap),
+    ("recreate", PostgresRestore::Recreate),
+    ("clean", PostgresRestore::Clean),
+];
+const TREE_RESTORES: [(&str, TreeRestore); 3] = [
+    ("replace", TreeRestore::Replace),
+    ("overlay", TreeRestore::Overlay),
+    ("keep-existing", TreeRestore::KeepExisting),
+];
+const TRANSFERS: [(&str, TransferChoice); 2] = [
+    ("copy", TransferChoice::Copy),
+    ("stream", TransferChoice::Stream),
+];
+
+/// Reads every label of the container that begins with `cofferdam.`, and collects every problem they have.
+pub fn parse(container: &Container) -> Result<ContainerLabels, LabelErrors> {
+    let mut parser = Parser {
+        container,
+        problems: Vec::new(),
+        labels: ContainerLabels::default(),
+        databases: None,
+        postgres: PostgresLabels::default(),
+        files: BTreeMap::new(),
+        hooks: BTreeMap::new(),
+    };
+    for (key, value) in &container.labels {
+        if key.starts_with(PREFIX) || nearest::is_misspelt_prefix(key) {
+            parser.label(key, value);
+        }
+    }
+    parser.finish()
+}
+
+struct Parser<'a> {
+    container: &'a Container,
+    problems: Vec<LabelProblem>,
+    labels: ContainerLabels,
+    databases: Option<Selection>,
+    postgres: PostgresLabels,
+    files: BTreeMap<&'a str, FilesDraft>,
+    hooks: BTreeMap<HookPoint, HookDraft>,
+}
+
+#[derive(Default)]
+struct FilesDraft {
+    path: Option<String>,
+    options: TreeOptions,
+}
+
+#[derive(Default)]
+struct HookDraft {
+    argv: Option<Vec<String>>,
+    user: Option<String>,
+    timeout: Option<Duration>,
+}
+
+impl FilesDraft {
+    fn finish(self) -> Option<FilesLabels> {
+        Some(FilesLabels {
+            path: self.path?,
+            options: self.options,
+        })
+    }
+}
+
+impl HookDraft {
+    fn finish(self) -> Option<HookSpec> {
+        Some(HookSpec {
+            argv: self.argv?,
+            user: self.user,
+            timeout: self.timeout.unwrap_or(HOOK_TIMEOUT),
+        })
+    }
+}
+
+impl<'a> Parser<'a> {
+    fn label(&mut self, key: &'a str, value: &'a str) {
+        let Some((label, name)) = table::find(key) else {
+            return self.own_or_unknown(key);
+        };
+        let name = name.unwrap_or_default();
+        let read = match label {
+            Label::Enable => values::boolean(value).map(|on| self.labels.enable = Some(on)),
+            Label::Project => ensure_name(value),
+            Label::Skip => values::text(value, "the reason, as `cache only`")
+                .map(|reason| self.labels.skip = Some(reason)),
+            Label::Postgres(option) => self.postgres(option, value),
+            Label::Volumes => values::selection(value, "names of volumes, or `*`")
+                .map(|volumes| self.labels.volumes = Some(volumes)),
+            Label::Volume(option) => {
+                let options = self.labels.volume_options.entry(name.to_owned());
+                tree_option(options.or_default(), option, value)
+            }
+            Label::FilesPath => ensure_files_name(name).and_then(|()| {
+                self.files.entry(name).or_default().path = Some(values::path(value)?);
+                Ok(())
+            }),
+            Label::Files(option) => tree_option(
+                &mut self.files.entry(name).or_default().options,
+                option,
+                value,
+            ),
+            Label::Stop => self.stop(value),
+            Label::Pause => self.pause(value),
+            Label::HoldFor => values::list(value, "names of services")
+                .map(|services| self.labels.hold_for = Some(services)),
+            Label::Hook(point, field) => self.hook(point, field, value),
+        };
+        if let Err(BadValue { what, hint }) = read {
+            self.problem(key, what, hint);
+        }
+    }
+
+    fn postgres(&mut self, option: PostgresLabel, value: &str) -> Result<(), BadValue> {
+        let postgres = &mut self.postgres;
+        match option {
+            PostgresLabel::Databases => {
+                self.databases = Some(values::selection(value, "names of databases, or `*`")?);
+            }
+            PostgresLabel::User => postgres.user = Some(values::text(value, "a role's name")?),
+            PostgresLabel::PasswordFile => postgres.password_file = Some(values::path(value)?),
+            PostgresLabel::Port => postgres.port = Some(values::port(value)?),
+            PostgresLabel::MaintenanceDb => {
+                postgres.maintenance_db = values::text(value, "a database's name")?;
+            }
+            PostgresLabel::Mode => ensure_postgres_mode(value)?,
+            PostgresLabel::ExcludeTables => {
+                postgres.exclude_tables = values::list(value, "patterns of tables")?;
+            }
+            PostgresLabel::ExcludeTableData => {
+                postgres.exclude_table_data = values::list(value, "patterns of tables")?;
+            }
+            PostgresLabel::Restore => postgres.restore = values::word(value, &POSTGRES_RESTORES)?,
+            PostgresLabel::Transfer => postgres.transfer = values::word(value, &TRANSFERS)?,
+            PostgresLabel::Scratch => postgres.scratch = Some(values::path(value)?),
+            PostgresLabel::ExecUser => {
+                postgres.exec_user = Some(values::text(value, "a system user of the container")?);
+            }
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self, value: &str) -> Result<(), BadValue> {
+        for item in values::list(value, "`backup`, `restore` or `backup,restore`")? {
+            self.labels.stop.insert(values::word(&item, &MOMENTS)?);
+        }
+        Ok(())
+    }
+
+    fn pause(&mut self, value: &str) -> Result<(), BadValue> {
+        if value.trim() == "restore" {
+            return Err(BadValue::new(
+                "is `restore`, but a frozen container still holds what is replaced under it",
+                "use `cofferdam.stop: restore`",
+            ));
+        }
+        values::word(value, &[("backup", ())])?;
+        self.labels.pause = true;
+        Ok(())
+    }
+
+    fn hook(&mut self, point: HookPoint, field: HookLabel, value: &str) -> Result<(), BadValue> {
+        let hook = self.hooks.entry(point).or_default();
+        match field {
+            HookLabel::Command => hook.argv = Some(values::command(value)?),
+            HookLabel::User => {
+                hook.user = Some(values::text(value, "a system user of the container")?);
+            }
+            HookLabel::Timeout => hook.timeout = Some(values::duration(value)?),
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<ContainerLabels, LabelErrors> {
+        self.ensure_labels_agree();
+        if !self.problems.is_empty() {
+            self.problems.sort_by(|a, b| a.label.cmp(&b.label));
+            return Err(LabelErrors {
+                problems: self.problems,
+            });
+        }
+
+        let mut labels = self.labels;
+        labels.files = self
+            .files
+            .into_iter()
+            .filter_map(|(name, draft)| Some((name.to_owned(), draft.finish()?)))
+            .collect();
+        labels.hooks = self
+            .hooks
+            .into_iter()
+            .filter_map(|(point, draft)| Some((point, draft.finish()?)))
+            .collect();
+        let names_a_target =
+            self.databases.is_some() || labels.volumes.is_some() || !labels.files.is_empty();
+        labels.opt_in = match labels.enable {
+            Some(false) => OptIn::No,
+            _ if names_a_target => OptIn::Labels,
+            Some(true) => OptIn::Detection,
+            None => OptIn::No,
+        };
+        let options_for_detection =
+            labels.opt_in == OptIn::Detection && self.postgres != PostgresLabels::default();
+        if self.databases.is_some() || options_for_detection {
+            labels.postgres = Some(PostgresLabels {
+                databases: self.databases.unwrap_or(Selection::All),
+                ..self.postgres
+            });
+        }
+        Ok(labels)
+    }
+
+    fn has(&self, key: &str) -> bool {
+        self.container.labels.contains_key(key)
+    }
+
+    /// Labels of our own are no problem, but a stack's container that has one of our containers' was labelled by mistake.
+    fn own_or_unknown(&mut self, key: &str) {
+        match table::find_own(key) {
+            Some(OwnLabel::Image | OwnLabel::Test) => {}
+            Some(OwnLabel::Container) if !self.has(COMPOSE_PROJECT) => {}
+            Some(OwnLabel::Container) => {
+                let hint = "remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and \
+                            `cofferdam.hold-for`";
+                self.problem(
+                    key,
+                    "is for cofferdam's own containers",
+                    Some(hint.to_owned()),
+                );
+            }
+            None => self.unknown(key),
+        }
+    }
+
+    fn unknown(&mut self, key: &str) {
+        let hint = match key.split('.').collect::<Vec<_>>().as_slice() {
+            ["cofferdam", "volumes", name] if !name.is_empty() => format!(
+                "to save the volume, name it in the value: `cofferdam.volumes: {}`",
+                quoted(name)
+            ),
+            _ => match nearest::nearest(key) {
+                Some((near, summary)) => {
+                    format!("did you mean `{}` ({summary})?", quoted(&near))
+                }
+                None => format!("the labels are {}", table::families()),
+            },
+        };
+        self.problem(key, "is unknown", Some(hint));
+    }
+
+    fn problem(&mut self, key: &str, what: impl Into<String>, hint: Option<String>) {
+        self.problems.push(LabelProblem {
+            container: self.container.name.clone(),
+            label: key.to_owned(),
+            what: what.into(),
+            hint,
+        });
+    }
+}
+
+fn tree_option(options: &mut TreeOptions, option: TreeLabel, value: &str) -> Result<(), BadValue> {
+    match option {
+        TreeLabel::Exclude => options.exclude = values::exclusions(value)?,
+        TreeLabel::Restore => options.restore = values::word(value, &TREE_RESTORES)?,
+    }
+    Ok(())
+}
+
+fn ensure_postgres_mode(value: &str) -> Result<(), BadValue> {
+    let planned = ["dumpall", "basebackup"];
+    match value.trim() {
+        mode if planned.contains(&mode) => Err(BadValue::new(
+            format!("is `{mode}`, which this version does not support yet"),
+            "use `dump`, or remove the label",
+        )),
+        mode => values::word(mode, &[("dump", ())]),
+    }
+}
+
+/// A name that reads the same in a path, a target id and a shell.
+fn ensure_name(value: &str) -> Result<(), BadValue> {
+    const LONGEST: usize = 64;
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    let name = value.as_bytes();
+    if name.first().is_some_and(u8::is_ascii_alphanumeric)
+        && name.len() <= LONGEST
+        && name.iter().all(|byte| plain(*byte))
+    {
+        return Ok(());
+    }
+    Err(BadValue::new(
+        format!("has the name `{}`", quoted(value)),
+        "use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit",
+    ))
+}
+
+/// A tree must not be named as an option is, or as a misspelt one: `cofferdam.files.conf.exlude: /cache` would else be
+/// a tree of its own, without a word.
+fn ensure_files_name(name: &str) -> Result<(), BadValue> {
+    ensure_name(name)?;
+    let (before, last) = name.rsplit_once('.').unwrap_or(("<name>", name));
+    let like_an_option = TREE_OPTIONS.into_iter().find(|option| {
+        *option == last || (name != last && strsim::osa_distance(option, last) <= 2)
+    });
+    match like_an_option {
+        None => Ok(()),
+        Some(option) => Err(BadValue::new(
+            format!("has a name that ends like the option `{option}`"),
+            format!("did you mean `cofferdam.files.{before}.{option}`? (else choose another name)"),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests;

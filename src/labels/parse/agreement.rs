@@ -1,0 +1,158 @@
+//! What the labels of a container may not say together, and which of them serve nothing.
+
+use std::collections::BTreeMap;
+
+use super::Parser;
+use crate::labels::error::quoted;
+use crate::labels::nearest::nearest_word;
+use crate::labels::table::{self, HookLabel, Label, PostgresLabel, TREE_OPTIONS, TreeLabel};
+use crate::labels::{Moment, Selection};
+
+impl Parser<'_> {
+    pub(super) fn ensure_labels_agree(&mut self) {
+        self.ensure_nothing_contradicts();
+        self.ensure_options_belong_to_something();
+        self.ensure_paths_differ();
+    }
+
+    fn ensure_nothing_contradicts(&mut self) {
+        if self.labels.enable == Some(true) && self.labels.skip.is_some() {
+            self.problem(
+                "cofferdam.skip",
+                "stands beside `cofferdam.enable: true`",
+                Some("remove one of them".to_owned()),
+            );
+        }
+        if self.labels.pause && self.labels.stop.contains(&Moment::Backup) {
+            self.problem(
+                "cofferdam.pause",
+                "stands beside a `cofferdam.stop` for `backup`",
+                Some("a container is either stopped or frozen: remove one of them".to_owned()),
+            );
+        }
+    }
+
+    fn ensure_options_belong_to_something(&mut self) {
+        for key in self.container.labels.keys() {
+            let Some((label, name)) = table::find(key) else {
+                continue;
+            };
+            let name = name.unwrap_or_default();
+            match label {
+                Label::Postgres(PostgresLabel::Databases) => {}
+                Label::Postgres(_) => self.ensure_postgres_is_saved(key),
+                Label::Volume(option) => self.ensure_volume_is_taken(key, name, option),
+                Label::Files(option) => self.ensure_files_have_a_path(key, name, option),
+                Label::HoldFor if !self.has("cofferdam.stop") && !self.has("cofferdam.pause") => {
+                    let hint = "add `cofferdam.stop` or `cofferdam.pause`, or remove it";
+                    self.problem(key, "has no hold to serve", Some(hint.to_owned()));
+                }
+                Label::Hook(_, HookLabel::User | HookLabel::Timeout) => {
+                    self.ensure_hook_has_a_command(key);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// Options may stay where `enable` or `skip` switch a container on and off.
+    fn is_switched(&self) -> bool {
+        self.has("cofferdam.enable") || self.has("cofferdam.skip")
+    }
+
+    fn ensure_postgres_is_saved(&mut self, key: &str) {
+        let may_be_detected = self.is_switched() && !self.has_driver_label();
+        if !self.has("cofferdam.postgres") && !may_be_detected {
+            let hint = "add `cofferdam.postgres` with the databases' names, or with `*`";
+            self.problem(key, "has no database to serve", Some(hint.to_owned()));
+        }
+    }
+
+    fn ensure_volume_is_taken(&mut self, key: &str, name: &str, option: TreeLabel) {
+        let others = match &self.labels.volumes {
+            Some(Selection::All) => return,
+            Some(Selection::Names(names)) if names.iter().any(|taken| taken == name) => return,
+            Some(Selection::Names(names)) => names.as_slice(),
+            // The label itself is malformed, which is said already.
+            None if self.has("cofferdam.volumes") => return,
+            None if self.is_switched() && !self.has_driver_label() => return,
+            None => &[],
+        };
+        let near = nearest_word(name, others.iter().map(String::as_str));
+        let hint = match near {
+            Some(near) => format!(
+                "did you mean `cofferdam.volumes.{}.{}`?",
+                quoted(near),
+                word_of(option)
+            ),
+            None => format!("add `{}` to `cofferdam.volumes`", quoted(name)),
+        };
+        let what = format!("belongs to a volume `{}` that no label takes", quoted(name));
+        self.problem(key, what, Some(hint));
+    }
+
+    fn ensure_files_have_a_path(&mut self, key: &str, name: &str, option: TreeLabel) {
+        if self.has(&format!("cofferdam.files.{name}")) {
+            return;
+        }
+        let declared = self
+            .container
+            .labels
+            .keys()
+            .filter_map(|key| match table::find(key) {
+                Some((Label::FilesPath, name)) => name,
+                _ => None,
+            });
+        let hint = match nearest_word(name, declared) {
+            Some(near) => format!(
+                "did you mean `cofferdam.files.{}.{}`?",
+                quoted(near),
+                word_of(option)
+            ),
+            None => format!("add `cofferdam.files.{}` with the path", quoted(name)),
+        };
+        self.problem(key, "has no path to serve", Some(hint));
+    }
+
+    fn ensure_hook_has_a_command(&mut self, key: &str) {
+        let command = key.rsplit_once('.').map_or(key, |(command, _)| command);
+        if !self.has(command) {
+            let hint = format!("add `{command}`, or remove it");
+            self.problem(key, "has no command to serve", Some(hint));
+        }
+    }
+
+    fn ensure_paths_differ(&mut self) {
+        let mut seen: BTreeMap<String, &str> = BTreeMap::new();
+        let mut twice = Vec::new();
+        for (name, draft) in &self.files {
+            let Some(path) = &draft.path else { continue };
+            if let Some(first) = seen.insert(path.clone(), name) {
+                twice.push((format!("cofferdam.files.{name}"), first));
+            }
+        }
+        for (key, first) in twice {
+            let what = format!("names the same path as `cofferdam.files.{}`", quoted(first));
+            self.problem(&key, what, Some("remove one of them".to_owned()));
+        }
+    }
+
+    fn has_driver_label(&self) -> bool {
+        self.container.labels.keys().any(|key| {
+            matches!(
+                table::find(key),
+                Some((
+                    Label::Postgres(PostgresLabel::Databases) | Label::Volumes | Label::FilesPath,
+                    _
+                ))
+            )
+        })
+    }
+}
+
+fn word_of(option: TreeLabel) -> &'static str {
+    match option {
+        TreeLabel::Exclude => TREE_OPTIONS[0],
+        TreeLabel::Restore => TREE_OPTIONS[1],
+    }
+}

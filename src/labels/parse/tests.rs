@@ -1,0 +1,365 @@
+use std::collections::BTreeSet;
+
+use insta::assert_snapshot;
+use proptest::prelude::*;
+
+use super::*;
+use crate::engine::container::tests_support::container;
+
+fn parsed(labels: &[(&str, &str)]) -> Result<ContainerLabels, LabelErrors> {
+    let mut container = container("db");
+    for (key, value) in labels {
+        container
+            .labels
+            .insert(format!("cofferdam.{key}"), (*value).to_owned());
+    }
+    parse(&container)
+}
+
+fn good(labels: &[(&str, &str)]) -> ContainerLabels {
+    parsed(labels).unwrap_or_else(|errors| panic!("{errors}"))
+}
+
+fn bad(labels: &[(&str, &str)]) -> String {
+    match parsed(labels) {
+        Ok(labels) => panic!("accepted: {labels:?}"),
+        Err(errors) => errors.to_string(),
+    }
+}
+
+fn names(items: &[&str]) -> Selection {
+    Selection::Names(items.iter().map(|&item| item.to_owned()).collect())
+}
+
+#[test]
+fn without_labels_nothing_is_asked_for() {
+    assert_eq!(good(&[]), ContainerLabels::default());
+}
+
+#[test]
+fn labels_of_others_are_none_of_our_business() {
+    let mut container = container("db");
+    for key in [
+        "com.docker.compose.project",
+        "traefik.enable",
+        "coffee.shop",
+    ] {
+        container.labels.insert(key.to_owned(), "x".to_owned());
+    }
+    assert_eq!(parse(&container), Ok(ContainerLabels::default()));
+}
+
+#[test]
+fn labels_of_our_own_are_tolerated() {
+    for key in [
+        "helper",
+        "hold",
+        "hold.owner",
+        "agent-image",
+        "test",
+        "test.name",
+    ] {
+        assert_eq!(good(&[(key, "1")]), ContainerLabels::default(), "{key}");
+    }
+}
+
+#[test]
+fn every_postgres_option_is_read() {
+    let labels = good(&[
+        ("postgres", "clinical, genomic"),
+        ("postgres.user", "admin"),
+        ("postgres.password-file", "/run/secrets/postgres_db_secret"),
+        ("postgres.port", "5433"),
+        ("postgres.maintenance-db", "postgres"),
+        ("postgres.mode", "dump"),
+        ("postgres.exclude-tables", "tmp_*, audit.log"),
+        ("postgres.exclude-table-data", "public.jobs"),
+        ("postgres.restore", "recreate"),
+        ("postgres.transfer", "stream"),
+        ("postgres.scratch", "/var/tmp/"),
+        ("postgres.exec-user", "postgres"),
+    ]);
+    assert_eq!(labels.opt_in, OptIn::Labels);
+    assert_eq!(
+        labels.postgres,
+        Some(PostgresLabels {
+            databases: names(&["clinical", "genomic"]),
+            user: Some("admin".to_owned()),
+            password_file: Some("/run/secrets/postgres_db_secret".to_owned()),
+            port: Some(5433),
+            maintenance_db: "postgres".to_owned(),
+            exclude_tables: vec!["tmp_*".to_owned(), "audit.log".to_owned()],
+            exclude_table_data: vec!["public.jobs".to_owned()],
+            restore: PostgresRestore::Recreate,
+            transfer: TransferChoice::Stream,
+            scratch: Some("/var/tmp".to_owned()),
+            exec_user: Some("postgres".to_owned()),
+        })
+    );
+}
+
+#[test]
+fn who_opted_in_is_known() {
+    for (labels, expected) in [
+        (vec![], OptIn::No),
+        (vec![("enable", "true")], OptIn::Detection),
+        (vec![("enable", "false")], OptIn::No),
+        (vec![("postgres", "*")], OptIn::Labels),
+        (vec![("volumes", "*")], OptIn::Labels),
+        (vec![("files.conf", "/etc/conf")], OptIn::Labels),
+        (vec![("enable", "true"), ("volumes", "a")], OptIn::Labels),
+        (vec![("enable", "false"), ("volumes", "a")], OptIn::No),
+        (
+            vec![("enable", "true"), ("postgres.user", "admin")],
+            OptIn::Detection,
+        ),
+        (
+            vec![("enable", "true"), ("volumes.a.exclude", "tmp")],
+            OptIn::Detection,
+        ),
+        (vec![("stop", "backup")], OptIn::No),
+        (vec![("skip", "cache only")], OptIn::No),
+        (
+            vec![("skip", "cache only"), ("volumes", "a")],
+            OptIn::Labels,
+        ),
+    ] {
+        assert_eq!(good(&labels).opt_in, expected, "{labels:?}");
+    }
+}
+
+#[test]
+fn options_alone_serve_the_database_that_is_detected() {
+    let postgres = good(&[("enable", "true"), ("postgres.user", "admin")]).postgres;
+    let postgres = postgres.expect("options were given");
+    assert_eq!(postgres.databases, Selection::All);
+    assert_eq!(postgres.user.as_deref(), Some("admin"));
+    assert_eq!(good(&[("enable", "true")]).postgres, None);
+}
+
+#[test]
+fn trees_are_read_with_their_options() {
+    let labels = good(&[
+        ("volumes", "vault-data,my.data"),
+        ("volumes.my.data.exclude", "/cache, *.tmp"),
+        ("volumes.my.data.restore", "overlay"),
+        ("files.portal.yml", "/etc/portal.yml"),
+        ("files.static", "/srv/static/"),
+        ("files.static.restore", "keep-existing"),
+        ("files.static.exclude", "build/"),
+    ]);
+    assert_eq!(labels.volumes, Some(names(&["vault-data", "my.data"])));
+    assert_eq!(
+        labels.volume_options,
+        BTreeMap::from([(
+            "my.data".to_owned(),
+            TreeOptions {
+                exclude: vec!["cache".to_owned(), "*.tmp".to_owned()],
+                restore: TreeRestore::Overlay,
+            }
+        )])
+    );
+    assert_eq!(
+        labels.files,
+        BTreeMap::from([
+            (
+                "portal.yml".to_owned(),
+                FilesLabels {
+                    path: "/etc/portal.yml".to_owned(),
+                    options: TreeOptions::default(),
+                }
+            ),
+            (
+                "static".to_owned(),
+                FilesLabels {
+                    path: "/srv/static".to_owned(),
+                    options: TreeOptions {
+                        exclude: vec!["build".to_owned()],
+                        restore: TreeRestore::KeepExisting,
+                    },
+                }
+            ),
+        ])
+    );
+}
+
+#[test]
+fn holds_and_hooks_are_read() {
+    let labels = good(&[
+        ("stop", "restore, backup"),
+        ("hold-for", "postgres-db, vault"),
+        ("hook.before-backup", "vault auth disable 'approle/'"),
+        ("hook.before-backup.user", "vault"),
+        ("hook.after-backup", "vault status"),
+        ("hook.after-backup.timeout", "90s"),
+    ]);
+    assert_eq!(
+        labels.stop,
+        BTreeSet::from([Moment::Backup, Moment::Restore])
+    );
+    assert_eq!(
+        labels.hold_for,
+        Some(vec!["postgres-db".to_owned(), "vault".to_owned()])
+    );
+    let argv = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    assert_eq!(
+        labels.hooks,
+        BTreeMap::from([
+            (
+                HookPoint::BeforeBackup,
+                HookSpec {
+                    argv: argv(&["vault", "auth", "disable", "approle/"]),
+                    user: Some("vault".to_owned()),
+                    timeout: Duration::from_secs(600),
+                }
+            ),
+            (
+                HookPoint::AfterBackup,
+                HookSpec {
+                    argv: argv(&["vault", "status"]),
+                    user: None,
+                    timeout: Duration::from_secs(90),
+                }
+            ),
+        ])
+    );
+    assert!(good(&[("pause", "backup"), ("stop", "restore")]).pause);
+}
+
+#[test]
+fn options_may_wait_for_the_switch() {
+    for switch in [("enable", "false"), ("skip", "moved away")] {
+        good(&[switch, ("postgres.user", "admin")]);
+        good(&[switch, ("volumes.data.exclude", "tmp")]);
+    }
+}
+
+#[test]
+fn typos_in_labels_are_told() {
+    assert_snapshot!(bad(&[("postgress", "*")]), @r"container db: label `cofferdam.postgress` is unknown; did you mean `cofferdam.postgres` (databases to save, or `*`)?");
+    assert_snapshot!(bad(&[("postgres.pasword_file", "/run/secrets/p")]), @r"container db: label `cofferdam.postgres.pasword_file` is unknown; did you mean `cofferdam.postgres.password-file` (file in the container that holds the password)?");
+    assert_snapshot!(bad(&[("volumes", "my.data"), ("volumes.my.data.exlude", "tmp")]), @r"container db: label `cofferdam.volumes.my.data.exlude` is unknown; did you mean `cofferdam.volumes.my.data.exclude` (patterns left out of this volume)?");
+    assert_snapshot!(bad(&[("volumes.data", "true")]), @r"container db: label `cofferdam.volumes.data` is unknown; to save the volume, name it in the value: `cofferdam.volumes: data`");
+    assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
+    assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+}
+
+#[test]
+fn a_typo_in_the_prefix_is_told() {
+    let mut container = container("db");
+    container
+        .labels
+        .insert("coferdam.enable".to_owned(), "true".to_owned());
+    assert_snapshot!(parse(&container).unwrap_err(), @r"container db: label `coferdam.enable` is unknown; did you mean `cofferdam.enable` (`true`: back this container up; `false`: ignore it)?");
+}
+
+#[test]
+fn a_name_that_looks_like_an_option_is_told() {
+    assert_snapshot!(bad(&[("files.conf", "/etc/conf"), ("files.conf.exlude", "/cache")]), @r"container db: label `cofferdam.files.conf.exlude` has a name that ends like the option `exclude`; did you mean `cofferdam.files.conf.exclude`? (else choose another name)");
+    assert_snapshot!(bad(&[("files.exclude", "/cache")]), @r"container db: label `cofferdam.files.exclude` has a name that ends like the option `exclude`; did you mean `cofferdam.files.<name>.exclude`? (else choose another name)");
+    assert_snapshot!(bad(&[("files.a b", "/cache")]), @r"container db: label `cofferdam.files.a b` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
+}
+
+#[test]
+fn labels_of_our_containers_are_refused_in_a_stack() {
+    let mut container = container("web");
+    for (key, value) in [(COMPOSE_PROJECT, "shop"), ("cofferdam.hold", "backup")] {
+        container.labels.insert(key.to_owned(), value.to_owned());
+    }
+    assert_snapshot!(parse(&container).unwrap_err(), @r"container web: label `cofferdam.hold` is for cofferdam's own containers; remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and `cofferdam.hold-for`");
+}
+
+#[test]
+fn values_are_strict() {
+    assert_snapshot!(bad(&[("enable", "True")]), @r"container db: label `cofferdam.enable` is `True`; did you mean `true`? (accepted: `true` or `false`)");
+    assert_snapshot!(bad(&[("enable", "yes")]), @r"container db: label `cofferdam.enable` is `yes`; accepted: `true` or `false`");
+    assert_snapshot!(bad(&[("skip", " ")]), @r"container db: label `cofferdam.skip` is empty; write the reason, as `cache only`");
+    assert_snapshot!(bad(&[("project", "my project")]), @r"container db: label `cofferdam.project` has the name `my project`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
+    assert_snapshot!(bad(&[("postgres", "")]), @r"container db: label `cofferdam.postgres` is empty; write names of databases, or `*`");
+    assert_snapshot!(bad(&[("postgres", "clinical,,genomic")]), @r"container db: label `cofferdam.postgres` has an empty item; remove the comma that is too many");
+    assert_snapshot!(bad(&[("postgres", "*,genomic")]), @r"container db: label `cofferdam.postgres` has `*` beside other items; `*` stands alone: it takes all of them");
+    assert_snapshot!(bad(&[("postgres", "*"), ("postgres.restore", "swp")]), @r"container db: label `cofferdam.postgres.restore` is `swp`; did you mean `swap`? (accepted: `swap`, `recreate` or `clean`)");
+    assert_snapshot!(bad(&[("postgres", "*"), ("postgres.mode", "dumpall")]), @r"container db: label `cofferdam.postgres.mode` is `dumpall`, which this version does not support yet; use `dump`, or remove the label");
+    assert_snapshot!(bad(&[("postgres", "*"), ("postgres.port", "70000")]), @r"container db: label `cofferdam.postgres.port` is `70000`; write a port from 1 to 65535");
+    assert_snapshot!(bad(&[("postgres", "*"), ("postgres.scratch", "tmp")]), @r"container db: label `cofferdam.postgres.scratch` is `tmp`, which is not absolute; write the whole path as the container sees it, beginning with `/`");
+    assert_snapshot!(bad(&[("volumes", "*"), ("volumes.a.exclude", "cache[")]), @r"container db: label `cofferdam.volumes.a.exclude` has the pattern `cache[`, which is malformed: unclosed character class; missing ']'; put `\` before `*`, `?`, `[`, `]`, `{` or `}` that is meant as itself");
+    assert_snapshot!(bad(&[("files.conf", "/etc/../conf")]), @r"container db: label `cofferdam.files.conf` is `/etc/../conf`, which has `.` or `..` in it; write the path that is meant");
+    assert_snapshot!(bad(&[("stop", "backups")]), @r"container db: label `cofferdam.stop` is `backups`; did you mean `backup`? (accepted: `backup` or `restore`)");
+    assert_snapshot!(bad(&[("pause", "restore")]), @r"container db: label `cofferdam.pause` is `restore`, but a frozen container still holds what is replaced under it; use `cofferdam.stop: restore`");
+    assert_snapshot!(bad(&[("hook.before-backup", "echo 'x")]), @r"container db: label `cofferdam.hook.before-backup` has a quote that is not closed, or a `\` at its end; quote words as in a shell");
+    assert_snapshot!(bad(&[("hook.before-backup", "a && b")]), @r"container db: label `cofferdam.hook.before-backup` has `&&` in it, but no shell runs hooks; write `sh -c '…'` around the command, or quote the word");
+    assert_snapshot!(bad(&[("hook.before-backup", "a"), ("hook.before-backup.timeout", "10M")]), @r"container db: label `cofferdam.hook.before-backup.timeout` is `10M`; `M` means months; write `m` for minutes, as `10m`");
+}
+
+#[test]
+fn labels_that_serve_nothing_are_told() {
+    assert_snapshot!(bad(&[("postgres.user", "admin")]), @r"container db: label `cofferdam.postgres.user` has no database to serve; add `cofferdam.postgres` with the databases' names, or with `*`");
+    assert_snapshot!(bad(&[("volumes", "vault-data"), ("volumes.vault-date.exclude", "tmp")]), @r"container db: label `cofferdam.volumes.vault-date.exclude` belongs to a volume `vault-date` that no label takes; did you mean `cofferdam.volumes.vault-data.exclude`?");
+    assert_snapshot!(bad(&[("volumes.data.exclude", "tmp")]), @r"container db: label `cofferdam.volumes.data.exclude` belongs to a volume `data` that no label takes; add `data` to `cofferdam.volumes`");
+    assert_snapshot!(bad(&[("enable", "true"), ("postgres", "*"), ("volumes.data.exclude", "tmp")]), @r"container db: label `cofferdam.volumes.data.exclude` belongs to a volume `data` that no label takes; add `data` to `cofferdam.volumes`");
+    assert_snapshot!(bad(&[("files.portal", "/etc/portal"), ("files.portl.restore", "overlay")]), @r"container db: label `cofferdam.files.portl.restore` has no path to serve; did you mean `cofferdam.files.portal.restore`?");
+    assert_snapshot!(bad(&[("hold-for", "db")]), @r"container db: label `cofferdam.hold-for` has no hold to serve; add `cofferdam.stop` or `cofferdam.pause`, or remove it");
+    assert_snapshot!(bad(&[("hook.after-backup.user", "root")]), @r"container db: label `cofferdam.hook.after-backup.user` has no command to serve; add `cofferdam.hook.after-backup`, or remove it");
+}
+
+#[test]
+fn contradictions_are_told() {
+    assert_snapshot!(bad(&[("enable", "true"), ("skip", "cache only")]), @r"container db: label `cofferdam.skip` stands beside `cofferdam.enable: true`; remove one of them");
+    assert_snapshot!(bad(&[("pause", "backup"), ("stop", "backup,restore")]), @r"container db: label `cofferdam.pause` stands beside a `cofferdam.stop` for `backup`; a container is either stopped or frozen: remove one of them");
+    assert_snapshot!(bad(&[("files.a", "/etc/app"), ("files.b", "/etc/app/")]), @r"container db: label `cofferdam.files.b` names the same path as `cofferdam.files.a`; remove one of them");
+}
+
+#[test]
+fn every_problem_is_told_at_once_and_none_twice() {
+    assert_snapshot!(
+        bad(&[
+            ("postgres", ""),
+            ("postgres.user", "admin"),
+            ("postgres.restore", "swp"),
+            ("volumes", ","),
+            ("volumes.data.exclude", "tmp"),
+            ("stop", "always"),
+            ("hold-for", "db"),
+        ]),
+        @r"
+    container db: label `cofferdam.postgres` is empty; write names of databases, or `*`
+    container db: label `cofferdam.postgres.restore` is `swp`; did you mean `swap`? (accepted: `swap`, `recreate` or `clean`)
+    container db: label `cofferdam.stop` is `always`; accepted: `backup` or `restore`
+    container db: label `cofferdam.volumes` has an empty item; remove the comma that is too many
+    "
+    );
+}
+
+proptest! {
+    #[test]
+    fn no_label_makes_it_panic(
+        labels in proptest::collection::btree_map(label_key(), ".{0,20}", 0..6),
+    ) {
+        let mut container = container("db");
+        container.labels = labels;
+        if let Err(errors) = parse(&container) {
+            prop_assert!(!errors.problems.is_empty());
+            prop_assert!(!errors.to_string().chars().any(|char| char.is_control() && char != '\n'));
+        }
+    }
+
+    #[test]
+    fn what_is_under_the_prefix_and_unknown_is_never_silent(tail in "[a-z.-]{1,24}") {
+        let key = format!("cofferdam.{tail}");
+        prop_assume!(table::find(&key).is_none() && table::find_own(&key).is_none());
+        prop_assert!(parsed(&[(&tail, "true")]).is_err());
+    }
+}
+
+fn label_key() -> impl Strategy<Value = String> {
+    let known: Vec<&str> = table::TABLE.iter().map(|entry| entry.pattern).collect();
+    prop_oneof![
+        proptest::sample::select(known).prop_flat_map(|pattern| {
+            "[a-z.é]{1,6}".prop_map(move |name| pattern.replace(table::NAME, &name))
+        }),
+        ".{0,12}".prop_map(|tail| format!("cofferdam.{tail}")),
+        ".{0,12}",
+    ]
+}

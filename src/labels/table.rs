@@ -1,0 +1,429 @@
+//! Every label there is, in one place: the parser, its "did you mean" and the check of `docs/labels.md` read this table.
+
+use super::HookPoint;
+
+pub const PREFIX: &str = "cofferdam.";
+
+/// Stands in a pattern for a name that the user chooses; it may contain dots.
+pub const NAME: &str = "<name>";
+
+pub struct Entry {
+    /// The label's key; [`NAME`] stands for the user's own part.
+    pub pattern: &'static str,
+    pub label: Label,
+    /// One line, for people.
+    pub summary: &'static str,
+}
+
+/// What a label's key says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Label {
+    Enable,
+    Project,
+    Skip,
+    Postgres(PostgresLabel),
+    Volumes,
+    /// An option of one named volume.
+    Volume(TreeLabel),
+    FilesPath,
+    /// An option of one `cofferdam.files.<name>`.
+    Files(TreeLabel),
+    Stop,
+    Pause,
+    HoldFor,
+    Hook(HookPoint, HookLabel),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PostgresLabel {
+    Databases,
+    User,
+    PasswordFile,
+    Port,
+    MaintenanceDb,
+    Mode,
+    ExcludeTables,
+    ExcludeTableData,
+    Restore,
+    Transfer,
+    Scratch,
+    ExecUser,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum TreeLabel {
+    Exclude,
+    Restore,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookLabel {
+    Command,
+    User,
+    Timeout,
+}
+
+const fn entry(pattern: &'static str, label: Label, summary: &'static str) -> Entry {
+    Entry {
+        pattern,
+        label,
+        summary,
+    }
+}
+
+const HOOK_USER: &str = "user that the hook runs as";
+const HOOK_TIMEOUT: &str = "how long the hook may take";
+
+pub const TABLE: &[Entry] = &[
+    entry(
+        "cofferdam.enable",
+        Label::Enable,
+        "`true`: back this container up; `false`: ignore it",
+    ),
+    entry(
+        "cofferdam.project",
+        Label::Project,
+        "project of a container that compose did not start",
+    ),
+    entry(
+        "cofferdam.skip",
+        Label::Skip,
+        "why this container is left out on purpose",
+    ),
+    entry(
+        "cofferdam.postgres",
+        Label::Postgres(PostgresLabel::Databases),
+        "databases to save, or `*`",
+    ),
+    entry(
+        "cofferdam.postgres.user",
+        Label::Postgres(PostgresLabel::User),
+        "role to connect as",
+    ),
+    entry(
+        "cofferdam.postgres.password-file",
+        Label::Postgres(PostgresLabel::PasswordFile),
+        "file in the container that holds the password",
+    ),
+    entry(
+        "cofferdam.postgres.port",
+        Label::Postgres(PostgresLabel::Port),
+        "port of the server inside the container",
+    ),
+    entry(
+        "cofferdam.postgres.maintenance-db",
+        Label::Postgres(PostgresLabel::MaintenanceDb),
+        "database to be connected to while others are replaced",
+    ),
+    entry(
+        "cofferdam.postgres.mode",
+        Label::Postgres(PostgresLabel::Mode),
+        "how the server is saved: `dump`",
+    ),
+    entry(
+        "cofferdam.postgres.exclude-tables",
+        Label::Postgres(PostgresLabel::ExcludeTables),
+        "patterns of tables left out whole",
+    ),
+    entry(
+        "cofferdam.postgres.exclude-table-data",
+        Label::Postgres(PostgresLabel::ExcludeTableData),
+        "patterns of tables left out but for their definition",
+    ),
+    entry(
+        "cofferdam.postgres.restore",
+        Label::Postgres(PostgresLabel::Restore),
+        "how a database is put back: `swap`, `recreate` or `clean`",
+    ),
+    entry(
+        "cofferdam.postgres.transfer",
+        Label::Postgres(PostgresLabel::Transfer),
+        "how a dump leaves the container: `copy` or `stream`",
+    ),
+    entry(
+        "cofferdam.postgres.scratch",
+        Label::Postgres(PostgresLabel::Scratch),
+        "directory in the container for a dump on its way",
+    ),
+    entry(
+        "cofferdam.postgres.exec-user",
+        Label::Postgres(PostgresLabel::ExecUser),
+        "system user that the database's client runs as",
+    ),
+    entry(
+        "cofferdam.volumes",
+        Label::Volumes,
+        "named volumes to save, or `*`",
+    ),
+    entry(
+        "cofferdam.volumes.<name>.exclude",
+        Label::Volume(TreeLabel::Exclude),
+        "patterns left out of this volume",
+    ),
+    entry(
+        "cofferdam.volumes.<name>.restore",
+        Label::Volume(TreeLabel::Restore),
+        "how this volume is put back: `replace`, `overlay` or `keep-existing`",
+    ),
+    entry(
+        "cofferdam.files.<name>",
+        Label::FilesPath,
+        "a file or directory to save, as the container sees it",
+    ),
+    entry(
+        "cofferdam.files.<name>.exclude",
+        Label::Files(TreeLabel::Exclude),
+        "patterns left out of this directory",
+    ),
+    entry(
+        "cofferdam.files.<name>.restore",
+        Label::Files(TreeLabel::Restore),
+        "how it is put back: `replace`, `overlay` or `keep-existing`",
+    ),
+    entry(
+        "cofferdam.stop",
+        Label::Stop,
+        "stop this container during `backup`, `restore` or both",
+    ),
+    entry(
+        "cofferdam.pause",
+        Label::Pause,
+        "freeze this container during `backup`",
+    ),
+    entry(
+        "cofferdam.hold-for",
+        Label::HoldFor,
+        "services whose targets this hold serves",
+    ),
+    entry(
+        "cofferdam.hook.before-backup",
+        Label::Hook(HookPoint::BeforeBackup, HookLabel::Command),
+        "command to run in this container before its project is saved",
+    ),
+    entry(
+        "cofferdam.hook.before-backup.user",
+        Label::Hook(HookPoint::BeforeBackup, HookLabel::User),
+        HOOK_USER,
+    ),
+    entry(
+        "cofferdam.hook.before-backup.timeout",
+        Label::Hook(HookPoint::BeforeBackup, HookLabel::Timeout),
+        HOOK_TIMEOUT,
+    ),
+    entry(
+        "cofferdam.hook.after-backup",
+        Label::Hook(HookPoint::AfterBackup, HookLabel::Command),
+        "command to run after a backup that went well",
+    ),
+    entry(
+        "cofferdam.hook.after-backup.user",
+        Label::Hook(HookPoint::AfterBackup, HookLabel::User),
+        HOOK_USER,
+    ),
+    entry(
+        "cofferdam.hook.after-backup.timeout",
+        Label::Hook(HookPoint::AfterBackup, HookLabel::Timeout),
+        HOOK_TIMEOUT,
+    ),
+    entry(
+        "cofferdam.hook.failed-backup",
+        Label::Hook(HookPoint::FailedBackup, HookLabel::Command),
+        "command to run after a backup that failed",
+    ),
+    entry(
+        "cofferdam.hook.failed-backup.user",
+        Label::Hook(HookPoint::FailedBackup, HookLabel::User),
+        HOOK_USER,
+    ),
+    entry(
+        "cofferdam.hook.failed-backup.timeout",
+        Label::Hook(HookPoint::FailedBackup, HookLabel::Timeout),
+        HOOK_TIMEOUT,
+    ),
+    entry(
+        "cofferdam.hook.before-restore",
+        Label::Hook(HookPoint::BeforeRestore, HookLabel::Command),
+        "command to run in this container before its project is put back",
+    ),
+    entry(
+        "cofferdam.hook.before-restore.user",
+        Label::Hook(HookPoint::BeforeRestore, HookLabel::User),
+        HOOK_USER,
+    ),
+    entry(
+        "cofferdam.hook.before-restore.timeout",
+        Label::Hook(HookPoint::BeforeRestore, HookLabel::Timeout),
+        HOOK_TIMEOUT,
+    ),
+    entry(
+        "cofferdam.hook.after-restore",
+        Label::Hook(HookPoint::AfterRestore, HookLabel::Command),
+        "command to run after a restore that went well, before dependents start",
+    ),
+    entry(
+        "cofferdam.hook.after-restore.user",
+        Label::Hook(HookPoint::AfterRestore, HookLabel::User),
+        HOOK_USER,
+    ),
+    entry(
+        "cofferdam.hook.after-restore.timeout",
+        Label::Hook(HookPoint::AfterRestore, HookLabel::Timeout),
+        HOOK_TIMEOUT,
+    ),
+    entry(
+        "cofferdam.hook.failed-restore",
+        Label::Hook(HookPoint::FailedRestore, HookLabel::Command),
+        "command to run after a restore that failed and was undone",
+    ),
+    entry(
+        "cofferdam.hook.failed-restore.user",
+        Label::Hook(HookPoint::FailedRestore, HookLabel::User),
+        HOOK_USER,
+    ),
+    entry(
+        "cofferdam.hook.failed-restore.timeout",
+        Label::Hook(HookPoint::FailedRestore, HookLabel::Timeout),
+        HOOK_TIMEOUT,
+    ),
+];
+
+/// The words that end a label of a tree's option: a user's own name must not look like one.
+pub const TREE_OPTIONS: [&str; 2] = ["exclude", "restore"];
+
+/// Labels that Cofferdam puts on its helpers, its hold journal, its image, and on what its tests make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OwnLabel {
+    /// `cofferdam.helper`, `cofferdam.hold` and `cofferdam.hold.…`: only containers of ours carry them.
+    Container,
+    /// `cofferdam.agent-image`: whatever is made from our image inherits it.
+    Image,
+    /// `cofferdam.test` and `cofferdam.test.…`: harmless on any container.
+    Test,
+}
+
+pub fn find_own(key: &str) -> Option<OwnLabel> {
+    let rest = key.strip_prefix(PREFIX)?;
+    let head = rest.split('.').next().unwrap_or_default();
+    match head {
+        "helper" | "hold" => Some(OwnLabel::Container),
+        "agent-image" => Some(OwnLabel::Image),
+        "test" => Some(OwnLabel::Test),
+        _ => None,
+    }
+}
+
+/// The label of a key, with the user's own name in it if it has one.
+pub fn find(key: &str) -> Option<(Label, Option<&str>)> {
+    if let Some(exact) = TABLE.iter().find(|entry| entry.pattern == key) {
+        return Some((exact.label, None));
+    }
+    // The longest pattern wins, so that `cofferdam.files.a.exclude` is an option of `a` and not a tree named `a.exclude`.
+    TABLE
+        .iter()
+        .filter_map(|entry| {
+            let (before, after) = entry.pattern.split_once(NAME)?;
+            let name = key.strip_prefix(before)?.strip_suffix(after)?;
+            (!name.is_empty()).then_some((entry, name))
+        })
+        .max_by_key(|(entry, _)| entry.pattern.len())
+        .map(|(entry, name)| (entry.label, Some(name)))
+}
+
+/// What labels begin with, for a message: `` `cofferdam.enable`, `cofferdam.files.…`, … ``
+pub fn families() -> String {
+    let mut families: Vec<String> = Vec::new();
+    for entry in TABLE {
+        let end = entry.pattern[PREFIX.len()..].find('.');
+        let family = end.map_or(entry.pattern, |end| &entry.pattern[..PREFIX.len() + end]);
+        let is_whole = TABLE.iter().any(|other| other.pattern == family);
+        let shown = format!("`{family}{}`", if is_whole { "" } else { ".…" });
+        if !families.contains(&shown) {
+            families.push(shown);
+        }
+    }
+    families.join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_label_is_documented() {
+        let page = include_str!("../../docs/labels.md");
+        for entry in TABLE {
+            assert!(
+                page.contains(&format!("`{}`", entry.pattern)),
+                "docs/labels.md does not mention `{}`: {}",
+                entry.pattern,
+                entry.summary
+            );
+        }
+    }
+
+    #[test]
+    fn every_pattern_is_found_and_none_stands_twice() {
+        for (at, entry) in TABLE.iter().enumerate() {
+            assert!(entry.pattern.starts_with(PREFIX), "{}", entry.pattern);
+            let key = entry.pattern.replace(NAME, "my.data");
+            assert_eq!(
+                find(&key).map(|(label, _)| label),
+                Some(entry.label),
+                "{key}"
+            );
+            assert!(
+                TABLE[..at]
+                    .iter()
+                    .all(|other| other.pattern != entry.pattern && other.label != entry.label),
+                "{}",
+                entry.pattern
+            );
+        }
+    }
+
+    #[test]
+    fn names_with_dots_are_split_at_the_last_known_word() {
+        let volume = Label::Volume(TreeLabel::Exclude);
+        for (key, expected) in [
+            (
+                "cofferdam.volumes.my.data.exclude",
+                Some((volume, Some("my.data"))),
+            ),
+            (
+                "cofferdam.volumes.exclude.exclude",
+                Some((volume, Some("exclude"))),
+            ),
+            ("cofferdam.volumes..exclude", None),
+            ("cofferdam.volumes.exclude", None),
+            ("cofferdam.volumes.data", None),
+            ("cofferdam.files.a.b", Some((Label::FilesPath, Some("a.b")))),
+            (
+                "cofferdam.files.a.b.restore",
+                Some((Label::Files(TreeLabel::Restore), Some("a.b"))),
+            ),
+            ("cofferdam.files", None),
+            ("cofferdam.files.", None),
+            ("cofferdam.", None),
+        ] {
+            assert_eq!(find(key), expected, "{key}");
+        }
+    }
+
+    #[test]
+    fn own_labels_are_told_from_misspelt_ones() {
+        for (key, own) in [
+            ("cofferdam.helper", Some(OwnLabel::Container)),
+            ("cofferdam.hold", Some(OwnLabel::Container)),
+            ("cofferdam.hold.owner", Some(OwnLabel::Container)),
+            ("cofferdam.agent-image", Some(OwnLabel::Image)),
+            ("cofferdam.test", Some(OwnLabel::Test)),
+            ("cofferdam.test.name", Some(OwnLabel::Test)),
+            ("cofferdam.hold-for", None),
+            ("cofferdam.holdfor", None),
+            ("cofferdam.tests", None),
+            ("helper", None),
+        ] {
+            assert_eq!(find_own(key), own, "{key}");
+        }
+    }
+}

@@ -1,0 +1,392 @@
+//! The values of labels: lists, words out of a set, paths, patterns, durations, commands.
+//!
+//! Each reader takes the value's text and says in its error what the value is, what is accepted, and what comes nearest.
+
+use std::time::Duration;
+
+use globset::GlobBuilder;
+
+use super::error::quoted;
+use super::{Selection, nearest};
+
+/// Why a value is refused; it completes the sentence "label `…`".
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadValue {
+    pub what: String,
+    pub hint: Option<String>,
+}
+
+impl BadValue {
+    pub fn new(what: impl Into<String>, hint: impl Into<String>) -> Self {
+        Self {
+            what: what.into(),
+            hint: Some(hint.into()),
+        }
+    }
+}
+
+/// One word of a set: `("swap", PostgresRestore::Swap)`.
+pub fn word<T: Copy>(text: &str, accepted: &[(&str, T)]) -> Result<T, BadValue> {
+    let text = text.trim();
+    if let Some((_, value)) = accepted.iter().find(|(name, _)| *name == text) {
+        return Ok(*value);
+    }
+    let names: Vec<&str> = accepted.iter().map(|(name, _)| *name).collect();
+    let accepts = format!("accepted: {}", listed(&names));
+    let hint = match nearest::nearest_word(text, names) {
+        Some(near) => format!("did you mean `{near}`? ({accepts})"),
+        None => accepts,
+    };
+    Err(BadValue::new(format!("is `{}`", quoted(text)), hint))
+}
+
+pub fn boolean(text: &str) -> Result<bool, BadValue> {
+    word(text, &[("true", true), ("false", false)])
+}
+
+/// Text that means something, without the white space around it.
+pub fn text(text: &str, example: &str) -> Result<String, BadValue> {
+    let trimmed = text.trim();
+    if trimmed.is_empty() {
+        return Err(BadValue::new("is empty", format!("write {example}")));
+    }
+    if trimmed.chars().any(char::is_control) {
+        return Err(BadValue::new(
+            "holds a control character",
+            format!("write {example}"),
+        ));
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// A comma-separated list. No item is empty, none stands twice.
+pub fn list(value: &str, example: &str) -> Result<Vec<String>, BadValue> {
+    let mut items: Vec<String> = Vec::new();
+    for item in text(value, example)?.split(',').map(str::trim) {
+        if item.is_empty() {
+            return Err(BadValue::new(
+                "has an empty item",
+                "remove the comma that is too many",
+            ));
+        }
+        if items.iter().any(|known| known == item) {
+            return Err(BadValue::new(
+                format!("names `{}` twice", quoted(item)),
+                "remove one of them",
+            ));
+        }
+        items.push(item.to_owned());
+    }
+    Ok(items)
+}
+
+/// A list, or `*` for all.
+pub fn selection(value: &str, example: &str) -> Result<Selection, BadValue> {
+    let items = list(value, example)?;
+    match items.iter().position(|item| item == "*") {
+        None => Ok(Selection::Names(items)),
+        Some(_) if items.len() == 1 => Ok(Selection::All),
+        Some(_) => Err(BadValue::new(
+            "has `*` beside other items",
+            "`*` stands alone: it takes all of them",
+        )),
+    }
+}
+
+/// An absolute path in the container's terms, without `.`, `..` and doubled slashes, and without a slash at its end.
+pub fn path(value: &str) -> Result<String, BadValue> {
+    let shown = text(value, "an absolute path, as the container sees it")?;
+    let refuse = |what: &str, hint: &str| {
+        Err(BadValue::new(
+            format!("is `{}`, {what}", quoted(&shown)),
+            hint,
+        ))
+    };
+    let Some(inner) = shown.strip_prefix('/') else {
+        return refuse(
+            "which is not absolute",
+            "write the whole path as the container sees it, beginning with `/`",
+        );
+    };
+    if inner.split('/').any(|part| part == ".." || part == ".") {
+        return refuse(
+            "which has `.` or `..` in it",
+            "write the path that is meant",
+        );
+    }
+    let parts: Vec<&str> = inner.split('/').filter(|part| !part.is_empty()).collect();
+    if parts.is_empty() {
+        return refuse(
+            "the whole file system of the container",
+            "name the directory or file that is meant",
+        );
+    }
+    Ok(format!("/{}", parts.join("/")))
+}
+
+/// Patterns that leave parts of a tree out, relative to its root: a `/` or `./` before and a `/` after are taken off.
+pub fn exclusions(value: &str) -> Result<Vec<String>, BadValue> {
+    let mut patterns = Vec::new();
+    for item in list(value, "patterns, as `cache, logs/*.log`")? {
+        patterns.push(exclusion(&item)?);
+    }
+    Ok(patterns)
+}
+
+fn exclusion(item: &str) -> Result<String, BadValue> {
+    let refuse = |what: &str, hint: &str| {
+        Err(BadValue::new(
+            format!("has the pattern `{}`, {what}", quoted(item)),
+            hint,
+        ))
+    };
+    if item.starts_with('!') {
+        return refuse(
+            "which takes something back in",
+            "patterns only leave out; name more exactly what is left out",
+        );
+    }
+    let pattern = item.strip_prefix('.').filter(|rest| rest.starts_with('/'));
+    let pattern = pattern.unwrap_or(item).trim_matches('/');
+    if pattern.is_empty() {
+        return refuse(
+            "which is the root itself",
+            "remove the label that saves it instead",
+        );
+    }
+    if pattern.split('/').any(|part| part == ".." || part == ".") {
+        return refuse(
+            "which has `.` or `..` in it",
+            "patterns are relative to the root that is saved",
+        );
+    }
+    match GlobBuilder::new(pattern).literal_separator(true).build() {
+        Ok(_) => Ok(pattern.to_owned()),
+        Err(error) => refuse(
+            &format!("which is malformed: {}", error.kind()),
+            "put `\\` before `*`, `?`, `[`, `]`, `{` or `}` that is meant as itself",
+        ),
+    }
+}
+
+pub fn port(value: &str) -> Result<u16, BadValue> {
+    match value.trim().parse::<u16>() {
+        Ok(port) if port > 0 => Ok(port),
+        _ => Err(BadValue::new(
+            format!("is `{}`", quoted(value.trim())),
+            "write a port from 1 to 65535",
+        )),
+    }
+}
+
+/// A duration such as `90s` or `1h 30m`, longer than nothing.
+pub fn duration(value: &str) -> Result<Duration, BadValue> {
+    let shown = text(value, "a number and a unit, as `90s` or `10m`")?;
+    let refuse = |hint: &str| Err(BadValue::new(format!("is `{}`", quoted(&shown)), hint));
+    if shown.contains('M') {
+        return refuse("`M` means months; write `m` for minutes, as `10m`");
+    }
+    match humantime::parse_duration(&shown) {
+        Ok(duration) if duration.is_zero() => refuse("write a time longer than nothing, as `10m`"),
+        Ok(duration) => Ok(duration),
+        Err(_) => refuse("write a number and a unit, as `90s` or `10m`"),
+    }
+}
+
+/// Words that only a shell understands when they stand alone.
+const SHELL_WORDS: [&str; 9] = ["&&", "||", "|", ";", "&", ">", ">>", "<", "2>&1"];
+
+/// A command, split into words as a POSIX shell would split them. Its text never appears in an error: it may hold a secret.
+pub fn command(value: &str) -> Result<Vec<String>, BadValue> {
+    let Some(argv) = shlex::split(value) else {
+        return Err(BadValue::new(
+            "has a quote that is not closed, or a `\\` at its end",
+            "quote words as in a shell",
+        ));
+    };
+    match argv.first().map(String::as_str) {
+        None => {
+            return Err(BadValue::new(
+                "is empty",
+                "write a command, as `vault auth disable approle/`",
+            ));
+        }
+        Some("") => {
+            return Err(BadValue::new(
+                "names an empty program",
+                "write the program first, as `vault auth disable approle/`",
+            ));
+        }
+        Some(_) => {}
+    }
+    if argv.iter().any(|word| word.contains('\0')) {
+        return Err(BadValue::new("holds a NUL character", "remove it"));
+    }
+    let bare = |word: &&str| {
+        argv.iter().any(|arg| arg == word) && value.split_whitespace().any(|raw| raw == *word)
+    };
+    if let Some(word) = SHELL_WORDS.iter().find(|word| bare(word)) {
+        return Err(BadValue::new(
+            format!("has `{word}` in it, but no shell runs hooks"),
+            "write `sh -c '…'` around the command, or quote the word",
+        ));
+    }
+    Ok(argv)
+}
+
+/// `` `a`, `b` or `c` ``
+pub fn listed(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("`{word}`")).collect();
+    match quoted.split_last() {
+        None => String::new(),
+        Some((only, [])) => only.clone(),
+        Some((last, before)) => format!("{} or {last}", before.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(items: &[&str]) -> Vec<String> {
+        items.iter().map(|&item| item.to_owned()).collect()
+    }
+
+    #[test]
+    fn lists_are_trimmed_and_strict() {
+        for (value, expected) in [
+            ("a", Some(vec!["a"])),
+            (" a , b ,c\t", Some(vec!["a", "b", "c"])),
+            ("two words", Some(vec!["two words"])),
+            ("", None),
+            ("  ", None),
+            ("a,", None),
+            (",a", None),
+            ("a,,b", None),
+            ("a, a", None),
+            ("a\nb", None),
+        ] {
+            let expected = expected.map(|items| names(&items));
+            assert_eq!(list(value, "names").ok(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_star_stands_alone() {
+        assert_eq!(selection(" * ", "names"), Ok(Selection::All));
+        assert_eq!(
+            selection("a,b", "names"),
+            Ok(Selection::Names(names(&["a", "b"])))
+        );
+        for value in ["*,a", "a,*", "*,*", ""] {
+            assert!(selection(value, "names").is_err(), "{value}");
+        }
+    }
+
+    #[test]
+    fn booleans_are_strict() {
+        for (value, expected) in [
+            ("true", Some(true)),
+            (" false ", Some(false)),
+            ("True", None),
+            ("yes", None),
+            ("1", None),
+            ("", None),
+        ] {
+            assert_eq!(boolean(value).ok(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn paths_are_absolute_and_plain() {
+        for (value, expected) in [
+            ("/etc/app.conf", Some("/etc/app.conf")),
+            (" /data/ ", Some("/data")),
+            ("//data///x", Some("/data/x")),
+            ("/a b/..c/.d", Some("/a b/..c/.d")),
+            ("data", None),
+            ("./data", None),
+            ("/data/../etc", None),
+            ("/data/.", None),
+            ("/", None),
+            ("//", None),
+            ("", None),
+            ("/da\nta", None),
+            ("/da\0ta", None),
+        ] {
+            assert_eq!(path(value).ok().as_deref(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn exclusions_are_relative_to_the_root() {
+        for (value, expected) in [
+            ("cache", Some(vec!["cache"])),
+            ("/cache, ./tmp, logs/", Some(vec!["cache", "tmp", "logs"])),
+            ("**/*.log", Some(vec!["**/*.log"])),
+            (".hidden", Some(vec![".hidden"])),
+            ("..data", Some(vec!["..data"])),
+            ("a[0-9]", Some(vec!["a[0-9]"])),
+            ("a[", None),
+            ("{a", None),
+            ("/", None),
+            ("./", None),
+            ("../etc", None),
+            ("a/../b", None),
+            ("!keep", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|items| names(&items));
+            assert_eq!(exclusions(value).ok(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn durations_have_units_and_no_months() {
+        for (value, expected) in [
+            ("10m", Some(600)),
+            (" 90s ", Some(90)),
+            ("1h 30m", Some(5400)),
+            ("10M", None),
+            ("10", None),
+            ("0s", None),
+            ("-5m", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            let expected = expected.map(Duration::from_secs);
+            assert_eq!(duration(value).ok(), expected, "{value}");
+        }
+    }
+
+    #[test]
+    fn commands_are_split_and_never_given_to_a_shell() {
+        for (value, expected) in [
+            (
+                "vault auth disable approle/",
+                Some(vec!["vault", "auth", "disable", "approle/"]),
+            ),
+            ("sh -c 'a && b | c'", Some(vec!["sh", "-c", "a && b | c"])),
+            ("cut -d '|' f", Some(vec!["cut", "-d", "|", "f"])),
+            ("echo ''", Some(vec!["echo", ""])),
+            ("", None),
+            ("   ", None),
+            ("'' x", None),
+            ("echo 'x", None),
+            ("a && b", None),
+            ("a > b", None),
+            ("a\0b", None),
+        ] {
+            let expected = expected.map(|items| names(&items));
+            assert_eq!(command(value).ok(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn a_refused_command_is_not_repeated() {
+        for value in ["login hunter2 && x", "login 'hunter2"] {
+            let refused = command(value).unwrap_err();
+            assert!(!format!("{refused:?}").contains("hunter2"), "{refused:?}");
+        }
+    }
+}

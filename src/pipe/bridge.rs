@@ -1,0 +1,301 @@
+//! Runs synchronous code between two streams, on a thread of its own.
+//!
+//! ```text
+//!   ByteStream ─(task)─▶ channel ─▶ SyncSource ─(thread)─▶ SyncSink ─▶ channel ─▶ ByteStream
+//! ```
+//!
+//! Each channel holds [`DEPTH`] chunks of [`CHUNK`] bytes, so a slow stage holds back the ones before it. Ends stay
+//! true across the threads: a source ends well only when the stream before it did, and a stream that comes out ends well
+//! only when the thread has returned `Ok`. When a stream that came out is dropped, the task that feeds its thread is
+//! aborted, and the thread sees an error at its next read or write.
+
+use std::io::{self, BufRead, Read, Write};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio_util::task::AbortOnDropHandle;
+
+use super::ByteStream;
+use super::codec::CHUNK;
+
+/// How many chunks wait between two stages.
+const DEPTH: usize = 4;
+
+enum Piece {
+    Chunk(Bytes),
+    End,
+    Failed(io::Error),
+}
+
+/// Runs `work` on a thread of its own with `input` as its source, and returns what it writes.
+///
+/// When `work` returns `Ok` before the source has ended, the rest is read and thrown away: the end of `input` counts.
+pub fn transform<F>(input: ByteStream, work: F) -> ByteStream
+where
+    F: FnOnce(&mut SyncSource, &mut SyncSink) -> io::Result<()> + Send + 'static,
+{
+    let (mut source, feeder) = feed(input);
+    spawn_worker(Some(feeder), move |sink| {
+        work(&mut source, sink)?;
+        source.skip_to_end()
+    })
+}
+
+/// Runs `work` on a thread of its own and returns what it writes.
+pub fn produce<F>(work: F) -> ByteStream
+where
+    F: FnOnce(&mut SyncSink) -> io::Result<()> + Send + 'static,
+{
+    spawn_worker(None, work)
+}
+
+/// Runs `work` on a thread of its own with `input` as its source.
+///
+/// When the returned future is dropped, `work` sees an error at its next read, and what it returns is dropped.
+/// Fails only when the thread has panicked or the runtime is shutting down.
+pub async fn consume<F, T>(input: ByteStream, work: F) -> io::Result<T>
+where
+    F: FnOnce(&mut SyncSource) -> T + Send + 'static,
+    T: Send + 'static,
+{
+    let (mut source, _feeder) = feed(input);
+    spawn_blocking(move || work(&mut source))
+        .await
+        .map_err(lost)
+}
+
+fn lost(error: JoinError) -> io::Error {
+    io::Error::other(format!("a worker thread did not finish: {error}"))
+}
+
+fn feed(mut input: ByteStream) -> (SyncSource, AbortOnDropHandle<()>) {
+    let (pieces, receiver) = channel(DEPTH);
+    let feeder = tokio::spawn(async move {
+        loop {
+            let piece = match read_chunk(&mut input).await {
+                Ok(chunk) if chunk.is_empty() => Piece::End,
+                Ok(chunk) => Piece::Chunk(chunk),
+                Err(error) => Piece::Failed(error),
+            };
+            let last = !matches!(piece, Piece::Chunk(_));
+            if pieces.send(piece).await.is_err() || last {
+                return;
+            }
+        }
+    });
+    let source = SyncSource {
+        receiver,
+        current: Bytes::new(),
+        ended: false,
+    };
+    (source, AbortOnDropHandle::new(feeder))
+}
+
+/// Reads a whole chunk, less only at the end: small pieces would cost a change of threads each.
+async fn read_chunk(input: &mut ByteStream) -> io::Result<Bytes> {
+    let mut chunk = BytesMut::with_capacity(CHUNK);
+    while chunk.len() < CHUNK {
+        if input.read_buf(&mut chunk).await? == 0 {
+            break;
+        }
+    }
+    Ok(chunk.freeze())
+}
+
+fn spawn_worker<F>(feeder: Option<AbortOnDropHandle<()>>, work: F) -> ByteStream
+where
+    F: FnOnce(&mut SyncSink) -> io::Result<()> + Send + 'static,
+{
+    let (sender, receiver) = channel(DEPTH);
+    let worker = spawn_blocking(move || {
+        let mut sink = SyncSink {
+            sender,
+            filling: BytesMut::new(),
+        };
+        work(&mut sink)?;
+        sink.flush()
+    });
+    Box::pin(WorkerOutput {
+        receiver,
+        current: Bytes::new(),
+        worker: Worker::Running(worker),
+        _feeder: feeder,
+    })
+}
+
+/// The synchronous end of a stream that is read by a task.
+pub struct SyncSource {
+    receiver: Receiver<Piece>,
+    current: Bytes,
+    ended: bool,
+}
+
+impl SyncSource {
+    /// Writes everything up to the end to `writer`, chunk by chunk.
+    pub fn copy_to(&mut self, writer: &mut impl Write) -> io::Result<()> {
+        loop {
+            let chunk = self.fill_buf()?;
+            let length = chunk.len();
+            if length == 0 {
+                return Ok(());
+            }
+            writer.write_all(chunk)?;
+            self.consume(length);
+        }
+    }
+
+    fn skip_to_end(&mut self) -> io::Result<()> {
+        self.copy_to(&mut io::sink())
+    }
+}
+
+impl BufRead for SyncSource {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.current.is_empty() && !self.ended {
+            match self.receiver.blocking_recv() {
+                Some(Piece::Chunk(chunk)) => self.current = chunk,
+                Some(Piece::End) => self.ended = true,
+                Some(Piece::Failed(error)) => return Err(error),
+                None => return Err(abandoned()),
+            }
+        }
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.current.advance(length);
+    }
+}
+
+impl Read for SyncSource {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let length = available.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&available[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+/// What a thread writes into a stream.
+pub struct SyncSink {
+    sender: Sender<Bytes>,
+    filling: BytesMut,
+}
+
+impl SyncSink {
+    /// Reads `reader` to its end, straight into the chunks that are sent.
+    pub fn copy_from(&mut self, reader: &mut impl Read) -> io::Result<()> {
+        self.flush()?;
+        loop {
+            let mut chunk = BytesMut::zeroed(CHUNK);
+            let length = read_full(reader, &mut chunk)?;
+            chunk.truncate(length);
+            if length == 0 {
+                return Ok(());
+            }
+            self.send(chunk.freeze())?;
+        }
+    }
+
+    fn send(&mut self, chunk: Bytes) -> io::Result<()> {
+        self.sender.blocking_send(chunk).map_err(|_| abandoned())
+    }
+}
+
+impl Write for SyncSink {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if self.filling.capacity() == 0 {
+            self.filling.reserve(CHUNK);
+        }
+        let length = bytes.len().min(CHUNK - self.filling.len());
+        self.filling.extend_from_slice(&bytes[..length]);
+        if self.filling.len() == CHUNK {
+            self.flush()?;
+        }
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        if self.filling.is_empty() {
+            return Ok(());
+        }
+        let chunk = std::mem::take(&mut self.filling).freeze();
+        self.send(chunk)
+    }
+}
+
+/// Fills `buffer`, less only at the end of `reader`.
+fn read_full(reader: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
+    let mut length = 0;
+    while length < buffer.len() {
+        match reader.read(&mut buffer[length..]) {
+            Ok(0) => break,
+            Ok(more) => length += more,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(length)
+}
+
+/// The other end of a channel is gone: the stream was dropped before its end.
+fn abandoned() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::BrokenPipe,
+        "the stream was given up before its end",
+    )
+}
+
+enum Worker {
+    Running(JoinHandle<io::Result<()>>),
+    Done,
+    Failed,
+}
+
+struct WorkerOutput {
+    receiver: Receiver<Bytes>,
+    current: Bytes,
+    worker: Worker,
+    _feeder: Option<AbortOnDropHandle<()>>,
+}
+
+impl AsyncRead for WorkerOutput {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.current.is_empty() {
+            match ready!(self.receiver.poll_recv(context)) {
+                Some(chunk) => self.current = chunk,
+                None => return self.poll_end(context),
+            }
+        }
+        let length = self.current.len().min(buffer.remaining());
+        buffer.put_slice(&self.current[..length]);
+        self.current.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl WorkerOutput {
+    /// Nothing more comes out; whether that is a good end, only the worker can tell.
+    fn poll_end(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let outcome = match &mut self.worker {
+            Worker::Running(worker) => ready!(Pin::new(worker).poll(context)),
+            Worker::Done => return Poll::Ready(Ok(())),
+            Worker::Failed => return Poll::Ready(Err(abandoned())),
+        };
+        let outcome = outcome.map_err(lost).flatten();
+        self.worker = match outcome {
+            Ok(()) => Worker::Done,
+            Err(_) => Worker::Failed,
+        };
+        Poll::Ready(outcome)
+    }
+}

@@ -1,0 +1,234 @@
+//! A snapshot as drivers see it: a sink for each target while it is written, a source while it is read.
+//!
+//! [`SnapshotWriter`] names the objects and remembers which target wrote which, so that those of a target that failed can
+//! be taken away again before the manifest is written. What it has written when it is dropped stays, and without a
+//! manifest it is nothing: a later sweep removes it.
+
+mod name;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use async_trait::async_trait;
+
+use super::{Repository, RepositoryError, SnapshotRef};
+use crate::driver::{ArtifactSink, ArtifactSource, NewArtifact, StoreError};
+use crate::manifest::{Artifact, BadObjectPath, Compression, Encryption, ObjectPath};
+use crate::pipe::{ByteStream, Counting, Progress, decompress, verified};
+use crate::target::{RunId, TargetId};
+
+/// Writes the objects of one snapshot.
+pub struct SnapshotWriter {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    repository: Arc<dyn Repository>,
+    snapshot: SnapshotRef,
+    compression: Compression,
+    objects: Mutex<BTreeMap<ObjectPath, Slot>>,
+}
+
+/// Who has an object's name, and whether the object is there.
+struct Slot {
+    target: TargetId,
+    stored: bool,
+}
+
+impl Inner {
+    /// Nobody panics while holding the lock.
+    fn objects(&self) -> MutexGuard<'_, BTreeMap<ObjectPath, Slot>> {
+        self.objects.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reserve(
+        self: &Arc<Self>,
+        target: &TargetId,
+        artifact: &NewArtifact,
+    ) -> Result<Reservation, BadObjectPath> {
+        let SnapshotRef { project, id } = &self.snapshot;
+        let mut objects = self.objects();
+        for file in name::candidates(target, artifact) {
+            let object = ObjectPath::new(project, id, &file)?;
+            if let Entry::Vacant(free) = objects.entry(object.clone()) {
+                free.insert(Slot {
+                    target: target.clone(),
+                    stored: false,
+                });
+                return Ok(Reservation {
+                    inner: Arc::clone(self),
+                    object,
+                });
+            }
+        }
+        unreachable!("the candidates do not end")
+    }
+
+    async fn remove(&self, objects: Vec<ObjectPath>) {
+        if objects.is_empty() {
+            return;
+        }
+        match self.repository.remove(&self.snapshot, &objects).await {
+            Ok(()) => {
+                let mut slots = self.objects();
+                objects.iter().for_each(|object| drop(slots.remove(object)));
+            }
+            Err(error) => {
+                tracing::warn!("objects of a failed run stay for the next sweep: {error}")
+            }
+        }
+    }
+}
+
+/// A name that is taken, and given back when nothing was stored under it: a driver may fail, and try another way.
+struct Reservation {
+    inner: Arc<Inner>,
+    object: ObjectPath,
+}
+
+impl Reservation {
+    fn fulfil(&self) {
+        if let Some(slot) = self.inner.objects().get_mut(&self.object) {
+            slot.stored = true;
+        }
+    }
+}
+
+impl Drop for Reservation {
+    fn drop(&mut self) {
+        let mut objects = self.inner.objects();
+        if objects.get(&self.object).is_some_and(|slot| !slot.stored) {
+            objects.remove(&self.object);
+        }
+    }
+}
+
+impl SnapshotWriter {
+    pub fn new(
+        repository: Arc<dyn Repository>,
+        project: &str,
+        id: RunId,
+        compression: Compression,
+    ) -> Self {
+        Self {
+            inner: Arc::new(Inner {
+                repository,
+                snapshot: SnapshotRef::new(project, id),
+                compression,
+                objects: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Takes the artifacts of one target. `progress` is told of bytes as they are handed over.
+    pub fn target(&self, target: &TargetId, progress: Progress) -> TargetSink {
+        TargetSink {
+            inner: Arc::clone(&self.inner),
+            target: target.clone(),
+            progress,
+        }
+    }
+
+    /// Removes what a target has stored, because it failed. Objects that cannot be removed stay for a sweep: without a
+    /// manifest that names them they are nothing.
+    pub async fn discard(&self, target: &TargetId) {
+        self.discard_where(|slot| slot.target == *target).await;
+    }
+
+    /// Removes everything: there will be no snapshot.
+    pub async fn discard_all(self) {
+        self.discard_where(|_| true).await;
+    }
+
+    async fn discard_where(&self, chosen: impl Fn(&Slot) -> bool) {
+        let stored = self
+            .inner
+            .objects()
+            .iter()
+            .filter(|(_, slot)| slot.stored && chosen(slot))
+            .map(|(object, _)| object.clone())
+            .collect();
+        self.inner.remove(stored).await;
+    }
+}
+
+/// The sink that a driver writes one target to.
+pub struct TargetSink {
+    inner: Arc<Inner>,
+    target: TargetId,
+    progress: Progress,
+}
+
+#[async_trait]
+impl ArtifactSink for TargetSink {
+    async fn store(&self, artifact: NewArtifact, body: ByteStream) -> Result<Artifact, StoreError> {
+        let reservation = self
+            .inner
+            .reserve(&self.target, &artifact)
+            .map_err(RepositoryError::from)?;
+        let object = &reservation.object;
+        let body = Box::pin(Counting::new(body, self.progress.clone()));
+        let stored = match self.inner.repository.put(object, body).await {
+            Ok(digest) => digest,
+            Err(RepositoryError::Body(error)) => return Err(StoreError::Body(error)),
+            Err(error) => return Err(error.into()),
+        };
+        reservation.fulfil();
+        Ok(Artifact {
+            role: artifact.role,
+            object: object.clone(),
+            plain: stored.clone(),
+            stored,
+            compression: artifact.compression,
+            encryption: Encryption::None,
+        })
+    }
+
+    fn compression(&self) -> Compression {
+        self.inner.compression
+    }
+}
+
+/// Reads the objects of any snapshot.
+pub struct SnapshotReader {
+    repository: Arc<dyn Repository>,
+    progress: Progress,
+}
+
+impl SnapshotReader {
+    /// `progress` is told of bytes as they come out of the repository.
+    pub fn new(repository: Arc<dyn Repository>, progress: Progress) -> Self {
+        Self {
+            repository,
+            progress,
+        }
+    }
+}
+
+#[async_trait]
+impl ArtifactSource for SnapshotReader {
+    async fn open(&self, artifact: &Artifact) -> Result<ByteStream, RepositoryError> {
+        let stored = self.repository.open(&artifact.object).await?;
+        let counted = Box::pin(Counting::new(stored, self.progress.clone()));
+        Ok(verified(
+            counted,
+            artifact.stored.clone(),
+            artifact.object.as_str(),
+        ))
+    }
+}
+
+/// The plain content of an artifact. Its end is an error unless the stored and the plain stream are those of the manifest.
+pub async fn open_plain(
+    source: &dyn ArtifactSource,
+    artifact: &Artifact,
+) -> Result<ByteStream, RepositoryError> {
+    let stored = source.open(artifact).await?;
+    let plain = decompress(stored, artifact.compression);
+    let what = format!("the content of {}", artifact.object);
+    Ok(verified(plain, artifact.plain.clone(), what))
+}
+
+#[cfg(test)]
+mod tests;
