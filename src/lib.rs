@@ -19,4 +19,5 @@ pub mod secret;
 pub mod select;
 pub mod target;
 pub mod text;
+pub mod tree;
 pub mod verify;
