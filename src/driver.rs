@@ -8,6 +8,8 @@
 //! old. Until then [`Driver::rollback`] brings everything back. Both must work from nothing but the run's id and the
 //! target, since after a crash another process calls them.
 
+pub mod postgres;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
