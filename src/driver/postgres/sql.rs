@@ -54,12 +54,7 @@ pub enum TokenKind {
 }
 
 impl Token {
-    pub /// Beyond ASCII there are only letters.
-fn is_blank(character: char) -> bool {
-    character.is_ascii_whitespace() || character == '\x0b'
-}
-
-fn is_word(&self, word: &str) -> bool {
+    pub fn is_word(&self, word: &str) -> bool {
         matches!(&self.kind, TokenKind::Word(text) if text == word)
     }
 
@@ -251,6 +246,11 @@ impl Scanner<'_> {
             }
         }))
     }
+}
+
+/// Beyond ASCII there are only letters.
+fn is_blank(character: char) -> bool {
+    character.is_ascii_whitespace() || character == '\x0b'
 }
 
 fn is_word(character: char) -> bool {
