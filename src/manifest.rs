@@ -434,7 +434,10 @@ impl Manifest {
                 }
                 for digest in [&artifact.plain, &artifact.stored] {
                     if digest.sha256.len() != 64
-                        || !digest.sha256.bytes().all(|byte| byte.is_ascii_hexdigit())
+                        || !digest
+                            .sha256
+                            .bytes()
+                            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
                     {
                         return inconsistent(format!("{} has a malformed digest", artifact.object));
                     }

@@ -142,31 +142,50 @@ pub trait Repository: Send + Sync {
     fn location(&self) -> String;
 }
 
+/// The lengths of stored objects, listed once for each snapshot's place that is asked for.
+#[derive(Default)]
+pub struct ObjectLengths(BTreeMap<SnapshotRef, BTreeMap<ObjectPath, u64>>);
+
+impl ObjectLengths {
+    /// `None` when the object is not there.
+    pub async fn of(
+        &mut self,
+        repository: &dyn Repository,
+        object: &ObjectPath,
+    ) -> Result<Option<u64>, RepositoryError> {
+        let Some(place) = SnapshotRef::of(object) else {
+            return Ok(None);
+        };
+        if let Some(lengths) = self.0.get(&place) {
+            return Ok(lengths.get(object).copied());
+        }
+        let objects = repository.objects(&place).await?;
+        let lengths: BTreeMap<_, _> = objects
+            .into_iter()
+            .map(|object| (object.path, object.bytes))
+            .collect();
+        let length = lengths.get(object).copied();
+        self.0.insert(place, lengths);
+        Ok(length)
+    }
+}
+
 /// Fails unless every object that `manifest` names is in the repository with its length, whichever snapshot wrote it.
 /// For implementations of [`Repository::commit`].
 pub async fn ensure_complete(
     repository: &dyn Repository,
     manifest: &Manifest,
 ) -> Result<(), RepositoryError> {
-    let mut places: BTreeMap<SnapshotRef, BTreeMap<ObjectPath, u64>> = BTreeMap::new();
+    let mut lengths = ObjectLengths::default();
     for artifact in manifest.objects() {
         let object = &artifact.object;
-        let place =
-            SnapshotRef::of(object).ok_or_else(|| RepositoryError::Missing(object.to_string()))?;
-        if !places.contains_key(&place) {
-            let stored = repository.objects(&place).await?;
-            let lengths = stored.into_iter().map(|object| (object.path, object.bytes));
-            places.insert(place.clone(), lengths.collect());
-        }
-        match places.get(&place).and_then(|lengths| lengths.get(object)) {
+        let expected = artifact.stored.bytes;
+        match lengths.of(repository, object).await? {
             None => return Err(RepositoryError::Missing(object.to_string())),
-            Some(&bytes) if bytes != artifact.stored.bytes => {
+            Some(found) if found != expected => {
                 return Err(RepositoryError::Damaged {
                     object: object.clone(),
-                    why: format!(
-                        "{bytes} bytes lie there, and {} were stored",
-                        artifact.stored.bytes
-                    ),
+                    why: format!("{found} bytes lie there, and {expected} were stored"),
                 });
             }
             Some(_) => {}

@@ -65,7 +65,7 @@ impl<T> Verified<T> {
                 "{what} is damaged: it ends after {} bytes, and {} were recorded",
                 found.bytes, expected.bytes
             ))
-        } else if !found.sha256.eq_ignore_ascii_case(&expected.sha256) {
+        } else if found.sha256 != expected.sha256 {
             State::Bad(format!(
                 "{what} is damaged: its SHA-256 is {}, and {} was recorded",
                 found.sha256, expected.sha256

@@ -7,21 +7,24 @@
 //!
 //! Below the directory no symbolic link is followed: what lies there may have been put by others.
 
+mod whole;
+
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Write};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use indicatif::HumanBytes;
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, RenameFlags, Stat, fstat, fsync, mkdirat, openat,
-    renameat, renameat_with, statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, statat,
+    unlinkat,
 };
 use rustix::io::Errno;
+
+pub use whole::{Partial, Published, Sealed, is_partial_name};
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
@@ -220,27 +223,6 @@ impl Directory {
         Ok(Some((file, metadata.len())))
     }
 
-    /// Begins a file that is to be called `name` once it is whole.
-    pub fn begin(&self, name: &str) -> Result<Partial, FileError> {
-        let hidden = format!(
-            "{PARTIAL_PREFIX}{:016x}{PARTIAL_SUFFIX}",
-            rand::random::<u64>()
-        );
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&*self.fd, hidden.as_str(), flags, FILE_MODE)
-            .map_err(|errno| self.failed("create", name, errno))?;
-        Ok(Partial {
-            file: File::from(file),
-            written: 0,
-            name: name.to_owned(),
-            guard: Guard {
-                directory: self.clone(),
-                name: hidden,
-                armed: true,
-            },
-        })
-    }
-
     /// Tells whether there was one.
     pub fn remove_file(&self, name: &str) -> Result<bool, FileError> {
         match unlinkat(&*self.fd, name, AtFlags::empty()) {
@@ -267,303 +249,7 @@ impl Directory {
             Err(errno) => Err(self.failed("sync", "", errno)),
         }
     }
-
-    /// Gives `from` the name `to`, which must be free.
-    fn rename_to_free_name(&self, from: &str, to: &str) -> Result<(), Errno> {
-        match renameat_with(&*self.fd, from, &*self.fd, to, RenameFlags::NOREPLACE) {
-            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.claim_and_rename(from, to),
-            outcome => outcome,
-        }
-    }
-
-    /// For file systems without that flag (NFS, some of FUSE): an empty file takes the name first, and only one can.
-    fn claim_and_rename(&self, from: &str, to: &str) -> Result<(), Errno> {
-        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        drop(openat(&*self.fd, to, flags, FILE_MODE)?);
-        renameat(&*self.fd, from, &*self.fd, to).inspect_err(|_| {
-            let _ = unlinkat(&*self.fd, to, AtFlags::empty());
-        })
-    }
-}
-
-const PARTIAL_PREFIX: &str = ".cofferdam-";
-const PARTIAL_SUFFIX: &str = ".partial";
-
-/// Whether this is the hidden name of a file that was being written.
-pub fn is_partial_name(name: &str) -> bool {
-    name.strip_prefix(PARTIAL_PREFIX)
-        .and_then(|name| name.strip_suffix(PARTIAL_SUFFIX))
-        .is_some_and(|random| {
-            random.len() == 16
-                && random
-                    .bytes()
-                    .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        })
-}
-
-/// Takes a file away when it is dropped.
-#[derive(Debug)]
-struct Guard {
-    directory: Directory,
-    name: String,
-    armed: bool,
-}
-
-impl Drop for Guard {
-    fn drop(&mut self) {
-        if self.armed
-            && let Err(error) = self.directory.remove_file(&self.name)
-        {
-            tracing::warn!("{error}");
-        }
-    }
-}
-
-/// A file that is being written under a hidden name.
-#[derive(Debug)]
-pub struct Partial {
-    file: File,
-    written: u64,
-    /// What it will be called.
-    name: String,
-    guard: Guard,
-}
-
-impl Partial {
-    pub fn append(&mut self, bytes: &[u8]) -> Result<(), FileError> {
-        match self.file.write_all(bytes) {
-            Ok(()) => {
-                self.written += bytes.len() as u64;
-                Ok(())
-            }
-            Err(error) => Err(self.failed("write", error)),
-        }
-    }
-
-    /// Returns when the content will survive a loss of power.
-    pub fn seal(self) -> Result<Sealed, FileError> {
-        self.file
-            .sync_all()
-            .map_err(|error| self.failed("sync", error))?;
-        let length = self
-            .file
-            .metadata()
-            .map_err(|error| self.failed("look at", error))?
-            .len();
-        if length != self.written {
-            let error = io::Error::other(format!(
-                "{} bytes were written, and it has {length}",
-                self.written
-            ));
-            return Err(self.failed("write", error));
-        }
-        Ok(Sealed {
-            name: self.name,
-            guard: self.guard,
-        })
-    }
-
-    fn failed(&self, action: &'static str, error: io::Error) -> FileError {
-        let mut failed = self.guard.directory.failed(action, &self.name, error);
-        if let Some(hint) = &mut failed.hint {
-            *hint = format!(
-                "{} of it were written and have been removed again; {hint}",
-                HumanBytes(self.written)
-            );
-        }
-        failed
-    }
-}
-
-/// A file that is whole and durable, still under its hidden name.
-#[derive(Debug)]
-pub struct Sealed {
-    name: String,
-    guard: Guard,
-}
-
-impl Sealed {
-    /// Gives the file its name. An error of the kind `AlreadyExists` when that is taken.
-    pub fn publish(self) -> Result<Published, FileError> {
-        let Self { name, mut guard } = self;
-        guard
-            .directory
-            .rename_to_free_name(&guard.name, &name)
-            .map_err(|errno| guard.directory.failed("create", &name, errno))?;
-        guard.name = name;
-        guard.directory.sync()?;
-        Ok(Published { guard })
-    }
-}
-
-/// A file under its own name, which goes again unless it is kept.
-#[derive(Debug)]
-#[must_use]
-pub struct Published {
-    guard: Guard,
-}
-
-impl Published {
-    pub fn keep(mut self) {
-        self.guard.armed = false;
-    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::os::unix::fs::{PermissionsExt, symlink};
-
-    fn place() -> (tempfile::TempDir, Directory) {
-        let temporary = tempfile::tempdir().unwrap();
-        let directory = Directory::open(temporary.path()).unwrap();
-        (temporary, directory)
-    }
-
-    fn names(directory: &Directory) -> Vec<String> {
-        let entries = directory.entries().unwrap();
-        entries
-            .into_iter()
-            .map(|entry| entry.name.into_string().unwrap())
-            .collect()
-    }
-
-    fn sealed(directory: &Directory, name: &str, content: &[u8]) -> Sealed {
-        let mut partial = directory.begin(name).unwrap();
-        partial.append(content).unwrap();
-        partial.seal().unwrap()
-    }
-
-    #[test]
-    fn a_file_appears_whole_and_stays_only_when_it_is_kept() {
-        let (_temporary, directory) = place();
-        let mut partial = directory.begin("dump").unwrap();
-        partial.append(b"rows").unwrap();
-        let hidden = names(&directory);
-        assert_eq!(hidden.len(), 1);
-        assert!(is_partial_name(&hidden[0]), "{hidden:?}");
-        let sealed = partial.seal().unwrap();
-        assert_eq!(names(&directory), hidden);
-        let published = sealed.publish().unwrap();
-        assert_eq!(names(&directory), ["dump"]);
-        published.keep();
-        let (mut file, length) = directory.file("dump").unwrap().unwrap();
-        assert_eq!(length, 4);
-        assert_eq!(io::read_to_string(&mut file).unwrap(), "rows");
-        assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600);
-    }
-
-    #[test]
-    fn what_is_dropped_on_the_way_leaves_nothing() {
-        let (_temporary, directory) = place();
-        drop(directory.begin("dump").unwrap());
-        assert!(names(&directory).is_empty());
-        drop(sealed(&directory, "dump", b"rows"));
-        assert!(names(&directory).is_empty());
-        drop(sealed(&directory, "dump", b"rows").publish().unwrap());
-        assert!(names(&directory).is_empty());
-    }
-
-    #[test]
-    fn a_taken_name_is_never_written_over() {
-        let (temporary, directory) = place();
-        sealed(&directory, "dump", b"old").publish().unwrap().keep();
-        let error = sealed(&directory, "dump", b"new").publish().unwrap_err();
-        assert_eq!(error.source.kind(), io::ErrorKind::AlreadyExists);
-        assert_eq!(
-            directory.claim_and_rename("whatever", "dump"),
-            Err(Errno::EXIST)
-        );
-        assert_eq!(names(&directory), ["dump"]);
-        assert_eq!(
-            std::fs::read(temporary.path().join("dump")).unwrap(),
-            b"old"
-        );
-    }
-
-    #[test]
-    fn a_file_system_without_the_flag_is_served_too() {
-        let (temporary, directory) = place();
-        std::fs::write(temporary.path().join("hidden"), b"rows").unwrap();
-        directory.claim_and_rename("hidden", "dump").unwrap();
-        assert_eq!(names(&directory), ["dump"]);
-        assert_eq!(
-            std::fs::read(temporary.path().join("dump")).unwrap(),
-            b"rows"
-        );
-        assert_eq!(
-            directory.claim_and_rename("hidden", "other"),
-            Err(Errno::NOENT)
-        );
-        assert_eq!(names(&directory), ["dump"], "the claim is given back");
-    }
-
-    #[test]
-    fn links_below_the_root_are_not_followed() {
-        let (temporary, directory) = place();
-        let elsewhere = tempfile::tempdir().unwrap();
-        std::fs::write(elsewhere.path().join("file"), b"secret").unwrap();
-        symlink(elsewhere.path(), temporary.path().join("directory")).unwrap();
-        symlink(elsewhere.path().join("file"), temporary.path().join("file")).unwrap();
-        assert!(directory.child("directory").is_err());
-        assert!(directory.child_or_create("directory").is_err());
-        let error = directory.file("file").unwrap_err().to_string();
-        assert!(error.contains("follows no symbolic link"), "{error}");
-        assert!(
-            directory
-                .entries()
-                .unwrap()
-                .iter()
-                .all(|entry| entry.kind == Kind::Other)
-        );
-        assert!(Directory::open(&temporary.path().join("directory")).is_ok());
-    }
-
-    #[test]
-    fn a_pipe_in_a_files_place_does_not_hang() {
-        let (temporary, directory) = place();
-        let path = temporary.path().join("pipe");
-        rustix::fs::mkfifoat(CWD, &path, FILE_MODE).unwrap();
-        let error = directory.file("pipe").unwrap_err().to_string();
-        assert!(error.contains("not a regular file"), "{error}");
-    }
-
-    #[test]
-    fn directories_are_made_with_those_above_them() {
-        let (temporary, _) = place();
-        let path = temporary.path().join("a/b/c");
-        let made = Directory::open_or_create(&path).unwrap();
-        assert_eq!(made.path(), path);
-        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
-        assert_eq!(mode & 0o777, 0o700);
-        std::fs::write(temporary.path().join("file"), b"").unwrap();
-        assert!(Directory::open_or_create(&temporary.path().join("file/x")).is_err());
-    }
-
-    #[test]
-    fn a_refusal_says_who_was_refused_and_what_mends_it() {
-        let refused = FileError::new("create", PathBuf::from("/backups/x"), Errno::ACCESS);
-        let uid = rustix::process::geteuid().as_raw();
-        assert_eq!(
-            refused.to_string(),
-            format!(
-                "cannot create /backups/x: Permission denied (os error 13); \
-                 cofferdam runs as uid {uid}; let that user in, or run it as another"
-            )
-        );
-    }
-
-    #[test]
-    fn only_our_hidden_names_are_known_as_such() {
-        for (name, ours) in [
-            (".cofferdam-0123456789abcdef.partial", true),
-            (".cofferdam-0123456789ABCDEF.partial", false),
-            (".cofferdam-0123.partial", false),
-            (".cofferdam-.partial", false),
-            ("cofferdam-0123456789abcdef.partial", false),
-            (".nfs000000000001", false),
-        ] {
-            assert_eq!(is_partial_name(name), ours, "{name}");
-        }
-    }
-}
+mod tests;

@@ -7,26 +7,21 @@
 //! After a crash there may be objects of a snapshot without a manifest, and files under hidden names: neither is ever
 //! listed, and [`Repository::sweep`] removes both when they are a day old.
 
+mod root;
 mod sweep;
 
-use std::ffi::OsStr;
-use std::io::{self, BufRead, Read};
-use std::path::{Path, PathBuf};
+use std::io;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use tokio::task::spawn_blocking;
 
-use super::directory::{
-    Directory, Entry, FileError, Kind, Partial, Published, Sealed, is_partial_name,
-};
-use super::identity::{self, Identity};
-use super::{Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete};
-use crate::manifest::{MANIFEST_FILE, Manifest, ObjectPath, StreamDigest};
-use crate::pipe::{self, ByteStream, Digester, SyncSource};
-use crate::target::{RunId, decode_component, encode_component};
+use super::directory::{FileError, Published, Sealed};
+use root::Root;
 
-/// Beyond this a manifest is no manifest. One artifact takes less than 1 KiB in it.
-const LARGEST_MANIFEST: u64 = 64 * 1024 * 1024;
+use super::{Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete};
+use crate::manifest::{Manifest, ObjectPath, StreamDigest};
+use crate::pipe::{self, ByteStream};
 
 impl From<FileError> for RepositoryError {
     fn from(error: FileError) -> Self {
@@ -55,13 +50,17 @@ impl LocalRepository {
         Self { root: root.into() }
     }
 
+    fn root(&self) -> Root {
+        Root::new(self.root.clone())
+    }
+
     /// Does file work on a thread that may wait for a disk.
     async fn blocking<T, F>(&self, work: F) -> Result<T, RepositoryError>
     where
         F: FnOnce(&Root) -> Result<T, RepositoryError> + Send + 'static,
         T: Send + 'static,
     {
-        let root = Root(self.root.clone());
+        let root = self.root();
         spawn_blocking(move || work(&root))
             .await
             .unwrap_or_else(|error| Err(self.worker_lost(io::Error::other(error))))
@@ -101,7 +100,7 @@ impl Repository for LocalRepository {
         path: &ObjectPath,
         body: ByteStream,
     ) -> Result<StreamDigest, RepositoryError> {
-        let root = Root(self.root.clone());
+        let root = self.root();
         let object = path.clone();
         let (sealed, digest) =
             pipe::consume(body, move |source| root.write_object(&object, source))
@@ -162,337 +161,6 @@ impl Repository for LocalRepository {
 
     fn location(&self) -> String {
         self.root.display().to_string()
-    }
-}
-
-/// The synchronous side of the repository.
-struct Root(PathBuf);
-
-impl Root {
-    fn refused(&self, why: impl Into<String>) -> RepositoryError {
-        RepositoryError::Format {
-            place: self.0.display().to_string(),
-            why: why.into(),
-        }
-    }
-
-    fn prepare(&self) -> Result<(), RepositoryError> {
-        let directory = Directory::open_or_create(&self.0)?;
-        if self.identity(&directory)?.is_none() {
-            ensure_nothing_foreign(&directory).map_err(|name| {
-                self.refused(format!(
-                    "it has no {} but holds other things (`{name}`); name an empty directory, or a new one in it",
-                    identity::FILE
-                ))
-            })?;
-            let sealed = write(&directory, identity::FILE, &Identity::generate().to_bytes())?;
-            match sealed.publish() {
-                Ok(published) => published.keep(),
-                // Another run was quicker.
-                Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
-                    self.identity(&directory)?;
-                }
-                Err(error) => return Err(error.into()),
-            }
-        }
-        // Whether it can be written to is better known before a dump than after it.
-        directory.begin("probe")?.append(b"probe")?;
-        Ok(())
-    }
-
-    fn identity(&self, directory: &Directory) -> Result<Option<Identity>, RepositoryError> {
-        let Some((file, _)) = directory.file(identity::FILE)? else {
-            return Ok(None);
-        };
-        let mut bytes = Vec::new();
-        file.take(1 << 20)
-            .read_to_end(&mut bytes)
-            .map_err(|source| RepositoryError::Io {
-                action: "read",
-                place: self.0.join(identity::FILE).display().to_string(),
-                source,
-                hint: None,
-            })?;
-        Identity::parse(&bytes, &self.0.display().to_string()).map(Some)
-    }
-
-    /// The root, once it has shown that it is a repository; `None` when it is empty and may become one.
-    fn open_if_prepared(&self) -> Result<Option<Directory>, RepositoryError> {
-        let directory = Directory::open(&self.0)?;
-        if self.identity(&directory)?.is_some() {
-            return Ok(Some(directory));
-        }
-        match ensure_nothing_foreign(&directory) {
-            Ok(()) => Ok(None),
-            Err(name) => Err(self.refused(format!(
-                "it has no {} but holds other things (`{name}`)",
-                identity::FILE
-            ))),
-        }
-    }
-
-    fn open(&self) -> Result<Directory, RepositoryError> {
-        self.open_if_prepared()?
-            .ok_or_else(|| self.refused(format!("it has no {}", identity::FILE)))
-    }
-
-    fn place(&self, snapshot: &SnapshotRef) -> Result<Option<Directory>, RepositoryError> {
-        let Some(root) = self.open_if_prepared()? else {
-            return Ok(None);
-        };
-        match root.child(encode_component(&snapshot.project))? {
-            Some(project) => Ok(project.child(snapshot.id.as_str())?),
-            None => Ok(None),
-        }
-    }
-
-    /// Writes the whole of `source`, but does not show it yet.
-    fn write_object(
-        &self,
-        object: &ObjectPath,
-        source: &mut SyncSource,
-    ) -> Result<(Sealed, StreamDigest), RepositoryError> {
-        let mut partial = self.begin(object.project(), object.snapshot(), object.file_name())?;
-        let mut digester = Digester::default();
-        loop {
-            let chunk = source.fill_buf().map_err(RepositoryError::Body)?;
-            let length = chunk.len();
-            if length == 0 {
-                break;
-            }
-            digester.update(chunk);
-            partial.append(chunk)?;
-            source.consume(length);
-        }
-        Ok((partial.seal()?, digester.finish()))
-    }
-
-    fn begin(&self, project: &str, snapshot: &str, file: &str) -> Result<Partial, RepositoryError> {
-        let root = self.open()?;
-        let attempt = || -> Result<Option<Partial>, FileError> {
-            let place = root.child_or_create(project)?.child_or_create(snapshot)?;
-            match place.entry(file)? {
-                Some(_) => Ok(None),
-                None => place.begin(file).map(Some),
-            }
-        };
-        let mut begun = attempt();
-        for _ in 0..3 {
-            // A removal may have taken the directory away, empty as it was, before there was a file in it.
-            if !matches!(&begun, Err(error) if error.source.kind() == io::ErrorKind::NotFound) {
-                break;
-            }
-            begun = attempt();
-        }
-        begun?.ok_or_else(|| RepositoryError::Exists(format!("{project}/{snapshot}/{file}")))
-    }
-
-    fn write_manifest(
-        &self,
-        snapshot: &SnapshotRef,
-        bytes: &[u8],
-    ) -> Result<Sealed, RepositoryError> {
-        let project = encode_component(&snapshot.project);
-        let mut partial = self.begin(&project, snapshot.id.as_str(), MANIFEST_FILE)?;
-        partial.append(bytes)?;
-        // Whoever made the directories may not have synced their names yet.
-        let root = self.open()?;
-        if let Some(project) = root.child(&project)? {
-            project.sync()?;
-        }
-        root.sync()?;
-        Ok(partial.seal()?)
-    }
-
-    fn open_object(&self, object: &ObjectPath) -> Result<ByteStream, RepositoryError> {
-        let missing = || RepositoryError::Missing(object.to_string());
-        let project = self.open()?.child(object.project())?.ok_or_else(missing)?;
-        let place = project.child(object.snapshot())?.ok_or_else(missing)?;
-        let (file, length) = place.file(object.file_name())?.ok_or_else(missing)?;
-        let what = place.path().join(object.file_name());
-        Ok(pipe::produce(move |sink| {
-            let mut file = file.take(length);
-            sink.copy_from(&mut file)
-                .map_err(|error| reading(&what, &error))?;
-            match file.limit() {
-                0 => Ok(()),
-                left => Err(reading(
-                    &what,
-                    &io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        format!("it ended {left} bytes early"),
-                    ),
-                )),
-            }
-        }))
-    }
-
-    fn snapshots(&self, project: Option<&str>) -> Result<Vec<SnapshotRef>, RepositoryError> {
-        let Some(root) = self.open_if_prepared()? else {
-            return Ok(Vec::new());
-        };
-        let projects = match project {
-            Some(project) => vec![project.to_owned()],
-            None => directories(&root)?
-                .filter_map(|name| {
-                    let project = decode_component(&name);
-                    (encode_component(&project) == name).then_some(project)
-                })
-                .collect(),
-        };
-        let mut snapshots = Vec::new();
-        for project in projects {
-            let Some(directory) = root.child(encode_component(&project))? else {
-                continue;
-            };
-            for id in directories(&directory)?.filter_map(|name| name.parse::<RunId>().ok()) {
-                let place = directory.child(id.as_str())?;
-                if let Some(place) = place
-                    && place.entry(MANIFEST_FILE)?.is_some()
-                {
-                    snapshots.push(SnapshotRef::new(&project, id));
-                }
-            }
-        }
-        snapshots.sort_by(|a, b| (&a.id, &a.project).cmp(&(&b.id, &b.project)));
-        Ok(snapshots)
-    }
-
-    fn manifest(&self, snapshot: &SnapshotRef) -> Result<Manifest, RepositoryError> {
-        let missing = || RepositoryError::Missing(format!("snapshot {snapshot}"));
-        let place = self.place(snapshot)?.ok_or_else(missing)?;
-        let (file, length) = place.file(MANIFEST_FILE)?.ok_or_else(missing)?;
-        let unreadable = |source| RepositoryError::Io {
-            action: "read",
-            place: place.path().join(MANIFEST_FILE).display().to_string(),
-            source,
-            hint: None,
-        };
-        if length > LARGEST_MANIFEST {
-            return Err(unreadable(io::Error::other(format!(
-                "{length} bytes are too many for a manifest"
-            ))));
-        }
-        let mut bytes = Vec::new();
-        file.take(LARGEST_MANIFEST)
-            .read_to_end(&mut bytes)
-            .map_err(unreadable)?;
-        Manifest::parse(&bytes, &snapshot.project, &snapshot.id).map_err(|source| {
-            RepositoryError::Manifest {
-                snapshot: snapshot.clone(),
-                source,
-            }
-        })
-    }
-
-    fn objects(&self, snapshot: &SnapshotRef) -> Result<Vec<StoredObject>, RepositoryError> {
-        let Some(place) = self.place(snapshot)? else {
-            return Ok(Vec::new());
-        };
-        let mut objects = Vec::new();
-        for entry in place.entries()? {
-            match as_object(&entry, snapshot) {
-                Some(path) => objects.push(StoredObject {
-                    path,
-                    bytes: entry.bytes,
-                }),
-                None if entry.name == MANIFEST_FILE => {}
-                None => ignored(&place, &entry),
-            }
-        }
-        objects.sort_by(|a, b| a.path.cmp(&b.path));
-        Ok(objects)
-    }
-
-    fn remove(
-        &self,
-        snapshot: &SnapshotRef,
-        objects: &[ObjectPath],
-    ) -> Result<(), RepositoryError> {
-        if let Some(stranger) = objects.iter().find(|object| !snapshot.holds(object)) {
-            return Err(RepositoryError::Missing(format!(
-                "{stranger} in the place of {snapshot}"
-            )));
-        }
-        let Some(place) = self.place(snapshot)? else {
-            return Ok(());
-        };
-        if place.remove_file(MANIFEST_FILE)? {
-            place.sync()?;
-        }
-        for object in objects {
-            place.remove_file(object.file_name())?;
-        }
-        place.sync()?;
-        self.remove_place_if_empty(snapshot)
-    }
-
-    fn remove_place_if_empty(&self, snapshot: &SnapshotRef) -> Result<(), RepositoryError> {
-        let root = self.open()?;
-        let project = encode_component(&snapshot.project);
-        if let Some(directory) = root.child(&project)?
-            && directory.remove_child_if_empty(snapshot.id.as_str())?
-        {
-            directory.sync()?;
-            if root.remove_child_if_empty(&project)? {
-                root.sync()?;
-            }
-        }
-        Ok(())
-    }
-}
-
-fn write(directory: &Directory, name: &str, bytes: &[u8]) -> Result<Sealed, FileError> {
-    let mut partial = directory.begin(name)?;
-    partial.append(bytes)?;
-    partial.seal()
-}
-
-fn reading(path: &Path, error: &io::Error) -> io::Error {
-    io::Error::new(
-        error.kind(),
-        format!("cannot read {}: {error}", path.display()),
-    )
-}
-
-/// An empty directory may become a repository, and so may the root of a fresh file system. Gives the first other name.
-fn ensure_nothing_foreign(directory: &Directory) -> Result<(), String> {
-    let entries = directory.entries().map_err(|error| error.to_string())?;
-    let foreign = entries.iter().find(|entry| {
-        let name = entry.name.to_str();
-        !(entry.name == OsStr::new("lost+found")
-            || entry.name == OsStr::new(identity::FILE)
-            || name.is_some_and(is_partial_name))
-    });
-    match foreign {
-        Some(entry) => Err(entry.name.to_string_lossy().into_owned()),
-        None => Ok(()),
-    }
-}
-
-/// The names of the directories in this one. Others are passed over.
-fn directories(directory: &Directory) -> Result<impl Iterator<Item = String>, RepositoryError> {
-    let mut names = Vec::new();
-    for entry in directory.entries()? {
-        match (entry.kind, entry.name.to_str()) {
-            (Kind::Directory, Some(name)) => names.push(name.to_owned()),
-            (Kind::File, _) if entry.name == OsStr::new(identity::FILE) => {}
-            _ => ignored(directory, &entry),
-        }
-    }
-    Ok(names.into_iter())
-}
-
-fn as_object(entry: &Entry, snapshot: &SnapshotRef) -> Option<ObjectPath> {
-    let name = entry.name.to_str().filter(|_| entry.kind == Kind::File)?;
-    ObjectPath::new(&snapshot.project, &snapshot.id, name).ok()
-}
-
-fn ignored(directory: &Directory, entry: &Entry) {
-    let path = directory.path().join(&entry.name);
-    match entry.kind {
-        Kind::Other => tracing::warn!("{} is no file or directory: passed over", path.display()),
-        Kind::File | Kind::Directory => tracing::debug!("{} is not ours", path.display()),
     }
 }
 

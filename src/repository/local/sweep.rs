@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use super::super::directory::{Directory, Entry, Kind, is_partial_name};
 use super::super::{RepositoryError, SnapshotRef};
-use super::{Root, as_object, directories};
+use super::root::{Root, as_object, directories};
 use crate::manifest::{MANIFEST_FILE, ObjectPath};
 use crate::target::{RunId, encode_component};
 

@@ -1,0 +1,202 @@
+//! From what the user named to what there is: snapshots and targets.
+//!
+//! `latest` means the newest snapshot that a backup made. Safety snapshots, which a restore takes of what it is about to
+//! write over, have to be named by their id: otherwise a second `restore latest` after a mistaken first would bring the
+//! mistake back. When the newest snapshot cannot be read, that is an error and no reason to take an older one: nobody
+//! should get last week's data without having asked for it. Its manifest may list targets that failed; they are not in
+//! it, and a restore that names one is refused.
+
+use crate::cli::{SnapshotSelector, TargetPattern};
+use crate::manifest::Purpose;
+use crate::repository::{Repository, RepositoryError, SnapshotRef};
+use crate::target::TargetId;
+
+/// How many snapshots an error lists.
+const MOST_LISTED: usize = 10;
+
+#[derive(Debug, thiserror::Error)]
+pub enum SelectError {
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error("there is no snapshot of {scope} in {repository}{}", others(.other_projects))]
+    NoSnapshot {
+        scope: String,
+        repository: String,
+        other_projects: Vec<String>,
+    },
+    #[error("no snapshot's id begins with `{wanted}`; the nearest are:{}", lines(.nearest))]
+    Unknown {
+        wanted: String,
+        nearest: Vec<SnapshotRef>,
+    },
+    #[error("`{wanted}` fits {count} snapshots; write more of the id, or name the project:{}", lines(.candidates))]
+    Ambiguous {
+        wanted: String,
+        count: usize,
+        candidates: Vec<SnapshotRef>,
+    },
+    #[error("`latest` fits several projects; name one with --project, or one of these by its id:{}", lines(.newest))]
+    SeveralProjects { newest: Vec<SnapshotRef> },
+    #[error("the newest snapshot cannot be read: {source}; to use an older one, name it by its id:{}", lines(.older))]
+    LatestUnreadable {
+        source: RepositoryError,
+        older: Vec<SnapshotRef>,
+    },
+    #[error("all snapshots of {project} were taken by restores, as their way back; name one by its id:{}", lines(.safety))]
+    OnlySafety {
+        project: String,
+        safety: Vec<SnapshotRef>,
+    },
+    #[error("no target fits `{pattern}`; there are:{}", lines(.available))]
+    NoTarget {
+        pattern: String,
+        available: Vec<TargetId>,
+    },
+}
+
+fn lines<T: ToString>(items: &[T]) -> String {
+    items
+        .iter()
+        .map(|item| format!("\n  {}", item.to_string()))
+        .collect()
+}
+
+fn others(projects: &[String]) -> String {
+    if projects.is_empty() {
+        return String::new();
+    }
+    format!("; it has some of {}", projects.join(", "))
+}
+
+/// Finds one snapshot among those of `projects`, or of all when `None`.
+pub async fn snapshot(
+    repository: &dyn Repository,
+    projects: Option<&[String]>,
+    wanted: &SnapshotSelector,
+) -> Result<SnapshotRef, SelectError> {
+    let all = repository.list(None).await?;
+    let in_scope = |snapshot: &&SnapshotRef| {
+        projects.is_none_or(|projects| projects.contains(&snapshot.project))
+    };
+    let candidates: Vec<&SnapshotRef> = all.iter().filter(in_scope).collect();
+    if candidates.is_empty() {
+        let mut other_projects: Vec<_> = all.into_iter().map(|snapshot| snapshot.project).collect();
+        other_projects.sort();
+        other_projects.dedup();
+        return Err(SelectError::NoSnapshot {
+            scope: projects.map_or("any project".to_owned(), |projects| projects.join(", ")),
+            repository: repository.location(),
+            other_projects,
+        });
+    }
+    match wanted {
+        SnapshotSelector::Latest => latest(repository, &candidates).await,
+        SnapshotSelector::Prefix(prefix) => by_prefix(&candidates, prefix),
+    }
+}
+
+fn by_prefix(candidates: &[&SnapshotRef], prefix: &str) -> Result<SnapshotRef, SelectError> {
+    let fitting: Vec<_> = candidates
+        .iter()
+        .filter(|snapshot| snapshot.id.as_str().starts_with(prefix))
+        .collect();
+    match fitting.as_slice() {
+        [one] => Ok((**one).clone()),
+        [] => Err(SelectError::Unknown {
+            wanted: prefix.to_owned(),
+            nearest: nearest(candidates, prefix),
+        }),
+        several => Err(SelectError::Ambiguous {
+            wanted: prefix.to_owned(),
+            count: several.len(),
+            candidates: newest_first(several.iter().map(|snapshot| **snapshot)),
+        }),
+    }
+}
+
+/// Those that share the most with what was typed, the newest first among equals.
+fn nearest(candidates: &[&SnapshotRef], wanted: &str) -> Vec<SnapshotRef> {
+    let shared = |snapshot: &SnapshotRef| {
+        let both = snapshot.id.as_str().bytes().zip(wanted.bytes());
+        both.take_while(|(a, b)| a == b).count()
+    };
+    let mut ranked: Vec<_> = candidates
+        .iter()
+        .rev()
+        .map(|snapshot| (*snapshot).clone())
+        .collect();
+    ranked.sort_by_key(|snapshot| std::cmp::Reverse(shared(snapshot)));
+    ranked.truncate(5);
+    ranked
+}
+
+fn newest_first<'a>(
+    snapshots: impl DoubleEndedIterator<Item = &'a SnapshotRef>,
+) -> Vec<SnapshotRef> {
+    snapshots.rev().take(MOST_LISTED).cloned().collect()
+}
+
+async fn latest(
+    repository: &dyn Repository,
+    candidates: &[&SnapshotRef],
+) -> Result<SnapshotRef, SelectError> {
+    let project = candidates
+        .first()
+        .map_or("", |first| first.project.as_str());
+    if candidates
+        .iter()
+        .any(|snapshot| snapshot.project != project)
+    {
+        return Err(SelectError::SeveralProjects {
+            newest: newest_of_each_project(candidates),
+        });
+    }
+    for (at, snapshot) in candidates.iter().enumerate().rev() {
+        match repository.manifest(snapshot).await {
+            Ok(manifest) if manifest.purpose == Purpose::Backup => return Ok((*snapshot).clone()),
+            Ok(_) => {}
+            Err(source) => {
+                let older = newest_first(candidates[..at].iter().copied());
+                return Err(SelectError::LatestUnreadable { source, older });
+            }
+        }
+    }
+    Err(SelectError::OnlySafety {
+        project: project.to_owned(),
+        safety: newest_first(candidates.iter().copied()),
+    })
+}
+
+fn newest_of_each_project(candidates: &[&SnapshotRef]) -> Vec<SnapshotRef> {
+    let mut newest: Vec<SnapshotRef> = Vec::new();
+    for snapshot in candidates.iter().rev() {
+        if !newest.iter().any(|one| one.project == snapshot.project) {
+            newest.push((*snapshot).clone());
+        }
+    }
+    newest
+}
+
+/// The targets that fit any of the patterns, in their own order; all when there is no pattern. A pattern that fits
+/// nothing is an error: what was named would otherwise be left out in silence.
+pub fn targets<'a>(
+    available: impl IntoIterator<Item = &'a TargetId>,
+    patterns: &[TargetPattern],
+) -> Result<Vec<&'a TargetId>, SelectError> {
+    let available: Vec<_> = available.into_iter().collect();
+    for pattern in patterns {
+        if !available.iter().any(|target| pattern.matches(target)) {
+            return Err(SelectError::NoTarget {
+                pattern: pattern.to_string(),
+                available: available.into_iter().cloned().collect(),
+            });
+        }
+    }
+    let chosen = |target: &&TargetId| {
+        patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(target))
+    };
+    Ok(available.into_iter().filter(chosen).collect())
+}
+
+#[cfg(test)]
+mod tests;

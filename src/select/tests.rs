@@ -1,0 +1,197 @@
+use super::*;
+use crate::manifest::{FORMAT, Manifest};
+use crate::repository::local::LocalRepository;
+use crate::repository::samples::{id, manifest};
+use crate::target::{DriverKind, RunId};
+
+struct Place {
+    temporary: tempfile::TempDir,
+    repository: LocalRepository,
+}
+
+impl Place {
+    async fn new() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let repository = LocalRepository::new(temporary.path());
+        repository.prepare().await.unwrap();
+        Self {
+            temporary,
+            repository,
+        }
+    }
+
+    async fn commit(&self, project: &str, day: u8, change: impl FnOnce(&mut Manifest)) {
+        let mut manifest = manifest(project, &id(day), Vec::new());
+        manifest.targets.clear();
+        change(&mut manifest);
+        self.repository.commit(&manifest).await.unwrap();
+    }
+
+    async fn backup(&self, project: &str, day: u8) {
+        self.commit(project, day, |_| ()).await;
+    }
+
+    async fn safety(&self, project: &str, day: u8) {
+        let purpose = Purpose::Safety { restore: id(1) };
+        self.commit(project, day, |manifest| manifest.purpose = purpose)
+            .await;
+    }
+
+    fn damage(&self, project: &str, day: u8) {
+        let path = format!("{project}/{}/manifest.json", id(day));
+        let future = format!("{{\"format\": {}}}", FORMAT + 1);
+        std::fs::write(self.temporary.path().join(path), future).unwrap();
+    }
+
+    async fn find(&self, projects: Option<&[&str]>, wanted: &str) -> Result<SnapshotRef, String> {
+        let projects: Option<Vec<_>> =
+            projects.map(|projects| projects.iter().map(|&name| name.to_owned()).collect());
+        let root = self.repository.location();
+        snapshot(
+            &self.repository,
+            projects.as_deref(),
+            &wanted.parse().unwrap(),
+        )
+        .await
+        .map_err(|error| error.to_string().replace(&root, "/backups"))
+    }
+}
+
+fn found(project: &str, day: u8) -> Result<SnapshotRef, String> {
+    Ok(SnapshotRef::new(project, id(day)))
+}
+
+#[tokio::test]
+async fn a_snapshot_is_found_by_its_id_or_by_a_beginning() {
+    let place = Place::new().await;
+    place.backup("candig", 1).await;
+    place.backup("candig", 2).await;
+    place.backup("shop", 3).await;
+    for (projects, wanted, expected) in [
+        (Some(&["candig"][..]), "latest", found("candig", 2)),
+        (Some(&["candig"]), id(1).as_str(), found("candig", 1)),
+        (Some(&["candig", "shop"]), "20261103", found("shop", 3)),
+        (None, "20261102T", found("candig", 2)),
+    ] {
+        assert_eq!(place.find(projects, wanted).await, expected, "{wanted}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_ambiguous_or_unknown_is_answered_with_what_there_is() {
+    let place = Place::new().await;
+    place.backup("candig", 1).await;
+    place.backup("candig", 2).await;
+    place.backup("shop", 11).await;
+    let refusal = async |projects: Option<&[&str]>, wanted: &str| {
+        place.find(projects, wanted).await.unwrap_err()
+    };
+    insta::assert_snapshot!(refusal(Some(&["candig"]), "2026110").await, @r"
+    `2026110` fits 2 snapshots; write more of the id, or name the project:
+      candig/20261102T020000Z-9f2c61aa
+      candig/20261101T020000Z-9f2c61aa
+");
+    insta::assert_snapshot!(refusal(None, "20261112").await, @r"
+    no snapshot's id begins with `20261112`; the nearest are:
+      shop/20261111T020000Z-9f2c61aa
+      candig/20261102T020000Z-9f2c61aa
+      candig/20261101T020000Z-9f2c61aa
+");
+    insta::assert_snapshot!(refusal(None, "latest").await, @r"
+    `latest` fits several projects; name one with --project, or one of these by its id:
+      shop/20261111T020000Z-9f2c61aa
+      candig/20261102T020000Z-9f2c61aa
+");
+    insta::assert_snapshot!(refusal(Some(&["clinic"]), "latest").await, @"there is no snapshot of clinic in /backups; it has some of candig, shop");
+}
+
+#[tokio::test]
+async fn a_long_list_of_candidates_is_cut() {
+    let place = Place::new().await;
+    for day in 1..=15 {
+        place.backup("candig", day).await;
+    }
+    let refusal = place.find(None, "2026").await.unwrap_err();
+    assert!(refusal.starts_with("`2026` fits 15 snapshots"), "{refusal}");
+    assert_eq!(refusal.lines().count(), 11);
+    assert!(refusal.contains(id(15).as_str()));
+}
+
+#[tokio::test]
+async fn latest_is_never_a_safety_snapshot() {
+    let place = Place::new().await;
+    place.backup("candig", 1).await;
+    place.safety("candig", 2).await;
+    place.safety("shop", 3).await;
+    assert_eq!(
+        place.find(Some(&["candig"]), "latest").await,
+        found("candig", 1)
+    );
+    let by_id: RunId = id(2);
+    assert_eq!(place.find(None, by_id.as_str()).await, found("candig", 2));
+    let refusal = place.find(Some(&["shop"]), "latest").await.unwrap_err();
+    insta::assert_snapshot!(refusal, @r"
+    all snapshots of shop were taken by restores, as their way back; name one by its id:
+      shop/20261103T020000Z-9f2c61aa
+");
+}
+
+#[tokio::test]
+async fn latest_does_not_fall_back_to_something_older() {
+    let place = Place::new().await;
+    place.backup("candig", 1).await;
+    place.backup("candig", 2).await;
+    place.damage("candig", 2);
+    let refusal = place.find(Some(&["candig"]), "latest").await.unwrap_err();
+    insta::assert_snapshot!(refusal, @r"
+    the newest snapshot cannot be read: snapshot candig/20261102T020000Z-9f2c61aa: the manifest is of format 2, and this cofferdam reads up to 1; use a newer cofferdam; to use an older one, name it by its id:
+      candig/20261101T020000Z-9f2c61aa
+");
+    assert_eq!(
+        place.find(None, "20261101").await,
+        found("candig", 1),
+        "an older one can still be named"
+    );
+}
+
+#[tokio::test]
+async fn an_empty_repository_has_no_latest() {
+    let place = Place::new().await;
+    let refusal = place.find(None, "latest").await.unwrap_err();
+    assert_eq!(refusal, "there is no snapshot of any project in /backups");
+}
+
+#[test]
+fn targets_are_chosen_by_patterns_in_their_own_order() {
+    let available = [
+        TargetId::new("db", DriverKind::Postgres, "clinical"),
+        TargetId::new("db", DriverKind::Postgres, "genomic"),
+        TargetId::new("app", DriverKind::Volume, "storage"),
+    ];
+    let choose = |patterns: &[&str]| {
+        let patterns: Vec<TargetPattern> = patterns
+            .iter()
+            .map(|pattern| pattern.parse().unwrap())
+            .collect();
+        targets(&available, &patterns)
+            .map(|chosen| {
+                chosen
+                    .into_iter()
+                    .map(|id| id.name.as_str())
+                    .collect::<Vec<_>>()
+            })
+            .map_err(|error| error.to_string())
+    };
+    assert_eq!(choose(&[]).unwrap(), ["clinical", "genomic", "storage"]);
+    assert_eq!(
+        choose(&["app/*", "db/postgres/clinical", "db/*"]).unwrap(),
+        ["clinical", "genomic", "storage"]
+    );
+    assert_eq!(choose(&["*/genomic"]).unwrap(), ["genomic"]);
+    insta::assert_snapshot!(choose(&["db/*", "db/postgres/clincal"]).unwrap_err(), @r"
+    no target fits `db/postgres/clincal`; there are:
+      db/postgres/clinical
+      db/postgres/genomic
+      app/volume/storage
+");
+}

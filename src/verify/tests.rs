@@ -1,0 +1,286 @@
+use std::sync::Arc;
+
+use super::*;
+use crate::manifest::{Compression, Role};
+use crate::pipe::codec;
+use crate::repository::local::LocalRepository;
+use crate::repository::samples::{artifact, body, digest, id, manifest, path};
+
+struct Place {
+    temporary: tempfile::TempDir,
+    repository: Arc<LocalRepository>,
+}
+
+impl Place {
+    /// A snapshot of three objects: `plain.dump`, `rows.dump.zst`, `files.index.jsonl.zst`.
+    async fn with_snapshot() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let repository = LocalRepository::new(temporary.path());
+        repository.prepare().await.unwrap();
+        let place = Self {
+            temporary,
+            repository: Arc::new(repository),
+        };
+        let index = "{\"path\":\".\",\"type\":\"directory\"}\n{\"path\":\"a\",\"type\":\"file\",\"more\":1}\n";
+        let artifacts = vec![
+            place
+                .put("plain.dump", Role::Dump, Compression::None, "rows")
+                .await,
+            place
+                .put(
+                    "rows.dump.zst",
+                    Role::Dump,
+                    Compression::Zstd(3),
+                    &"row\n".repeat(90_000),
+                )
+                .await,
+            place
+                .put(
+                    "files.index.jsonl.zst",
+                    Role::Index,
+                    Compression::Zstd(3),
+                    index,
+                )
+                .await,
+        ];
+        let manifest = manifest("candig", &id(1), artifacts);
+        place.repository.commit(&manifest).await.unwrap();
+        place
+    }
+
+    async fn put(
+        &self,
+        file: &str,
+        role: Role,
+        compression: Compression,
+        content: &str,
+    ) -> Artifact {
+        let object = path("candig", &id(1), file);
+        let mut stored = Vec::new();
+        codec::compress(content.as_bytes(), &mut stored, compression).unwrap();
+        self.repository.put(&object, body(&stored)).await.unwrap();
+        Artifact {
+            role,
+            compression,
+            stored: digest(&stored),
+            ..artifact(object, content)
+        }
+    }
+
+    fn file(&self, name: &str) -> std::path::PathBuf {
+        self.temporary
+            .path()
+            .join(format!("candig/{}/{name}", id(1)))
+    }
+
+    fn change(&self, name: &str, change: impl FnOnce(&mut Vec<u8>)) {
+        let mut bytes = std::fs::read(self.file(name)).unwrap();
+        change(&mut bytes);
+        std::fs::write(self.file(name), bytes).unwrap();
+    }
+
+    /// Says something else in the manifest than what lies there.
+    async fn record(&self, change: impl FnOnce(&mut Manifest)) {
+        let snapshot = SnapshotRef::new("candig", id(1));
+        let mut manifest = self.repository.manifest(&snapshot).await.unwrap();
+        change(&mut manifest);
+        std::fs::write(self.file("manifest.json"), manifest.to_bytes()).unwrap();
+    }
+
+    async fn verify(&self, depth: Depth) -> VerifyReport {
+        let snapshot = SnapshotRef::new("candig", id(1));
+        verify(&*self.repository, &snapshot, depth, &Progress::silent())
+            .await
+            .unwrap()
+    }
+
+    async fn told(&self, depth: Depth) -> String {
+        let problems = self.verify(depth).await.problems;
+        let lines: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    }
+}
+
+#[tokio::test]
+async fn a_whole_snapshot_has_no_problem() {
+    let place = Place::with_snapshot().await;
+    for depth in [Depth::Sizes, Depth::Read] {
+        let report = place.verify(depth).await;
+        assert!(report.is_whole(), "{:?}", report.problems);
+        assert_eq!(report.objects, 3);
+        assert_eq!(report.unknown, []);
+    }
+}
+
+#[tokio::test]
+async fn progress_counts_every_stored_byte() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    let place = Place::with_snapshot().await;
+    let counted = Arc::new(AtomicU64::new(0));
+    let progress = {
+        let counted = Arc::clone(&counted);
+        Progress::new(move |bytes| {
+            counted.fetch_add(bytes, Ordering::Relaxed);
+        })
+    };
+    let snapshot = SnapshotRef::new("candig", id(1));
+    let report = verify(&*place.repository, &snapshot, Depth::Read, &progress)
+        .await
+        .unwrap();
+    assert_eq!(counted.load(Ordering::Relaxed), report.stored_bytes);
+}
+
+#[tokio::test]
+async fn every_problem_is_told_and_not_only_the_first() {
+    let place = Place::with_snapshot().await;
+    std::fs::remove_file(place.file("plain.dump")).unwrap();
+    place.change("rows.dump.zst", |bytes| bytes.truncate(9));
+    place.change("files.index.jsonl.zst", |bytes| bytes[20] ^= 1);
+    std::fs::write(place.file("stranger.dump"), "x").unwrap();
+    insta::assert_snapshot!(place.told(Depth::Sizes).await, @r"
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/plain.dump): the object is missing
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object has 9 bytes, and 49 were stored
+");
+    insta::assert_snapshot!(place.told(Depth::Read).await, @r"
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/plain.dump): the object is missing
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object has 9 bytes, and 49 were stored
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/files.index.jsonl.zst): the object has changed since it was stored: its SHA-256 is 06b669177fdbbe2ae48502c40c9f749af8f0ae6985eebf0515b923ac5454a8d2, and 8a76b73ac481bdd711c751f33fb500fabdfc86b916d69e47ec673d37cc7eeaba was recorded
+");
+    let report = place.verify(Depth::Sizes).await;
+    assert_eq!(report.unknown, [path("candig", &id(1), "stranger.dump")]);
+}
+
+#[tokio::test]
+async fn a_flipped_bit_is_found_by_reading_wherever_it_is() {
+    let place = Place::with_snapshot().await;
+    let length = std::fs::metadata(place.file("rows.dump.zst"))
+        .unwrap()
+        .len();
+    for at in 0..usize::try_from(length).unwrap() {
+        place.change("rows.dump.zst", |bytes| bytes[at] ^= 4);
+        assert!(place.verify(Depth::Sizes).await.is_whole());
+        let report = place.verify(Depth::Read).await;
+        assert!(
+            matches!(
+                report.problems.as_slice(),
+                [Problem {
+                    fault: Fault::StoredDigest { .. },
+                    ..
+                }]
+            ),
+            "at {at}: {:?}",
+            report.problems
+        );
+        place.change("rows.dump.zst", |bytes| bytes[at] ^= 4);
+    }
+}
+
+#[tokio::test]
+async fn what_was_bad_before_it_was_stored_is_told_apart() {
+    let place = Place::with_snapshot().await;
+    for name in ["rows.dump.zst", "files.index.jsonl.zst"] {
+        place.change(name, |bytes| bytes.truncate(bytes.len() - 4));
+    }
+    let cut = |name| digest(std::fs::read(place.file(name)).unwrap());
+    let (rows, files) = (cut("rows.dump.zst"), cut("files.index.jsonl.zst"));
+    place
+        .record(|manifest| {
+            let [plain, dump, index] = manifest.targets[0].artifacts.as_mut_slice() else {
+                panic!("three artifacts")
+            };
+            plain.plain = digest("other rows");
+            dump.stored = rows;
+            index.stored = files;
+        })
+        .await;
+    insta::assert_snapshot!(place.told(Depth::Read).await, @r"
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/plain.dump): the object is as it was stored, but its content is not: it is 4 bytes with SHA-256 bc51e9e65d79e1c90ba544ab2eae1044ccdf8c1af7a559ba375cba4276f7d99e, and 10 bytes with SHA-256 5771276d3e6d2f35561fcf130ed17b54ea4a612abe6548baebf63c84752a451d was recorded
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object is as it was stored, but it cannot be decompressed: incomplete frame
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/files.index.jsonl.zst): the object is as it was stored, but it cannot be decompressed: incomplete frame
+");
+}
+
+#[tokio::test]
+async fn a_bad_line_of_an_index_is_told() {
+    for (index, expected) in [
+        ("{\"path\":\"a\",\"type\":\"file\"}\nno json\n", 2),
+        (
+            "{\"path\":\"a\",\"type\":\"file\"}\n{\"type\":\"file\"}\n",
+            2,
+        ),
+        ("{\"path\":\"a\",\"type\":\"file\"}", 1),
+        ("\n", 1),
+        (&"x".repeat(200_000), 1),
+    ] {
+        let place = Place::with_snapshot().await;
+        let artifact = place
+            .put("bad.index.jsonl", Role::Index, Compression::None, index)
+            .await;
+        place
+            .record(|manifest| manifest.targets[0].artifacts = vec![artifact])
+            .await;
+        let problems = place.verify(Depth::Read).await.problems;
+        match problems.as_slice() {
+            [
+                Problem {
+                    fault: Fault::Index { line, .. },
+                    ..
+                },
+            ] => assert_eq!(*line, expected, "{problems:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_that_cannot_be_read_is_a_finding() {
+    let place = Place::with_snapshot().await;
+    place.change("manifest.json", |bytes| bytes.truncate(100));
+    let told = place.told(Depth::Sizes).await;
+    assert!(told.starts_with("the manifest is not whole"), "{told}");
+    std::fs::write(place.file("manifest.json"), "{\"format\": 7}").unwrap();
+    insta::assert_snapshot!(place.told(Depth::Read).await, @"the manifest is of format 7, and this cofferdam reads up to 1; use a newer cofferdam");
+    let missing = SnapshotRef::new("candig", id(2));
+    let outcome = verify(
+        &*place.repository,
+        &missing,
+        Depth::Sizes,
+        &Progress::silent(),
+    )
+    .await;
+    assert!(matches!(outcome, Err(RepositoryError::Missing(_))));
+}
+
+#[tokio::test]
+async fn only_the_chosen_targets_are_looked_at() {
+    let place = Place::with_snapshot().await;
+    std::fs::remove_file(place.file("plain.dump")).unwrap();
+    let snapshot = SnapshotRef::new("candig", id(1));
+    let manifest = place.repository.manifest(&snapshot).await.unwrap();
+    let none = [].into_iter();
+    verify_targets(&*place.repository, &manifest, none, Depth::Read)
+        .await
+        .unwrap();
+    let all = manifest.targets.iter().map(|record| &record.target);
+    let error = verify_targets(&*place.repository, &manifest, all, Depth::Sizes)
+        .await
+        .unwrap_err();
+    insta::assert_snapshot!(error, @"db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/plain.dump): the object is missing");
+}
+
+#[tokio::test]
+async fn programs_are_told_the_same() {
+    let place = Place::with_snapshot().await;
+    std::fs::remove_file(place.file("plain.dump")).unwrap();
+    let report = place.verify(Depth::Sizes).await;
+    insta::assert_json_snapshot!(report.problems, @r#"
+    [
+      {
+        "target": "db/postgres/clinical",
+        "object": "candig/20261101T020000Z-9f2c61aa/plain.dump",
+        "fault": "missing"
+      }
+    ]
+"#);
+}
