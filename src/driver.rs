@@ -8,6 +8,9 @@
 //! old. Until then [`Driver::rollback`] brings everything back. Both must work from nothing but the run's id and the
 //! target, since after a crash another process calls them.
 
+pub mod postgres;
+pub mod tree;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -89,6 +92,9 @@ pub trait Driver: Send + Sync {
         target: &TargetId,
         sink: &dyn ArtifactSink,
     ) -> Result<Captured, DriverError>;
+
+    /// What a restore of this record is going to do, for people: `swap database clinical`.
+    fn describe_restore(&self, record: &TargetRecord) -> String;
 
     /// How a restore of this target is undone, as its labels and the run's options have it.
     fn way_back(&self, target: &TargetId) -> WayBack;

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::text::quoted;
+
 /// Every problem that the labels of one container, or of several, have.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LabelErrors {
@@ -46,31 +48,3 @@ impl fmt::Display for LabelErrors {
 }
 
 impl std::error::Error for LabelErrors {}
-
-/// Text from outside, made harmless for a terminal and short enough for a line.
-pub(crate) fn quoted(text: &str) -> String {
-    const LONGEST: usize = 80;
-    let mut shown = String::new();
-    for char in text.chars().take(LONGEST) {
-        match char {
-            '\'' | '"' | '\\' => shown.push(char),
-            _ => shown.extend(char.escape_debug()),
-        }
-    }
-    if text.chars().nth(LONGEST).is_some() {
-        shown.push('…');
-    }
-    shown
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn text_from_outside_cannot_drive_a_terminal() {
-        assert_eq!(quoted("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
-        assert_eq!(quoted("größe"), "größe");
-        assert_eq!(quoted(&"x".repeat(81)).chars().count(), 81);
-    }
-}

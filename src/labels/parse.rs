@@ -5,7 +5,7 @@ mod agreement;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::error::{LabelErrors, LabelProblem, quoted};
+use super::error::{LabelErrors, LabelProblem};
 use super::nearest;
 use super::table::{
     self, HookLabel, Label, OwnLabel, PREFIX, PostgresLabel, TREE_OPTIONS, TreeLabel,
@@ -17,6 +17,7 @@ use super::{
 };
 use crate::engine::Container;
 use crate::engine::container::COMPOSE_PROJECT;
+use crate::text::quoted;
 
 /// How long a hook may take when its label does not say.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use globset::GlobBuilder;
 
-use super::error::quoted;
 use super::{Selection, nearest};
+use crate::text::quoted;
 
 /// Why a value is refused; it completes the sentence "label `…`".
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -124,47 +124,47 @@ pub fn path(value: &str) -> Result<String, BadValue> {
     Ok(format!("/{}", parts.join("/")))
 }
 
-/// Patterns that leave parts of a tree out, relative to its root: a `/` or `./` before and a `/` after are taken off.
+/// Patterns that leave parts of a tree out, as written. What they match is the tree's to say; here they are only read so
+/// that a malformed one is told before anything begins.
 pub fn exclusions(value: &str) -> Result<Vec<String>, BadValue> {
-    let mut patterns = Vec::new();
-    for item in list(value, "patterns, as `cache, logs/*.log`")? {
-        patterns.push(exclusion(&item)?);
+    let patterns = list(value, "patterns, as `/cache, *.log`")?;
+    for pattern in &patterns {
+        ensure_exclusion(pattern)?;
     }
     Ok(patterns)
 }
 
-fn exclusion(item: &str) -> Result<String, BadValue> {
+fn ensure_exclusion(pattern: &str) -> Result<(), BadValue> {
     let refuse = |what: &str, hint: &str| {
         Err(BadValue::new(
-            format!("has the pattern `{}`, {what}", quoted(item)),
+            format!("has the pattern `{}`, {what}", quoted(pattern)),
             hint,
         ))
     };
-    if item.starts_with('!') {
+    if pattern.starts_with('!') {
         return refuse(
             "which takes something back in",
             "patterns only leave out; name more exactly what is left out",
         );
     }
-    let pattern = item.strip_prefix('.').filter(|rest| rest.starts_with('/'));
-    let pattern = pattern.unwrap_or(item).trim_matches('/');
-    if pattern.is_empty() {
+    if pattern.trim_start_matches('.').trim_matches('/').is_empty() {
         return refuse(
             "which is the root itself",
             "remove the label that saves it instead",
         );
     }
-    if pattern.split('/').any(|part| part == ".." || part == ".") {
+    if pattern.split('/').any(|part| part == "..") {
         return refuse(
-            "which has `.` or `..` in it",
+            "which has `..` in it",
             "patterns are relative to the root that is saved",
         );
     }
     match GlobBuilder::new(pattern).literal_separator(true).build() {
-        Ok(_) => Ok(pattern.to_owned()),
+        Ok(_) => Ok(()),
         Err(error) => refuse(
             &format!("which is malformed: {}", error.kind()),
-            "put `\\` before `*`, `?`, `[`, `]`, `{` or `}` that is meant as itself",
+            "a comma separates patterns, also inside `{}`; put `\\` before `*`, `?`, `[`, `]`, `{` or `}` that is meant as \
+             itself",
         ),
     }
 }
@@ -319,18 +319,22 @@ mod tests {
     }
 
     #[test]
-    fn exclusions_are_relative_to_the_root() {
+    fn exclusions_are_kept_as_written_when_they_can_be_read() {
         for (value, expected) in [
             ("cache", Some(vec!["cache"])),
-            ("/cache, ./tmp, logs/", Some(vec!["cache", "tmp", "logs"])),
+            (
+                "/cache, ./tmp, logs/",
+                Some(vec!["/cache", "./tmp", "logs/"]),
+            ),
             ("**/*.log", Some(vec!["**/*.log"])),
             (".hidden", Some(vec![".hidden"])),
             ("..data", Some(vec!["..data"])),
             ("a[0-9]", Some(vec!["a[0-9]"])),
             ("a[", None),
-            ("{a", None),
+            ("{a,b}", None),
             ("/", None),
             ("./", None),
+            (".", None),
             ("../etc", None),
             ("a/../b", None),
             ("!keep", None),

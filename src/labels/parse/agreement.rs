@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Parser;
-use crate::labels::error::quoted;
 use crate::labels::nearest::nearest_word;
 use crate::labels::table::{self, HookLabel, Label, PostgresLabel, TREE_OPTIONS, TreeLabel};
 use crate::labels::{Moment, Selection};
+use crate::text::quoted;
 
 impl Parser<'_> {
     pub(super) fn ensure_labels_agree(&mut self) {

@@ -154,7 +154,7 @@ fn trees_are_read_with_their_options() {
         BTreeMap::from([(
             "my.data".to_owned(),
             TreeOptions {
-                exclude: vec!["cache".to_owned(), "*.tmp".to_owned()],
+                exclude: vec!["/cache".to_owned(), "*.tmp".to_owned()],
                 restore: TreeRestore::Overlay,
             }
         )])
@@ -174,7 +174,7 @@ fn trees_are_read_with_their_options() {
                 FilesLabels {
                     path: "/srv/static".to_owned(),
                     options: TreeOptions {
-                        exclude: vec!["build".to_owned()],
+                        exclude: vec!["build/".to_owned()],
                         restore: TreeRestore::KeepExisting,
                     },
                 }
@@ -284,7 +284,7 @@ fn values_are_strict() {
     assert_snapshot!(bad(&[("postgres", "*"), ("postgres.mode", "dumpall")]), @r"container db: label `cofferdam.postgres.mode` is `dumpall`, which this version does not support yet; use `dump`, or remove the label");
     assert_snapshot!(bad(&[("postgres", "*"), ("postgres.port", "70000")]), @r"container db: label `cofferdam.postgres.port` is `70000`; write a port from 1 to 65535");
     assert_snapshot!(bad(&[("postgres", "*"), ("postgres.scratch", "tmp")]), @r"container db: label `cofferdam.postgres.scratch` is `tmp`, which is not absolute; write the whole path as the container sees it, beginning with `/`");
-    assert_snapshot!(bad(&[("volumes", "*"), ("volumes.a.exclude", "cache[")]), @r"container db: label `cofferdam.volumes.a.exclude` has the pattern `cache[`, which is malformed: unclosed character class; missing ']'; put `\` before `*`, `?`, `[`, `]`, `{` or `}` that is meant as itself");
+    assert_snapshot!(bad(&[("volumes", "*"), ("volumes.a.exclude", "cache[")]), @r"container db: label `cofferdam.volumes.a.exclude` has the pattern `cache[`, which is malformed: unclosed character class; missing ']'; a comma separates patterns, also inside `{}`; put `\` before `*`, `?`, `[`, `]`, `{` or `}` that is meant as itself");
     assert_snapshot!(bad(&[("files.conf", "/etc/../conf")]), @r"container db: label `cofferdam.files.conf` is `/etc/../conf`, which has `.` or `..` in it; write the path that is meant");
     assert_snapshot!(bad(&[("stop", "backups")]), @r"container db: label `cofferdam.stop` is `backups`; did you mean `backup`? (accepted: `backup` or `restore`)");
     assert_snapshot!(bad(&[("pause", "restore")]), @r"container db: label `cofferdam.pause` is `restore`, but a frozen container still holds what is replaced under it; use `cofferdam.stop: restore`");

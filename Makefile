@@ -1,0 +1,38 @@
+.DEFAULT_GOAL := help
+.PHONY: help setup build image test-images check test test-full bench demo clean
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
+
+setup: ## Install what is missing on a Debian-like machine with Docker and Rust
+	scripts/setup.sh
+
+build: setup ## Build the static release binary: dist/cofferdam
+	scripts/build.sh
+
+image: build ## Build cofferdam:latest from it
+	docker/image.sh
+
+test-images: setup ## Build the servers that tests and examples run
+	scripts/test-images.sh
+
+check: setup ## Formatting and lints, of Rust and of shell
+	cargo fmt --check
+	cargo clippy --all-targets --locked -- -D warnings
+	git grep -lE '^#!.*[/ ](ba)?sh$$' | xargs shellcheck
+
+test: image test-images ## All tests, against a real engine and real servers
+	cargo test --locked
+
+test-full: image test-images ## The slow ones and the other PostgreSQL majors too
+	scripts/test-images.sh postgres:13 postgres:17 postgres:18
+	cargo test --locked -- --include-ignored
+
+bench: image test-images ## Measure against the usual ways, side by side
+	cargo bench --locked --bench side_by_side
+
+demo: image test-images ## Back up, destroy and restore the CanDIG example
+	compose-examples/candig/demo.sh
+
+clean: ## Remove test containers, volumes, networks and images
+	scripts/clean.sh

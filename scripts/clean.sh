@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Removes what tests and examples may have left in the engine, found by label, and the test images.
+set -euo pipefail
+
+# remove COMMAND... : the ids on stdin are its last arguments; nothing to do without any.
+remove() { xargs --no-run-if-empty "$@" >/dev/null; }
+
+docker ps --all --quiet --filter label=cofferdam.test | remove docker rm --force --volumes
+docker volume ls --quiet --filter label=cofferdam.test | remove docker volume rm --force
+docker network ls --quiet --filter label=cofferdam.test | remove docker network rm
+for label in cofferdam.test.image cofferdam.agent-image; do
+  docker images --all --quiet --filter "label=$label" | sort -u | remove docker rmi --force
+done

@@ -1,0 +1,86 @@
+#!/usr/bin/env bash
+# Builds the images that tests and examples run: real servers from Debian's packages.
+# An image is built again only when what goes into it has changed.
+#
+# usage: scripts/test-images.sh [NAME[:TAG]...]
+#   postgres:15 (default), :13, :17, :18    toolbox    busybox
+#   candig-katsu, candig-htsget, candig-vault    the services of compose-examples/candig
+#
+# Names are cofferdam-test/NAME:TAG.
+set -euo pipefail
+
+cd "$(dirname "$0")/.."
+
+defaults=(postgres:15 toolbox:1 busybox:1 candig-katsu:1 candig-htsget:1 candig-vault:1)
+
+# Containers inherit these labels; cofferdam takes what is below cofferdam.test for harmless.
+mark=cofferdam.test.image
+inputs_label=cofferdam.test.inputs
+
+fail() {
+  echo "test-images: $*" >&2
+  exit 1
+}
+
+# What goes into the image: the files of its build context, and the arguments.
+inputs_of() {
+  local context=$1
+  shift
+  {
+    printf '%s\n' "$@"
+    find "$context" -type f -not -path '*/__pycache__/*' -print0 | LC_ALL=C sort -z | xargs -0 sha256sum
+  } | sha256sum | cut -d ' ' -f 1
+}
+
+# build NAME:TAG SUITE CONTEXT [docker build's arguments...]
+build() {
+  local image=cofferdam-test/$1 suite=$2 context=$3
+  shift 3
+  local arguments=(--build-arg "SUITE=$suite" "$@")
+
+  local inputs present
+  inputs=$(inputs_of "$context" "${arguments[@]}")
+  present=$(docker image inspect --format "{{index .Config.Labels \"$inputs_label\"}}" "$image" 2>/dev/null) || true
+  [[ $present != "$inputs" ]] || return 0
+
+  scripts/base-image.sh "$suite" >/dev/null
+  echo "test-images: building $image" >&2
+  local log
+  log=$(docker build -q -t "$image" --label "$mark=1" --label "$inputs_label=$inputs" \
+    "${arguments[@]}" "$context" 2>&1) || fail "$image did not build:"$'\n'"$log"
+}
+
+postgres() {
+  local major=$1 suite=$2 volume=/var/lib/postgresql/data data=/var/lib/postgresql/data
+  if ((major >= 18)); then
+    volume=/var/lib/postgresql
+    data=/var/lib/postgresql/$major/docker
+  fi
+  build "postgres:$major" "$suite" docker/test-images/postgres \
+    --build-arg "PG_MAJOR=$major" --build-arg "PG_VOLUME=$volume" --build-arg "PG_DATA=$data"
+}
+
+candig() {
+  local service=$1 services=compose-examples/candig/services
+  build "candig-$service:1" bookworm "$services" --file "$services/$service/Dockerfile"
+}
+
+one() {
+  case $1 in
+    postgres | postgres:15) postgres 15 bookworm ;;
+    postgres:13) postgres 13 bullseye ;;
+    postgres:17) postgres 17 trixie ;;
+    postgres:18) postgres 18 sid ;;
+    toolbox | toolbox:1) build toolbox:1 bookworm docker/test-images/toolbox ;;
+    busybox | busybox:1) build busybox:1 bookworm docker/test-images/busybox ;;
+    candig-katsu | candig-katsu:1) candig katsu ;;
+    candig-htsget | candig-htsget:1) candig htsget ;;
+    candig-vault | candig-vault:1) candig vault ;;
+    *) fail "no such test image: $1 (there are: ${defaults[*]} postgres:13 postgres:17 postgres:18)" ;;
+  esac
+}
+
+[[ $# -gt 0 ]] || set -- "${defaults[@]}"
+for name; do
+  one "$name"
+done

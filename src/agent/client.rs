@@ -1,0 +1,301 @@
+//! The database's own client as the agent's child, and the thread that watches over it.
+//!
+//! The attendant ends the client when cofferdam goes away, or when the client has been silent for too long. Cofferdam
+//! shows that it is there by writing to the agent's standard input from time to time and keeping it open; the engine
+//! closes it when the connection ends, however that came about. An input that was never written to means nothing: some
+//! proxies do not carry it.
+//!
+//! The attendant also writes to standard error from time to time, so that no proxy takes a long silence for a dead
+//! connection.
+
+use std::io::{self, Read, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
+
+use super::JOB;
+use super::job::{ClientEnd, Failure};
+
+/// How often cofferdam and its agent show each other that they are there.
+pub const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
+/// How much of the client's standard error is kept, in bytes.
+const LAST_WORDS: usize = 8 * 1024;
+/// What a client is given between SIGTERM and SIGKILL.
+const GRACE: Duration = Duration::from_secs(5);
+/// Pipes are this big where the kernel allows it: fewer changes between client and agent.
+const PIPE_BYTES: usize = 1024 * 1024;
+
+/// Watches over the clients of one job.
+pub struct Attendant {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    /// The process group of the client that runs; gone before its id can be used again.
+    running: Mutex<Option<Pid>>,
+    verdict: OnceLock<Verdict>,
+    /// Bytes that the client has printed.
+    printed: AtomicU64,
+}
+
+/// Why the attendant ended a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    Abandoned,
+    Silent { seconds: u64 },
+}
+
+impl Attendant {
+    /// `idle_limit`: `None` for clients that print nothing by nature.
+    pub fn begin(idle_limit: Option<Duration>) -> Self {
+        let shared = Arc::new(Shared {
+            running: Mutex::new(None),
+            verdict: OnceLock::new(),
+            printed: AtomicU64::new(0),
+        });
+        let listening = shared.clone();
+        thread::spawn(move || listening.listen(io::stdin()));
+        let watching = shared.clone();
+        thread::spawn(move || watching.watch(idle_limit));
+        Self { shared }
+    }
+
+    /// An error when cofferdam is gone: for loops that run without a client.
+    pub fn ensure_wanted(&self) -> Result<(), Failure> {
+        match self.shared.verdict.get() {
+            Some(Verdict::Abandoned) => Err(Failure::Abandoned),
+            _ => Ok(()),
+        }
+    }
+
+    /// Starts a client in a process group of its own, so that its own children end with it.
+    pub fn start(&self, argv: &[String], stdin: Stdio, stdout: Stdio) -> Result<Client, Failure> {
+        let (program, arguments) = argv.split_first().ok_or_else(|| Failure::Other {
+            message: "the job names no client".to_owned(),
+        })?;
+        let mut running = self.shared.lock();
+        // Also covers a verdict that falls while nothing runs.
+        self.ensure_wanted()?;
+        let mut child = Command::new(program)
+            .args(arguments)
+            .env_remove(JOB)
+            .process_group(0)
+            .stdin(stdin)
+            .stdout(stdout)
+            .stderr(Stdio::piped())
+            .spawn()
+            .map_err(|error| Failure::NoClient {
+                program: program.clone(),
+                message: error.to_string(),
+            })?;
+        *running = Some(Pid::from_child(&child));
+        let stderr = child.stderr.take();
+        Ok(Client {
+            program: program.clone(),
+            last_words: thread::spawn(move || stderr.map_or_else(String::new, last_words)),
+            shared: self.shared.clone(),
+            child,
+        })
+    }
+}
+
+/// A client that runs.
+pub struct Client {
+    program: String,
+    child: Child,
+    last_words: JoinHandle<String>,
+    shared: Arc<Shared>,
+}
+
+impl Client {
+    /// The client's standard output; reading it counts as a sign of the client's life.
+    pub fn stdout(&mut self) -> impl Read + use<> {
+        let stdout = self.child.stdout.take();
+        if let Some(pipe) = &stdout {
+            widen(pipe);
+        }
+        Watched {
+            stdout,
+            shared: self.shared.clone(),
+        }
+    }
+
+    pub fn stdin(&mut self) -> Option<ChildStdin> {
+        let stdin = self.child.stdin.take();
+        if let Some(pipe) = &stdin {
+            widen(pipe);
+        }
+        stdin
+    }
+
+    /// Begins to end the client: what it would still do is of no use any more. [`Client::wait`] has to follow.
+    pub fn end(&self) {
+        let shared = self.shared.clone();
+        thread::spawn(move || shared.end_running());
+    }
+
+    /// Waits for the client. `Ok` holds the end of its standard error.
+    pub fn wait(mut self) -> Result<String, Failure> {
+        let status = self.reap()?;
+        let stderr = self.last_words.join().unwrap_or_default();
+        match self.shared.verdict.get() {
+            Some(Verdict::Abandoned) => return Err(Failure::Abandoned),
+            Some(Verdict::Silent { seconds }) => {
+                return Err(Failure::Silent {
+                    program: self.program,
+                    seconds: *seconds,
+                    stderr,
+                });
+            }
+            None => {}
+        }
+        match client_end(status) {
+            None => Ok(stderr),
+            Some(end) => Err(Failure::Client {
+                program: self.program,
+                end,
+                stderr,
+            }),
+        }
+    }
+
+    /// Takes the client off the attendant's list before its process id can be used again.
+    fn reap(&mut self) -> Result<ExitStatus, Failure> {
+        let other = |error: io::Error| Failure::Other {
+            message: format!("cannot wait for {}: {error}", self.program),
+        };
+        let pid = Pid::from_child(&self.child);
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+        loop {
+            match waitid(WaitId::Pid(pid), options) {
+                Ok(_) => break,
+                Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(other(error.into())),
+            }
+        }
+        *self.shared.lock() = None;
+        self.child.wait().map_err(other)
+    }
+}
+
+/// `None` for success.
+fn client_end(status: ExitStatus) -> Option<ClientEnd> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => None,
+        (Some(code), _) => Some(ClientEnd::Code(code)),
+        (None, signal) => Some(ClientEnd::Signal(signal.unwrap_or_default())),
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Option<Pid>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits for the end of an input that was alive.
+    fn listen(&self, mut input: impl Read) {
+        let mut buffer = [0; 64];
+        let mut was_alive = false;
+        loop {
+            match input.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(_) => was_alive = true,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break,
+            }
+        }
+        if was_alive {
+            self.give(Verdict::Abandoned);
+        }
+    }
+
+    fn watch(&self, idle_limit: Option<Duration>) {
+        let mut last_printed = 0;
+        let mut silent_since = Instant::now();
+        loop {
+            thread::sleep(SIGN_OF_LIFE.min(idle_limit.unwrap_or(SIGN_OF_LIFE)));
+            // Nobody there to see it is the listener's business.
+            let _ = io::stderr().write_all(b"\n");
+            let printed = self.printed.load(Ordering::Relaxed);
+            if printed != last_printed {
+                last_printed = printed;
+                silent_since = Instant::now();
+            } else if let Some(limit) = idle_limit
+                && silent_since.elapsed() >= limit
+                && self.lock().is_some()
+            {
+                self.give(Verdict::Silent {
+                    seconds: limit.as_secs(),
+                });
+                return;
+            }
+        }
+    }
+
+    fn give(&self, verdict: Verdict) {
+        let _ = self.verdict.set(verdict);
+        self.end_running();
+    }
+
+    fn end_running(&self) {
+        self.signal(Signal::TERM);
+        let deadline = Instant::now() + GRACE;
+        while self.lock().is_some() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+        }
+        self.signal(Signal::KILL);
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = *self.lock() {
+            // A group that is gone already needs no signal.
+            let _ = kill_process_group(group, signal);
+        }
+    }
+}
+
+struct Watched {
+    stdout: Option<ChildStdout>,
+    shared: Arc<Shared>,
+}
+
+impl Read for Watched {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(stdout) = &mut self.stdout else {
+            return Ok(0);
+        };
+        let length = stdout.read(buffer)?;
+        self.shared
+            .printed
+            .fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+fn widen(pipe: impl std::os::fd::AsFd) {
+    // Only speed depends on it, and an unprivileged user may have used up what the kernel allows.
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
+}
+
+/// Reads a stream to its end and keeps its last [`LAST_WORDS`] bytes.
+fn last_words(mut stream: impl Read) -> String {
+    let mut kept = Vec::new();
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => {
+                kept.extend_from_slice(&buffer[..length]);
+                kept.drain(..kept.len().saturating_sub(LAST_WORDS));
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+    String::from_utf8_lossy(&kept).trim().to_owned()
+}

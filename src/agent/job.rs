@@ -1,0 +1,183 @@
+//! What is asked of an agent that runs inside a target's container, and what it answers.
+//!
+//! Both sides are the same binary, so neither needs to understand an older other.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::manifest::{Compression, StreamDigest};
+
+/// What an agent inside a target's container can be asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Errand {
+    Arrive,
+    Dump,
+    Load,
+    Leave,
+}
+
+impl Errand {
+    pub const ALL: [Self; 4] = [Self::Arrive, Self::Dump, Self::Load, Self::Leave];
+
+    /// The agent's argument.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Arrive => "arrive",
+            Self::Dump => "dump",
+            Self::Load => "load",
+            Self::Leave => "leave",
+        }
+    }
+
+    pub fn from_argument(argument: &str) -> Option<Self> {
+        Self::ALL
+            .into_iter()
+            .find(|errand| errand.as_str() == argument)
+    }
+}
+
+/// Every agent's directory begins with this; the run's id follows, and digits that no one can guess.
+pub const DIRECTORY_PREFIX: &str = ".cofferdam-";
+
+/// Run a client and keep what it prints to standard output as one compressed file.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DumpJob {
+    pub client: Vec<String>,
+    /// The file to make, which must not exist yet.
+    pub output: String,
+    pub compression: Compression,
+    /// How long the client may print nothing.
+    pub idle_limit_seconds: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Dumped {
+    pub plain: StreamDigest,
+    pub stored: StreamDigest,
+    /// The end of what the client said although it succeeded: its warnings.
+    pub stderr: String,
+}
+
+/// Run a client on a file that [`DumpJob`] made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LoadJob {
+    pub client: Vec<String>,
+    pub input: StoredFile,
+    pub feed: Feed,
+    /// Where the client's standard output goes; without it, nowhere.
+    pub stdout: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StoredFile {
+    pub path: String,
+    pub compression: Compression,
+    pub plain: StreamDigest,
+    pub stored: StreamDigest,
+}
+
+/// How the client gets its input, and when the input has been proven whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Feed {
+    /// On standard input, as much as it wants; nothing is verified. For clients that only look at the beginning.
+    Beginning,
+    /// On standard input. Both digests are verified by the time the client has ended.
+    Stdin,
+    /// On standard input. The stored digest is verified before the client starts.
+    VerifiedStdin,
+    /// As a plain file, whose path is the client's last argument. Both digests are verified before the client starts.
+    File { path: String },
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Loaded {
+    pub stderr: String,
+}
+
+/// Prove that an agent can run here, and remove what dead runs left beside it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ArriveJob {
+    /// The run that is going on: its directories stay.
+    pub run: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Arrived {
+    /// What this user may still write here, in bytes.
+    pub free_bytes: u64,
+    /// Cores that this container may use.
+    pub cores: usize,
+    /// Names of the directories that were removed.
+    pub swept: Vec<String>,
+}
+
+/// End what still runs from the agent's own directory, and remove the directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LeaveJob {}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Left {}
+
+/// The one JSON document that the agent prints.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Report<T> {
+    Done(T),
+    Failed(Failure),
+}
+
+/// Why a job was not done. Nothing that it made is left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Failure {
+    #[error("{program} {end}: {stderr}")]
+    Client {
+        program: String,
+        end: ClientEnd,
+        stderr: String,
+    },
+    #[error("{program} cannot be run: {message}")]
+    NoClient { program: String, message: String },
+    #[error("{program} printed nothing for {seconds} s and was ended: {stderr}")]
+    Silent {
+        program: String,
+        seconds: u64,
+        stderr: String,
+    },
+    #[error("there is no room left in {place}")]
+    NoRoom { place: String },
+    #[error("{what}")]
+    Damaged { what: String },
+    #[error("cofferdam went away")]
+    Abandoned,
+    #[error("{message}")]
+    Other { message: String },
+}
+
+/// How a client ended that did not succeed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClientEnd {
+    Code(i32),
+    Signal(i32),
+}
+
+impl fmt::Display for ClientEnd {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(formatter, "failed with exit code {code}"),
+            Self::Signal(signal) => write!(formatter, "was ended by signal {signal}"),
+        }
+    }
+}

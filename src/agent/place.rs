@@ -1,0 +1,166 @@
+//! Inside a container: the directory that the agent was put into, and those that dead runs left beside it.
+
+use std::fs;
+use std::io;
+use std::num::NonZero;
+use std::path::{Path, PathBuf};
+use std::thread::{self, available_parallelism};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::dump::io_failure;
+use super::job::{ArriveJob, Arrived, DIRECTORY_PREFIX, Failure, LeaveJob, Left};
+
+/// What a process of ours is given to end by itself.
+const GRACE: Duration = Duration::from_secs(8);
+
+pub fn arrive(job: &ArriveJob) -> Result<Arrived, Failure> {
+    let directory = own_directory()?;
+    let place = directory.display().to_string();
+    let space = rustix::fs::statvfs(&directory)
+        .map_err(|error| io_failure(&place, "look for room", error.into()))?;
+    Ok(Arrived {
+        free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
+        cores: available_parallelism().map_or(1, NonZero::get),
+        swept: sweep(&directory, &job.run),
+    })
+}
+
+pub fn leave(_job: &LeaveJob) -> Result<Left, Failure> {
+    let directory = own_directory()?;
+    end_processes_of(&directory);
+    fs::remove_dir_all(&directory).map_err(|error| {
+        io_failure(&directory.display().to_string(), "remove everything", error)
+    })?;
+    Ok(Left {})
+}
+
+/// The directory that this binary was put into; an error when it is not one of ours.
+pub fn own_directory() -> Result<PathBuf, Failure> {
+    let program = std::env::current_exe().map_err(|error| Failure::Other {
+        message: format!("cannot find the agent's own file: {error}"),
+    })?;
+    match program.parent() {
+        Some(directory) if is_ours(directory) => Ok(directory.to_owned()),
+        _ => Err(Failure::Other {
+            message: format!("{} is not in a directory of its own", program.display()),
+        }),
+    }
+}
+
+fn is_ours(directory: &Path) -> bool {
+    directory
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.starts_with(DIRECTORY_PREFIX))
+}
+
+/// Removes what other runs left beside `own`, unless a process still runs from there. The lock on the project keeps two
+/// runs from being at work in one container, so another run's directory is a dead one's.
+fn sweep(own: &Path, run: &str) -> Vec<String> {
+    let Some(entries) = own.parent().and_then(|parent| fs::read_dir(parent).ok()) else {
+        return Vec::new();
+    };
+    let ours = format!("{DIRECTORY_PREFIX}{run}");
+    let mut swept: Vec<String> = entries
+        .flatten()
+        .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        .filter_map(|entry| {
+            let path = entry.path();
+            let name = entry.file_name().into_string().ok()?;
+            let is_dead = is_ours(&path) && !name.starts_with(&ours);
+            let is_left = is_dead && processes_of(&path).is_empty();
+            // One that another user left cannot be removed; it is theirs to remove.
+            (is_left && fs::remove_dir_all(&path).is_ok()).then_some(name)
+        })
+        .collect();
+    swept.sort();
+    swept
+}
+
+/// Processes that run a program from `directory`, other than this one. Those of other users cannot be seen.
+fn processes_of(directory: &Path) -> Vec<Pid> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let own = rustix::process::getpid();
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+            let program = fs::read_link(entry.path().join("exe")).ok()?;
+            program.starts_with(directory).then(|| Pid::from_raw(pid))?
+        })
+        .filter(|pid| *pid != own)
+        .collect()
+}
+
+fn end_processes_of(directory: &Path) {
+    for (signal, grace) in [(Signal::TERM, GRACE), (Signal::KILL, Duration::from_secs(1))] {
+        let deadline = Instant::now() + grace;
+        let mut processes = processes_of(directory);
+        for &pid in &processes {
+            // One that is gone already needs no signal.
+            let _ = kill_process(pid, signal);
+        }
+        while !processes.is_empty() && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+            processes = processes_of(directory);
+        }
+    }
+}
+
+/// Called by an agent whose cofferdam is gone: nobody else will remove what was put in.
+pub fn remove_after_abandonment() -> io::Result<()> {
+    let directory = own_directory().map_err(io::Error::other)?;
+    fs::remove_dir_all(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_directories_of_other_runs_are_swept() {
+        let scratch = tempfile::tempdir().unwrap();
+        let run = "20261121T020000Z-9f2c61aa";
+        let own = scratch.path().join(format!(".cofferdam-{run}-0001"));
+        let sibling = scratch.path().join(format!(".cofferdam-{run}-0002"));
+        let dead = scratch.path().join(".cofferdam-20251121T020000Z-00000000-0001");
+        let foreign = scratch.path().join("cofferdam");
+        for directory in [&own, &sibling, &dead, &foreign] {
+            fs::create_dir(directory).unwrap();
+            fs::write(directory.join("dump"), "x").unwrap();
+        }
+        fs::write(scratch.path().join(".cofferdam-file"), "x").unwrap();
+        std::os::unix::fs::symlink(&foreign, scratch.path().join(".cofferdam-link")).unwrap();
+        assert_eq!(sweep(&own, run), [".cofferdam-20251121T020000Z-00000000-0001"]);
+        assert!(own.exists() && sibling.exists() && foreign.exists() && !dead.exists());
+        assert!(scratch.path().join(".cofferdam-file").exists());
+        assert!(scratch.path().join(".cofferdam-link").symlink_metadata().is_ok());
+    }
+
+    #[test]
+    fn a_directory_with_a_live_process_is_left_alone_and_can_be_ended() {
+        let scratch = tempfile::tempdir().unwrap();
+        let live = scratch.path().join(".cofferdam-20251121T020000Z-00000000-0001");
+        fs::create_dir(&live).unwrap();
+        let program = live.join("cofferdam");
+        fs::copy("/bin/sleep", &program).unwrap();
+        let mut child = std::process::Command::new(&program).arg("1000").spawn().unwrap();
+        let own = scratch.path().join(".cofferdam-x");
+        assert_eq!(sweep(&own, "y"), Vec::<String>::new());
+        assert_eq!(processes_of(&live).len(), 1);
+        let reaper = thread::spawn(move || child.wait());
+        end_processes_of(&live);
+        assert!(!reaper.join().unwrap().unwrap().success());
+        assert_eq!(sweep(&own, "y").len(), 1);
+    }
+
+    #[test]
+    fn a_binary_that_is_at_home_removes_nothing() {
+        assert!(matches!(leave(&LeaveJob {}), Err(Failure::Other { .. })));
+        assert!(remove_after_abandonment().is_err());
+    }
+}

@@ -1,0 +1,339 @@
+//! Containers, as the engine lists them, become the stacks that a command works on. Pure.
+//!
+//! What comes out holds every container that is part of a project, also those without any label of ours: a plan is an audit
+//! too, and a hold must know what depends on what. Labels of projects out of scope are not looked at.
+
+mod volumes;
+
+pub use volumes::{MountedVolume, WantedVolume, mounted, wanted};
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::Scope;
+use crate::engine::Container;
+use crate::engine::container::{COMPOSE_PROJECT, COMPOSE_SERVICE, PROJECT};
+use crate::labels::{
+    self, ContainerLabels, LabelErrors, LabelProblem, OptIn, OwnLabel, nearest_word,
+};
+use crate::text::quoted;
+
+/// Compose's number of a container within its service, from 1.
+const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
+
+/// The containers of one project.
+#[derive(Clone, Debug)]
+pub struct Stack {
+    pub project: String,
+    /// By name.
+    pub services: Vec<Service>,
+    /// What belongs to the project and is not touched, by name.
+    pub left_out: Vec<LeftOut>,
+    pub warnings: Vec<String>,
+}
+
+/// One container of a project, and what its labels ask for.
+#[derive(Clone, Debug)]
+pub struct Service {
+    /// Unique in the project: the compose service, or the container's name. Where a service runs in several containers, the
+    /// one with the lowest number keeps the plain name, and the others are `worker@2`, `worker@3`: neither compose nor the
+    /// engine allows `@` in a name. [`Container::service`] is the name without that.
+    pub name: String,
+    pub container: Container,
+    pub labels: ContainerLabels,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeftOut {
+    /// The container's name.
+    pub container: String,
+    pub reason: LeftOutReason,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftOutReason {
+    /// Cofferdam never saves, stops or restores itself.
+    Cofferdam,
+    /// Made by `docker compose run`, for one command.
+    OneOff,
+    /// Labelled with `cofferdam.enable: false`.
+    Disabled,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum DiscoverError {
+    #[error(
+        "no project is named, and cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has {}",
+        seen(.0)
+    )]
+    NoProject(Vec<String>),
+    #[error(
+        "there is no container of project `{}`; {}the engine has {}",
+        quoted(name),
+        did_you_mean(name, known),
+        seen(known)
+    )]
+    UnknownProject { name: String, known: Vec<String> },
+    #[error("{0}")]
+    Labels(#[from] LabelErrors),
+}
+
+fn did_you_mean(name: &str, known: &[String]) -> String {
+    nearest_word(name, known.iter().map(String::as_str))
+        .map(|near| format!("did you mean `{}`? ", quoted(near)))
+        .unwrap_or_default()
+}
+
+fn seen(projects: &[String]) -> String {
+    if projects.is_empty() {
+        return "no containers at all".to_owned();
+    }
+    let quoted: Vec<String> = projects
+        .iter()
+        .map(|project| format!("`{}`", quoted(project)))
+        .collect();
+    format!("these projects: {}", quoted.join(", "))
+}
+
+/// Finds the stacks of `scope` in all containers of the engine, running or not. `own` is the container that this process
+/// runs in.
+///
+/// Stacks come in the order in which the scope names them, else by name. The label errors of all of them are told at once.
+pub fn discover(
+    containers: Vec<Container>,
+    own: Option<&Container>,
+    scope: &Scope,
+) -> Result<Vec<Stack>, DiscoverError> {
+    let mut by_project: BTreeMap<String, Vec<Container>> = BTreeMap::new();
+    for container in containers {
+        if !is_helper(&container) {
+            let project = container.project().to_owned();
+            by_project.entry(project).or_default().push(container);
+        }
+    }
+
+    let mut stacks = Vec::new();
+    let mut errors = LabelErrors::default();
+    for project in projects_of(scope, own, &by_project)? {
+        let containers = by_project.remove(&project).unwrap_or_default();
+        match stack(project, containers, own) {
+            Ok(stack) => stacks.push(stack),
+            Err(more) => errors.problems.extend(more.problems),
+        }
+    }
+    if errors.problems.is_empty() {
+        Ok(stacks)
+    } else {
+        Err(errors.into())
+    }
+}
+
+fn projects_of(
+    scope: &Scope,
+    own: Option<&Container>,
+    by_project: &BTreeMap<String, Vec<Container>>,
+) -> Result<Vec<String>, DiscoverError> {
+    let known = || by_project.keys().cloned().collect();
+    match scope {
+        Scope::All => Ok(known()),
+        Scope::Projects(names) => {
+            let unknown = names.iter().find(|name| !by_project.contains_key(*name));
+            match unknown {
+                None => Ok(names.clone()),
+                Some(name) => Err(DiscoverError::UnknownProject {
+                    name: name.clone(),
+                    known: known(),
+                }),
+            }
+        }
+        Scope::Own => own
+            .filter(|own| {
+                own.labels.contains_key(PROJECT) || own.labels.contains_key(COMPOSE_PROJECT)
+            })
+            .map(|own| vec![own.project().to_owned()])
+            .ok_or_else(|| DiscoverError::NoProject(known())),
+    }
+}
+
+fn stack(
+    project: String,
+    containers: Vec<Container>,
+    own: Option<&Container>,
+) -> Result<Stack, LabelErrors> {
+    let all_services: BTreeSet<String> = containers
+        .iter()
+        .map(|container| container.service().to_owned())
+        .collect();
+    let mut stack = Stack {
+        project,
+        services: Vec::new(),
+        left_out: Vec::new(),
+        warnings: Vec::new(),
+    };
+    let mut errors = LabelErrors::default();
+    let mut taken = Vec::new();
+    for container in containers {
+        match place_of(&container, own, &all_services) {
+            Ok(Place::Service(labels)) => taken.push((container, *labels)),
+            Ok(Place::LeftOut(reason)) => stack.left_out.push(LeftOut {
+                container: container.name,
+                reason,
+            }),
+            Err(more) => errors.problems.extend(more.problems),
+        }
+    }
+    if !errors.problems.is_empty() {
+        errors
+            .problems
+            .sort_by(|a, b| (&a.container, &a.label).cmp(&(&b.container, &b.label)));
+        return Err(errors);
+    }
+    stack.left_out.sort_by(|a, b| a.container.cmp(&b.container));
+    stack.services = named(taken);
+    stack.warnings = stack.services.iter().filter_map(overruled_labels).collect();
+    Ok(stack)
+}
+
+/// What becomes of a container of a project.
+enum Place {
+    Service(Box<ContainerLabels>),
+    LeftOut(LeftOutReason),
+}
+
+fn place_of(
+    container: &Container,
+    own: Option<&Container>,
+    all_services: &BTreeSet<String>,
+) -> Result<Place, LabelErrors> {
+    if is_cofferdam(container, own) {
+        return Ok(Place::LeftOut(LeftOutReason::Cofferdam));
+    }
+    if container.is_one_off() {
+        return Ok(Place::LeftOut(LeftOutReason::OneOff));
+    }
+    let labels = labels::parse(container)?;
+    if labels.enable == Some(false) {
+        return Ok(Place::LeftOut(LeftOutReason::Disabled));
+    }
+    let problems = unknown_services(container, &labels, all_services);
+    if problems.is_empty() {
+        Ok(Place::Service(Box::new(labels)))
+    } else {
+        Err(LabelErrors { problems })
+    }
+}
+
+/// A skip goes before labels that ask for something: said, since one of the two is probably a left-over.
+fn overruled_labels(service: &Service) -> Option<String> {
+    let overruled = service.labels.skip.is_some() && service.labels.opt_in == OptIn::Labels;
+    overruled.then(|| {
+        format!(
+            "container {}: `cofferdam.skip` goes before the labels that name what is saved; nothing of it is saved",
+            service.container.name
+        )
+    })
+}
+
+/// The services that `cofferdam.hold-for` names and the project does not have: a hold for nobody would be silent.
+fn unknown_services(
+    container: &Container,
+    labels: &ContainerLabels,
+    services: &BTreeSet<String>,
+) -> Vec<LabelProblem> {
+    let names = labels.hold_for.iter().flatten();
+    names
+        .filter(|name| !services.contains(*name))
+        .map(|name| {
+            let known: Vec<&str> = services.iter().map(String::as_str).collect();
+            let hint = match nearest_word(name, known.iter().copied()) {
+                Some(near) => format!("did you mean `{}`?", quoted(near)),
+                None => format!("its services are {}", quoted(&known.join(", "))),
+            };
+            LabelProblem {
+                container: container.name.clone(),
+                label: "cofferdam.hold-for".to_owned(),
+                what: format!(
+                    "names the service `{}`, which its project does not have",
+                    quoted(name)
+                ),
+                hint: Some(hint),
+            }
+        })
+        .collect()
+}
+
+/// Gives each container a name that no other of the project has.
+fn named(mut taken: Vec<(Container, ContainerLabels)>) -> Vec<Service> {
+    let number = |container: &Container| {
+        let text = container.labels.get(COMPOSE_NUMBER);
+        text.and_then(|text| text.parse::<u32>().ok())
+    };
+    taken.sort_by_cached_key(|(container, _)| {
+        let number = number(container).unwrap_or(u32::MAX);
+        (
+            container.service().to_owned(),
+            number,
+            container.name.clone(),
+        )
+    });
+
+    let mut names = BTreeSet::new();
+    let mut services: Vec<Service> = Vec::new();
+    for (container, labels) in taken {
+        let plain = container.service();
+        let numbered = number(&container).map(|number| format!("{plain}@{number}"));
+        let candidates = [Some(plain.to_owned()), numbered];
+        let free = candidates
+            .into_iter()
+            .flatten()
+            .find(|name| !names.contains(name));
+        // Names of containers are unique in an engine.
+        let name = free.unwrap_or_else(|| format!("{plain}@{}", container.name));
+        names.insert(name.clone());
+        services.push(Service {
+            name,
+            container,
+            labels,
+        });
+    }
+    services.sort_by(|a, b| a.name.cmp(&b.name));
+    services
+}
+
+/// A helper or the hold journal. Compose never made them: a stack's container with such a label was labelled by mistake,
+/// and its error must be heard.
+fn is_helper(container: &Container) -> bool {
+    !container.labels.contains_key(COMPOSE_PROJECT) && has_own_label(container, OwnLabel::Container)
+}
+
+/// Whether this is the container that we run in, another one of the same service, or another one of our image.
+fn is_cofferdam(container: &Container, own: Option<&Container>) -> bool {
+    if has_own_label(container, OwnLabel::Image) {
+        return true;
+    }
+    let Some(own) = own else { return false };
+    let same = |label: &str| {
+        let value = own.labels.get(label);
+        value.is_some() && value == container.labels.get(label)
+    };
+    container.id == own.id
+        || (same(COMPOSE_PROJECT) && same(COMPOSE_SERVICE))
+        || (container.image_id == own.image_id && !is_asked_for(container))
+}
+
+/// Whether labels ask for anything. A container that shares cofferdam's image by accident, as when the binary was put into
+/// a common one, is then not mistaken for cofferdam.
+fn is_asked_for(container: &Container) -> bool {
+    container.labels.keys().any(|key| {
+        key.starts_with("cofferdam.") && key != PROJECT && labels::find_own(key).is_none()
+    })
+}
+
+fn has_own_label(container: &Container, kind: OwnLabel) -> bool {
+    container
+        .labels
+        .keys()
+        .any(|key| labels::find_own(key) == Some(kind))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,291 @@
+use insta::assert_snapshot;
+
+use super::*;
+use crate::engine::container::tests_support::container;
+
+/// A container that compose made.
+fn compose(project: &str, service: &str, labels: &[(&str, &str)]) -> Container {
+    replica(project, service, 1, labels)
+}
+
+fn replica(project: &str, service: &str, number: u32, labels: &[(&str, &str)]) -> Container {
+    let mut container = container(&format!("{project}-{service}-{number}"));
+    container.image_id = format!("sha256:{service}");
+    let number = number.to_string();
+    for (key, value) in [
+        (COMPOSE_PROJECT, project),
+        (COMPOSE_SERVICE, service),
+        (COMPOSE_NUMBER, number.as_str()),
+    ]
+    .iter()
+    .chain(labels)
+    {
+        container
+            .labels
+            .insert((*key).to_owned(), (*value).to_owned());
+    }
+    container
+}
+
+fn plain(name: &str, labels: &[(&str, &str)]) -> Container {
+    let mut container = container(name);
+    container.image_id = format!("sha256:{name}");
+    for (key, value) in labels {
+        container
+            .labels
+            .insert((*key).to_owned(), (*value).to_owned());
+    }
+    container
+}
+
+fn names(stack: &Stack) -> Vec<&str> {
+    let names = stack.services.iter().map(|service| service.name.as_str());
+    names.collect()
+}
+
+fn project(name: &str) -> Scope {
+    Scope::Projects(vec![name.to_owned()])
+}
+
+#[test]
+fn our_own_project_is_the_scope_by_default() {
+    let own = compose("candig", "cofferdam", &[]);
+    let all = vec![
+        own.clone(),
+        compose("candig", "db", &[("cofferdam.postgres", "*")]),
+        compose("candig", "web", &[]),
+        compose("other", "db", &[]),
+    ];
+    let stacks = discover(all, Some(&own), &Scope::Own).unwrap();
+    assert_eq!(stacks.len(), 1);
+    assert_eq!(stacks[0].project, "candig");
+    assert_eq!(names(&stacks[0]), ["db", "web"]);
+    assert_eq!(
+        stacks[0].left_out,
+        [LeftOut {
+            container: "candig-cofferdam-1".to_owned(),
+            reason: LeftOutReason::Cofferdam
+        }]
+    );
+}
+
+#[test]
+fn a_stack_of_cofferdam_alone_is_empty_and_no_error() {
+    let own = compose("candig", "cofferdam", &[]);
+    let stacks = discover(vec![own.clone()], Some(&own), &Scope::Own).unwrap();
+    assert!(stacks[0].services.is_empty());
+}
+
+#[test]
+fn scopes_choose_projects() {
+    let all = || {
+        vec![
+            compose("b", "db", &[]),
+            compose("a", "db", &[]),
+            plain("lonely", &[]),
+            plain("nomad", &[("cofferdam.project", "apiary")]),
+        ]
+    };
+    let projects = |scope: &Scope| {
+        let stacks = discover(all(), None, scope).unwrap();
+        let names: Vec<String> = stacks.into_iter().map(|stack| stack.project).collect();
+        names
+    };
+    assert_eq!(projects(&Scope::All), ["a", "apiary", "b", "default"]);
+    let chosen = Scope::Projects(vec!["b".to_owned(), "apiary".to_owned()]);
+    assert_eq!(projects(&chosen), ["b", "apiary"]);
+}
+
+#[test]
+fn a_scope_that_fits_nothing_is_told() {
+    let all = || {
+        vec![
+            compose("candigv2", "db", &[]),
+            compose("other", "db", &[]),
+            plain("lonely", &[]),
+        ]
+    };
+    let bad = |own: Option<&Container>, scope: &Scope| {
+        discover(all(), own, scope).unwrap_err().to_string()
+    };
+    assert_snapshot!(bad(None, &Scope::Own), @r"no project is named, and cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has these projects: `candigv2`, `default`, `other`");
+    assert_snapshot!(bad(Some(&plain("cofferdam", &[])), &Scope::Own), @r"no project is named, and cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has these projects: `candigv2`, `default`, `other`");
+    assert_snapshot!(bad(None, &project("candig2")), @r"there is no container of project `candig2`; did you mean `candigv2`? the engine has these projects: `candigv2`, `default`, `other`");
+    assert_snapshot!(bad(None, &project("xyzzy")), @r"there is no container of project `xyzzy`; the engine has these projects: `candigv2`, `default`, `other`");
+    assert_snapshot!(discover(vec![], None, &project("a")).unwrap_err(), @r"there is no container of project `a`; the engine has no containers at all");
+}
+
+#[test]
+fn cofferdam_is_never_part_of_a_stack() {
+    let mut own = compose("p", "cofferdam", &[("com.docker.compose.oneoff", "True")]);
+    own.name = "p-cofferdam-run-1".to_owned();
+    own.image_id = "sha256:cofferdam".to_owned();
+    own.id = "own".to_owned();
+    let daemon = compose("p", "cofferdam", &[("cofferdam.enable", "true")]);
+    let mut by_hand = plain("by-hand", &[("cofferdam.project", "p")]);
+    by_hand.image_id = own.image_id.clone();
+    let inherited = plain(
+        "of-image",
+        &[("cofferdam.project", "p"), ("cofferdam.agent-image", "1")],
+    );
+    let all = vec![
+        own.clone(),
+        daemon,
+        by_hand,
+        inherited,
+        compose("p", "db", &[]),
+    ];
+    let stacks = discover(all, Some(&own), &Scope::Own).unwrap();
+    assert_eq!(names(&stacks[0]), ["db"]);
+    assert_eq!(stacks[0].left_out.len(), 4);
+    assert!(
+        stacks[0]
+            .left_out
+            .iter()
+            .all(|it| it.reason == LeftOutReason::Cofferdam)
+    );
+}
+
+#[test]
+fn a_labelled_container_that_shares_the_image_by_accident_is_saved() {
+    let mut own = plain("tool", &[("cofferdam.project", "p")]);
+    own.image_id = "sha256:debian".to_owned();
+    let mut neighbour = compose("p", "db", &[("cofferdam.volumes", "*")]);
+    neighbour.image_id = own.image_id.clone();
+    let stacks = discover(vec![own.clone(), neighbour], Some(&own), &Scope::Own).unwrap();
+    assert_eq!(names(&stacks[0]), ["db"]);
+}
+
+#[test]
+fn helpers_and_the_hold_journal_belong_to_no_project() {
+    let all = vec![
+        plain(
+            "quirky_name",
+            &[("cofferdam.helper", "20261121T020000Z-9f2c61aa")],
+        ),
+        plain(
+            "cofferdam-hold-p",
+            &[("cofferdam.hold", "x"), ("cofferdam.project", "p")],
+        ),
+        compose("p", "db", &[]),
+    ];
+    let stacks = discover(all, None, &Scope::All).unwrap();
+    assert_eq!(stacks.len(), 1);
+    assert_eq!(names(&stacks[0]), ["db"]);
+    assert!(stacks[0].left_out.is_empty());
+}
+
+#[test]
+fn what_is_left_out_is_known() {
+    let all = vec![
+        compose("p", "db", &[]),
+        compose("p", "cache", &[("cofferdam.enable", "false")]),
+        compose(
+            "p",
+            "job",
+            &[
+                ("com.docker.compose.oneoff", "True"),
+                ("cofferdam.enabl", "x"),
+            ],
+        ),
+    ];
+    let stacks = discover(all, None, &project("p")).unwrap();
+    assert_eq!(names(&stacks[0]), ["db"]);
+    let left_out = [
+        ("p-cache-1", LeftOutReason::Disabled),
+        ("p-job-1", LeftOutReason::OneOff),
+    ]
+    .map(|(container, reason)| LeftOut {
+        container: container.to_owned(),
+        reason,
+    });
+    assert_eq!(stacks[0].left_out, left_out);
+}
+
+#[test]
+fn replicas_have_names_of_their_own() {
+    let mut stray = plain("worker", &[("cofferdam.project", "p")]);
+    stray.id = "stray".to_owned();
+    let all = vec![
+        replica("p", "worker", 3, &[]),
+        replica("p", "worker", 1, &[]),
+        replica("p", "web", 2, &[]),
+        stray,
+    ];
+    let stacks = discover(all, None, &project("p")).unwrap();
+    let services: Vec<(&str, &str)> = stacks[0]
+        .services
+        .iter()
+        .map(|service| (service.name.as_str(), service.container.name.as_str()))
+        .collect();
+    assert_eq!(
+        services,
+        [
+            ("web", "p-web-2"),
+            ("worker", "p-worker-1"),
+            ("worker@3", "p-worker-3"),
+            ("worker@worker", "worker"),
+        ]
+    );
+}
+
+#[test]
+fn label_errors_of_the_scope_are_told_together_and_others_are_not_heard() {
+    let all = || {
+        vec![
+            compose("a", "web", &[("cofferdam.stp", "backup")]),
+            compose(
+                "a",
+                "db",
+                &[
+                    ("cofferdam.postgres.restore", "swp"),
+                    ("cofferdam.postgres", "*"),
+                ],
+            ),
+            compose("b", "db", &[("cofferdam.enabl", "true")]),
+            compose("c", "db", &[]),
+        ]
+    };
+    assert!(discover(all(), None, &project("c")).is_ok());
+    let scope = Scope::Projects(vec!["a".to_owned(), "b".to_owned()]);
+    assert_snapshot!(discover(all(), None, &scope).unwrap_err(), @r"
+    container a-db-1: label `cofferdam.postgres.restore` is `swp`; did you mean `swap`? (accepted: `swap`, `recreate` or `clean`)
+    container a-web-1: label `cofferdam.stp` is unknown; did you mean `cofferdam.stop` (stop this container during `backup`, `restore` or both)?
+    container b-db-1: label `cofferdam.enabl` is unknown; did you mean `cofferdam.enable` (`true`: back this container up; `false`: ignore it)?
+    ");
+}
+
+#[test]
+fn a_hold_for_a_service_that_is_not_there_is_told() {
+    let all = |hold_for: &str| {
+        vec![
+            compose("p", "postgres-db", &[("cofferdam.enable", "false")]),
+            compose(
+                "p",
+                "katsu",
+                &[
+                    ("cofferdam.stop", "restore"),
+                    ("cofferdam.hold-for", hold_for),
+                ],
+            ),
+        ]
+    };
+    assert!(discover(all("postgres-db"), None, &project("p")).is_ok());
+    assert_snapshot!(discover(all("postgres"), None, &project("p")).unwrap_err(), @r"container p-katsu-1: label `cofferdam.hold-for` names the service `postgres`, which its project does not have; did you mean `postgres-db`?");
+    assert_snapshot!(discover(all("x"), None, &project("p")).unwrap_err(), @r"container p-katsu-1: label `cofferdam.hold-for` names the service `x`, which its project does not have; its services are katsu, postgres-db");
+}
+
+#[test]
+fn a_skip_that_overrules_labels_is_warned_of() {
+    let all = vec![
+        compose(
+            "p",
+            "a",
+            &[("cofferdam.skip", "moved"), ("cofferdam.postgres", "*")],
+        ),
+        compose("p", "b", &[("cofferdam.skip", "cache only")]),
+    ];
+    let stacks = discover(all, None, &project("p")).unwrap();
+    assert_eq!(names(&stacks[0]), ["a", "b"]);
+    assert_snapshot!(stacks[0].warnings.join("\n"), @r"container p-a-1: `cofferdam.skip` goes before the labels that name what is saved; nothing of it is saved");
+}

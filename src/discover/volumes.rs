@@ -1,0 +1,359 @@
+//! Which named volumes of a stack are saved, and as whose targets.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{Service, Stack};
+use crate::engine::container::is_within;
+use crate::engine::{Container, MountKind};
+use crate::labels::{LabelErrors, LabelProblem, OptIn, Selection, TreeOptions, nearest_word};
+use crate::text::quoted;
+
+/// A named volume that a container mounts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MountedVolume {
+    /// As the compose file names it, where that is known and fits no other volume of the container; else as the engine does.
+    pub name: String,
+    /// The engine's name.
+    pub volume: String,
+    /// Where the container sees it; the first place by path when there are several.
+    pub destination: String,
+}
+
+/// A volume that labels take: a target of the service that it is listed under.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WantedVolume {
+    pub volume: MountedVolume,
+    pub options: TreeOptions,
+}
+
+/// The named volumes of each service that labels take, by the service's name ([`Service::name`]).
+///
+/// `declared`: the names of volumes in compose files by their engine names (compose's label on the volume).
+/// `databases`: data directories of the databases that were found in services, by the service's name.
+///
+/// `*` and detection take no anonymous volume; detection takes no volume that holds a database's data, whichever container
+/// it is seen in. A volume that several services take is listed under the first of them by name, with the options that
+/// any of them gives; it is an error when they give different ones.
+pub fn wanted(
+    stack: &Stack,
+    declared: &BTreeMap<String, String>,
+    databases: &BTreeMap<String, Vec<String>>,
+) -> Result<BTreeMap<String, Vec<WantedVolume>>, LabelErrors> {
+    let of_databases: BTreeSet<String> = stack
+        .services
+        .iter()
+        .flat_map(|service| {
+            let directories = databases.get(&service.name).map_or(&[][..], Vec::as_slice);
+            database_volumes(&service.container, directories)
+        })
+        .collect();
+
+    let mut errors = LabelErrors::default();
+    let mut first: BTreeMap<String, Claim<'_>> = BTreeMap::new();
+    for service in &stack.services {
+        let mounted = mounted(service, &stack.project, declared);
+        for claim in claims(service, mounted, &of_databases, &mut errors) {
+            match first.get_mut(&claim.volume.volume) {
+                None => {
+                    first.insert(claim.volume.volume.clone(), claim);
+                }
+                Some(earlier) => errors.problems.extend(earlier.merge(claim)),
+            }
+        }
+    }
+    if !errors.problems.is_empty() {
+        return Err(errors);
+    }
+
+    let mut wanted: BTreeMap<String, Vec<WantedVolume>> = BTreeMap::new();
+    for claim in first.into_values() {
+        let target = WantedVolume {
+            volume: claim.volume,
+            options: claim.options.unwrap_or_default(),
+        };
+        let name = claim.service.name.clone();
+        wanted.entry(name).or_default().push(target);
+    }
+    for targets in wanted.values_mut() {
+        targets.sort_by(|a, b| a.volume.name.cmp(&b.volume.name));
+    }
+    Ok(wanted)
+}
+
+/// The named volumes that a service mounts, by name, anonymous ones left out.
+pub fn mounted(
+    service: &Service,
+    project: &str,
+    declared: &BTreeMap<String, String>,
+) -> Vec<MountedVolume> {
+    let mut places: BTreeMap<&str, &str> = BTreeMap::new();
+    for (volume, destination) in volume_mounts(&service.container) {
+        let place = places.entry(volume).or_insert(destination);
+        *place = (*place).min(destination);
+    }
+    let mut volumes: Vec<MountedVolume> = places
+        .into_iter()
+        .filter(|(volume, _)| !is_anonymous(volume))
+        .map(|(volume, destination)| MountedVolume {
+            name: compose_name(volume, project, declared).to_owned(),
+            volume: volume.to_owned(),
+            destination: destination.to_owned(),
+        })
+        .collect();
+    let names: Vec<String> = volumes.iter().map(|volume| volume.name.clone()).collect();
+    for volume in &mut volumes {
+        if names.iter().filter(|name| **name == volume.name).count() > 1 {
+            volume.name.clone_from(&volume.volume);
+        }
+    }
+    volumes.sort_by(|a, b| a.name.cmp(&b.name));
+    volumes
+}
+
+/// A service that takes a volume, and the options that its labels give for it.
+struct Claim<'a> {
+    service: &'a Service,
+    volume: MountedVolume,
+    options: Option<TreeOptions>,
+}
+
+impl Claim<'_> {
+    /// Takes over the options of a later claim to the same volume.
+    fn merge(&mut self, later: Claim<'_>) -> Option<LabelProblem> {
+        match (&self.options, later.options) {
+            (_, None) => None,
+            (None, options) => {
+                self.options = options;
+                None
+            }
+            (Some(ours), Some(theirs)) if *ours == theirs => None,
+            (Some(_), Some(_)) => Some(problem(
+                later.service,
+                &option_label(later.service, &later.volume),
+                format!(
+                    "says otherwise than the labels of container {} of the same volume",
+                    quoted(&self.service.container.name)
+                ),
+                "a volume that is shared is saved once: give its options on one container"
+                    .to_owned(),
+            )),
+        }
+    }
+}
+
+/// What a service takes. Problems of its labels are added to `errors`.
+fn claims<'a>(
+    service: &'a Service,
+    mounted: Vec<MountedVolume>,
+    of_databases: &BTreeSet<String>,
+    errors: &mut LabelErrors,
+) -> Vec<Claim<'a>> {
+    if service.labels.skip.is_some() {
+        return Vec::new();
+    }
+    let taken = match (service.labels.opt_in, &service.labels.volumes) {
+        (OptIn::No, _) | (OptIn::Labels, None) => return Vec::new(),
+        (OptIn::Detection, _) => mounted
+            .iter()
+            .filter(|volume| !of_databases.contains(&volume.volume))
+            .collect(),
+        (OptIn::Labels, Some(Selection::All)) => mounted.iter().collect(),
+        (OptIn::Labels, Some(Selection::Names(names))) => {
+            named(service, &mounted, names, &mut errors.problems)
+        }
+    };
+    let options = options(service, &mounted, &mut errors.problems);
+    taken
+        .into_iter()
+        .map(|volume| Claim {
+            service,
+            volume: volume.clone(),
+            options: options.get(volume.volume.as_str()).map(|&it| it.clone()),
+        })
+        .collect()
+}
+
+fn named<'a>(
+    service: &Service,
+    mounted: &'a [MountedVolume],
+    names: &[String],
+    problems: &mut Vec<LabelProblem>,
+) -> Vec<&'a MountedVolume> {
+    let label = "cofferdam.volumes";
+    let mut taken = Vec::new();
+    for name in names {
+        match find(service, mounted, label, name) {
+            Err(problem) => problems.push(problem),
+            Ok(volume) if taken.contains(&volume) => problems.push(problem(
+                service,
+                label,
+                format!("names the volume `{}` twice", quoted(&volume.volume)),
+                "name it once".to_owned(),
+            )),
+            Ok(volume) => taken.push(volume),
+        }
+    }
+    taken
+}
+
+/// The options that labels give, by the engine's names of volumes.
+fn options<'a>(
+    service: &'a Service,
+    mounted: &'a [MountedVolume],
+    problems: &mut Vec<LabelProblem>,
+) -> BTreeMap<&'a str, &'a TreeOptions> {
+    let mut options = BTreeMap::new();
+    for (name, given) in &service.labels.volume_options {
+        let label = label_of_option(service, name);
+        match find(service, mounted, &label, name) {
+            Err(problem) => problems.push(problem),
+            Ok(volume) if options.contains_key(volume.volume.as_str()) => problems.push(problem(
+                service,
+                &label,
+                format!(
+                    "is a second label for the volume `{}`",
+                    quoted(&volume.volume)
+                ),
+                "write the volume's name in one way".to_owned(),
+            )),
+            Ok(volume) => {
+                options.insert(volume.volume.as_str(), given);
+            }
+        }
+    }
+    options
+}
+
+/// The one mounted volume that `name` means.
+fn find<'a>(
+    service: &Service,
+    mounted: &'a [MountedVolume],
+    label: &str,
+    name: &str,
+) -> Result<&'a MountedVolume, LabelProblem> {
+    let fits = |volume: &&MountedVolume| volume.name == name || volume.volume == name;
+    let found: Vec<&MountedVolume> = mounted.iter().filter(fits).collect();
+    match found.as_slice() {
+        [one] => Ok(one),
+        [] => Err(problem(
+            service,
+            label,
+            format!(
+                "names the volume `{}`, which this container does not mount",
+                quoted(name)
+            ),
+            what_is_mounted(service, mounted, name),
+        )),
+        several => {
+            let engine_names: Vec<&str> = several
+                .iter()
+                .map(|volume| volume.volume.as_str())
+                .collect();
+            Err(problem(
+                service,
+                label,
+                format!("names `{}`, which fits several volumes", quoted(name)),
+                format!(
+                    "write the engine's name: {}",
+                    quoted(&engine_names.join(" or "))
+                ),
+            ))
+        }
+    }
+}
+
+fn what_is_mounted(service: &Service, mounted: &[MountedVolume], name: &str) -> String {
+    let anonymous = volume_mounts(&service.container).find(|(volume, _)| is_anonymous(volume));
+    let near = nearest_word(name, mounted.iter().map(|volume| volume.name.as_str()));
+    let names: Vec<String> = mounted
+        .iter()
+        .map(|volume| format!("`{}`", quoted(&volume.name)))
+        .collect();
+    let listed = if names.is_empty() {
+        "it mounts no named volume".to_owned()
+    } else {
+        format!("mounted: {}", names.join(", "))
+    };
+    match (near, anonymous) {
+        (Some(near), _) => format!("did you mean `{}`? ({listed})", quoted(near)),
+        (None, Some((_, destination))) => format!(
+            "{listed}; an anonymous volume is saved by its path, as `cofferdam.files.<name>: {}`",
+            quoted(destination)
+        ),
+        (None, None) => listed,
+    }
+}
+
+/// The volumes that hold a database's directories, or lie below them.
+fn database_volumes(container: &Container, directories: &[String]) -> Vec<String> {
+    let holds = |destination: &str| {
+        directories.iter().any(|directory| {
+            let innermost = container.mount_of(directory);
+            is_within(destination, directory)
+                || innermost.is_some_and(|mount| mount.destination == destination)
+        })
+    };
+    volume_mounts(container)
+        .filter(|(_, destination)| holds(destination))
+        .map(|(volume, _)| volume.to_owned())
+        .collect()
+}
+
+/// Engine name and destination of every volume, named or not.
+fn volume_mounts(container: &Container) -> impl Iterator<Item = (&str, &str)> {
+    container
+        .mounts
+        .iter()
+        .filter(|mount| mount.kind == MountKind::Volume)
+        .filter_map(|mount| Some((mount.volume.as_deref()?, mount.destination.as_str())))
+}
+
+/// The engine names anonymous volumes by 64 hexadecimal digits.
+fn is_anonymous(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+fn compose_name<'a>(
+    volume: &'a str,
+    project: &str,
+    declared: &'a BTreeMap<String, String>,
+) -> &'a str {
+    let without_project = || {
+        let rest = volume.strip_prefix(project)?.strip_prefix('_')?;
+        (!rest.is_empty()).then_some(rest)
+    };
+    let known = declared.get(volume).map(String::as_str);
+    known.or_else(without_project).unwrap_or(volume)
+}
+
+/// One of the labels that give options for the volume that is named `name` in them.
+fn label_of_option(service: &Service, name: &str) -> String {
+    let prefix = format!("cofferdam.volumes.{name}.");
+    let found = service
+        .container
+        .labels
+        .keys()
+        .find(|key| key.starts_with(&prefix));
+    found.cloned().unwrap_or(prefix)
+}
+
+fn option_label(service: &Service, volume: &MountedVolume) -> String {
+    let by_name = label_of_option(service, &volume.name);
+    if service.container.labels.contains_key(&by_name) {
+        by_name
+    } else {
+        label_of_option(service, &volume.volume)
+    }
+}
+
+fn problem(service: &Service, label: &str, what: String, hint: String) -> LabelProblem {
+    LabelProblem {
+        container: service.container.name.clone(),
+        label: label.to_owned(),
+        what,
+        hint: Some(hint),
+    }
+}
+
+#[cfg(test)]
+mod tests;

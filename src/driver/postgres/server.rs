@@ -1,0 +1,539 @@
+//! A server in a container, and how its own clients are run there.
+//!
+//! Queries answer in JSON, so that no name can break out of its field. Passwords go by environment, names by quoting.
+
+use std::collections::BTreeMap;
+use std::io::Cursor;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::credentials::Credentials;
+use super::sql::{connection_string, quote_literal};
+use crate::agent::inside::ClientEnvironment;
+use crate::driver::DriverError;
+use crate::engine::{Container, Engine, EngineError, ExecOutput, ExecSpec};
+use crate::labels::PostgresLabels;
+
+/// How long a server that is starting up, or shutting down for a restart, is waited for.
+const STARTING_LIMIT: Duration = Duration::from_secs(30);
+const STARTING_PAUSE: Duration = Duration::from_millis(500);
+/// For queries of catalogs and for changes of whole databases, which wait for others to leave.
+const QUERY_LIMIT: Duration = Duration::from_secs(300);
+
+/// Settings of the sessions of all clients, over what roles and databases set: a database whose sessions are read-only
+/// by default has to be restored too.
+const SESSION_OPTIONS: &str = "-c default_transaction_read_only=off";
+/// Where only what is committed last has to be safe on disk, which makes everything before it safe too.
+const LOADING_OPTIONS: &str = "-c default_transaction_read_only=off -c synchronous_commit=off";
+
+#[derive(Clone)]
+pub struct Server {
+    engine: Engine,
+    container: Container,
+    exec_user: Option<String>,
+    environment: ClientEnvironment,
+    maintenance_db: String,
+    pub facts: ServerFacts,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct ServerFacts {
+    /// `150008` for 15.8.
+    pub number: u32,
+    /// As the server prints it.
+    pub version: String,
+    pub superuser: bool,
+    pub user: String,
+}
+
+impl ServerFacts {
+    pub fn major(&self) -> u32 {
+        self.number / 10_000
+    }
+}
+
+/// A database as the server lists it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct Database {
+    pub name: String,
+    pub allows_connections: bool,
+    pub is_template: bool,
+    /// Settings of ours (`cofferdam.…`) on the database: what an unfinished run has to remember.
+    pub marks: BTreeMap<String, String>,
+}
+
+impl Server {
+    /// Logs in to the server in `container`, waiting for a while when it is only just starting.
+    pub async fn connect(
+        engine: &Engine,
+        container: &Container,
+        labels: &PostgresLabels,
+    ) -> Result<Self, DriverError> {
+        if !container.is_running() {
+            return Err(DriverError::failed_with_hint(
+                format!("container {} is not running", container.name),
+                "start it: its database is saved and restored by its own server",
+            ));
+        }
+        let credentials = Credentials::find(engine, container, labels).await?;
+        let mut server = Self {
+            engine: engine.clone(),
+            container: container.clone(),
+            exec_user: labels.exec_user.clone(),
+            environment: environment(&credentials, labels),
+            maintenance_db: labels.maintenance_db.clone(),
+            facts: ServerFacts {
+                number: 0,
+                version: String::new(),
+                superuser: false,
+                user: credentials.user,
+            },
+        };
+        server.log_in().await?;
+        Ok(server)
+    }
+
+    /// Tries the local socket first, as the official image's clients do, then the loopback address.
+    async fn log_in(&mut self) -> Result<(), DriverError> {
+        let deadline = Instant::now() + STARTING_LIMIT;
+        let may_choose_host = !self.container.env.contains_key("PGHOST");
+        let maintenance_db = self.maintenance_db.clone();
+        loop {
+            let output = self.psql(&maintenance_db, &[FACTS]).await?;
+            if output.exit_code == 0 {
+                self.facts = parse(&output.stdout)?;
+                return Ok(());
+            }
+            let words = output.last_words();
+            let trouble = Trouble::of(&words);
+            if trouble == Some(Trouble::Unreachable) && may_choose_host && self.switch_host() {
+                debug!(container = self.container.name, "no answer at this address; trying the other");
+            } else if !trouble.is_some_and(Trouble::may_pass) || Instant::now() >= deadline {
+                return Err(self.client_error("psql", output.exit_code, &words));
+            }
+            tokio::time::sleep(STARTING_PAUSE).await;
+        }
+    }
+
+    /// From the socket to the loopback address and back; whether this was the way there.
+    fn switch_host(&mut self) -> bool {
+        let variables = &mut self.environment.plain;
+        let before = variables.len();
+        variables.retain(|(name, _)| name != "PGHOST");
+        let to_loopback = variables.len() == before;
+        if to_loopback {
+            variables.push(("PGHOST".to_owned(), "127.0.0.1".to_owned()));
+        }
+        to_loopback
+    }
+
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    pub fn container(&self) -> &Container {
+        &self.container
+    }
+
+    pub fn environment(&self) -> &ClientEnvironment {
+        &self.environment
+    }
+
+    /// For clients that write whole databases.
+    pub fn loading_environment(&self) -> ClientEnvironment {
+        let mut environment = self.environment.clone();
+        for (name, value) in &mut environment.plain {
+            if name == "PGOPTIONS" {
+                LOADING_OPTIONS.clone_into(value);
+            }
+        }
+        environment
+    }
+
+    pub fn exec_user(&self) -> Option<&str> {
+        self.exec_user.as_deref()
+    }
+
+    /// A client of the server's, with this environment.
+    pub fn spec(&self, argv: Vec<String>, environment: ClientEnvironment) -> ExecSpec {
+        ExecSpec {
+            env: environment.plain,
+            secret_env: environment.secret,
+            user: self.exec_user.clone(),
+            ..ExecSpec::new(argv)
+        }
+    }
+
+    /// A database to give orders from that concern `database`: nobody may rename or drop the one they are in.
+    pub fn seat_beside(&self, database: &str) -> String {
+        match (self.maintenance_db == database, database) {
+            (false, _) => self.maintenance_db.clone(),
+            (true, "template1") => "postgres".to_owned(),
+            (true, _) => "template1".to_owned(),
+        }
+    }
+
+    pub fn maintenance_db(&self) -> &str {
+        &self.maintenance_db
+    }
+
+    /// The rows of a query, each as a JSON object of its columns.
+    pub async fn query<T: DeserializeOwned>(
+        &self,
+        database: &str,
+        query: &str,
+    ) -> Result<Vec<T>, DriverError> {
+        let query = format!(
+            "SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(answer)), '[]') FROM ({query}) AS answer"
+        );
+        let output = self.psql(database, &[&query]).await?;
+        self.ensure_success("psql", &output)?;
+        if output.truncated {
+            return Err(DriverError::failed("the server's answer is too long"));
+        }
+        parse(&output.stdout)
+    }
+
+    /// Gives orders one after the other, each in a transaction of its own, and stops at the first that fails.
+    pub async fn execute(&self, database: &str, orders: &[&str]) -> Result<(), DriverError> {
+        let output = self.psql(database, orders).await?;
+        self.ensure_success("psql", &output)
+    }
+
+    /// Like [`Server::execute`], but an order that is refused is `Ok(Err(words))`.
+    pub async fn try_execute(
+        &self,
+        database: &str,
+        orders: &[&str],
+    ) -> Result<Result<(), String>, DriverError> {
+        let output = self.psql(database, orders).await?;
+        Ok(match output.exit_code {
+            0 => Ok(()),
+            _ => Err(output.last_words()),
+        })
+    }
+
+    /// Runs a script. It may hold secrets (password hashes): it goes by standard input.
+    pub async fn run_script(
+        &self,
+        database: &str,
+        script: Vec<u8>,
+        transaction: Transaction,
+    ) -> Result<(), DriverError> {
+        let mut argv = psql_argv(database);
+        if transaction == Transaction::One {
+            argv.push("--single-transaction".to_owned());
+        }
+        argv.extend(["-f", "-"].map(str::to_owned));
+        let mut spec = self.spec(argv, utf8(self.environment.clone()));
+        spec.limit = Some(QUERY_LIMIT);
+        let mut script = script;
+        // Some proxies do not carry the end of an input.
+        script.extend_from_slice(b"\n\\quit\n");
+        let output = self
+            .engine
+            .exec_with_input(&self.container.id, &spec, Box::pin(Cursor::new(script)))
+            .await
+            .map_err(|error| self.engine_error(error))?;
+        self.ensure_success("psql", &output)
+    }
+
+    /// All databases, in the order of their names.
+    pub async fn databases(&self, seat: &str) -> Result<Vec<Database>, DriverError> {
+        self.query(seat, DATABASES).await
+    }
+
+    async fn psql(&self, database: &str, orders: &[&str]) -> Result<ExecOutput, DriverError> {
+        let mut argv = psql_argv(database);
+        for order in orders {
+            argv.extend(["-c".to_owned(), (*order).to_owned()]);
+        }
+        let mut spec = self.spec(argv, utf8(self.environment.clone()));
+        spec.limit = Some(QUERY_LIMIT);
+        self.engine
+            .exec(&self.container.id, &spec)
+            .await
+            .map_err(|error| self.engine_error(error))
+    }
+
+    /// Runs a client to its good end, however long it takes.
+    pub async fn run(
+        &self,
+        argv: Vec<String>,
+        environment: ClientEnvironment,
+    ) -> Result<ExecOutput, DriverError> {
+        let spec = self.spec(argv, environment);
+        let output = self
+            .engine
+            .exec(&self.container.id, &spec)
+            .await
+            .map_err(|error| self.engine_error(error))?;
+        self.ensure_success(spec.program(), &output)?;
+        Ok(output)
+    }
+
+    /// For words of clients that came as data; the engine layer redacts only what it saw as messages.
+    pub fn redact(&self, words: &str) -> String {
+        self.environment
+            .secret
+            .iter()
+            .fold(words.to_owned(), |words, (_, secret)| secret.redact(&words))
+    }
+
+    pub fn ensure_success(&self, program: &str, output: &ExecOutput) -> Result<(), DriverError> {
+        match output.exit_code {
+            0 => Ok(()),
+            code => Err(self.client_error(program, code, &output.last_words())),
+        }
+    }
+
+    /// The failure of a client, with what mends it where that is known.
+    pub fn client_error(&self, program: &str, code: i64, words: &str) -> DriverError {
+        self.with_hint(
+            format!("{program} failed with exit code {code}"),
+            words,
+            DriverError::Client {
+                program: program.to_owned(),
+                code,
+                message: words.to_owned(),
+            },
+        )
+    }
+
+    /// `what` happened, and these were the client's last words: with a hint where one is known, else `otherwise`.
+    pub fn with_hint(&self, what: String, words: &str, otherwise: DriverError) -> DriverError {
+        match Trouble::of(words) {
+            Some(trouble) => DriverError::failed_with_hint(
+                format!("{what}: {words}"),
+                trouble.hint(&self.container.name, &self.facts.user),
+            ),
+            None => otherwise,
+        }
+    }
+
+    /// An engine's error, with what mends it when the client is not there.
+    pub fn engine_error(&self, error: EngineError) -> DriverError {
+        match error {
+            EngineError::CannotRun { program, message, .. } => {
+                no_client(&program, &self.container.name, &message)
+            }
+            EngineError::Exited { program, code, message, .. } => {
+                self.client_error(&program, code, &message)
+            }
+            other => other.into(),
+        }
+    }
+}
+
+pub fn no_client(program: &str, container: &str, message: &str) -> DriverError {
+    DriverError::failed_with_hint(
+        format!("container {container} carries cofferdam.postgres, but {program} cannot be run in it: {message}"),
+        "put the label on the container of the database server, whose image has its clients",
+    )
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transaction {
+    /// All or nothing.
+    One,
+    /// Each statement by itself, for those that allow nothing else.
+    Each,
+}
+
+const FACTS: &str = "SELECT pg_catalog.row_to_json(answer) FROM (SELECT \
+    pg_catalog.current_setting('server_version_num')::int AS number, \
+    pg_catalog.current_setting('server_version') AS version, \
+    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS superuser, \
+    current_user::text AS user) AS answer";
+
+const DATABASES: &str = "SELECT datname::text AS name, datallowconn AS allows_connections, \
+    datistemplate AS is_template, (SELECT coalesce(pg_catalog.json_object_agg( \
+        pg_catalog.split_part(setting, '=', 1), \
+        pg_catalog.substr(setting, pg_catalog.strpos(setting, '=') + 1)), '{}') \
+        FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS setting \
+        WHERE setdatabase = pg_database.oid AND setrole = 0 AND setting LIKE 'cofferdam.%') AS marks \
+    FROM pg_catalog.pg_database ORDER BY datname";
+
+fn psql_argv(database: &str) -> Vec<String> {
+    let mut argv: Vec<String> = ["psql", "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d"]
+        .map(str::to_owned)
+        .to_vec();
+    argv.push(connection_string(database));
+    argv
+}
+
+fn environment(credentials: &Credentials, labels: &PostgresLabels) -> ClientEnvironment {
+    let mut plain = vec![
+        ("PGUSER".to_owned(), credentials.user.clone()),
+        ("PGAPPNAME".to_owned(), "cofferdam".to_owned()),
+        ("PGCONNECT_TIMEOUT".to_owned(), "15".to_owned()),
+        ("PGOPTIONS".to_owned(), SESSION_OPTIONS.to_owned()),
+        // Messages are looked into.
+        ("LC_ALL".to_owned(), "C".to_owned()),
+    ];
+    if let Some(port) = labels.port {
+        plain.push(("PGPORT".to_owned(), port.to_string()));
+    }
+    let password = credentials.password.clone();
+    ClientEnvironment {
+        plain,
+        secret: password
+            .map(|password| ("PGPASSWORD".to_owned(), password))
+            .into_iter()
+            .collect(),
+    }
+}
+
+/// For clients whose input and output we write and read. A dump keeps its database's own encoding.
+pub fn utf8(mut environment: ClientEnvironment) -> ClientEnvironment {
+    environment
+        .plain
+        .push(("PGCLIENTENCODING".to_owned(), "UTF8".to_owned()));
+    environment
+}
+
+fn parse<T: DeserializeOwned>(stdout: &[u8]) -> Result<T, DriverError> {
+    serde_json::from_slice(stdout).map_err(|error| {
+        DriverError::failed(format!("the server's answer is not what was asked for: {error}"))
+    })
+}
+
+/// Troubles that clients tell in words, and that have a known remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Unreachable,
+    Starting,
+    Password,
+    Peer,
+    NoRole,
+    NoDatabase,
+    Permission,
+    Locked,
+    TooNew,
+    ServerDisk,
+    NoOwner,
+    TooManyLocks,
+    Gone,
+}
+
+impl Trouble {
+    /// Looks into messages of clients and servers that speak English (`LC_ALL=C`; a server's own `lc_messages` may differ,
+    /// and then there is no hint).
+    pub fn of(words: &str) -> Option<Self> {
+        const SIGNS: [(&str, Trouble); 22] = [
+            ("the database system is starting up", Trouble::Starting),
+            ("the database system is shutting down", Trouble::Starting),
+            ("the database system is not yet accepting connections", Trouble::Starting),
+            ("the database system is in recovery mode", Trouble::Starting),
+            ("Connection refused", Trouble::Unreachable),
+            ("failed: No such file or directory", Trouble::Unreachable),
+            ("could not connect to server: No such file or directory", Trouble::Unreachable),
+            ("server closed the connection unexpectedly", Trouble::Gone),
+            ("terminating connection due to", Trouble::Gone),
+            ("no password supplied", Trouble::Password),
+            ("password authentication failed", Trouble::Password),
+            ("Peer authentication failed", Trouble::Peer),
+            ("Ident authentication failed", Trouble::Peer),
+            ("does not exist\nCommand was: ALTER", Trouble::NoOwner),
+            ("unsupported version (", Trouble::TooNew),
+            ("aborting because of server version mismatch", Trouble::TooNew),
+            ("No space left on device", Trouble::ServerDisk),
+            ("canceling statement due to lock timeout", Trouble::Locked),
+            ("canceling statement due to statement timeout", Trouble::Locked),
+            ("out of shared memory", Trouble::TooManyLocks),
+            ("permission denied", Trouble::Permission),
+            ("must be owner of", Trouble::Permission),
+        ];
+        let named = |what: &str| {
+            words
+                .lines()
+                .any(|line| line.contains(what) && line.contains("does not exist"))
+        };
+        let sign = SIGNS
+            .into_iter()
+            .find(|(sign, _)| words.contains(sign))
+            .map(|(_, trouble)| trouble);
+        sign.or_else(|| {
+            if named("FATAL:  role \"") {
+                Some(Self::NoRole)
+            } else if named("FATAL:  database \"") {
+                Some(Self::NoDatabase)
+            } else if named("ERROR:  role \"") {
+                Some(Self::NoOwner)
+            } else {
+                None
+            }
+        })
+    }
+
+    fn may_pass(self) -> bool {
+        matches!(self, Self::Starting | Self::Unreachable)
+    }
+
+    fn hint(self, container: &str, user: &str) -> String {
+        match self {
+            Self::Unreachable => format!(
+                "is the server in container {container} running, and on the port that cofferdam.postgres.port says (default 5432)?"
+            ),
+            Self::Starting => format!("wait until the server in container {container} is up, then run this again"),
+            Self::Password => format!(
+                "set cofferdam.postgres.user (now {user}) and cofferdam.postgres.password-file to what the server accepts"
+            ),
+            Self::Peer => format!(
+                "set cofferdam.postgres.exec-user to the container's system user that may log in as {user}, often postgres"
+            ),
+            Self::NoRole => "set cofferdam.postgres.user to a role that exists".to_owned(),
+            Self::NoDatabase => "set cofferdam.postgres.maintenance-db to a database that exists".to_owned(),
+            Self::Permission => format!("let cofferdam.postgres.user (now {user}) be a superuser, or grant it what is missing"),
+            Self::Locked => "another session holds a lock on a table; end it, or save at a quieter time".to_owned(),
+            Self::TooNew => "the snapshot was taken from a newer PostgreSQL: restore it into that major version or a later one".to_owned(),
+            Self::ServerDisk => "make room on the disk of the database".to_owned(),
+            Self::NoOwner => "restore the target @globals too: it brings missing roles back".to_owned(),
+            Self::TooManyLocks => "raise max_locks_per_transaction of the server, or use cofferdam.postgres.restore: swap".to_owned(),
+            Self::Gone => format!("look into the log of container {container} for why the server ended the connection"),
+        }
+    }
+}
+
+/// A condition that picks databases by name.
+pub fn named(database: &str) -> String {
+    format!("datname = {}", quote_literal(database))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn troubles_are_recognised() {
+        for (words, expected) in [
+            ("psql: error: FATAL:  the database system is starting up", Some(Trouble::Starting)),
+            (
+                "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: No such file or directory\n\tIs the server running locally?",
+                Some(Trouble::Unreachable),
+            ),
+            ("psql: error: could not connect to server: Connection refused", Some(Trouble::Unreachable)),
+            ("FATAL:  password authentication failed for user \"x\"", Some(Trouble::Password)),
+            ("fe_sendauth: no password supplied", Some(Trouble::Password)),
+            ("FATAL:  role \"x\" does not exist", Some(Trouble::NoRole)),
+            ("FATAL:  database \"x\" does not exist", Some(Trouble::NoDatabase)),
+            ("pg_restore: error: could not execute query: ERROR:  role \"app\" does not exist", Some(Trouble::NoOwner)),
+            ("pg_dump: error: query failed: ERROR:  permission denied for table t", Some(Trouble::Permission)),
+            ("pg_restore: error: unsupported version (1.16) in file header", Some(Trouble::TooNew)),
+            ("ERROR:  relation \"x\" already exists", None),
+            ("", None),
+        ] {
+            assert_eq!(Trouble::of(words), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_is_waited_for() {
+        assert!(Trouble::Starting.may_pass() && Trouble::Unreachable.may_pass());
+        assert!(!Trouble::Password.may_pass() && !Trouble::NoRole.may_pass());
+    }
+}

@@ -1,0 +1,60 @@
+//! What people read. Everything here but `progress` is pure: values in, text out.
+//!
+//! Tables and pages go to standard output, progress and logs to standard error. Whatever comes from a manifest is made
+//! harmless before it is shown: a repository may have been written by somebody else.
+//!
+//! - `amounts`: sizes, durations, ages, counts
+//! - `layout`: tables and wrapped fields
+//! - `list`, `show`: snapshots
+//! - `progress`: bars on a terminal, log lines elsewhere
+//! - `logging`: the log itself
+
+pub mod amounts;
+pub mod layout;
+mod list;
+pub mod logging;
+pub mod outcome;
+pub mod plan;
+pub mod progress;
+mod show;
+
+pub use list::{Listed, render_snapshots};
+pub use show::render_snapshot;
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+/// From where, and on what, somebody looks.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// Columns of the terminal; `None`: not a terminal, and nothing is wrapped.
+    pub width: Option<u16>,
+    pub now: Timestamp,
+    pub time_zone: TimeZone,
+}
+
+impl View {
+    /// Of somebody who reads standard output now.
+    pub fn of_stdout(time_zone: TimeZone) -> Self {
+        let size = terminal_size::terminal_size_of(std::io::stdout());
+        Self {
+            width: size.map(|(width, _)| width.0),
+            now: Timestamp::now(),
+            time_zone,
+        }
+    }
+
+    /// `2026-11-21 03:00:00 CET`
+    pub fn time(&self, timestamp: Timestamp) -> String {
+        let zoned = timestamp.to_zoned(self.time_zone.clone());
+        zoned.strftime("%Y-%m-%d %H:%M:%S %Z").to_string()
+    }
+
+    /// `5 hours ago`
+    pub fn age(&self, timestamp: Timestamp) -> String {
+        amounts::age(timestamp, self.now)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,194 @@
+//! `show`: everything that a snapshot's manifest says, for somebody who needs it now.
+
+use super::View;
+use super::amounts::{between, count, counted, duration, size};
+use super::layout::Page;
+use crate::manifest::{
+    Artifact, Compression, Facts, Manifest, PostgresFacts, Purpose, Role, TargetRecord, Transfer,
+    TreeFacts, TreeShape,
+};
+use crate::text::printable;
+
+/// The whole snapshot. What went wrong stands before what went well; the commands that put it back stand last.
+pub fn render_snapshot(manifest: &Manifest, view: &View) -> String {
+    let mut page = Page::new(view.width);
+    summary(&mut page, manifest, view);
+    for failure in &manifest.failed {
+        page.heading(&format!("FAILED  {}", failure.target));
+        page.field("Why", &printable(&failure.reason));
+    }
+    for record in &manifest.targets {
+        page.heading(&record.target.to_string());
+        target(&mut page, record);
+    }
+    if !manifest.skipped.is_empty() {
+        page.heading("Left out on purpose");
+        for skip in &manifest.skipped {
+            let text = format!("{}: {}", printable(&skip.service), printable(&skip.reason));
+            page.field("Skipped", &text);
+        }
+    }
+    ways_back(&mut page, manifest);
+    page.finish()
+}
+
+fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
+    let project = printable(&manifest.project);
+    page.heading(&format!("Snapshot {} of {project}", manifest.snapshot));
+    page.field("State", &state(manifest));
+    if let Purpose::Safety { restore } = &manifest.purpose {
+        page.field("Purpose", &format!("the way back of restore {restore}"));
+    }
+    let taken = format!(
+        "{}, {}, in {}",
+        view.time(manifest.started),
+        view.age(manifest.started),
+        duration(between(manifest.started, manifest.finished))
+    );
+    page.field("Taken", &taken);
+    let plain = manifest.objects().map(|artifact| artifact.plain.bytes);
+    let stored = format!(
+        "{} stored, {} before compression",
+        size(manifest.stored_bytes()),
+        size(plain.fold(0, u64::saturating_add))
+    );
+    page.field("Size", &stored);
+    let engine = &manifest.engine;
+    let by = format!(
+        "{} on Docker Engine {} (API {}, {}/{})",
+        printable(&manifest.tool),
+        printable(&engine.version),
+        printable(&engine.api_version),
+        printable(&engine.os),
+        printable(&engine.architecture)
+    );
+    page.field("Made by", &by);
+    for warning in &manifest.warnings {
+        page.field("Warning", &printable(warning));
+    }
+}
+
+fn state(manifest: &Manifest) -> String {
+    let saved = counted(manifest.targets.len() as u64, "target");
+    match manifest.failed.len() {
+        0 => format!("complete: {saved}"),
+        failed => format!("partial: {saved} saved, {} failed", count(failed as u64)),
+    }
+}
+
+fn target(page: &mut Page, record: &TargetRecord) {
+    match &record.facts {
+        Facts::Postgres(facts) => postgres(page, facts),
+        Facts::Volume(facts) | Facts::Files(facts) => tree(page, facts),
+    }
+    let container = &record.container;
+    let from = format!(
+        "container {} of image {} ({})",
+        printable(&container.name),
+        printable(&container.image),
+        way(record.transfer)
+    );
+    page.field("From", &from);
+    for artifact in &record.artifacts {
+        page.field(name_of(artifact.role), &stored(artifact));
+        page.field("", artifact.object.as_str());
+        page.field(
+            "",
+            &format!("sha256 {}", printable(&artifact.stored.sha256)),
+        );
+    }
+    for warning in &record.warnings {
+        page.field("Warning", &printable(warning));
+    }
+}
+
+fn postgres(page: &mut Page, facts: &PostgresFacts) {
+    let server = format!("PostgreSQL {}", printable(&facts.server_version));
+    if facts.database.is_empty() {
+        page.field("What", &format!("roles and tablespaces of {server}"));
+        return;
+    }
+    let what = format!("database `{}` of {server}", printable(&facts.database));
+    page.field("What", &what);
+
+    let rows = facts.tables.iter().filter_map(|table| table.estimated_rows);
+    let tables = facts.tables.len() as u64;
+    let content = format!(
+        "{}, about {}; {} in the server",
+        counted(tables, "table"),
+        counted(rows.fold(0, u64::saturating_add), "row"),
+        size(facts.size)
+    );
+    page.field("Content", &content);
+    left_out(page, &facts.exclude_tables, "tables");
+    left_out(page, &facts.exclude_table_data, "rows of");
+}
+
+fn tree(page: &mut Page, facts: &TreeFacts) {
+    let path = printable(&facts.path);
+    let what = match (&facts.volume, facts.shape) {
+        (Some(volume), _) => format!("volume {} at {path}", printable(volume)),
+        (None, TreeShape::Directory) => format!("directory {path}"),
+        (None, TreeShape::File) => format!("file {path}"),
+    };
+    page.field("What", &what);
+    let content = format!(
+        "{}, {} in files",
+        counted(facts.entries, "entry"),
+        size(facts.content_bytes)
+    );
+    page.field("Content", &content);
+    left_out(page, &facts.exclude, "");
+}
+
+fn left_out(page: &mut Page, patterns: &[String], what: &str) {
+    if !patterns.is_empty() {
+        let text = format!("{what} {}", printable(&patterns.join(", ")));
+        page.field("Left out", text.trim_start());
+    }
+}
+
+/// `336 MiB, zstd:3 of 1.0 GiB`
+fn stored(artifact: &Artifact) -> String {
+    let stored = size(artifact.stored.bytes);
+    match artifact.compression {
+        Compression::None => format!("{stored} ({} bytes)", count(artifact.stored.bytes)),
+        how => format!(
+            "{stored} ({} bytes), {how} of {}",
+            count(artifact.stored.bytes),
+            size(artifact.plain.bytes)
+        ),
+    }
+}
+
+fn name_of(role: Role) -> &'static str {
+    match role {
+        Role::Dump => "Dump",
+        Role::Globals => "Script",
+        Role::Layer => "Archive",
+        Role::Index => "Index",
+    }
+}
+
+fn way(transfer: Transfer) -> &'static str {
+    match transfer {
+        Transfer::Copy => "dumped to a file in it",
+        Transfer::Stream => "streamed out of it",
+        Transfer::Helper => "read by a helper",
+        Transfer::Archive => "by the archive API",
+    }
+}
+
+fn ways_back(page: &mut Page, manifest: &Manifest) {
+    page.heading("Commands");
+    let snapshot = &manifest.snapshot;
+    // In a shell, a name of a project that compose allows needs no quotes; any other gets them.
+    let project = shlex::try_quote(&manifest.project).map(|it| printable(&it));
+    let scope = project.map_or_else(|_| String::new(), |project| format!(" --project {project}"));
+    page.field("Restore", &format!("cofferdam restore {snapshot}{scope}"));
+    page.field(
+        "Check",
+        &format!("cofferdam verify {snapshot}{scope} --read"),
+    );
+    page.field("Export", &format!("cofferdam export {snapshot} DIR{scope}"));
+}

@@ -1,0 +1,365 @@
+use insta::assert_snapshot;
+
+use super::*;
+use crate::manifest::{
+    Artifact, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT, Facts, Failure,
+    Manifest, ObjectPath, PostgresFacts, Purpose, Role, Skip, StreamDigest, TableFacts,
+    TargetRecord, Transfer, TreeFacts, TreeShape,
+};
+use crate::repository::SnapshotRef;
+use crate::target::{DriverKind, RunId, TargetId};
+
+const ID: &str = "20261121T020000Z-9f2c61aa";
+
+fn view(width: Option<u16>) -> View {
+    View {
+        width,
+        now: "2026-11-21T07:30:00Z".parse().unwrap(),
+        time_zone: TimeZone::get("Europe/Berlin").unwrap(),
+    }
+}
+
+fn run_id() -> RunId {
+    ID.parse().unwrap()
+}
+
+fn artifact(role: Role, file: &str, plain: u64, stored: u64, compression: Compression) -> Artifact {
+    let digest = |bytes, digit: &str| StreamDigest {
+        bytes,
+        sha256: digit.repeat(64),
+    };
+    Artifact {
+        role,
+        object: ObjectPath::new("candigv2", &run_id(), file).unwrap(),
+        plain: digest(plain, "a"),
+        stored: digest(stored, "b"),
+        compression,
+        encryption: Encryption::None,
+    }
+}
+
+fn record(
+    target: TargetId,
+    transfer: Transfer,
+    facts: Facts,
+    artifacts: Vec<Artifact>,
+) -> TargetRecord {
+    TargetRecord {
+        container: ContainerRecord {
+            id: "c".repeat(64),
+            name: format!("candigv2_{}_1", target.service),
+            image: format!("{}:15", target.service),
+            image_digest: String::new(),
+        },
+        target,
+        transfer,
+        facts,
+        artifacts,
+        warnings: Vec::new(),
+    }
+}
+
+fn database() -> TargetRecord {
+    let table = |name: &str, estimated_rows| TableFacts {
+        schema: "public".to_owned(),
+        name: name.to_owned(),
+        estimated_rows,
+    };
+    let facts = PostgresFacts {
+        server_version: "15.8 (Debian 15.8-0+deb12u1)".to_owned(),
+        database: "clinical".to_owned(),
+        size: 1_200_000_000,
+        entries: 120,
+        tables: vec![
+            table("patient", Some(118_000)),
+            table("sample", Some(2_345)),
+            table("new", None),
+        ],
+        exclude_tables: vec!["tmp_*".to_owned()],
+        exclude_table_data: vec!["audit".to_owned(), "jobs".to_owned()],
+    };
+    let dump = artifact(
+        Role::Dump,
+        "postgres-db.postgres.clinical.dump.zst",
+        1_073_741_824,
+        352_321_536,
+        Compression::Zstd(3),
+    );
+    record(
+        TargetId::new("postgres-db", DriverKind::Postgres, "clinical"),
+        Transfer::Copy,
+        Facts::Postgres(facts),
+        vec![dump],
+    )
+}
+
+fn globals() -> TargetRecord {
+    let facts = PostgresFacts {
+        server_version: "15.8".to_owned(),
+        ..PostgresFacts::default()
+    };
+    let script = artifact(
+        Role::Globals,
+        "postgres-db.postgres.%40globals.sql",
+        900,
+        900,
+        Compression::None,
+    );
+    record(
+        TargetId::new("postgres-db", DriverKind::Postgres, "@globals"),
+        Transfer::Stream,
+        Facts::Postgres(facts),
+        vec![script],
+    )
+}
+
+fn volume() -> TargetRecord {
+    let facts = TreeFacts {
+        path: "/vault".to_owned(),
+        volume: Some("candigv2_vault-data".to_owned()),
+        shape: TreeShape::Directory,
+        entries: 1_204,
+        content_bytes: 3_565_158,
+        exclude: vec!["/cache".to_owned(), "*.tmp".to_owned()],
+    };
+    let file = |ending: &str| format!("vault.volume.vault-data.{ending}.zst");
+    let archive = artifact(
+        Role::Layer,
+        &file("tar"),
+        4_000_000,
+        1_500_000,
+        Compression::Zstd(3),
+    );
+    let index = artifact(
+        Role::Index,
+        &file("index.jsonl"),
+        90_000,
+        9_000,
+        Compression::Zstd(3),
+    );
+    let mut record = record(
+        TargetId::new("vault", DriverKind::Volume, "vault-data"),
+        Transfer::Helper,
+        Facts::Volume(facts),
+        vec![archive, index],
+    );
+    record.warnings.push("core/raft.db changed while it was read; stop the container during backups (`cofferdam.stop: backup`)".to_owned());
+    record
+}
+
+fn complete() -> Manifest {
+    Manifest {
+        format: FORMAT,
+        tool: "cofferdam 0.1.0".to_owned(),
+        snapshot: run_id(),
+        project: "candigv2".to_owned(),
+        purpose: Purpose::Backup,
+        started: "2026-11-21T02:00:00Z".parse().unwrap(),
+        finished: "2026-11-21T02:01:23.4Z".parse().unwrap(),
+        engine: EngineFacts {
+            version: "20.10.24".to_owned(),
+            api_version: "1.41".to_owned(),
+            os: "linux".to_owned(),
+            architecture: "amd64".to_owned(),
+        },
+        targets: vec![database(), globals(), volume()],
+        failed: Vec::new(),
+        skipped: Vec::new(),
+        warnings: Vec::new(),
+    }
+}
+
+fn partial() -> Manifest {
+    let mut manifest = complete();
+    manifest.targets.remove(0);
+    manifest.purpose = Purpose::Safety {
+        restore: "20261121T015955Z-00c0ffee".parse().unwrap(),
+    };
+    manifest.failed.push(Failure {
+        target: TargetId::new("postgres-db", DriverKind::Postgres, "genomic"),
+        reason: "pg_dump failed with exit code 1: error: connection to server failed: FATAL:  database \"genomic\" does not exist".to_owned(),
+    });
+    manifest.skipped.push(Skip {
+        service: "redis".to_owned(),
+        reason: "broker only; queues are rebuilt".to_owned(),
+    });
+    manifest
+        .warnings
+        .push("the hold took longer than 5 minutes".to_owned());
+    manifest
+}
+
+fn list(snapshots: &[Listed<'_>], width: Option<u16>) -> String {
+    render_snapshots(snapshots, &view(width))
+}
+
+#[test]
+fn a_list_has_a_line_for_each_snapshot() {
+    let (complete, partial) = (complete(), partial());
+    let broken = SnapshotRef {
+        project: "other".to_owned(),
+        id: "20261120T020000Z-00000001".parse().unwrap(),
+    };
+    let snapshots = [
+        Listed::Unreadable {
+            snapshot: &broken,
+            why: "the manifest is not whole: EOF while parsing a string at line 7 column 3",
+        },
+        Listed::Readable(&partial),
+        Listed::Readable(&complete),
+    ];
+    assert_snapshot!(list(&snapshots, None), @r"
+    SNAPSHOT                   AGE          PROJECT   TARGETS                STORED        TOOK  STATE
+    20261120T020000Z-00000001  1 day ago    other                                                unreadable
+    20261121T020000Z-9f2c61aa  5 hours ago  candigv2  1 postgres, 1 volume  1.4 MiB  1 min 23 s  partial: 1 failed, safety
+    20261121T020000Z-9f2c61aa  5 hours ago  candigv2  2 postgres, 1 volume  337 MiB  1 min 23 s  complete
+
+    20261120T020000Z-00000001 cannot be read: the manifest is not whole: EOF while parsing a string at line 7 column 3
+    ");
+    assert_snapshot!(list(&snapshots, Some(100)), @r"
+    SNAPSHOT                   AGE          PROJECT   TARGETS         STORED        TOOK  STATE
+    20261120T020000Z-00000001  1 day ago    other                                         unreadable
+    20261121T020000Z-9f2c61aa  5 hours ago  candigv2  1 postgres, 1  1.4 MiB  1 min 23 s  partial: 1
+                                                      volume                              failed,
+                                                                                          safety
+    20261121T020000Z-9f2c61aa  5 hours ago  candigv2  2 postgres, 1  337 MiB  1 min 23 s  complete
+                                                      volume
+
+    20261120T020000Z-00000001 cannot be read: the manifest is not whole: EOF while parsing a string at line 7 column 3
+    ");
+}
+
+#[test]
+fn an_empty_list_says_how_to_begin() {
+    assert_snapshot!(list(&[], None), @r"There are no snapshots yet. `cofferdam backup` takes one.");
+}
+
+#[test]
+fn a_snapshot_shows_everything() {
+    assert_snapshot!(render_snapshot(&complete(), &view(None)), @r"
+    Snapshot 20261121T020000Z-9f2c61aa of candigv2
+      State      complete: 3 targets
+      Taken      2026-11-21 03:00:00 CET, 5 hours ago, in 1 min 23 s
+      Size       337 MiB stored, 1.0 GiB before compression
+      Made by    cofferdam 0.1.0 on Docker Engine 20.10.24 (API 1.41, linux/amd64)
+
+    postgres-db/postgres/clinical
+      What       database `clinical` of PostgreSQL 15.8 (Debian 15.8-0+deb12u1)
+      Content    3 tables, about 120,345 rows; 1.1 GiB in the server
+      Left out   tables tmp_*
+      Left out   rows of audit, jobs
+      From       container candigv2_postgres-db_1 of image postgres-db:15 (dumped to a file in it)
+      Dump       336 MiB (352,321,536 bytes), zstd:3 of 1.0 GiB
+                 candigv2/20261121T020000Z-9f2c61aa/postgres-db.postgres.clinical.dump.zst
+                 sha256 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+
+    postgres-db/postgres/%40globals
+      What       roles and tablespaces of PostgreSQL 15.8
+      From       container candigv2_postgres-db_1 of image postgres-db:15 (streamed out of it)
+      Script     900 B (900 bytes)
+                 candigv2/20261121T020000Z-9f2c61aa/postgres-db.postgres.%40globals.sql
+                 sha256 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+
+    vault/volume/vault-data
+      What       volume candigv2_vault-data at /vault
+      Content    1,204 entries, 3.4 MiB in files
+      Left out   /cache, *.tmp
+      From       container candigv2_vault_1 of image vault:15 (read by a helper)
+      Archive    1.4 MiB (1,500,000 bytes), zstd:3 of 3.8 MiB
+                 candigv2/20261121T020000Z-9f2c61aa/vault.volume.vault-data.tar.zst
+                 sha256 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+      Index      8.8 KiB (9,000 bytes), zstd:3 of 87.9 KiB
+                 candigv2/20261121T020000Z-9f2c61aa/vault.volume.vault-data.index.jsonl.zst
+                 sha256 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+      Warning    core/raft.db changed while it was read; stop the container during backups (`cofferdam.stop: backup`)
+
+    Commands
+      Restore    cofferdam restore 20261121T020000Z-9f2c61aa --project candigv2
+      Check      cofferdam verify 20261121T020000Z-9f2c61aa --project candigv2 --read
+      Export     cofferdam export 20261121T020000Z-9f2c61aa DIR --project candigv2
+    ");
+}
+
+#[test]
+fn a_partial_snapshot_shows_its_failures_first_and_fits_the_terminal() {
+    assert_snapshot!(render_snapshot(&partial(), &view(Some(80))), @r#"
+    Snapshot 20261121T020000Z-9f2c61aa of candigv2
+      State      partial: 2 targets saved, 1 failed
+      Purpose    the way back of restore 20261121T015955Z-00c0ffee
+      Taken      2026-11-21 03:00:00 CET, 5 hours ago, in 1 min 23 s
+      Size       1.4 MiB stored, 3.9 MiB before compression
+      Made by    cofferdam 0.1.0 on Docker Engine 20.10.24 (API 1.41, linux/amd64)
+      Warning    the hold took longer than 5 minutes
+
+    FAILED  postgres-db/postgres/genomic
+      Why        pg_dump failed with exit code 1: error: connection to server
+                 failed: FATAL:  database "genomic" does not exist
+
+    postgres-db/postgres/%40globals
+      What       roles and tablespaces of PostgreSQL 15.8
+      From       container candigv2_postgres-db_1 of image postgres-db:15 (streamed
+                 out of it)
+      Script     900 B (900 bytes)
+                 candigv2/20261121T020000Z-9f2c61aa/postgres-db.postgres.%40globals.sql
+                 sha256
+                 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+
+    vault/volume/vault-data
+      What       volume candigv2_vault-data at /vault
+      Content    1,204 entries, 3.4 MiB in files
+      Left out   /cache, *.tmp
+      From       container candigv2_vault_1 of image vault:15 (read by a helper)
+      Archive    1.4 MiB (1,500,000 bytes), zstd:3 of 3.8 MiB
+                 candigv2/20261121T020000Z-9f2c61aa/vault.volume.vault-data.tar.zst
+                 sha256
+                 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+      Index      8.8 KiB (9,000 bytes), zstd:3 of 87.9 KiB
+                 candigv2/20261121T020000Z-9f2c61aa/vault.volume.vault-data.index.jsonl.zst
+                 sha256
+                 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
+      Warning    core/raft.db changed while it was read; stop the container during
+                 backups (`cofferdam.stop: backup`)
+
+    Left out on purpose
+      Skipped    redis: broker only; queues are rebuilt
+
+    Commands
+      Restore    cofferdam restore 20261121T020000Z-9f2c61aa --project candigv2
+      Check      cofferdam verify 20261121T020000Z-9f2c61aa --project candigv2
+                 --read
+      Export     cofferdam export 20261121T020000Z-9f2c61aa DIR --project candigv2
+    "#);
+}
+
+#[test]
+fn a_hostile_manifest_cannot_drive_the_terminal() {
+    let mut manifest = partial();
+    let hostile = "x\u{1b}]0;owned\u{7}\u{9b}2J".to_owned();
+    manifest.project.clone_from(&hostile);
+    manifest.tool.clone_from(&hostile);
+    manifest.engine.version.clone_from(&hostile);
+    manifest.failed[0].reason.clone_from(&hostile);
+    manifest.failed[0].target.name.clone_from(&hostile);
+    manifest.skipped[0].service.clone_from(&hostile);
+    manifest.warnings[0].clone_from(&hostile);
+    for record in &mut manifest.targets {
+        record.target.name.clone_from(&hostile);
+        record.container.name.clone_from(&hostile);
+        record.container.image.clone_from(&hostile);
+        record.warnings.push(hostile.clone());
+        match &mut record.facts {
+            Facts::Postgres(facts) => facts.server_version.clone_from(&hostile),
+            Facts::Volume(facts) | Facts::Files(facts) => {
+                facts.path.clone_from(&hostile);
+                facts.volume = Some(hostile.clone());
+                facts.exclude = vec![hostile.clone()];
+            }
+        }
+    }
+    let shown =
+        render_snapshot(&manifest, &view(None)) + &list(&[Listed::Readable(&manifest)], None);
+    let control = shown
+        .chars()
+        .find(|char| char.is_control() && *char != '\n');
+    assert_eq!(control, None, "{shown:?}");
+}

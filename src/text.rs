@@ -1,0 +1,42 @@
+//! Text from outside (labels, names, manifests, other programs' words) on its way to people.
+
+/// `text` with every character that could drive a terminal, or that shows nothing, escaped. Line breaks are escaped too.
+pub fn printable(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for char in text.chars() {
+        match char {
+            '\'' | '"' | '\\' => shown.push(char),
+            _ => shown.extend(char.escape_debug()),
+        }
+    }
+    shown
+}
+
+/// The same, cut to what fits a line of a message.
+pub fn quoted(text: &str) -> String {
+    const LONGEST: usize = 80;
+    let beginning: String = text.chars().take(LONGEST).collect();
+    let mut shown = printable(&beginning);
+    if beginning.len() < text.len() {
+        shown.push('…');
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_from_outside_cannot_drive_a_terminal() {
+        assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
+        assert_eq!(printable("right\u{202e}left"), "right\\u{202e}left");
+        assert_eq!(printable("größe 'x' \"y\" \\"), "größe 'x' \"y\" \\");
+    }
+
+    #[test]
+    fn a_quote_fits_a_line() {
+        assert_eq!(quoted(&"x".repeat(80)), "x".repeat(80));
+        assert_eq!(quoted(&"x".repeat(81)), format!("{}…", "x".repeat(80)));
+    }
+}

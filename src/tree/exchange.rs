@@ -1,0 +1,376 @@
+//! Lets a staged tree take the place of the live one.
+//!
+//! Deciding is one durable write. After it every step can be repeated: whoever was interrupted, and wherever, the next
+//! call sees from what lies where what is still to be done.
+//!
+//! - `replace` of a whole mount: extra entries move to `old`, then each new entry takes its place, the present one
+//!   having moved to `old` before: an entry of `new` that has a namesake in `old` has made room already.
+//! - `replace` of something below a mount's root: it changes places with the live one in a single step. Which of the two
+//!   is the new one shows in its inode, which was noted when the exchange was decided.
+//! - `overlay` and `keep-existing`: entries leave `new` one by one until none is left.
+
+use std::os::fd::OwnedFd;
+
+use rustix::fs::Mode;
+use rustix::io::Errno;
+
+use super::change::{self, Exchanged, Spot};
+use super::entry::Time;
+use super::error::TreeError;
+use super::fs;
+use super::path::TreePath;
+use super::staging::{NEW, OLD, Phase, StagedUnit, Staging, is_staging_name};
+use crate::labels::TreeRestore;
+use crate::manifest::TreeShape;
+
+type Result<T> = std::result::Result<T, TreeError>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The new tree is in its place, and the old one gone.
+    Done,
+    /// Nothing was staged, or it had all been done before.
+    Nothing,
+}
+
+/// Finishes the exchange that is staged as `name` at the root of `mount`. Warnings tell of entries that had to stay.
+pub fn exchange(mount: &OwnedFd, name: &[u8]) -> Result<(Outcome, Vec<String>)> {
+    let own = mount.try_clone().map_err(TreeError::Stream)?;
+    let Some(staging) = Staging::find(own, name)? else {
+        super::staging::discard(mount, name)?;
+        return Ok((Outcome::Nothing, Vec::new()));
+    };
+    let mut exchange = Exchange {
+        staging,
+        warnings: Vec::new(),
+    };
+    loop {
+        match exchange.staging.phase() {
+            Phase::Loading | Phase::Discarding => {
+                return Err(TreeError::Staging {
+                    what: "the restored data is not complete".to_owned(),
+                    hint: "the old data is untouched; restore again",
+                });
+            }
+            Phase::Loaded => exchange.decide()?,
+            Phase::Clearing => exchange.clear()?,
+            Phase::Placing => exchange.place()?,
+            Phase::Finishing => {
+                return Ok((Outcome::Done, exchange.finish()?));
+            }
+        }
+    }
+}
+
+struct Exchange {
+    staging: Staging,
+    warnings: Vec<String>,
+}
+
+impl Exchange {
+    /// The whole of a mount: its root itself cannot be exchanged, since it is mounted.
+    fn is_whole_mount(&self) -> bool {
+        let plan = self.staging.plan();
+        plan.place.is_root()
+            && plan.selection.is_empty()
+            && plan.shape == TreeShape::Directory
+            && plan.mode == TreeRestore::Replace
+    }
+
+    /// From here on there is no way back, and a way forward for everyone.
+    fn decide(&mut self) -> Result<()> {
+        self.staging.state.units = self.units()?;
+        let first = if self.is_whole_mount() {
+            Phase::Clearing
+        } else {
+            Phase::Placing
+        };
+        self.staging.enter(first)
+    }
+
+    /// What takes its place as a whole.
+    fn units(&self) -> Result<Vec<StagedUnit>> {
+        let plan = self.staging.plan();
+        if self.is_whole_mount()
+            || (plan.mode != TreeRestore::Replace && plan.shape == TreeShape::Directory)
+        {
+            return Ok(Vec::new());
+        }
+        let new = self.staging.new_tree()?;
+        let pairs: Vec<(TreePath, TreePath)> = match plan.shape {
+            // The archive has the file under the name it was saved with.
+            TreeShape::File => fs::names(&new)
+                .map_err(TreeError::file("list", "new"))?
+                .iter()
+                .map(|name| (TreePath::root().join(name), plan.place.clone()))
+                .collect(),
+            TreeShape::Directory if plan.selection.is_empty() => {
+                vec![(TreePath::root(), plan.place.clone())]
+            }
+            TreeShape::Directory => plan
+                .selection
+                .iter()
+                .map(|path| (path.clone(), plan.place.join_path(path)))
+                .collect(),
+        };
+        pairs
+            .into_iter()
+            .map(|(staged, live)| {
+                let (directory, name) = self.staged_spot(&staged)?;
+                let status = fs::status(&directory, &name)
+                    .map_err(TreeError::file("look at the restored", &staged))?;
+                Ok(StagedUnit {
+                    staged,
+                    live,
+                    device: status.identity.device,
+                    inode: status.identity.inode,
+                })
+            })
+            .collect()
+    }
+
+    /// Moves out what the saved tree does not have. Nothing new is in its place yet, so all that is here is old.
+    fn clear(&mut self) -> Result<()> {
+        let (mount, new, old) = (&self.staging.mount, self.new()?, self.old()?);
+        for name in fs::names(mount).map_err(TreeError::file("list", TreePath::root()))? {
+            let path = TreePath::root().join(&name);
+            let staged = Spot::new(&new, &name, &path);
+            if is_staging_name(&name) || staged.status()?.is_some() {
+                continue;
+            }
+            let moved = change::rename(
+                Spot::new(mount, &name, &path),
+                Spot::new(&old, &name, &path),
+            );
+            keep_mounts(moved, &path, &mut self.warnings)?;
+        }
+        change::sync(mount)?;
+        self.staging.enter(Phase::Placing)
+    }
+
+    fn place(&mut self) -> Result<()> {
+        let plan = self.staging.plan();
+        if self.is_whole_mount() {
+            self.place_entries()?;
+        } else if plan.mode == TreeRestore::Replace || plan.shape == TreeShape::File {
+            for (number, unit) in self.staging.state.units.clone().iter().enumerate() {
+                self.place_unit(unit, number)?;
+            }
+        } else {
+            let live = self.way_to(&plan.place.clone())?;
+            let mut merge = Merge {
+                mode: plan.mode,
+                warnings: &mut self.warnings,
+            };
+            merge.merge(&self.staging.new_tree()?, &live, &TreePath::root())?;
+        }
+        change::sync(&self.staging.mount)?;
+        self.staging.enter(Phase::Finishing)
+    }
+
+    fn place_entries(&mut self) -> Result<()> {
+        let (mount, new, old) = (&self.staging.mount, self.new()?, self.old()?);
+        for name in fs::names(&new).map_err(TreeError::file("list", "new"))? {
+            let path = TreePath::root().join(&name);
+            let live = Spot::new(mount, &name, &path);
+            let aside = Spot::new(&old, &name, &path);
+            if live.status()?.is_some() {
+                if aside.status()?.is_some() {
+                    // It made room before; what is here now was made since, by a program that ought to be stopped.
+                    change::remove(live)?;
+                } else if !keep_mounts(change::rename(live, aside), &path, &mut self.warnings)? {
+                    continue;
+                }
+            }
+            change::rename(Spot::new(&new, &name, &path), live)?;
+        }
+        Ok(())
+    }
+
+    fn place_unit(&self, unit: &StagedUnit, number: usize) -> Result<()> {
+        let keeps = self.staging.plan().mode == TreeRestore::KeepExisting;
+        let Some((parent, live_name)) = unit.live.split_last() else {
+            return Err(ambiguous(&unit.live));
+        };
+        let parent = self.way_to(&parent)?;
+        let (staged_directory, staged_name) = match self.staged_spot(&unit.staged) {
+            // It has left with a directory above it.
+            Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(()),
+            other => other?,
+        };
+        let (old, old_name) = (self.old()?, number.to_string());
+        let staged = Spot::new(&staged_directory, &staged_name, &unit.live);
+        let live = Spot::new(&parent, live_name, &unit.live);
+        let aside = Spot::new(&old, old_name.as_bytes(), &unit.live);
+
+        let in_place = live.status()?;
+        let waiting = staged.status()?;
+        let is_new = |status: &Option<fs::Status>| {
+            status
+                .as_ref()
+                .is_some_and(|status| unit.is(&status.identity))
+        };
+        match (&in_place, &waiting) {
+            (_, None) => Ok(()),
+            (Some(_), Some(_)) if is_new(&in_place) => change::rename(staged, aside),
+            (_, Some(_)) if !is_new(&waiting) => Err(ambiguous(&unit.live)),
+            (None, Some(_)) => change::rename(staged, live),
+            (Some(_), Some(_)) if keeps => Ok(()),
+            (Some(_), Some(_)) => match change::exchange(staged, live)? {
+                Exchanged::Done => change::rename(staged, aside),
+                Exchanged::Unsupported => {
+                    if aside.status()?.is_some() {
+                        change::remove(live)?;
+                    } else {
+                        change::rename(live, aside)?;
+                    }
+                    change::rename(staged, live)
+                }
+            },
+        }
+    }
+
+    /// Directories get their looks, the old tree and the staging directory go.
+    fn finish(self) -> Result<Vec<String>> {
+        let plan = self.staging.plan();
+        let mode = plan.mode;
+        let mut root_modified: Option<Time> = None;
+        if plan.shape == TreeShape::Directory && mode != TreeRestore::KeepExisting {
+            let merged = mode == TreeRestore::Overlay;
+            let directories = self.staging.directories()?;
+            for (path, looks) in directories.iter().rev() {
+                let is_mount_root = plan.place.is_root() && path.is_root();
+                let is_due = merged || (is_mount_root && self.is_whole_mount());
+                if !is_due || looks.implied {
+                    continue;
+                }
+                let live = match fs::open_below(&self.staging.mount, &plan.place.join_path(path)) {
+                    // Something that stayed, because it is mounted, may stand in its place; or a program has
+                    // changed it since it was placed.
+                    Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::NOENT)) => {
+                        continue;
+                    }
+                    other => other?,
+                };
+                change::apply(&live, &looks.metadata, path)?;
+                if is_mount_root {
+                    root_modified = Some(looks.metadata.modified);
+                }
+            }
+        }
+        let modified = root_modified.unwrap_or(self.staging.state.mount_modified);
+        self.staging.remove(modified)?;
+        Ok(self.warnings)
+    }
+
+    fn new(&self) -> Result<OwnedFd> {
+        self.staging.new_tree()
+    }
+
+    fn old(&self) -> Result<OwnedFd> {
+        fs::open_directory(&self.staging.directory, OLD).map_err(TreeError::file("open", "old"))
+    }
+
+    /// Where a staged entry lies: `new` itself lies in the staging directory.
+    fn staged_spot(&self, path: &TreePath) -> Result<(OwnedFd, Vec<u8>)> {
+        match path.split_last() {
+            None => {
+                let directory = self.staging.directory.try_clone();
+                Ok((directory.map_err(TreeError::Stream)?, NEW.to_vec()))
+            }
+            Some((parent, name)) => Ok((fs::open_below(self.new()?, &parent)?, name.to_vec())),
+        }
+    }
+
+    /// Opens a directory of the live tree; one that is missing is made as it was saved, or else open to all for reading.
+    fn way_to(&self, path: &TreePath) -> Result<OwnedFd> {
+        let mut directory = fs::open_directory(&self.staging.mount, b".")
+            .map_err(TreeError::file("open", TreePath::root()))?;
+        let mut at = TreePath::root();
+        for component in path.components() {
+            at = at.join(component);
+            directory = match fs::open_directory(&directory, component) {
+                Err(Errno::NOENT) => {
+                    let mode = Mode::RWXU | Mode::RGRP | Mode::XGRP | Mode::ROTH | Mode::XOTH;
+                    change::make_directory(Spot::new(&directory, component, &at), mode)?;
+                    let made = fs::open_directory(&directory, component)
+                        .map_err(TreeError::file("open", &at))?;
+                    let saved = at.below(&self.staging.plan().place);
+                    if let Some(looks) =
+                        saved.and_then(|at| self.staging.directories().ok()?.remove(&at))
+                    {
+                        change::apply(&made, &looks.metadata, &at)?;
+                    }
+                    made
+                }
+                other => other.map_err(TreeError::file("open", &at))?,
+            };
+        }
+        Ok(directory)
+    }
+}
+
+/// Moves entries out of `new` into a live directory, until there is nothing left that has a place.
+struct Merge<'a> {
+    mode: TreeRestore,
+    warnings: &'a mut Vec<String>,
+}
+
+impl Merge<'_> {
+    fn merge(&mut self, new: &OwnedFd, live: &OwnedFd, at: &TreePath) -> Result<()> {
+        for name in fs::names(new).map_err(TreeError::file("list", at))? {
+            let path = at.join(&name);
+            let from = Spot::new(new, &name, &path);
+            let to = Spot::new(live, &name, &path);
+            let Some(staged) = from.status()? else {
+                continue;
+            };
+            let present = to.status()?;
+            match present.map(|present| present.is_directory()) {
+                Some(true) if staged.is_directory() => {
+                    let below = |directory| {
+                        fs::open_directory(directory, &name).map_err(TreeError::file("open", &path))
+                    };
+                    self.merge(&below(new)?, &below(live)?, &path)?;
+                    if self.mode == TreeRestore::Overlay {
+                        change::remove_empty(from)?;
+                    }
+                }
+                None => change::rename(from, to)?,
+                Some(_) if self.mode == TreeRestore::KeepExisting => {}
+                Some(false) if !staged.is_directory() => {
+                    keep_mounts(change::rename(from, to), &path, self.warnings)?;
+                }
+                Some(_) => {
+                    change::remove(to)?;
+                    change::rename(from, to)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Something that is mounted cannot be moved: it stays, and the restored entry of its name goes. `false` then.
+fn keep_mounts(moved: Result<()>, path: &TreePath, warnings: &mut Vec<String>) -> Result<bool> {
+    match moved {
+        Ok(()) => Ok(true),
+        Err(error) if error.errno() == Some(Errno::BUSY) => {
+            warnings.push(format!(
+                "{path}: something is mounted there; it stayed as it was"
+            ));
+            Ok(false)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+fn ambiguous(path: &TreePath) -> TreeError {
+    TreeError::Staging {
+        what: format!("it cannot be told which of two is the restored {path}"),
+        hint: "nothing was removed: one is in its place, the other in the staging directory's `new`",
+    }
+}
+
+#[cfg(test)]
+mod tests;

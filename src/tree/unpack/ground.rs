@@ -1,0 +1,73 @@
+//! Where entries go: directories below a root, opened one component after the other, never through a symbolic link.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+
+use rustix::fs::{Mode, mkdirat};
+use rustix::io::Errno;
+
+use crate::tree::error::TreeError;
+use crate::tree::fs::open_directory;
+use crate::tree::path::TreePath;
+
+/// Keeps the directories on the way to the last one open: an archive comes in the order of a walk, so the next is near.
+pub struct Ground {
+    root: Arc<OwnedFd>,
+    open: Vec<(Vec<u8>, Arc<OwnedFd>)>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missing {
+    Make,
+    Fail,
+}
+
+impl Ground {
+    pub fn new(root: OwnedFd) -> Self {
+        Self {
+            root: Arc::new(root),
+            open: Vec::new(),
+        }
+    }
+
+    pub fn look_up(&mut self, path: &TreePath) -> Result<Arc<OwnedFd>, TreeError> {
+        self.walk(path, Missing::Fail)
+    }
+
+    /// Makes directories that are missing; archives that were put together by hand do not always name them.
+    pub fn make_way(&mut self, path: &TreePath) -> Result<Arc<OwnedFd>, TreeError> {
+        self.walk(path, Missing::Make)
+    }
+
+    /// To be called when an entry was removed: a directory that is open may not have its name any more.
+    pub fn forget(&mut self) {
+        self.open.clear();
+    }
+
+    fn walk(&mut self, path: &TreePath, missing: Missing) -> Result<Arc<OwnedFd>, TreeError> {
+        let shared = path
+            .components()
+            .zip(&self.open)
+            .take_while(|(wanted, (open, _))| wanted == open)
+            .count();
+        self.open.truncate(shared);
+        for component in path.components().skip(shared) {
+            let last = self.last();
+            let opened = match open_directory(&last, component) {
+                Err(Errno::NOENT) if missing == Missing::Make => {
+                    mkdirat(&last, component, Mode::RWXU)
+                        .and_then(|()| open_directory(&last, component))
+                }
+                other => other,
+            };
+            let opened = opened.map_err(TreeError::file("open", path))?;
+            self.open.push((component.to_vec(), Arc::new(opened)));
+        }
+        Ok(self.last())
+    }
+
+    fn last(&self) -> Arc<OwnedFd> {
+        let last = self.open.last().map_or(&self.root, |(_, open)| open);
+        Arc::clone(last)
+    }
+}

@@ -1,0 +1,237 @@
+//! Walks a tree in a fixed order: a directory before what is in it, names sorted by their bytes.
+//!
+//! A tree that is in use changes while it is walked: what vanishes between two looks is a warning. What cannot be read
+//! is an error. Other mounts are not entered: they are not this tree's data.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+
+use rustix::fs::{FileType, readlinkat};
+use rustix::io::Errno;
+
+use super::attributes::Place;
+use super::entry::{Entry, Kind};
+use super::error::TreeError;
+use super::exclude::Excludes;
+use super::fs::{self, Identity, Status};
+use super::path::{TreePath, encode};
+use super::staging;
+
+pub enum Step {
+    /// All there is to know of an entry that is not a regular file.
+    Entry {
+        entry: Entry,
+        status: Status,
+    },
+    /// A regular file, to be opened and read.
+    File(Candidate),
+    Warning(String),
+}
+
+/// A regular file as it was seen when its directory was walked.
+#[derive(Clone)]
+pub struct Candidate {
+    pub path: TreePath,
+    pub directory: Arc<OwnedFd>,
+    pub name: Vec<u8>,
+    pub status: Status,
+}
+
+pub struct Walk<'a> {
+    excludes: &'a Excludes,
+    levels: Vec<Level>,
+    /// Not yet walked into.
+    root: Option<OwnedFd>,
+    /// Kinds of ACLs that were met and cannot be saved; each is told once.
+    foreign: Vec<Vec<u8>>,
+    warnings: Vec<String>,
+}
+
+struct Level {
+    directory: Arc<OwnedFd>,
+    identity: Identity,
+    path: TreePath,
+    names: std::vec::IntoIter<Vec<u8>>,
+}
+
+impl<'a> Walk<'a> {
+    pub fn new(root: OwnedFd, excludes: &'a Excludes) -> Self {
+        Self {
+            excludes,
+            levels: Vec::new(),
+            root: Some(root),
+            foreign: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn step(&mut self) -> Result<Option<Step>, TreeError> {
+        if let Some(root) = self.root.take() {
+            return self.enter(root, TreePath::root()).map(Some);
+        }
+        loop {
+            if let Some(warning) = self.warnings.pop() {
+                return Ok(Some(Step::Warning(warning)));
+            }
+            let Some(level) = self.levels.last_mut() else {
+                return Ok(None);
+            };
+            let Some(name) = level.names.next() else {
+                self.levels.pop();
+                continue;
+            };
+            if level.path.is_root() && staging::is_staging_name(&name) {
+                continue;
+            }
+            let path = level.path.join(&name);
+            let directory = Arc::clone(&level.directory);
+            let parent = level.identity;
+            if let Some(step) = self.visit(path, directory, name, parent)? {
+                return Ok(Some(step));
+            }
+        }
+    }
+
+    /// Looks at one name; `None` when it is left out.
+    fn visit(
+        &mut self,
+        path: TreePath,
+        directory: Arc<OwnedFd>,
+        name: Vec<u8>,
+        parent: Identity,
+    ) -> Result<Option<Step>, TreeError> {
+        let status = match fs::status(&directory, &name) {
+            Ok(status) => status,
+            Err(Errno::NOENT) => return Ok(Some(vanished(&path))),
+            Err(errno) => return Err(TreeError::file("look at", &path)(errno)),
+        };
+        if self.excludes.matches(&path, status.is_directory()) {
+            return Ok(None);
+        }
+        let is_mount = status.is_mount(&parent);
+        if is_mount {
+            self.warnings.push(format!(
+                "{path}: something else is mounted here; it is not a part of this tree"
+            ));
+        }
+        match status.file_type {
+            FileType::Directory => match fs::open_directory(&directory, &name) {
+                Ok(_) if is_mount => Ok(Some(Step::Entry {
+                    entry: Entry {
+                        path,
+                        kind: Kind::Directory,
+                        metadata: status.metadata(Vec::new()),
+                    },
+                    status,
+                })),
+                Ok(opened) => self.enter(opened, path).map(Some),
+                Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Some(vanished(&path))),
+                Err(errno) => Err(TreeError::file("open", &path)(errno)),
+            },
+            _ if is_mount => Ok(None),
+            FileType::RegularFile => Ok(Some(Step::File(Candidate {
+                path,
+                directory,
+                name,
+                status,
+            }))),
+            FileType::Socket => Ok(Some(Step::Warning(format!(
+                "{path}: sockets are not saved; their programs make them anew"
+            )))),
+            _ => self.special(path, directory.as_fd(), &name, status),
+        }
+    }
+
+    /// The entry of a directory; its content comes next.
+    fn enter(&mut self, directory: OwnedFd, path: TreePath) -> Result<Step, TreeError> {
+        let status = fs::status_of(&directory).map_err(TreeError::file("look at", &path))?;
+        let attributes = self
+            .attributes(Place::Open(directory.as_fd()))
+            .map_err(TreeError::file("read the attributes of", &path))?;
+        let names = fs::names(&directory).map_err(TreeError::file("list", &path))?;
+        self.levels.push(Level {
+            directory: Arc::new(directory),
+            identity: status.identity,
+            path: path.clone(),
+            names: names.into_iter(),
+        });
+        Ok(Step::Entry {
+            entry: Entry {
+                path,
+                kind: Kind::Directory,
+                metadata: status.metadata(attributes),
+            },
+            status,
+        })
+    }
+
+    fn special(
+        &mut self,
+        path: TreePath,
+        directory: std::os::fd::BorrowedFd<'_>,
+        name: &[u8],
+        status: Status,
+    ) -> Result<Option<Step>, TreeError> {
+        let (major, minor) = status.device;
+        let kind = match status.file_type {
+            FileType::Symlink => match readlinkat(directory, name, Vec::new()) {
+                Ok(target) => Kind::Symlink {
+                    target: target.into_bytes(),
+                },
+                Err(Errno::NOENT | Errno::INVAL) => return Ok(Some(vanished(&path))),
+                Err(errno) => return Err(TreeError::file("read the link", &path)(errno)),
+            },
+            FileType::Fifo => Kind::Fifo,
+            FileType::CharacterDevice => Kind::CharacterDevice { major, minor },
+            FileType::BlockDevice => Kind::BlockDevice { major, minor },
+            _ => {
+                return Ok(Some(Step::Warning(format!(
+                    "{path}: it is of a kind that cannot be saved"
+                ))));
+            }
+        };
+        let attributes = if let Kind::Symlink { .. } = kind {
+            Vec::new()
+        } else {
+            match self.attributes(Place::Named(directory, name)) {
+                Ok(attributes) => attributes,
+                Err(Errno::NOENT) => return Ok(Some(vanished(&path))),
+                Err(errno) => return Err(TreeError::file("read the attributes of", &path)(errno)),
+            }
+        };
+        Ok(Some(Step::Entry {
+            entry: Entry {
+                path,
+                kind,
+                metadata: status.metadata(attributes),
+            },
+            status,
+        }))
+    }
+
+    fn attributes(&mut self, place: Place<'_>) -> fs::Result<Vec<super::entry::Attribute>> {
+        place.attributes(&mut |name| {
+            if !self.foreign.iter().any(|known| known == name) {
+                self.foreign.push(name.to_vec());
+                self.warnings
+                    .push(format!("attributes {} are not saved", encode(name)));
+            }
+        })
+    }
+}
+
+impl Iterator for Walk<'_> {
+    type Item = Result<Step, TreeError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.step().transpose()
+    }
+}
+
+pub fn vanished(path: &TreePath) -> Step {
+    Step::Warning(vanished_warning(path))
+}
+
+pub fn vanished_warning(path: &TreePath) -> String {
+    format!("{path}: it vanished before it was read")
+}
