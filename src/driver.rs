@@ -9,6 +9,7 @@
 //! target, since after a crash another process calls them.
 
 pub mod postgres;
+pub mod tree;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};

@@ -38,8 +38,8 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
-use self::server::{Database, Server};
 pub use self::detect::{Detected, data_directory, detect};
+use self::server::{Database, Server};
 pub use self::swap::OldDatabase;
 use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack};
 use crate::agent::inside::{Removals, Visitor};
@@ -121,7 +121,10 @@ impl PostgresDriver {
         names.dedup();
         if names.iter().any(|name| name == GLOBALS) {
             return Err(DriverError::failed_with_hint(
-                format!("a database of container {} has the name {GLOBALS}, which stands for roles", self.container.name),
+                format!(
+                    "a database of container {} has the name {GLOBALS}, which stands for roles",
+                    self.container.name
+                ),
                 "name the databases to save in cofferdam.postgres, without this one",
             ));
         }
@@ -141,10 +144,20 @@ impl PostgresDriver {
         if missing.is_empty() {
             return Ok(());
         }
-        let there: Vec<&str> = databases.iter().map(|database| database.name.as_str()).collect();
+        let there: Vec<&str> = databases
+            .iter()
+            .map(|database| database.name.as_str())
+            .collect();
         Err(DriverError::failed_with_hint(
-            format!("container {} has no database {}", self.container.name, missing.join(", ")),
-            format!("correct its label cofferdam.postgres; there are: {}", there.join(", ")),
+            format!(
+                "container {} has no database {}",
+                self.container.name,
+                missing.join(", ")
+            ),
+            format!(
+                "correct its label cofferdam.postgres; there are: {}",
+                there.join(", ")
+            ),
         ))
     }
 
@@ -211,10 +224,19 @@ async fn is_untouched(server: &Server, database: &str) -> Result<bool, DriverErr
     struct Answer {
         touched: bool,
     }
-    let catalogs = ["pg_class", "pg_proc", "pg_namespace", "pg_type", "pg_extension", "pg_largeobject_metadata"];
+    let catalogs = [
+        "pg_class",
+        "pg_proc",
+        "pg_namespace",
+        "pg_type",
+        "pg_extension",
+        "pg_largeobject_metadata",
+    ];
     let any: Vec<String> = catalogs
         .iter()
-        .map(|catalog| format!("EXISTS (SELECT FROM pg_catalog.{catalog} WHERE oid::bigint >= 16384)"))
+        .map(|catalog| {
+            format!("EXISTS (SELECT FROM pg_catalog.{catalog} WHERE oid::bigint >= 16384)")
+        })
         .collect();
     let query = format!("SELECT {} AS touched", any.join(" OR "));
     let answer: Vec<Answer> = server.query(database, &query).await?;
@@ -281,7 +303,9 @@ impl Driver for PostgresDriver {
             return Ok(());
         }
         let server = self.server().await?;
-        swap::Swap::new(server, &target.name, &self.run).commit().await
+        swap::Swap::new(server, &target.name, &self.run)
+            .commit()
+            .await
     }
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
@@ -289,6 +313,8 @@ impl Driver for PostgresDriver {
             return Ok(());
         }
         let server = self.server().await?;
-        swap::Swap::new(server, &target.name, &self.run).roll_back().await
+        swap::Swap::new(server, &target.name, &self.run)
+            .roll_back()
+            .await
     }
 }

@@ -54,12 +54,7 @@ pub enum TokenKind {
 }
 
 impl Token {
-    pub /// Beyond ASCII there are only letters.
-fn is_blank(character: char) -> bool {
-    character.is_ascii_whitespace() || character == '\x0b'
-}
-
-fn is_word(&self, word: &str) -> bool {
+    pub fn is_word(&self, word: &str) -> bool {
         matches!(&self.kind, TokenKind::Word(text) if text == word)
     }
 
@@ -230,8 +225,8 @@ impl Scanner<'_> {
                 TokenKind::Quoted(name)
             }
             '\'' => {
-                self.at += quoted_length(rest, '\'', Escapes::Doubled)
-                    .ok_or(Unterminated("a string"))?;
+                self.at +=
+                    quoted_length(rest, '\'', Escapes::Doubled).ok_or(Unterminated("a string"))?;
                 TokenKind::Literal
             }
             'e' | 'E' if rest[1..].starts_with('\'') => {
@@ -251,6 +246,11 @@ impl Scanner<'_> {
             }
         }))
     }
+}
+
+/// Beyond ASCII there are only letters.
+fn is_blank(character: char) -> bool {
+    character.is_ascii_whitespace() || character == '\x0b'
 }
 
 fn is_word(character: char) -> bool {
@@ -299,17 +299,32 @@ mod tests {
     #[test]
     fn names_and_texts_are_quoted() {
         for (name, ident, literal, connection) in [
-            ("clinical", r#""clinical""#, "'clinical'", "dbname='clinical'"),
+            (
+                "clinical",
+                r#""clinical""#,
+                "'clinical'",
+                "dbname='clinical'",
+            ),
             (
                 r#"we"ird 'n"#,
                 r#""we""ird 'n""#,
                 r#"'we"ird ''n'"#,
                 r#"dbname='we"ird \'n'"#,
             ),
-            ("dbname=x", r#""dbname=x""#, "'dbname=x'", "dbname='dbname=x'"),
+            (
+                "dbname=x",
+                r#""dbname=x""#,
+                "'dbname=x'",
+                "dbname='dbname=x'",
+            ),
             (r"a\b", r#""a\b""#, r"E'a\\b'", r"dbname='a\\b'"),
             ("-x", r#""-x""#, "'-x'", "dbname='-x'"),
-            ("two\nlines", "\"two\nlines\"", "'two\nlines'", "dbname='two\nlines'"),
+            (
+                "two\nlines",
+                "\"two\nlines\"",
+                "'two\nlines'",
+                "dbname='two\nlines'",
+            ),
         ] {
             assert_eq!(quote_ident(name), ident);
             assert_eq!(quote_literal(name), literal);
