@@ -6,16 +6,105 @@
 //!
 //! Inside a target: `errand` (dispatch), `job` (what is asked and answered), `place` (the agent's directory), `dump` and
 //! `load` (work with the database's own client, `client`). On cofferdam's side: `inside`.
+//!
+//! In a helper: `task` (what is asked and answered), `wire` (the connection), `flow` (streams through threads), `pack`,
+//! `unpack`, `exchange` and `discard`. On cofferdam's side: `helper`. `alive` is a helper too, which only looks.
 
+pub mod alive;
 mod client;
+mod discard;
 mod dump;
 pub mod errand;
+mod exchange;
+mod flow;
+pub mod helper;
 pub mod inside;
 pub mod job;
 mod load;
+mod pack;
 mod place;
+pub mod task;
+mod unpack;
+mod wire;
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use self::alive::AliveJob;
+use self::job::{Errand, Failure, Report};
+use self::task::Task;
+use self::wire::{HelperJob, Kind, Line};
 
 /// The environment variable that holds the job. It never holds a secret of the user's.
 pub const JOB: &str = "COFFERDAM_AGENT_JOB";
 
-pub mod alive;
+/// A wrong argument, or a job that is not one: nothing could be done, and nobody be told.
+const EXIT_USAGE: u8 = 2;
+
+/// `cofferdam agent <kind>`. The job comes from the environment.
+pub fn run(kind: &str) -> ExitCode {
+    let job = std::env::var(JOB).unwrap_or_default();
+    if let Some(errand) = Errand::from_argument(kind) {
+        println!("{}", errand::run(errand, &job));
+        return ExitCode::SUCCESS;
+    }
+    if kind == "alive" {
+        return match serde_json::from_str::<AliveJob>(&job) {
+            Ok(job) => alive::run(&job),
+            Err(_) => ExitCode::from(EXIT_USAGE),
+        };
+    }
+    match Task::from_argument(kind) {
+        Some(Task::Pack) => over_the_line(&job, pack::run),
+        Some(Task::Unpack) => over_the_line(&job, unpack::run),
+        Some(Task::Exchange) => over_the_line(&job, |task, _| exchange::run(task)),
+        Some(Task::Discard) => over_the_line(&job, |task, _| discard::run(task)),
+        None => ExitCode::from(EXIT_USAGE),
+    }
+}
+
+/// Calls cofferdam, works, and reports.
+fn over_the_line<W, T>(
+    job: &str,
+    work: impl FnOnce(&W, &mut Line) -> Result<T, Failure>,
+) -> ExitCode
+where
+    W: DeserializeOwned,
+    T: Serialize,
+{
+    let Ok(job) = serde_json::from_str::<HelperJob<W>>(job) else {
+        return ExitCode::from(EXIT_USAGE);
+    };
+    let Ok(mut line) = Line::connect(&job.call) else {
+        return ExitCode::FAILURE;
+    };
+    allow_many_open_files();
+    let report = match work(&job.work, &mut line) {
+        Ok(done) => Report::Done(done),
+        Err(failure) => Report::Failed(failure),
+    };
+    let report = serde_json::to_vec(&report).expect("a report has only string keys");
+    // The helper's own end is good once its report is on its way, whatever the report says.
+    match line.sender().send(Kind::Report, &report) {
+        Ok(()) => {
+            line.wait_for_hang_up();
+            ExitCode::SUCCESS
+        }
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+/// A deep tree keeps a directory open for each of its levels.
+fn allow_many_open_files() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        maximum: limit.maximum,
+    };
+    // The soft limit does for nearly every tree.
+    let _ = setrlimit(Resource::Nofile, raised);
+}

@@ -1,0 +1,260 @@
+//! Streams through a helper: each stage on a thread of its own, bounded queues between them.
+//!
+//! ```text
+//! out: archive ─▶ compress ─▶ digest ─▶ frames      in: frames ─▶ decompress ─▶ archive
+//!             └─▶ digest                                                    └─▶ digest
+//! ```
+
+use std::io::{self, BufRead, Read, Write};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Scope, ScopedJoinHandle};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use super::job::Failure;
+use super::task::{ExpectedLayer, Streamed};
+use super::wire::{FrameSender, Kind};
+use crate::manifest::{Compression, StreamDigest};
+use crate::pipe::codec::{self, Compressor};
+use crate::pipe::{Digester, Digesting};
+
+const PIECE: usize = 256 * 1024;
+const QUEUE: usize = 8;
+
+/// Takes an archive, and sends it compressed.
+pub struct Outflow<'scope> {
+    filling: BytesMut,
+    compress: SyncSender<Bytes>,
+    digest: SyncSender<Bytes>,
+    compressing: ScopedJoinHandle<'scope, io::Result<StreamDigest>>,
+    digesting: ScopedJoinHandle<'scope, StreamDigest>,
+}
+
+impl<'scope> Outflow<'scope> {
+    pub fn start(
+        scope: &'scope Scope<'scope, '_>,
+        frames: FrameSender,
+        compression: Compression,
+    ) -> Self {
+        let (compress, pieces) = sync_channel::<Bytes>(QUEUE);
+        let compressing = scope.spawn(move || {
+            let (output, _) = Digesting::new(frames.writer(Kind::Data));
+            let mut compressor = Compressor::new(output, compression)?;
+            for piece in pieces {
+                compressor.write_all(&piece)?;
+            }
+            let (mut output, stored) = compressor.finish()?.finish();
+            output.flush()?;
+            Ok(stored)
+        });
+        let (digest, pieces) = sync_channel::<Bytes>(QUEUE);
+        let digesting = scope.spawn(move || digest_all(&pieces));
+        Self {
+            filling: BytesMut::with_capacity(PIECE),
+            compress,
+            digest,
+            compressing,
+            digesting,
+        }
+    }
+
+    /// Waits until everything has been sent. To be called only when the archive is complete.
+    pub fn finish(mut self) -> io::Result<Streamed> {
+        self.flush()?;
+        drop((self.compress, self.digest));
+        let stored = self.compressing.join().map_err(|_| died())??;
+        let plain = self.digesting.join().map_err(|_| died())?;
+        Ok(Streamed { plain, stored })
+    }
+
+    /// Why nothing can be written any more: the words of the thread that stopped.
+    pub fn failure(self) -> io::Error {
+        drop((self.compress, self.digest));
+        match self.compressing.join() {
+            Ok(Err(error)) => error,
+            _ => died(),
+        }
+    }
+}
+
+impl Write for Outflow<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let length = bytes.len().min(PIECE - self.filling.len());
+        self.filling.extend_from_slice(&bytes[..length]);
+        if self.filling.len() == PIECE {
+            self.flush()?;
+        }
+        Ok(length)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let piece = std::mem::replace(&mut self.filling, BytesMut::with_capacity(PIECE)).freeze();
+        if !piece.is_empty() {
+            self.digest.send(piece.clone()).map_err(|_| died())?;
+            self.compress.send(piece).map_err(|_| died())?;
+        }
+        Ok(())
+    }
+}
+
+/// Runs `take` on the plain content of a layer that arrives as pieces, and checks its digest.
+///
+/// `pieces` yields what was received; [`Piece::End`] is its only good end.
+pub fn inflow<T>(
+    pieces: Receiver<Piece>,
+    layer: &ExpectedLayer,
+    take: impl FnOnce(&mut dyn Read) -> Result<T, InflowError>,
+) -> Result<T, InflowError> {
+    std::thread::scope(|scope| {
+        let (plain_sender, plain) = sync_channel(QUEUE);
+        let (digest, digest_pieces) = sync_channel::<Bytes>(QUEUE);
+        let digesting = scope.spawn(move || digest_all(&digest_pieces));
+        let compression = layer.compression;
+        scope.spawn(move || {
+            let mut output = PieceSender {
+                to: plain_sender,
+                digest,
+            };
+            let last = match decompress(pieces, compression, &mut output) {
+                Ok(()) => Piece::End,
+                Err(error) => Piece::Failed(error),
+            };
+            // A taker that has failed already does not listen.
+            let _ = output.to.send(last);
+        });
+        let mut source = PieceSource::new(plain);
+        let taken = take(&mut source)?;
+        source.read_to_end()?;
+        let found = digesting.join().map_err(|_| died())?;
+        if found != layer.plain {
+            return Err(InflowError::Damaged(format!(
+                "the layer is damaged: its SHA-256 is {} over {} bytes, and {} over {} was recorded",
+                found.sha256, found.bytes, layer.plain.sha256, layer.plain.bytes
+            )));
+        }
+        Ok(taken)
+    })
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum InflowError {
+    #[error(transparent)]
+    Stream(#[from] io::Error),
+    #[error(transparent)]
+    Tree(#[from] crate::tree::TreeError),
+    #[error("{0}")]
+    Damaged(String),
+}
+
+impl From<InflowError> for Failure {
+    fn from(error: InflowError) -> Self {
+        match error {
+            InflowError::Stream(error) => error.into(),
+            InflowError::Tree(error) => error.into(),
+            InflowError::Damaged(what) => Self::Damaged { what },
+        }
+    }
+}
+
+pub enum Piece {
+    Data(Bytes),
+    End,
+    Failed(io::Error),
+}
+
+fn decompress(
+    pieces: Receiver<Piece>,
+    compression: Compression,
+    output: &mut PieceSender,
+) -> io::Result<()> {
+    let mut plain = codec::decompressor(PieceSource::new(pieces), compression)?;
+    loop {
+        let mut piece = BytesMut::zeroed(PIECE);
+        let mut filled = 0;
+        while filled < piece.len() {
+            match plain.read(&mut piece[filled..]) {
+                Ok(0) => break,
+                Ok(read) => filled += read,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if filled == 0 {
+            return Ok(());
+        }
+        piece.truncate(filled);
+        output.send(piece.freeze())?;
+    }
+}
+
+struct PieceSender {
+    to: SyncSender<Piece>,
+    digest: SyncSender<Bytes>,
+}
+
+impl PieceSender {
+    fn send(&self, piece: Bytes) -> io::Result<()> {
+        self.digest.send(piece.clone()).map_err(|_| died())?;
+        self.to.send(Piece::Data(piece)).map_err(|_| died())
+    }
+}
+
+struct PieceSource {
+    pieces: Receiver<Piece>,
+    current: Bytes,
+    ended: bool,
+}
+
+impl PieceSource {
+    fn new(pieces: Receiver<Piece>) -> Self {
+        Self {
+            pieces,
+            current: Bytes::new(),
+            ended: false,
+        }
+    }
+
+    fn read_to_end(&mut self) -> io::Result<()> {
+        io::copy(self, &mut io::sink()).map(drop)
+    }
+}
+
+impl BufRead for PieceSource {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        while self.current.is_empty() && !self.ended {
+            match self.pieces.recv() {
+                Ok(Piece::Data(piece)) => self.current = piece,
+                Ok(Piece::End) => self.ended = true,
+                Ok(Piece::Failed(error)) => return Err(error),
+                Err(_) => return Err(died()),
+            }
+        }
+        Ok(&self.current)
+    }
+
+    fn consume(&mut self, length: usize) {
+        self.current.advance(length);
+    }
+}
+
+impl Read for PieceSource {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let available = self.fill_buf()?;
+        let length = available.len().min(buffer.len());
+        buffer[..length].copy_from_slice(&available[..length]);
+        self.consume(length);
+        Ok(length)
+    }
+}
+
+fn digest_all(pieces: &Receiver<Bytes>) -> StreamDigest {
+    let mut digester = Digester::default();
+    for piece in pieces {
+        digester.update(&piece);
+    }
+    digester.finish()
+}
+
+fn died() -> io::Error {
+    io::Error::other("another stage of the stream stopped")
+}

@@ -1,0 +1,376 @@
+//! Cofferdam's side of a helper: a container of our own image that sees one mount, for one task.
+//!
+//! It is made, started, called by (it connects to us, see [`super::wire`]), waited for, and removed: in every outcome,
+//! also when the future is dropped. What a killed cofferdam left is removed by [`sweep`].
+
+mod connection;
+mod stream;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use tokio::net::TcpListener;
+use tracing::{debug, warn};
+
+use self::connection::Connection;
+use super::JOB;
+use super::inside::Removals;
+use super::job::{Failure, Report};
+use super::task::{
+    Destination, ExpectedLayer, MOUNT, PackTask, Packed, Settled, StagedTask, Task, UnpackTask,
+    Unpacked,
+};
+use super::wire::{Call, HelperJob, Kind, Token};
+use crate::engine::{Engine, EngineError, HelperMount, HelperSource, HelperSpec};
+use crate::pipe::ByteStream;
+use crate::target::RunId;
+use crate::tree::TreePath;
+use crate::tree::unpack::Selection;
+
+/// On every helper; its value is the run.
+pub const HELPER_LABEL: &str = "cofferdam.helper";
+/// The project whose run made the helper: only one run of a project goes on at a time.
+pub const HELPER_PROJECT_LABEL: &str = "cofferdam.helper-of";
+
+/// Enough to read and to restore every file whoever owns it, and nothing else.
+const CAPABILITIES: [&str; 7] = [
+    "DAC_READ_SEARCH",
+    "DAC_OVERRIDE",
+    "CHOWN",
+    "FOWNER",
+    "FSETID",
+    "SETFCAP",
+    "MKNOD",
+];
+
+/// How long a started helper may take until it calls.
+const CALL: Duration = Duration::from_secs(60);
+/// How long a helper may take to end after its report.
+const END: Duration = Duration::from_secs(60);
+
+#[derive(Debug, thiserror::Error)]
+pub enum HelperError {
+    /// No helper can work for us here; the archive API may.
+    #[error("{0}")]
+    Unavailable(String),
+    #[error("the helper container failed: {0}")]
+    Failed(#[from] Failure),
+    #[error("the helper container did not report: {0}")]
+    NoReport(String),
+    /// What was to be sent to the helper could not be read.
+    #[error(transparent)]
+    Source(std::io::Error),
+    #[error(transparent)]
+    Engine(EngineError),
+}
+
+impl From<EngineError> for HelperError {
+    fn from(error: EngineError) -> Self {
+        match error {
+            EngineError::Forbidden { .. } => Self::Unavailable(error.to_string()),
+            other => Self::Engine(other),
+        }
+    }
+}
+
+/// Makes helpers for one run.
+#[derive(Clone)]
+pub struct Helpers {
+    pub engine: Engine,
+    pub run: RunId,
+    pub project: String,
+    /// Shared by all drivers of a process, which waits for it before it ends.
+    pub removals: Removals,
+}
+
+/// What a helper gets to see.
+#[derive(Clone, Debug)]
+pub struct HelperView {
+    pub source: HelperSource,
+    pub access: Access,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    Read,
+    Write,
+}
+
+/// One layer on its way to a helper.
+pub struct LayerInput {
+    pub expected: ExpectedLayer,
+    /// Paths that this layer takes away from those before it.
+    pub deletions: Vec<TreePath>,
+    pub stored: ByteStream,
+}
+
+/// A tree that is being archived. `layer` and `index` must both be read, at the same time as `done` is polled.
+pub struct Packing<F> {
+    pub layer: ByteStream,
+    pub index: ByteStream,
+    /// What the helper reported, once it has ended well.
+    pub done: F,
+}
+
+impl Helpers {
+    pub async fn pack(
+        &self,
+        view: HelperView,
+        task: &PackTask,
+    ) -> Result<Packing<impl Future<Output = Result<Packed, HelperError>> + Send + use<>>, HelperError>
+    {
+        let mut session = self.start(Task::Pack, view, task).await?;
+        let (mut layer_inlet, layer) = stream::channel();
+        let (mut index_inlet, index) = stream::channel();
+        let done = async move {
+            loop {
+                let (kind, payload) = session.receive().await?;
+                match kind {
+                    Kind::Data => layer_inlet.send(payload).await,
+                    Kind::Index => index_inlet.send(payload).await,
+                    Kind::Report => {
+                        let packed: Packed = parse_report(&payload)?;
+                        layer_inlet.end(packed.layer.stored.bytes).await;
+                        index_inlet.end(packed.index.stored.bytes).await;
+                        session.end().await?;
+                        return Ok(packed);
+                    }
+                    Kind::Beat | Kind::LayerEnd | Kind::Deletions => return Err(unexpected()),
+                }
+            }
+        };
+        Ok(Packing { layer, index, done })
+    }
+
+    /// Sends `layers`, which are opened one after the other, and returns what the helper made of them.
+    pub async fn unpack(
+        &self,
+        view: HelperView,
+        destination: Destination,
+        selection: Selection,
+        layers: Vec<LayerInput>,
+    ) -> Result<Unpacked, HelperError> {
+        let task = UnpackTask {
+            destination,
+            layers: layers.iter().map(|layer| layer.expected.clone()).collect(),
+            selection,
+        };
+        let mut session = self.start(Task::Unpack, view, &task).await?;
+        for layer in layers {
+            if let Some(report) = session.send_layer(layer).await? {
+                return Err(early(&report));
+            }
+        }
+        session.report().await
+    }
+
+    /// Lets what is staged take its place ([`Task::Exchange`]), or removes it ([`Task::Discard`]).
+    pub async fn settle(
+        &self,
+        task: Task,
+        view: HelperView,
+        staging: String,
+    ) -> Result<Settled, HelperError> {
+        let session = self.start(task, view, &StagedTask { staging }).await?;
+        session.report().await
+    }
+
+    async fn start<W: Serialize>(
+        &self,
+        task: Task,
+        view: HelperView,
+        work: &W,
+    ) -> Result<Session, HelperError> {
+        let Some(network) = self.engine.loopback_network().await? else {
+            return Err(HelperError::Unavailable(
+                "the engine is on another machine, where helper containers cannot reach cofferdam"
+                    .to_owned(),
+            ));
+        };
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(no_network)?;
+        let port = listener.local_addr().map_err(no_network)?.port();
+        let token = Token::generate();
+        let job = HelperJob {
+            call: Call {
+                port,
+                token: token.clone(),
+            },
+            work,
+        };
+        let job = serde_json::to_string(&job).map_err(|error| HelperError::NoReport(error.to_string()))?;
+        let id = self.engine.create_helper(&self.spec(task, view, network, job).await?).await?;
+        let container = HelperContainer {
+            engine: self.engine.clone(),
+            removals: self.removals.clone(),
+            id,
+            removed: false,
+        };
+        debug!(task = task.as_str(), container = %container.id, "helper created");
+        self.engine.start(&container.id).await?;
+        let connection = tokio::select! {
+            accepted = tokio::time::timeout(CALL, connection::accept(listener, &token)) => {
+                accepted.map_err(|_| HelperError::NoReport(format!("it did not call within {CALL:?}")))?
+            }
+            ended = self.engine.wait_exit(&container.id) => {
+                let code = ended?;
+                return Err(HelperError::NoReport(format!("it ended with exit code {code} at once")));
+            }
+        };
+        Ok(Session {
+            connection: connection.map_err(|error| HelperError::NoReport(error.to_string()))?,
+            container,
+        })
+    }
+
+    async fn spec(
+        &self,
+        task: Task,
+        view: HelperView,
+        network: String,
+        job: String,
+    ) -> Result<HelperSpec, HelperError> {
+        let labels = BTreeMap::from([
+            (HELPER_LABEL.to_owned(), self.run.to_string()),
+            (HELPER_PROJECT_LABEL.to_owned(), self.project.clone()),
+        ]);
+        Ok(HelperSpec {
+            name: None,
+            image: self.engine.agent_image().await?,
+            argv: ["/cofferdam", "agent", task.as_str()]
+                .map(str::to_owned)
+                .to_vec(),
+            env: vec![(JOB.to_owned(), job)],
+            labels,
+            mounts: vec![HelperMount {
+                source: view.source,
+                destination: MOUNT.to_owned(),
+                read_only: view.access == Access::Read,
+            }],
+            network,
+            capabilities: CAPABILITIES.to_vec(),
+            host_pids: false,
+        })
+    }
+}
+
+/// Removes helpers that earlier runs of the project left, whose cofferdam is dead: the project's lock is ours.
+pub async fn sweep(engine: &Engine, project: &str, run: &RunId) -> Result<(), EngineError> {
+    let labels = [
+        HELPER_LABEL.to_owned(),
+        format!("{HELPER_PROJECT_LABEL}={project}"),
+    ];
+    for container in engine.containers(&labels).await? {
+        let is_of_this_run = container.labels.get(HELPER_LABEL).map(String::as_str) == Some(run.as_str());
+        if !is_of_this_run {
+            engine.remove(&container.id).await?;
+        }
+    }
+    Ok(())
+}
+
+fn no_network(error: std::io::Error) -> HelperError {
+    HelperError::Unavailable(format!("cannot listen on the loopback interface: {error}"))
+}
+
+fn unexpected() -> HelperError {
+    HelperError::NoReport("it sent something that was not expected".to_owned())
+}
+
+/// A report that came before everything had been sent can only be one of failure.
+fn early(report: &[u8]) -> HelperError {
+    match parse_report::<Unpacked>(report) {
+        Ok(_) => unexpected(),
+        Err(error) => error,
+    }
+}
+
+fn parse_report<T: DeserializeOwned>(payload: &[u8]) -> Result<T, HelperError> {
+    match serde_json::from_slice(payload) {
+        Ok(Report::Done(done)) => Ok(done),
+        Ok(Report::Failed(failure)) => Err(failure.into()),
+        Err(error) => Err(HelperError::NoReport(format!("its report is malformed: {error}"))),
+    }
+}
+
+/// A helper at work.
+struct Session {
+    connection: Connection,
+    container: HelperContainer,
+}
+
+impl Session {
+    async fn receive(&mut self) -> Result<(Kind, bytes::Bytes), HelperError> {
+        self.connection
+            .receive()
+            .await
+            .map_err(|error| HelperError::NoReport(error.to_string()))
+    }
+
+    /// `Some` with a report that came before the layer had been sent.
+    async fn send_layer(&mut self, layer: LayerInput) -> Result<Option<bytes::Bytes>, HelperError> {
+        self.connection.send_layer(layer).await
+    }
+
+    /// Waits for the report, and for the helper's good end.
+    async fn report<T: DeserializeOwned>(mut self) -> Result<T, HelperError> {
+        let (kind, payload) = self.receive().await?;
+        if kind != Kind::Report {
+            return Err(unexpected());
+        }
+        let report = parse_report(&payload)?;
+        self.end().await?;
+        Ok(report)
+    }
+
+    async fn end(self) -> Result<(), HelperError> {
+        let Self {
+            connection,
+            container,
+        } = self;
+        drop(connection);
+        let ended = tokio::time::timeout(END, container.engine.wait_exit(&container.id)).await;
+        let code = ended.map_err(|_| {
+            HelperError::NoReport(format!("it did not end within {END:?} after its report"))
+        })??;
+        if code != 0 {
+            return Err(HelperError::NoReport(format!("it ended with exit code {code}")));
+        }
+        container.remove().await;
+        Ok(())
+    }
+}
+
+/// Removes its container when it is dropped.
+struct HelperContainer {
+    engine: Engine,
+    removals: Removals,
+    id: String,
+    removed: bool,
+}
+
+impl HelperContainer {
+    /// A failure is no failure of the task: the next run sweeps.
+    async fn remove(mut self) {
+        let removed = self.engine.remove(&self.id).await;
+        self.removed = true;
+        if let Err(error) = removed {
+            warn!(container = %self.id, "a helper container stays until the next run: {error}");
+        }
+    }
+}
+
+impl Drop for HelperContainer {
+    fn drop(&mut self) {
+        if self.removed {
+            return;
+        }
+        let (engine, id) = (self.engine.clone(), self.id.clone());
+        self.removals.spawn(async move {
+            if let Err(error) = engine.remove(&id).await {
+                warn!(container = %id, "a helper container stays until the next run: {error}");
+            }
+        });
+    }
+}

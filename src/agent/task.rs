@@ -1,0 +1,156 @@
+//! What a helper is asked for, and what it reports.
+//!
+//! A helper sees one mount and nothing else, at [`MOUNT`]. Both sides are the same binary, so neither needs to understand
+//! an older other.
+
+use serde::{Deserialize, Serialize};
+
+use super::job::Failure;
+use crate::labels::TreeRestore;
+use crate::manifest::{Compression, StreamDigest};
+use crate::tree::{TreeError, TreePath};
+use crate::tree::pack::PackReport;
+use crate::tree::staging::StagingPlan;
+use crate::tree::unpack::{Selection, UnpackReport};
+
+/// Where the mount lies in a helper. It is a file when the mount is one.
+pub const MOUNT: &str = "/tree";
+
+/// The agent's argument.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Task {
+    Pack,
+    Unpack,
+    Exchange,
+    Discard,
+}
+
+impl Task {
+    pub const ALL: [Self; 4] = [Self::Pack, Self::Unpack, Self::Exchange, Self::Discard];
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pack => "pack",
+            Self::Unpack => "unpack",
+            Self::Exchange => "exchange",
+            Self::Discard => "discard",
+        }
+    }
+
+    pub fn from_argument(argument: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|task| task.as_str() == argument)
+    }
+}
+
+/// Archive a tree.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct PackTask {
+    /// Where the tree lies in the mount.
+    pub place: TreePath,
+    /// What the entry is called when it is not a directory.
+    pub name: TreePath,
+    pub exclude: Vec<String>,
+    pub compression: Compression,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Packed {
+    pub tree: PackReport,
+    pub layer: Streamed,
+    pub index: Streamed,
+}
+
+/// A stream as it was before and after compression.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Streamed {
+    pub plain: StreamDigest,
+    pub stored: StreamDigest,
+}
+
+/// Put a tree's layers somewhere.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct UnpackTask {
+    pub destination: Destination,
+    /// Oldest first, as they will be sent.
+    pub layers: Vec<ExpectedLayer>,
+    pub selection: Selection,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExpectedLayer {
+    pub compression: Compression,
+    pub plain: StreamDigest,
+    /// How many paths it takes away from the layers before it; they are sent before it.
+    pub deletions: u64,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Destination {
+    /// Beside the present tree; [`Task::Exchange`] or [`Task::Discard`] follows.
+    Staged(StagingPlan),
+    /// Over the present tree.
+    InPlace { place: TreePath, mode: InPlaceMode },
+    /// Into the file that is the mount, which stays the same file.
+    Overwrite,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum InPlaceMode {
+    /// Everything that is there is removed first.
+    Replace,
+    Overlay,
+    KeepExisting,
+}
+
+impl From<TreeRestore> for InPlaceMode {
+    fn from(mode: TreeRestore) -> Self {
+        match mode {
+            TreeRestore::Replace => Self::Replace,
+            TreeRestore::Overlay => Self::Overlay,
+            TreeRestore::KeepExisting => Self::KeepExisting,
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Unpacked {
+    pub tree: UnpackReport,
+}
+
+/// Let what is staged take its place, or remove it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct StagedTask {
+    /// The staging directory's name.
+    pub staging: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Settled {
+    /// Whether there was anything to do.
+    pub was_staged: bool,
+    pub warnings: Vec<String>,
+}
+
+impl From<TreeError> for Failure {
+    fn from(error: TreeError) -> Self {
+        match error {
+            TreeError::Damaged(_) | TreeError::Hostile(_) => Self::Damaged {
+                what: error.to_string(),
+            },
+            TreeError::Stream(error) => error.into(),
+            other => Self::Other {
+                message: other.to_string(),
+            },
+        }
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Other {
+            message: error.to_string(),
+        }
+    }
+}

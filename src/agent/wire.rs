@@ -1,0 +1,266 @@
+//! How an agent in a helper container talks with cofferdam: one TCP connection over a loopback interface that both share.
+//!
+//! Cofferdam listens, the helper connects and sends its token, 64 hexadecimal digits that were made for this one helper.
+//! After that both send frames: a kind of one byte, the length of the payload in four bytes (big-endian), the payload.
+//! Each side sends [`Kind::Beat`] every few seconds whatever else it does, so that a peer that is dead shows within
+//! [`SILENCE`]. A helper's last frame is its report; a connection that ends without one is a failure.
+//!
+//! This is the helper's side, without a runtime; [`super::helper`] is cofferdam's.
+
+use std::io::{self, Read, Write};
+use std::net::{Ipv4Addr, TcpStream};
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+pub const TOKEN_LENGTH: usize = 64;
+/// Of a payload, in bytes.
+pub const LONGEST_PAYLOAD: usize = 1024 * 1024;
+pub const HEADER_LENGTH: usize = 5;
+pub const BEAT: Duration = Duration::from_secs(5);
+/// How long a peer may send nothing at all before it counts as dead.
+pub const SILENCE: Duration = Duration::from_secs(120);
+/// How long a peer may refuse to take anything: a repository that stalls holds its helper up.
+const CONGESTION: Duration = Duration::from_secs(60 * 60);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Nothing but a sign of life.
+    Beat = 0,
+    /// A piece of a layer, as it is stored.
+    Data = 1,
+    /// A piece of a layer's index, as it is stored.
+    Index = 2,
+    /// The layer that was sent ends here, and its producer has confirmed that.
+    LayerEnd = 3,
+    /// A JSON list of paths that the next layer says are gone.
+    Deletions = 4,
+    /// One JSON document; the last frame.
+    Report = 5,
+}
+
+impl Kind {
+    pub fn parse_header(header: [u8; HEADER_LENGTH]) -> io::Result<(Self, usize)> {
+        let [kind, length @ ..] = header;
+        let length = u32::from_be_bytes(length) as usize;
+        let kind = [
+            Self::Beat,
+            Self::Data,
+            Self::Index,
+            Self::LayerEnd,
+            Self::Deletions,
+            Self::Report,
+        ]
+        .into_iter()
+        .find(|known| *known as u8 == kind);
+        match kind {
+            Some(kind) if length <= LONGEST_PAYLOAD => Ok((kind, length)),
+            _ => Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                "the other side does not speak the protocol of helpers",
+            )),
+        }
+    }
+
+    pub fn header(self, length: usize) -> [u8; HEADER_LENGTH] {
+        let mut header = [self as u8, 0, 0, 0, 0];
+        header[1..].copy_from_slice(&(length as u32).to_be_bytes());
+        header
+    }
+}
+
+/// Where a helper finds cofferdam, and how it proves that it is the one.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct Call {
+    pub port: u16,
+    pub token: Token,
+}
+
+/// Good for one connection of one helper.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Token(String);
+
+impl Token {
+    pub fn generate() -> Self {
+        let random: [u8; TOKEN_LENGTH / 2] = rand::random();
+        Self(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
+    /// Takes the same time for every wrong token.
+    pub fn is(&self, received: &[u8; TOKEN_LENGTH]) -> bool {
+        let own = self.0.as_bytes();
+        let different = own
+            .iter()
+            .zip(received)
+            .fold(0, |different, (one, other)| different | (one ^ other));
+        own.len() == received.len() && std::hint::black_box(different) == 0
+    }
+}
+
+/// What a helper is asked to do.
+#[derive(Serialize, Deserialize)]
+pub struct HelperJob<W> {
+    pub call: Call,
+    pub work: W,
+}
+
+/// A helper's connection to cofferdam.
+pub struct Line {
+    input: TcpStream,
+    output: FrameSender,
+    /// Ends the signs of life when it is dropped.
+    _beating: mpsc::Sender<()>,
+}
+
+/// Sends frames; may be used by several threads.
+#[derive(Clone)]
+pub struct FrameSender(Arc<Mutex<TcpStream>>);
+
+impl Line {
+    pub fn connect(call: &Call) -> io::Result<Self> {
+        let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, call.port))?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SILENCE))?;
+        stream.set_write_timeout(Some(CONGESTION))?;
+        stream.write_all(call.token.0.as_bytes())?;
+        let output = FrameSender(Arc::new(Mutex::new(stream.try_clone()?)));
+        Ok(Self {
+            input: stream,
+            _beating: beat(output.clone()),
+            output,
+        })
+    }
+
+    pub fn sender(&self) -> FrameSender {
+        self.output.clone()
+    }
+
+    /// The next frame that is not a mere sign of life. The end of the connection is an error.
+    pub fn receive(&mut self) -> io::Result<(Kind, Vec<u8>)> {
+        loop {
+            let mut header = [0; HEADER_LENGTH];
+            self.input.read_exact(&mut header).map_err(peer_is_gone)?;
+            let (kind, length) = Kind::parse_header(header)?;
+            let mut payload = vec![0; length];
+            self.input.read_exact(&mut payload).map_err(peer_is_gone)?;
+            if kind != Kind::Beat {
+                return Ok((kind, payload));
+            }
+        }
+    }
+
+    /// Waits until cofferdam has closed the connection, so that what was sent last is not lost with data that still
+    /// comes in. Nothing that comes in matters any more.
+    pub fn wait_for_hang_up(mut self) {
+        let mut scratch = [0; 4096];
+        let _ = self.input.set_read_timeout(Some(Duration::from_secs(30)));
+        while matches!(self.input.read(&mut scratch), Ok(1..)) {}
+    }
+}
+
+fn peer_is_gone(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            io::Error::new(io::ErrorKind::TimedOut, "cofferdam has fallen silent")
+        }
+        io::ErrorKind::UnexpectedEof => {
+            io::Error::new(io::ErrorKind::UnexpectedEof, "cofferdam went away")
+        }
+        _ => error,
+    }
+}
+
+impl FrameSender {
+    /// `payload` is cut into frames of a permitted length.
+    pub fn send(&self, kind: Kind, payload: &[u8]) -> io::Result<()> {
+        let mut stream = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = payload;
+        loop {
+            let (piece, more) = rest.split_at(rest.len().min(LONGEST_PAYLOAD));
+            stream.write_all(&kind.header(piece.len()))?;
+            stream.write_all(piece)?;
+            if more.is_empty() {
+                return Ok(());
+            }
+            rest = more;
+        }
+    }
+
+    /// A writer whose bytes go out as frames of one kind.
+    pub fn writer(&self, kind: Kind) -> io::BufWriter<FrameWriter> {
+        let writer = FrameWriter {
+            sender: self.clone(),
+            kind,
+        };
+        io::BufWriter::with_capacity(256 * 1024, writer)
+    }
+}
+
+pub struct FrameWriter {
+    sender: FrameSender,
+    kind: Kind,
+}
+
+impl Write for FrameWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        if !bytes.is_empty() {
+            self.sender.send(self.kind, bytes)?;
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Signs of life until the returned handle is dropped, or the peer is gone.
+fn beat(output: FrameSender) -> mpsc::Sender<()> {
+    let (handle, dropped) = mpsc::channel();
+    std::thread::spawn(move || {
+        while dropped.recv_timeout(BEAT) == Err(mpsc::RecvTimeoutError::Timeout) {
+            if output.send(Kind::Beat, &[]).is_err() {
+                return;
+            }
+        }
+    });
+    handle
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headers_are_read_as_they_are_written() {
+        for kind in [Kind::Beat, Kind::Data, Kind::Index, Kind::LayerEnd, Kind::Deletions, Kind::Report] {
+            for length in [0, 1, LONGEST_PAYLOAD] {
+                let parsed = Kind::parse_header(kind.header(length)).unwrap();
+                assert_eq!(parsed, (kind, length));
+            }
+        }
+    }
+
+    #[test]
+    fn foreign_protocols_are_refused() {
+        assert!(Kind::parse_header(*b"GET /").is_err());
+        assert!(Kind::parse_header(Kind::Data.header(LONGEST_PAYLOAD + 1)).is_err());
+        assert!(Kind::parse_header([6, 0, 0, 0, 0]).is_err());
+    }
+
+    #[test]
+    fn only_the_whole_token_is_the_token() {
+        let token = Token::generate();
+        let bytes: [u8; TOKEN_LENGTH] = token.0.as_bytes().try_into().unwrap();
+        assert!(token.is(&bytes));
+        for at in 0..TOKEN_LENGTH {
+            let mut wrong = bytes;
+            wrong[at] ^= 1;
+            assert!(!token.is(&wrong));
+        }
+        assert!(!token.is(&[b'0'; TOKEN_LENGTH]));
+        assert!(!Token(String::new()).is(&bytes));
+    }
+}

@@ -1,0 +1,168 @@
+//! Containers of our own: helpers, and the hold journal.
+//!
+//! They can do no more than they must: a read-only root, no new privileges, no capability but those that are asked for,
+//! and no logs, since a log driver makes their output ten times slower. They carry exactly the labels that are asked for:
+//! compose must never take them for its own. They are not removed by the engine when they end, because their exit code is
+//! still to be read.
+
+use std::collections::BTreeMap;
+
+use bollard::models::{
+    ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
+    MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, RestartPolicy,
+    RestartPolicyNameEnum,
+};
+use bollard::query_parameters::CreateContainerOptions;
+
+use crate::engine::fault::About;
+use crate::engine::{Engine, EngineError, is_engine_name};
+
+/// A container of our own: a helper, or the hold journal.
+#[derive(Clone, Debug, Default)]
+pub struct HelperSpec {
+    /// `None`: the engine makes one up.
+    pub name: Option<String>,
+    pub image: String,
+    /// Entrypoint and arguments.
+    pub argv: Vec<String>,
+    pub env: Vec<(String, String)>,
+    pub labels: BTreeMap<String, String>,
+    pub mounts: Vec<HelperMount>,
+    /// `none`, `host`, or `container:<id>`.
+    pub network: String,
+    /// Kept of all capabilities, without `CAP_`: `DAC_OVERRIDE`, …
+    pub capabilities: Vec<&'static str>,
+    pub host_pids: bool,
+}
+
+#[derive(Clone, Debug)]
+pub struct HelperMount {
+    pub source: HelperSource,
+    pub destination: String,
+    pub read_only: bool,
+}
+
+#[derive(Clone, Debug)]
+pub enum HelperSource {
+    /// A volume by its engine name. Never filled from the image.
+    Volume(String),
+    /// A path on the engine's host; the mounts below it come along.
+    Path(String),
+}
+
+impl Engine {
+    /// Creates a container of ours, and does not start it: read-only root, no new privileges, all capabilities dropped but
+    /// those named, log driver `none`, never restarted, run by root. Returns its id.
+    ///
+    /// [`EngineError::NameTaken`] when the name is in use; [`EngineError::NoSuchVolume`] when a volume is missing, which
+    /// the engine would silently make anew, empty.
+    pub async fn create_helper(&self, spec: &HelperSpec) -> Result<String, EngineError> {
+        for mount in &spec.mounts {
+            if let HelperSource::Volume(volume) = &mount.source {
+                self.ensure_volume_exists(volume).await?;
+            }
+        }
+        let name = spec.name.as_deref();
+        let about = match name {
+            Some(name) if !is_engine_name(name) => {
+                return Err(EngineError::Api {
+                    action: format!("create a container named {name:?}"),
+                    status: None,
+                    message: "a name consists of letters, digits, `_`, `.` and `-`".to_owned(),
+                });
+            }
+            Some(name) => About::NewName(name),
+            None => About::Engine,
+        };
+        let options = CreateContainerOptions {
+            name: spec.name.clone(),
+            ..CreateContainerOptions::default()
+        };
+        let created = self.patient.create_container(Some(options), body(spec));
+        created.await.map(|created| created.id).map_err(|error| {
+            let action = match name {
+                Some(name) => format!("create the container {name}"),
+                None => "create a helper container".to_owned(),
+            };
+            self.fault(error, about, action)
+        })
+    }
+}
+
+fn body(spec: &HelperSpec) -> ContainerCreateBody {
+    ContainerCreateBody {
+        image: Some(spec.image.clone()),
+        entrypoint: Some(spec.argv.clone()),
+        cmd: Some(Vec::new()),
+        env: Some(
+            spec.env
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect(),
+        ),
+        user: Some("0:0".to_owned()),
+        working_dir: Some("/".to_owned()),
+        labels: Some(spec.labels.clone().into_iter().collect()),
+        host_config: Some(host_config(spec)),
+        ..ContainerCreateBody::default()
+    }
+}
+
+fn host_config(spec: &HelperSpec) -> HostConfig {
+    HostConfig {
+        readonly_rootfs: Some(true),
+        security_opt: Some(vec![
+            "no-new-privileges".to_owned(),
+            // Where SELinux rules, a volume carries the labels of the container that uses it, and the helper must read it.
+            "label=disable".to_owned(),
+        ]),
+        cap_drop: Some(vec!["ALL".to_owned()]),
+        cap_add: Some(
+            spec.capabilities
+                .iter()
+                .map(|&name| name.to_owned())
+                .collect(),
+        ),
+        log_config: Some(HostConfigLogConfig {
+            typ: Some("none".to_owned()),
+            config: None,
+        }),
+        restart_policy: Some(RestartPolicy {
+            name: Some(RestartPolicyNameEnum::NO),
+            maximum_retry_count: None,
+        }),
+        auto_remove: Some(false),
+        network_mode: Some(spec.network.clone()),
+        pid_mode: spec.host_pids.then(|| "host".to_owned()),
+        mounts: Some(spec.mounts.iter().map(mount).collect()),
+        ..HostConfig::default()
+    }
+}
+
+fn mount(mount: &HelperMount) -> Mount {
+    let common = Mount {
+        target: Some(mount.destination.clone()),
+        read_only: Some(mount.read_only),
+        ..Mount::default()
+    };
+    match &mount.source {
+        HelperSource::Volume(volume) => Mount {
+            typ: Some(MountType::VOLUME),
+            source: Some(volume.clone()),
+            volume_options: Some(MountVolumeOptions {
+                no_copy: Some(true),
+                ..MountVolumeOptions::default()
+            }),
+            ..common
+        },
+        HelperSource::Path(path) => Mount {
+            typ: Some(MountType::BIND),
+            source: Some(path.clone()),
+            bind_options: Some(MountBindOptions {
+                propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+                ..MountBindOptions::default()
+            }),
+            ..common
+        },
+    }
+}
