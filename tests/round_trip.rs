@@ -229,7 +229,7 @@ fn t4_t5_single_files_and_files_of_a_containers_own_layer_come_back() {
     );
     stack.cofferdam(&["backup"]).expect(0);
 
-    portal.sh("rm -r /opt/apps/dam /etc/tethys/tethys_nginx.conf && echo broken > /home/tethys/portal_config.yml && echo extra > /opt/apps/extra");
+    portal.sh("rm -r /opt/apps/dam /etc/tethys/tethys_nginx.conf && echo broken > /home/tethys/portal_config.yml");
     stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
     assert_eq!(
         portal.sh("cat /home/tethys/portal_config.yml"),
