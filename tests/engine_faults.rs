@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,7 @@ async fn without_faults_the_proxy_changes_nothing() {
     let container = TestContainer::idle();
     let proxy = FaultProxy::start();
     let engine = proxy.engine().await;
+    let before_agreement = proxy.versions();
     let (length, ended) = read(&engine, &container.id, &sh("head -c 3000000 /dev/zero")).await;
     assert_eq!((length, ended.is_ok()), (3_000_000, true));
     let input = Box::pin(Cursor::new(vec![b'x'; 500_000]));
@@ -58,6 +60,10 @@ async fn without_faults_the_proxy_changes_nothing() {
             .seen()
             .contains(&format!("POST /containers/{}/exec", container.id))
     );
+    // Asking for the version is the one request that can name none.
+    let version = format!("v{}", engine.facts().await.unwrap().api_version);
+    assert_eq!(before_agreement, BTreeSet::from([String::new()]));
+    assert_eq!(proxy.versions(), BTreeSet::from([String::new(), version]));
 }
 
 #[tokio::test]
