@@ -185,6 +185,19 @@ async fn a_stream_that_hangs_is_given_up() {
 }
 
 #[tokio::test]
+async fn a_command_without_a_limit_is_not_waited_for_after_its_end() {
+    let container = TestContainer::idle();
+    let proxy = FaultProxy::start();
+    proxy.on("POST", "/exec/*/start", Fault::HangAfter(16));
+    let engine = proxy.engine().await;
+    let spec = sh("echo 1234567; echo more");
+    let running = engine.exec(&container.id, &spec);
+    let error = tokio::time::timeout(PATIENCE, running).await.unwrap();
+    let error = error.unwrap_err();
+    assert!(matches!(error, EngineError::Cut { .. }), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_file_that_is_cut_is_an_error_of_its_stream() {
     let container = TestContainer::idle();
     container.sh("head -c 2000000 /dev/zero > /tmp/f");
