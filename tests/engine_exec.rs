@@ -370,3 +370,12 @@ async fn commands_run_side_by_side() {
         (2, &b"quick\n"[..])
     );
 }
+
+#[tokio::test]
+async fn a_process_that_is_left_behind_does_not_keep_a_command_open() {
+    let container = TestContainer::idle();
+    let spec = sh("sleep 3000 & echo left one behind");
+    let running = exec(&container, &spec);
+    let output = tokio::time::timeout(PATIENCE, running).await.unwrap();
+    assert_eq!(output.unwrap().stdout, b"left one behind\n");
+}

@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,7 @@ async fn without_faults_the_proxy_changes_nothing() {
     let container = TestContainer::idle();
     let proxy = FaultProxy::start();
     let engine = proxy.engine().await;
+    let before_agreement = proxy.versions();
     let (length, ended) = read(&engine, &container.id, &sh("head -c 3000000 /dev/zero")).await;
     assert_eq!((length, ended.is_ok()), (3_000_000, true));
     let input = Box::pin(Cursor::new(vec![b'x'; 500_000]));
@@ -58,6 +60,10 @@ async fn without_faults_the_proxy_changes_nothing() {
             .seen()
             .contains(&format!("POST /containers/{}/exec", container.id))
     );
+    // Asking for the version is the one request that can name none.
+    let version = format!("v{}", engine.facts().await.unwrap().api_version);
+    assert_eq!(before_agreement, BTreeSet::from([String::new()]));
+    assert_eq!(proxy.versions(), BTreeSet::from([String::new(), version]));
 }
 
 #[tokio::test]
@@ -176,6 +182,19 @@ async fn a_stream_that_hangs_is_given_up() {
     let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
     let error = EngineError::in_io(&error).unwrap();
     assert!(matches!(error, EngineError::Silent { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_command_without_a_limit_is_not_waited_for_after_its_end() {
+    let container = TestContainer::idle();
+    let proxy = FaultProxy::start();
+    proxy.on("POST", "/exec/*/start", Fault::HangAfter(16));
+    let engine = proxy.engine().await;
+    let spec = sh("echo 1234567; echo more");
+    let running = engine.exec(&container.id, &spec);
+    let error = tokio::time::timeout(PATIENCE, running).await.unwrap();
+    let error = error.unwrap_err();
+    assert!(matches!(error, EngineError::Cut { .. }), "{error:?}");
 }
 
 #[tokio::test]

@@ -219,7 +219,7 @@ async fn health_is_waited_for() {
     let container = TestContainer::idle_with(&options);
     let engine = engine().await;
     let error = engine
-        .wait_ready(&container.id, Duration::from_secs(3))
+        .wait_ready(&container.id, Duration::from_secs(6))
         .await
         .unwrap_err();
     assert!(

@@ -262,6 +262,11 @@ mod tests {
     }
 
     #[test]
+    fn nothing_that_bollard_logs_is_compiled_in() {
+        assert_eq!(log::STATIC_MAX_LEVEL, log::LevelFilter::Off);
+    }
+
+    #[test]
     fn what_cannot_be_an_engine_is_refused_with_a_reason() {
         let refusals: Vec<String> = [
             "/var/run/docker.sock",

@@ -4,6 +4,7 @@
 //! It listens on a socket of its own and carries one request a connection. Connections that are upgraded (exec) pass raw
 //! in both directions. It runs on a thread of its own, so that it goes on while a test waits for a program.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
@@ -56,6 +57,7 @@ struct Rule {
 struct Shared {
     rules: Vec<Rule>,
     seen: Vec<String>,
+    versions: BTreeSet<String>,
 }
 
 pub struct FaultProxy {
@@ -132,6 +134,11 @@ impl FaultProxy {
     pub fn seen(&self) -> Vec<String> {
         self.shared.lock().unwrap().seen.clone()
     }
+
+    /// The API versions that requests named: `v1.41`; empty for those that named none.
+    pub fn versions(&self) -> BTreeSet<String> {
+        self.shared.lock().unwrap().versions.clone()
+    }
 }
 
 impl Drop for FaultProxy {
@@ -182,20 +189,20 @@ impl Head {
         format!("{}\r\n\r\n", self.lines.join("\r\n")).into_bytes()
     }
 
-    /// Method, and path without version and query.
-    fn request(&self) -> (String, String) {
+    /// Method, version, and path without version and query.
+    fn request(&self) -> (String, String, String) {
         let mut words = self.lines[0].split(' ');
         let method = words.next().unwrap_or_default().to_owned();
         let target = words.next().unwrap_or_default();
         let target = target.split('?').next().unwrap_or_default();
-        // Over a unix socket, hyper sends the path only; over TCP too.
         let parts: Vec<&str> = target.splitn(3, '/').collect();
         let is_version = |part: &str| part.starts_with('v') && part.contains('.');
-        let path = match parts.as_slice() {
-            ["", version, rest] if is_version(version) => format!("/{rest}"),
-            _ => target.to_owned(),
-        };
-        (method, path)
+        match parts.as_slice() {
+            ["", version, rest] if is_version(version) => {
+                (method, (*version).to_owned(), format!("/{rest}"))
+            }
+            _ => (method, String::new(), target.to_owned()),
+        }
     }
 }
 
@@ -210,7 +217,11 @@ async fn carry(client: UnixStream, shared: &Mutex<Shared>) -> io::Result<()> {
             let answer = format!(
                 "HTTP/1.1 403 Forbidden\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n{page}"
             );
-            to_client.write_all(answer.as_bytes()).await
+            to_client.write_all(answer.as_bytes()).await?;
+            to_client.shutdown().await?;
+            // As real ones do: closing at once would take the answer away from a client that is still sending.
+            tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await?;
+            Ok(())
         }
         Some(Fault::Delay(time)) => {
             tokio::time::sleep(time).await;
@@ -221,8 +232,9 @@ async fn carry(client: UnixStream, shared: &Mutex<Shared>) -> io::Result<()> {
 }
 
 fn take_fault(shared: &Mutex<Shared>, request: &Head) -> Option<Fault> {
-    let (method, path) = request.request();
+    let (method, version, path) = request.request();
     let mut shared = shared.lock().unwrap();
+    shared.versions.insert(version);
     shared.seen.push(format!("{method} {path}"));
     let rule = shared
         .rules

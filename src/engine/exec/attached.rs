@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::codec::FramedRead;
 
 use super::ExecSpec;
-use super::ending::Exec;
+use super::ending::{Exec, is_the_runtimes};
 use super::frames::{Frame, FrameDecoder};
 use super::redact::Redactor;
 use crate::engine::connect::RawStream;
@@ -22,6 +22,8 @@ use crate::engine::{Engine, EngineError, container_name};
 pub(super) const LAST_WORDS: usize = 8 * 1024;
 /// After this much silence the engine is asked whether the process still runs.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
+/// What a process has printed arrives this soon after its end.
+const LAST_FRAMES: Duration = Duration::from_secs(5);
 /// Enough of standard output to recognise the runtime's words.
 const FIRST_WORDS: usize = 512;
 const READ_BUFFER: usize = 64 * 1024;
@@ -62,6 +64,13 @@ impl Attached {
                 container: container.to_owned(),
                 message,
             },
+            Error::DockerResponseServerError { message, .. } if is_the_runtimes(&message) => {
+                EngineError::CannotRun {
+                    container: container.to_owned(),
+                    program: spec.program().to_owned(),
+                    message,
+                }
+            }
             other => {
                 let action = format!("run {} in container {container}", spec.program());
                 engine.fault(other, About::Container(container), action)
@@ -110,7 +119,8 @@ impl Attached {
         let silent_since = Instant::now();
         let mut ended = false;
         loop {
-            let wake = self.next_deadline(silent_since);
+            let patience = if ended { LAST_FRAMES } else { SIGN_OF_LIFE };
+            let wake = self.next_deadline(silent_since, patience);
             match tokio::time::timeout_at(wake, self.output.next()).await {
                 Ok(Some(Ok(frame))) => {
                     self.listen(&frame);
@@ -121,9 +131,8 @@ impl Attached {
                 Err(_) => {
                     self.ensure_within_limits(silent_since)?;
                     if ended {
-                        return Err(self.exec.cut(
-                            "the process has ended, but its output stays open; did it leave another one behind?",
-                        ));
+                        let message = "the process has ended, and the end of its output never came";
+                        return Err(self.exec.cut(message));
                     }
                     ended = self.exec.has_ended().await?;
                 }
@@ -169,12 +178,12 @@ impl Attached {
         }
     }
 
-    fn next_deadline(&self, silent_since: Instant) -> Instant {
+    fn next_deadline(&self, silent_since: Instant, patience: Duration) -> Instant {
         let limits = [
             self.limit.map(|(end, _)| end),
             self.idle_limit.map(|limit| silent_since + limit),
         ];
-        let sign_of_life = Instant::now() + SIGN_OF_LIFE;
+        let sign_of_life = Instant::now() + patience;
         limits
             .into_iter()
             .flatten()

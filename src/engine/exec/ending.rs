@@ -115,16 +115,22 @@ impl Exec {
     }
 }
 
-/// The engine reports a command that it could not start as one that ended with 126 or 127, and puts the runtime's words
-/// on standard output. A command that ran may end with these codes too, but it had a process id.
+/// Engines report a command that they could not start as one that ended with 126 or 127, and put the runtime's words on
+/// standard output. A command that ran may end with these codes too, but it had a process id.
 fn is_never_started(code: i64, pid: Option<i64>, stdout: &[u8]) -> bool {
-    const RUNTIME: [&[u8]; 3] = [
-        b"OCI runtime exec failed",
-        b"unable to find user",
-        b"unable to find group",
-    ];
     matches!(code, 126 | 127)
-        && (pid == Some(0) || RUNTIME.iter().any(|words| stdout.starts_with(words)))
+        && (pid == Some(0) || is_the_runtimes(&String::from_utf8_lossy(stdout)))
+}
+
+/// Whether `words` are the runtime's, or the engine's on its behalf. Newer engines refuse some commands with them.
+pub(super) fn is_the_runtimes(words: &str) -> bool {
+    [
+        "OCI runtime exec failed",
+        "unable to find user",
+        "unable to find group",
+    ]
+    .iter()
+    .any(|beginning| words.starts_with(beginning))
 }
 
 #[cfg(test)]
