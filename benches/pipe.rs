@@ -6,8 +6,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::Instant;
 
-use cofferdam::manifest::Compression;
+use cofferdam::manifest::{Compression, ObjectPath};
 use cofferdam::pipe::{self, ByteStream, Digesting, codec};
+use cofferdam::repository::Repository;
+use cofferdam::repository::local::LocalRepository;
+use cofferdam::target::RunId;
 
 const MEBIBYTE: usize = 1024 * 1024;
 
@@ -152,5 +155,25 @@ async fn main() -> io::Result<()> {
         started,
         before,
     );
+
+    let place = tempfile::tempdir_in(".")?;
+    let repository = LocalRepository::new(place.path());
+    let snapshot = RunId::generate(jiff::Timestamp::now());
+    let object = ObjectPath::new("bench", &snapshot, "bench.tar").map_err(io::Error::other)?;
+    repository.prepare().await.map_err(io::Error::other)?;
+    let started = Instant::now();
+    let put = repository.put(&object, as_stream(data())).await;
+    let out = put.map_err(io::Error::other)?.bytes;
+    report(
+        "put into a directory, with fsync",
+        bytes,
+        out,
+        started,
+        before,
+    );
+    let started = Instant::now();
+    let mut stored = repository.open(&object).await.map_err(io::Error::other)?;
+    let out = tokio::io::copy(&mut stored, &mut tokio::io::sink()).await?;
+    report("open and read back", bytes, out, started, before);
     Ok(())
 }

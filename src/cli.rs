@@ -262,9 +262,10 @@ pub struct RestoreArgs {
     pub in_place: bool,
 }
 
-/// Write a snapshot's dumps and files to a directory
+/// Write a snapshot's dumps and archives to a directory
 ///
-/// What is written needs no cofferdam to be used: databases as `pg_restore` reads them, trees as plain files.
+/// What is written needs no cofferdam to be used: databases as `pg_restore` and `psql` read them, volumes and files as tar
+/// archives, nothing compressed, every digest checked. All or nothing, and nothing is written over.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -274,7 +275,7 @@ pub struct ExportArgs {
     /// An id, a beginning of one that fits no other, or `latest`
     pub snapshot: SnapshotSelector,
 
-    /// Where to write; created when it is not there, and must be empty
+    /// Where to write; created when it is not there
     #[arg(value_name = "DIR")]
     pub directory: PathBuf,
 

@@ -93,6 +93,9 @@ pub trait Driver: Send + Sync {
         sink: &dyn ArtifactSink,
     ) -> Result<Captured, DriverError>;
 
+    /// What a restore of this record is going to do, for people: `swap database clinical`.
+    fn describe_restore(&self, record: &TargetRecord) -> String;
+
     /// How a restore of this target is undone, as its labels and the run's options have it.
     fn way_back(&self, target: &TargetId) -> WayBack;
 

@@ -34,6 +34,17 @@ impl Outcome {
             Self::Interrupted => 130,
         }
     }
+
+    /// What two parts of one command amount to, such as the backups of two projects: the interruption of either ends both,
+    /// and where only one came to its end, the whole is partly done.
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Interrupted, _) | (_, Self::Interrupted) => Self::Interrupted,
+            (Self::Done, Self::Found) | (Self::Found, Self::Done) => Self::Found,
+            (one, other) if one == other => one,
+            _ => Self::Partial,
+        }
+    }
 }
 
 impl From<Outcome> for ExitCode {
@@ -45,6 +56,24 @@ impl From<Outcome> for ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parts_amount_to_a_whole() {
+        use Outcome::{Busy, Done, Failed, Found, Interrupted, Partial};
+        for (one, other, whole) in [
+            (Done, Done, Done),
+            (Failed, Failed, Failed),
+            (Done, Failed, Partial),
+            (Busy, Done, Partial),
+            (Partial, Done, Partial),
+            (Found, Done, Found),
+            (Found, Failed, Partial),
+            (Done, Interrupted, Interrupted),
+        ] {
+            assert_eq!(one.and(other), whole, "{one:?} {other:?}");
+            assert_eq!(other.and(one), whole, "{other:?} {one:?}");
+        }
+    }
 
     #[test]
     fn scripts_may_rely_on_the_codes() {

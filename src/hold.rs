@@ -9,14 +9,16 @@
 //! container ([`Lock::decide`]): while it does not exist, an interrupted restore is rolled back; once it does, it is
 //! finished.
 
+pub mod ending;
 pub mod journal;
 pub mod owner;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use tracing::{info, warn};
+use tracing::info;
 
+pub use ending::Ending;
 pub use journal::{Action, Held, Journal, Operation, RestoreJournal};
 pub use owner::{Liveness, Owner};
 
@@ -121,13 +123,7 @@ impl Lock {
                 let other = Self::of_container(engine, image, &found)?;
                 match other.journal.owner.liveness(engine, image).await? {
                     Liveness::Dead => Ok(Acquired::Abandoned(other)),
-                    liveness => Err(HoldError::Taken {
-                        project: other.journal.project.clone(),
-                        run: other.journal.run.clone(),
-                        operation: other.journal.operation,
-                        owner: other.journal.owner.clone(),
-                        liveness,
-                    }),
+                    liveness => Err(other.taken(liveness)),
                 }
             }
             Err(error) => Err(error.into()),
@@ -163,6 +159,17 @@ impl Lock {
             container: container.id.clone(),
             journal,
         })
+    }
+
+    /// The refusal that another run's lock means to this one.
+    pub fn taken(&self, liveness: Liveness) -> HoldError {
+        HoldError::Taken {
+            project: self.journal.project.clone(),
+            run: self.journal.run.clone(),
+            operation: self.journal.operation,
+            owner: self.journal.owner.clone(),
+            liveness,
+        }
     }
 
     pub fn journal(&self) -> &Journal {
@@ -222,18 +229,6 @@ impl Lock {
                 .map_err(|error| problem(error, false)),
             Wait::No => Ok(()),
         }
-    }
-
-    /// Releases everything, in order, whatever fails on the way.
-    pub async fn release_all(&self, wait: Wait) -> Vec<ReleaseProblem> {
-        let mut problems = Vec::new();
-        for held in &self.journal.held {
-            if let Err(problem) = self.release(held, wait).await {
-                warn!(service = problem.service, "{}", problem.error);
-                problems.push(problem);
-            }
-        }
-        problems
     }
 
     /// The held container, or the one that took its place: compose gives a recreated one a new id.

@@ -22,7 +22,10 @@ pub(crate) use nearest::nearest_word;
 pub(crate) use table::{OwnLabel, find_own};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::time::Duration;
+
+use serde::Serialize;
 
 /// Everything that the labels of one container say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -154,7 +157,8 @@ pub struct FilesLabels {
     pub options: TreeOptions,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum HookPoint {
     BeforeBackup,
     AfterBackup,
@@ -162,6 +166,20 @@ pub enum HookPoint {
     BeforeRestore,
     AfterRestore,
     FailedRestore,
+}
+
+impl fmt::Display for HookPoint {
+    /// As the label has it.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::BeforeBackup => "before-backup",
+            Self::AfterBackup => "after-backup",
+            Self::FailedBackup => "failed-backup",
+            Self::BeforeRestore => "before-restore",
+            Self::AfterRestore => "after-restore",
+            Self::FailedRestore => "failed-restore",
+        })
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,9 @@
 //! Cofferdam backs up and restores container stacks, driven by labels.
 
 pub mod agent;
+pub mod backup;
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod discover;
 pub mod driver;
@@ -9,15 +11,21 @@ pub mod engine;
 pub mod exit;
 pub mod export;
 pub mod hold;
+pub mod hooks;
 pub mod labels;
 pub mod manifest;
 pub mod pipe;
 pub mod plan;
+pub mod recover;
 pub mod report;
 pub mod repository;
+pub mod restore;
 pub mod secret;
 pub mod select;
+pub mod session;
+pub mod survey;
 pub mod target;
+pub mod targets;
 pub mod text;
 pub mod tree;
 pub mod verify;

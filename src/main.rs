@@ -1,9 +1,108 @@
+//! Parses, runs, exits once.
+
 use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser as _;
+use cofferdam::agent;
+use cofferdam::agent::inside::Removals;
+use cofferdam::cli::{Cli, Command};
+use cofferdam::commands::{self, CommandError, Context};
+use cofferdam::config::{Config, Environment};
+use cofferdam::exit::Outcome;
+use cofferdam::report::logging;
+use cofferdam::report::progress::Board;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+/// How long the removal of what a dropped run had put somewhere may take before the process ends without it; the next run
+/// sweeps. Together with everything else it has to fit into the ten seconds that an engine gives a container to stop.
+const REMOVALS_LIMIT: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    match arguments.as_slice() {
-        [agent, kind] if agent == "agent" => cofferdam::agent::run(kind),
-        _ => ExitCode::from(2),
+    let cli = Cli::parse();
+    if let Command::Agent(args) = &cli.command {
+        return agent::run(&args.kind);
+    }
+    let config = match configuration(&cli) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("cofferdam: {error:#}");
+            return Outcome::Usage.into();
+        }
+    };
+    let board = Board::of_stderr();
+    logging::start(&config.log, &board);
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+    match tokio::runtime::Runtime::new() {
+        Ok(runtime) => {
+            let outcome = runtime.block_on(run(cli.command, config, board));
+            // A blocked read of standard input must not keep the process.
+            runtime.shutdown_background();
+            outcome.into()
+        }
+        Err(error) => {
+            error!("cannot start: {error}");
+            Outcome::Failed.into()
+        }
+    }
+}
+
+fn configuration(cli: &Cli) -> anyhow::Result<Config> {
+    let directory = std::env::current_dir()?;
+    let environment = Environment::new(std::env::vars_os());
+    Ok(Config::resolve(&cli.settings, &environment, &directory)?)
+}
+
+async fn run(command: Command, config: Config, board: Board) -> Outcome {
+    let interrupt = CancellationToken::new();
+    let removals = Removals::default();
+    let context = Context {
+        config,
+        board,
+        interrupt: interrupt.clone(),
+        removals: removals.clone(),
+    };
+    let outcome = tokio::select! {
+        ended = commands::run(&context, command) => ended.unwrap_or_else(|error| told(&error)),
+        () = told_to_stop_twice(interrupt) => {
+            warn!("leaving at once; `cofferdam recover` finishes what is left");
+            return Outcome::Interrupted;
+        }
+    };
+    if tokio::time::timeout(REMOVALS_LIMIT, removals.done())
+        .await
+        .is_err()
+    {
+        warn!("files of cofferdam's stay in a container until the next run");
+    }
+    outcome
+}
+
+fn told(error: &CommandError) -> Outcome {
+    error!("{error}");
+    error.outcome()
+}
+
+/// The first signal asks the run to end in order; the second ends the process.
+async fn told_to_stop_twice(interrupt: CancellationToken) {
+    let signals =
+        signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
+    let Ok((mut int, mut term)) = signals else {
+        error!("signals cannot be caught: an interrupt ends this process at once");
+        return std::future::pending().await;
+    };
+    for asked in 1..=2 {
+        tokio::select! {
+            _ = int.recv() => {}
+            _ = term.recv() => {}
+        }
+        if asked == 1 {
+            warn!("stopping, and releasing what is held; once more to leave at once");
+            interrupt.cancel();
+        }
     }
 }

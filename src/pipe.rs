@@ -29,6 +29,10 @@ use crate::manifest::{Compression, StreamDigest};
 /// and yields an error otherwise.
 pub type ByteStream = Pin<Box<dyn AsyncRead + Send>>;
 
+/// What is compressed here and not by an agent comes over the engine's API, which is no faster than two workers are, and
+/// several streams have to fit into 64 MiB of memory.
+const WORKERS: usize = 2;
+
 /// Compresses `plain`. The handle tells length and digest of the plain stream once the returned one has reached its end.
 pub fn compress(plain: ByteStream, compression: Compression) -> (ByteStream, DigestHandle) {
     let (plain, digest) = Digesting::new(plain);
@@ -37,7 +41,7 @@ pub fn compress(plain: ByteStream, compression: Compression) -> (ByteStream, Dig
         return (plain, digest);
     }
     let compressed = transform(plain, move |source, sink| {
-        let mut compressor = codec::Compressor::new(sink, compression)?;
+        let mut compressor = codec::Compressor::with_workers(sink, compression, WORKERS)?;
         source.copy_to(&mut compressor)?;
         compressor.finish().map(drop)
     });

@@ -1,3 +1,37 @@
 //! What a run is going to do, as values: computed first, shown by `--dry-run`, then executed as they are.
 
+pub mod audit;
+pub mod backup;
+pub mod hold;
 pub mod order;
+pub mod restore;
+
+use crate::hold::Action;
+use crate::target::TargetId;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PlanError {
+    #[error(
+        "service {service} is to be {} while {target} needs it running; give the label cofferdam.{} to what uses the \
+         database, not to the database",
+        match action { Action::Stop => "stopped", Action::Pause => "paused" },
+        match action { Action::Stop => "stop", Action::Pause => "pause" }
+    )]
+    DatabaseHeld {
+        service: String,
+        action: Action,
+        target: TargetId,
+    },
+    #[error(
+        "the snapshot holds targets of service {service}, and project {project} has no such container; {hint}"
+    )]
+    NoSuchService {
+        service: String,
+        project: String,
+        hint: String,
+    },
+    #[error(
+        "{target} is restored through its container {container}, which does not run; start it first: docker start {container}"
+    )]
+    NotRunning { target: TargetId, container: String },
+}

@@ -13,6 +13,8 @@ pub mod amounts;
 pub mod layout;
 mod list;
 pub mod logging;
+pub mod outcome;
+pub mod plan;
 pub mod progress;
 mod show;
 

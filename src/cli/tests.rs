@@ -107,7 +107,7 @@ fn help_of_cofferdam() {
       show         Show one snapshot: its targets, sizes, failures and warnings
       ls           List the files of a volume or directory in a snapshot
       restore      Put a snapshot back
-      export       Write a snapshot's dumps and files to a directory
+      export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
@@ -205,7 +205,7 @@ fn short_help_fits_a_screen() {
       show         Show one snapshot: its targets, sizes, failures and warnings
       ls           List the files of a volume or directory in a snapshot
       restore      Put a snapshot back
-      export       Write a snapshot's dumps and files to a directory
+      export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
@@ -432,10 +432,11 @@ fn help_of_restore() {
 #[test]
 fn help_of_export() {
     assert_snapshot!(help("export"), @r"
-    Write a snapshot's dumps and files to a directory
+    Write a snapshot's dumps and archives to a directory
 
-    What is written needs no cofferdam to be used: databases as `pg_restore` reads them, trees as plain
-    files.
+    What is written needs no cofferdam to be used: databases as `pg_restore` and `psql` read them,
+    volumes and files as tar archives, nothing compressed, every digest checked. All or nothing, and
+    nothing is written over.
 
     Usage: cofferdam export [OPTIONS] <SNAPSHOT> <DIR> [TARGET]...
 
@@ -444,7 +445,7 @@ fn help_of_export() {
               An id, a beginning of one that fits no other, or `latest`
 
       <DIR>
-              Where to write; created when it is not there, and must be empty
+              Where to write; created when it is not there
 
       [TARGET]...
               Targets to export, by id (`service/driver/name`) or by a pattern over ids [default: all of

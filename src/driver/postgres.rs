@@ -268,6 +268,18 @@ impl Driver for PostgresDriver {
         }
     }
 
+    fn describe_restore(&self, record: &TargetRecord) -> String {
+        let name = &record.target.name;
+        if name == GLOBALS {
+            return "create missing roles and tablespaces".to_owned();
+        }
+        match self.labels.restore {
+            PostgresRestore::Swap => format!("swap database {name}"),
+            PostgresRestore::Recreate => format!("drop, create and load database {name}"),
+            PostgresRestore::Clean => format!("clean and load database {name}"),
+        }
+    }
+
     fn way_back(&self, target: &TargetId) -> WayBack {
         match self.labels.restore {
             // Only what is missing is created.

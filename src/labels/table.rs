@@ -213,7 +213,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.hook.after-backup",
         Label::Hook(HookPoint::AfterBackup, HookLabel::Command),
-        "command to run after a backup that went well",
+        "command to run after a backup, whatever came of it",
     ),
     entry(
         "cofferdam.hook.after-backup.user",
@@ -228,7 +228,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.hook.failed-backup",
         Label::Hook(HookPoint::FailedBackup, HookLabel::Command),
-        "command to run after a backup that failed",
+        "command to run after a backup that failed, ahead of `after-backup`",
     ),
     entry(
         "cofferdam.hook.failed-backup.user",
@@ -258,7 +258,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.hook.after-restore",
         Label::Hook(HookPoint::AfterRestore, HookLabel::Command),
-        "command to run after a restore that went well, before dependents start",
+        "command to run after a restore, whatever came of it, before dependents start",
     ),
     entry(
         "cofferdam.hook.after-restore.user",
@@ -273,7 +273,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.hook.failed-restore",
         Label::Hook(HookPoint::FailedRestore, HookLabel::Command),
-        "command to run after a restore that failed and was undone",
+        "command to run after a restore that failed, ahead of `after-restore`",
     ),
     entry(
         "cofferdam.hook.failed-restore.user",

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::View;
-use super::amounts::{between, counted, duration, size};
+use super::amounts::{between, duration, size};
 use super::layout::Table;
 use crate::manifest::{Manifest, Purpose};
 use crate::repository::SnapshotRef;
@@ -41,9 +41,9 @@ pub fn render_snapshots(snapshots: &[Listed<'_>], view: &View) -> String {
                 targets(manifest),
                 size(manifest.stored_bytes()),
                 duration(between(manifest.started, manifest.finished)),
-                state(manifest),
+                short_state(manifest),
             ],
-            Listed::Unreadable { snapshot, why } => [
+            Listed::Unreadable { snapshot, .. } => [
                 snapshot.id.to_string(),
                 snapshot
                     .id
@@ -53,11 +53,18 @@ pub fn render_snapshots(snapshots: &[Listed<'_>], view: &View) -> String {
                 String::new(),
                 String::new(),
                 String::new(),
-                format!("unreadable: {}", printable(why)),
+                "unreadable".to_owned(),
             ],
         });
     }
-    table.render()
+    let mut text = table.render();
+    for snapshot in snapshots {
+        if let Listed::Unreadable { snapshot, why } = snapshot {
+            let (id, why) = (&snapshot.id, printable(why));
+            text.push_str(&format!("\n{id} cannot be read: {why}\n"));
+        }
+    }
+    text
 }
 
 /// `2 postgres, 1 volume`
@@ -76,14 +83,14 @@ fn targets(manifest: &Manifest) -> String {
     kinds.join(", ")
 }
 
-/// `complete`, or how many targets are missing; and what the snapshot was taken for, when that is not a backup.
-pub(super) fn state(manifest: &Manifest) -> String {
+/// `complete`, or how many targets failed; and what the snapshot was taken for, when that is not a backup.
+fn short_state(manifest: &Manifest) -> String {
     let state = match manifest.failed.len() {
         0 => "complete".to_owned(),
-        failed => format!("partial: {} failed", counted(failed as u64, "target")),
+        failed => format!("partial: {failed} failed"),
     };
     match manifest.purpose {
         Purpose::Backup => state,
-        Purpose::Safety { .. } => format!("{state} (before a restore)"),
+        Purpose::Safety { .. } => format!("{state}, safety"),
     }
 }

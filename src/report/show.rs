@@ -3,7 +3,6 @@
 use super::View;
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
-use super::list::state;
 use crate::manifest::{
     Artifact, Compression, Facts, Manifest, PostgresFacts, Purpose, Role, TargetRecord, Transfer,
     TreeFacts, TreeShape,
@@ -66,6 +65,14 @@ fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
     page.field("Made by", &by);
     for warning in &manifest.warnings {
         page.field("Warning", &printable(warning));
+    }
+}
+
+fn state(manifest: &Manifest) -> String {
+    let saved = counted(manifest.targets.len() as u64, "target");
+    match manifest.failed.len() {
+        0 => format!("complete: {saved}"),
+        failed => format!("partial: {saved} saved, {} failed", count(failed as u64)),
     }
 }
 

@@ -210,28 +210,22 @@ fn a_list_has_a_line_for_each_snapshot() {
     ];
     assert_snapshot!(list(&snapshots, None), @r"
     SNAPSHOT                   AGE          PROJECT   TARGETS                STORED        TOOK  STATE
-    20261120T020000Z-00000001  1 day ago    other                                                unreadable: the manifest is not whole: EOF while parsing a string at line 7 column 3
-    20261121T020000Z-9f2c61aa  5 hours ago  candigv2  1 postgres, 1 volume  1.4 MiB  1 min 23 s  partial: 1 target failed (before a restore)
+    20261120T020000Z-00000001  1 day ago    other                                                unreadable
+    20261121T020000Z-9f2c61aa  5 hours ago  candigv2  1 postgres, 1 volume  1.4 MiB  1 min 23 s  partial: 1 failed, safety
     20261121T020000Z-9f2c61aa  5 hours ago  candigv2  2 postgres, 1 volume  337 MiB  1 min 23 s  complete
+
+    20261120T020000Z-00000001 cannot be read: the manifest is not whole: EOF while parsing a string at line 7 column 3
     ");
     assert_snapshot!(list(&snapshots, Some(100)), @r"
     SNAPSHOT                   AGE          PROJECT   TARGETS         STORED        TOOK  STATE
-    20261120T020000Z-00000001  1 day ago    other                                         unreadable:
-                                                                                          the manifest
-                                                                                          is not
-                                                                                          whole: EOF
-                                                                                          while
-                                                                                          parsing a
-                                                                                          string at
-                                                                                          line 7
-                                                                                          column 3
+    20261120T020000Z-00000001  1 day ago    other                                         unreadable
     20261121T020000Z-9f2c61aa  5 hours ago  candigv2  1 postgres, 1  1.4 MiB  1 min 23 s  partial: 1
-                                                      volume                              target
-                                                                                          failed
-                                                                                          (before a
-                                                                                          restore)
+                                                      volume                              failed,
+                                                                                          safety
     20261121T020000Z-9f2c61aa  5 hours ago  candigv2  2 postgres, 1  337 MiB  1 min 23 s  complete
                                                       volume
+
+    20261120T020000Z-00000001 cannot be read: the manifest is not whole: EOF while parsing a string at line 7 column 3
     ");
 }
 
@@ -244,7 +238,7 @@ fn an_empty_list_says_how_to_begin() {
 fn a_snapshot_shows_everything() {
     assert_snapshot!(render_snapshot(&complete(), &view(None)), @r"
     Snapshot 20261121T020000Z-9f2c61aa of candigv2
-      State      complete
+      State      complete: 3 targets
       Taken      2026-11-21 03:00:00 CET, 5 hours ago, in 1 min 23 s
       Size       337 MiB stored, 1.0 GiB before compression
       Made by    cofferdam 0.1.0 on Docker Engine 20.10.24 (API 1.41, linux/amd64)
@@ -290,7 +284,7 @@ fn a_snapshot_shows_everything() {
 fn a_partial_snapshot_shows_its_failures_first_and_fits_the_terminal() {
     assert_snapshot!(render_snapshot(&partial(), &view(Some(80))), @r#"
     Snapshot 20261121T020000Z-9f2c61aa of candigv2
-      State      partial: 1 target failed (before a restore)
+      State      partial: 2 targets saved, 1 failed
       Purpose    the way back of restore 20261121T015955Z-00c0ffee
       Taken      2026-11-21 03:00:00 CET, 5 hours ago, in 1 min 23 s
       Size       1.4 MiB stored, 3.9 MiB before compression

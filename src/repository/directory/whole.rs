@@ -2,9 +2,12 @@
 
 use std::fs::File;
 use std::io::{self, Write};
+use std::num::NonZero;
 
 use indicatif::HumanBytes;
-use rustix::fs::{AtFlags, OFlags, RenameFlags, openat, renameat, renameat_with, unlinkat};
+use rustix::fs::{
+    Advice, AtFlags, OFlags, RenameFlags, fadvise, openat, renameat, renameat_with, unlinkat,
+};
 use rustix::io::Errno;
 
 use super::{Directory, FILE_MODE, FileError};
@@ -22,6 +25,7 @@ impl Directory {
         Ok(Partial {
             file: File::from(file),
             written: 0,
+            sent_on: 0,
             name: name.to_owned(),
             guard: Guard {
                 directory: self.clone(),
@@ -48,6 +52,9 @@ impl Directory {
         })
     }
 }
+
+/// In bytes. Small enough for little to be left at the end, large enough for a disk to write at a stretch.
+const WRITE_BEHIND: u64 = 8 * 1024 * 1024;
 
 const PARTIAL_PREFIX: &str = ".cofferdam-";
 const PARTIAL_SUFFIX: &str = ".partial";
@@ -87,6 +94,8 @@ impl Drop for Guard {
 pub struct Partial {
     file: File,
     written: u64,
+    /// Up to where the disk has been told to write.
+    sent_on: u64,
     /// What it will be called.
     name: String,
     guard: Guard,
@@ -94,13 +103,23 @@ pub struct Partial {
 
 impl Partial {
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), FileError> {
-        match self.file.write_all(bytes) {
-            Ok(()) => {
-                self.written += bytes.len() as u64;
-                Ok(())
-            }
-            Err(error) => Err(self.failed("write", error)),
+        self.file
+            .write_all(bytes)
+            .map_err(|error| self.failed("write", error))?;
+        self.written += bytes.len() as u64;
+        if self.written - self.sent_on >= WRITE_BEHIND {
+            self.send_on();
         }
+        Ok(())
+    }
+
+    /// Lets the disk begin with what was written since the last time, so that it works while the rest is still coming
+    /// and little is left for the sync at the end. Linux starts writing dirty pages when it is told that they are not
+    /// needed (`mm/fadvise.c`); as advice, it cannot fail in a way that matters.
+    fn send_on(&mut self) {
+        let length = NonZero::new(self.written - self.sent_on);
+        let _ = fadvise(&self.file, self.sent_on, length, Advice::DontNeed);
+        self.sent_on = self.written;
     }
 
     /// Returns when the content will survive a loss of power.

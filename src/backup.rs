@@ -1,0 +1,279 @@
+//! A backup of one project: hold, hooks, capture, release, and the manifest last.
+//!
+//! Interrupted anywhere, it leaves no snapshot (the manifest is what makes one), and what it held is released: by itself
+//! on a signal, by the next run after `kill -9`.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tracing::{error, info};
+
+use crate::driver::{Captured, DriverError};
+use crate::engine::{Container, EngineError};
+use crate::hold::{Ending, Journal, Operation, Owner};
+use crate::hooks::{HookError, HookOutcome, Hooks};
+use crate::manifest::{ContainerRecord, FORMAT, Failure, Manifest, Purpose, TargetRecord};
+use crate::pipe;
+use crate::plan::backup::BackupPlan;
+use crate::report::progress::Activity;
+use crate::repository::RepositoryError;
+use crate::repository::snapshot::SnapshotWriter;
+use crate::session::{Interrupted, LockError, Session};
+use crate::survey::Survey;
+use crate::target::{RunId, TargetId};
+use crate::targets::Drivers;
+
+#[derive(Debug, thiserror::Error)]
+pub enum BackupError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    #[error("nothing could be saved: {}", list(.0))]
+    NothingSaved(Vec<Failure>),
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+fn list(failures: &[Failure]) -> String {
+    let lines: Vec<String> = failures
+        .iter()
+        .map(|failure| format!("{}: {}", failure.target, failure.reason))
+        .collect();
+    lines.join("; ")
+}
+
+/// A snapshot that exists, and what went wrong beside it.
+#[derive(Debug, Serialize)]
+pub struct BackupReport {
+    pub manifest: Manifest,
+    /// Hooks that failed after the capture, containers that did not come back as they were.
+    pub problems: Vec<String>,
+}
+
+impl BackupReport {
+    /// Every target is saved, and everything is as it was.
+    pub fn is_complete(&self) -> bool {
+        self.manifest.failed.is_empty() && self.problems.is_empty()
+    }
+}
+
+/// Executes a plan.
+pub async fn back_up(
+    session: &Session,
+    survey: &Survey,
+    plan: &BackupPlan,
+    drivers: &Drivers,
+    run: RunId,
+) -> Result<BackupReport, BackupError> {
+    let started = Timestamp::now();
+    session.repository.prepare().await?;
+    let owner = Owner::current(&session.engine).await?;
+    let held = plan.holds.iter().map(|hold| hold.to_held()).collect();
+    let journal = Journal::new(
+        run.clone(),
+        plan.project.clone(),
+        Operation::Backup,
+        owner,
+        held,
+    );
+    let lock = session.lock(journal).await?;
+    sweep(session, &plan.project).await;
+
+    let mut capture = Capture::new(session, survey, drivers, &run);
+    capture.failed.extend(plan.unreachable.iter().cloned());
+    let mut hooks = Hooks::new(
+        &session.engine,
+        &run,
+        &plan.project,
+        Operation::Backup,
+        &survey.stack.services,
+    );
+    let (held, free) = plan.targets.split_at(plan.held_targets());
+
+    let mut outcome: Result<(), BackupError> = session
+        .unless_interrupted(async {
+            hooks.before().await?;
+            lock.hold().await?;
+            capture.all(held.iter().map(|target| &target.id)).await;
+            Ok(())
+        })
+        .await
+        .unwrap_or_else(|interrupted| Err(interrupted.into()));
+    let mut end = Ending::default();
+    end.release(&lock, session.patience()).await;
+    if outcome.is_ok() {
+        outcome = session
+            .unless_interrupted(capture.all(free.iter().map(|target| &target.id)))
+            .await
+            .map_err(BackupError::from);
+    }
+    let hook_outcome = if outcome.is_ok() && capture.failed.is_empty() {
+        HookOutcome::Done
+    } else {
+        HookOutcome::Failed
+    };
+    end.hooks(&hooks, hook_outcome).await;
+
+    let result = match outcome {
+        Ok(()) => capture.commit(session, plan, started).await,
+        Err(error) => {
+            capture.discard().await;
+            Err(error)
+        }
+    };
+    end.close(lock).await;
+    Ok(BackupReport {
+        manifest: result?,
+        problems: end.problems,
+    })
+}
+
+/// Left-overs of dead runs cost space, not safety: that they cannot be removed is no reason not to save.
+async fn sweep(session: &Session, project: &str) {
+    match session.repository.sweep(project).await {
+        Ok(removed) => removed
+            .iter()
+            .for_each(|path| info!(path, "removed the left-over of an unfinished run")),
+        Err(error) => error!("left-overs of unfinished runs stay: {error}"),
+    }
+}
+
+/// Captures targets into one snapshot.
+pub(crate) struct Capture<'a> {
+    survey: &'a Survey,
+    drivers: &'a Drivers,
+    writer: SnapshotWriter,
+    session: &'a Session,
+    run: RunId,
+    records: Vec<TargetRecord>,
+    pub failed: Vec<Failure>,
+}
+
+impl<'a> Capture<'a> {
+    pub fn new(
+        session: &'a Session,
+        survey: &'a Survey,
+        drivers: &'a Drivers,
+        run: &RunId,
+    ) -> Self {
+        Self {
+            survey,
+            drivers,
+            writer: SnapshotWriter::new(
+                session.repository.clone(),
+                &survey.stack.project,
+                run.clone(),
+                session.compression,
+            ),
+            session,
+            run: run.clone(),
+            records: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
+
+    /// Captures one target after the other; one that fails does not keep the next from being saved.
+    pub async fn all(&mut self, targets: impl Iterator<Item = &TargetId>) {
+        for target in targets {
+            let track = self.session.board.begin(Activity::Saving, target, None);
+            match self.one(target, track.counter()).await {
+                Ok(record) => {
+                    track.done();
+                    self.records.push(record);
+                }
+                Err(failure) => {
+                    let reason = failure.to_string();
+                    track.failed(&reason);
+                    self.writer.discard(target).await;
+                    self.failed.push(Failure {
+                        target: target.clone(),
+                        reason,
+                    });
+                }
+            }
+        }
+    }
+
+    async fn one(
+        &self,
+        target: &TargetId,
+        progress: pipe::Progress,
+    ) -> Result<TargetRecord, DriverError> {
+        let sink = self.writer.target(target, progress);
+        let captured = self.drivers.of(target)?.dump(target, &sink).await?;
+        let service = self
+            .survey
+            .stack
+            .services
+            .iter()
+            .find(|service| service.name == target.service)
+            .ok_or_else(|| {
+                DriverError::failed(format!("there is no service {} (any more)", target.service))
+            })?;
+        Ok(record(target, &service.container, captured))
+    }
+
+    async fn commit(
+        self,
+        session: &Session,
+        plan: &BackupPlan,
+        started: Timestamp,
+    ) -> Result<Manifest, BackupError> {
+        self.finish(session, plan.skipped.clone(), Purpose::Backup, started)
+            .await
+    }
+
+    /// Writes the manifest. Without any target there is no snapshot.
+    pub async fn finish(
+        self,
+        session: &Session,
+        skipped: Vec<crate::manifest::Skip>,
+        purpose: Purpose,
+        started: Timestamp,
+    ) -> Result<Manifest, BackupError> {
+        if self.records.is_empty() {
+            return Err(BackupError::NothingSaved(self.failed));
+        }
+        let manifest = Manifest {
+            format: FORMAT,
+            tool: concat!("cofferdam ", env!("CARGO_PKG_VERSION")).to_owned(),
+            snapshot: self.run,
+            project: self.survey.stack.project.clone(),
+            purpose,
+            started,
+            finished: Timestamp::now(),
+            engine: session.engine.facts().await?,
+            targets: self.records,
+            failed: self.failed,
+            skipped,
+            warnings: Vec::new(),
+        };
+        session.repository.commit(&manifest).await?;
+        Ok(manifest)
+    }
+
+    /// Removes what an interrupted run has written so far.
+    pub async fn discard(self) {
+        self.writer.discard_all().await;
+    }
+}
+
+fn record(target: &TargetId, container: &Container, captured: Captured) -> TargetRecord {
+    TargetRecord {
+        target: target.clone(),
+        container: ContainerRecord {
+            id: container.id.clone(),
+            name: container.name.clone(),
+            image: container.image.clone(),
+            image_digest: container.image_id.clone(),
+        },
+        transfer: captured.transfer,
+        facts: captured.facts,
+        artifacts: captured.artifacts,
+        warnings: captured.warnings,
+    }
+}

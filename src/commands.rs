@@ -1,0 +1,40 @@
+//! One file a command, each thin: it reads the configuration, asks the layers below, and prints.
+
+mod backup;
+mod completions;
+mod context;
+mod error;
+mod export;
+mod list;
+mod ls;
+mod plan;
+mod prepare;
+mod recover;
+mod restore;
+mod show;
+mod verify;
+
+pub use context::Context;
+pub use error::CommandError;
+
+use crate::cli::Command;
+use crate::exit::Outcome;
+
+/// Runs the command that was asked for. Agents are not run here: they need no configuration and no runtime.
+pub async fn run(context: &Context, command: Command) -> Result<Outcome, CommandError> {
+    match command {
+        Command::Plan(_) => plan::run(context).await,
+        Command::Backup(args) => backup::run(context, args).await,
+        Command::List(_) => list::run(context).await,
+        Command::Show(args) => show::run(context, args).await,
+        Command::Ls(args) => ls::run(context, args).await,
+        Command::Restore(args) => restore::run(context, args).await,
+        Command::Export(args) => export::run(context, args).await,
+        Command::Verify(args) => verify::run(context, args).await,
+        Command::Recover(args) => recover::run(context, args).await,
+        Command::Completions(args) => Ok(completions::run(args)),
+        Command::Agent(_) => Err(CommandError::usage(anyhow::anyhow!(
+            "agents are started by cofferdam itself"
+        ))),
+    }
+}

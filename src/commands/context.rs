@@ -1,0 +1,148 @@
+//! What commands share: reaching the engine and the repository, choosing, and printing.
+
+use std::io::Write as _;
+use std::sync::Arc;
+
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+
+use super::error::CommandError;
+use crate::agent::inside::Removals;
+use crate::cli::SnapshotSelector;
+use crate::config::{Config, Output, RepositoryUrl, Scope};
+use crate::engine::{Endpoint, Engine};
+use crate::manifest::Manifest;
+use crate::report::View;
+use crate::report::progress::Board;
+use crate::repository::local::LocalRepository;
+use crate::repository::{Repository, SnapshotRef};
+use crate::select;
+use crate::session::Session;
+use crate::survey::{Survey, survey};
+
+pub struct Context {
+    pub config: Config,
+    pub board: Board,
+    pub interrupt: CancellationToken,
+    pub removals: Removals,
+}
+
+impl Context {
+    pub async fn engine(&self) -> Result<Engine, CommandError> {
+        let endpoint =
+            Endpoint::from_env(|name| std::env::var(name).ok()).map_err(CommandError::usage)?;
+        Engine::connect(endpoint)
+            .await
+            .map_err(CommandError::failed)
+    }
+
+    pub fn repository(&self) -> Arc<dyn Repository> {
+        match &self.config.repository {
+            RepositoryUrl::Directory(path) => Arc::new(LocalRepository::new(path)),
+        }
+    }
+
+    pub async fn session(&self, engine: &Engine) -> Result<Session, CommandError> {
+        Ok(Session {
+            engine: engine.clone(),
+            repository: self.repository(),
+            image: engine.agent_image().await.map_err(CommandError::failed)?,
+            compression: self.config.compression,
+            board: self.board.clone(),
+            removals: self.removals.clone(),
+            interrupt: self.interrupt.clone(),
+        })
+    }
+
+    /// The projects that the command works on, as they are now.
+    pub async fn surveys(&self, engine: &Engine) -> Result<Vec<Survey>, CommandError> {
+        Ok(survey(engine, &self.config.scope).await?)
+    }
+
+    /// The one project that a restore works on.
+    pub async fn only_survey(&self, engine: &Engine) -> Result<Survey, CommandError> {
+        let mut surveys = self.surveys(engine).await?;
+        match (surveys.pop(), surveys.is_empty()) {
+            (Some(survey), true) => Ok(survey),
+            _ => Err(CommandError::usage(anyhow::anyhow!(
+                "a restore works on one project; name it with --project NAME"
+            ))),
+        }
+    }
+
+    /// The projects whose snapshots a command looks at; `None` means all. Where no project is our own, as outside of a
+    /// container, all are meant unless some are named: looking does no harm.
+    pub async fn projects(&self) -> Option<Vec<String>> {
+        match &self.config.scope {
+            Scope::Projects(names) => Some(names.clone()),
+            Scope::All => None,
+            Scope::Own => {
+                let engine = self.engine().await.ok()?;
+                let own = engine.own_container().await.ok()??;
+                Some(vec![own.project().to_owned()])
+            }
+        }
+    }
+
+    /// The snapshots in scope, oldest first.
+    pub async fn snapshots(
+        &self,
+        repository: &dyn Repository,
+    ) -> Result<Vec<SnapshotRef>, CommandError> {
+        let mut snapshots = repository.list(None).await.map_err(CommandError::failed)?;
+        if let Some(projects) = self.projects().await {
+            snapshots.retain(|snapshot| projects.contains(&snapshot.project));
+        }
+        Ok(snapshots)
+    }
+
+    /// The manifest of the snapshot that is named, among those in scope.
+    pub async fn manifest(
+        &self,
+        repository: &dyn Repository,
+        wanted: &SnapshotSelector,
+    ) -> Result<Manifest, CommandError> {
+        let projects = self.projects().await;
+        self.manifest_of(repository, projects.as_deref(), wanted)
+            .await
+    }
+
+    pub async fn manifest_of(
+        &self,
+        repository: &dyn Repository,
+        projects: Option<&[String]>,
+        wanted: &SnapshotSelector,
+    ) -> Result<Manifest, CommandError> {
+        let snapshot = select::snapshot(repository, projects, wanted).await?;
+        repository
+            .manifest(&snapshot)
+            .await
+            .map_err(CommandError::failed)
+    }
+
+    pub fn view(&self) -> View {
+        View::of_stdout(self.config.time_zone.clone())
+    }
+
+    /// Prints for programs when `--json` is on, else for people.
+    pub fn print(
+        &self,
+        document: &impl Serialize,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), CommandError> {
+        let printed = self.board.suspend(|| {
+            let mut out = std::io::stdout().lock();
+            match self.config.output {
+                Output::Json => serde_json::to_writer_pretty(&mut out, document)
+                    .map_err(std::io::Error::from)
+                    .and_then(|()| writeln!(out)),
+                Output::Human => writeln!(out, "{}", text().trim_end()),
+            }
+        });
+        match printed {
+            // `cofferdam list | head` has seen enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            other => other.map_err(CommandError::failed),
+        }
+    }
+}

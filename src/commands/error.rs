@@ -1,0 +1,102 @@
+//! Why a command ended early, and how the shell is told.
+
+use crate::backup::BackupError;
+use crate::exit::Outcome;
+use crate::hold::HoldError;
+use crate::restore::RestoreError;
+use crate::select::SelectError;
+use crate::session::{Interrupted, LockError};
+use crate::survey::SurveyError;
+
+#[derive(Debug, thiserror::Error)]
+pub enum CommandError {
+    /// The command line, a variable or a label is wrong; nothing was begun.
+    #[error("{0:#}")]
+    Usage(anyhow::Error),
+    #[error("{0:#}")]
+    Failed(anyhow::Error),
+    /// Another run holds the project.
+    #[error("{0}")]
+    Busy(HoldError),
+    #[error("interrupted; everything is as it was before")]
+    Interrupted,
+}
+
+impl CommandError {
+    pub fn usage(error: impl Into<anyhow::Error>) -> Self {
+        Self::Usage(error.into())
+    }
+
+    pub fn failed(error: impl Into<anyhow::Error>) -> Self {
+        Self::Failed(error.into())
+    }
+
+    pub fn outcome(&self) -> Outcome {
+        match self {
+            Self::Usage(_) => Outcome::Usage,
+            Self::Failed(_) => Outcome::Failed,
+            Self::Busy(_) => Outcome::Busy,
+            Self::Interrupted => Outcome::Interrupted,
+        }
+    }
+}
+
+impl From<Interrupted> for CommandError {
+    fn from(_: Interrupted) -> Self {
+        Self::Interrupted
+    }
+}
+
+impl From<SurveyError> for CommandError {
+    fn from(error: SurveyError) -> Self {
+        match error {
+            SurveyError::Engine(_) => Self::failed(error),
+            SurveyError::Discover(_) | SurveyError::Labels(_) => Self::usage(error),
+        }
+    }
+}
+
+impl From<SelectError> for CommandError {
+    fn from(error: SelectError) -> Self {
+        match error {
+            SelectError::Repository(_) | SelectError::LatestUnreadable { .. } => {
+                Self::failed(error)
+            }
+            SelectError::NoSnapshot { .. }
+            | SelectError::Unknown { .. }
+            | SelectError::Ambiguous { .. }
+            | SelectError::SeveralProjects { .. }
+            | SelectError::OnlySafety { .. }
+            | SelectError::NoTarget { .. } => Self::usage(error),
+        }
+    }
+}
+
+impl From<LockError> for CommandError {
+    fn from(error: LockError) -> Self {
+        match error {
+            LockError::Hold(taken @ HoldError::Taken { .. }) => Self::Busy(taken),
+            other => Self::failed(other),
+        }
+    }
+}
+
+impl From<BackupError> for CommandError {
+    fn from(error: BackupError) -> Self {
+        match error {
+            BackupError::Lock(error) => error.into(),
+            BackupError::Interrupted(error) => error.into(),
+            other => Self::failed(other),
+        }
+    }
+}
+
+impl From<RestoreError> for CommandError {
+    fn from(error: RestoreError) -> Self {
+        match error {
+            RestoreError::Lock(error) => error.into(),
+            RestoreError::Interrupted(error) => error.into(),
+            other => Self::failed(other),
+        }
+    }
+}

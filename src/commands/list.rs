@@ -1,0 +1,52 @@
+//! `cofferdam list`
+
+use serde::Serialize;
+
+use super::context::Context;
+use super::error::CommandError;
+use crate::exit::Outcome;
+use crate::manifest::Manifest;
+use crate::report::{Listed, render_snapshots};
+use crate::repository::SnapshotRef;
+
+/// A line of the list, for programs.
+#[derive(Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+enum Entry<'a> {
+    Readable(&'a Manifest),
+    Unreadable {
+        #[serde(flatten)]
+        snapshot: &'a SnapshotRef,
+        why: &'a str,
+    },
+}
+
+pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
+    let repository = context.repository();
+    let mut found: Vec<(SnapshotRef, Result<Manifest, String>)> = Vec::new();
+    for snapshot in context.snapshots(&*repository).await? {
+        let manifest = repository.manifest(&snapshot).await;
+        found.push((snapshot, manifest.map_err(|error| error.to_string())));
+    }
+    // Over several projects, the order is that of time.
+    found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+
+    let entries: Vec<Entry<'_>> = found
+        .iter()
+        .map(|(snapshot, manifest)| match manifest {
+            Ok(manifest) => Entry::Readable(manifest),
+            Err(why) => Entry::Unreadable { snapshot, why },
+        })
+        .collect();
+    context.print(&entries, || {
+        let listed: Vec<Listed<'_>> = found
+            .iter()
+            .map(|(snapshot, manifest)| match manifest {
+                Ok(manifest) => Listed::Readable(manifest),
+                Err(why) => Listed::Unreadable { snapshot, why },
+            })
+            .collect();
+        render_snapshots(&listed, &context.view())
+    })?;
+    Ok(Outcome::Done)
+}

@@ -1,0 +1,41 @@
+//! `cofferdam verify`
+
+use super::context::Context;
+use super::error::CommandError;
+use crate::cli::VerifyArgs;
+use crate::exit::Outcome;
+use crate::pipe::Progress;
+use crate::report;
+use crate::repository::SnapshotRef;
+use crate::select;
+use crate::verify::{Depth, VerifyReport, verify};
+
+pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, CommandError> {
+    let repository = context.repository();
+    let snapshots = if args.snapshots.is_empty() {
+        context.snapshots(&*repository).await?
+    } else {
+        let projects = context.projects().await;
+        let mut named: Vec<SnapshotRef> = Vec::new();
+        for wanted in &args.snapshots {
+            named.push(select::snapshot(&*repository, projects.as_deref(), wanted).await?);
+        }
+        named.sort();
+        named.dedup();
+        named
+    };
+    let depth = if args.read { Depth::Read } else { Depth::Sizes };
+    let progress = Progress::silent();
+    let mut reports: Vec<VerifyReport> = Vec::new();
+    for snapshot in &snapshots {
+        let verified = tokio::select! {
+            biased;
+            () = context.interrupt.cancelled() => return Err(CommandError::Interrupted),
+            verified = verify(&*repository, snapshot, depth, &progress) => verified,
+        };
+        reports.push(verified.map_err(CommandError::failed)?);
+    }
+    context.print(&reports, || report::outcome::verify(&reports))?;
+    let whole = reports.iter().all(VerifyReport::is_whole);
+    Ok(if whole { Outcome::Done } else { Outcome::Found })
+}

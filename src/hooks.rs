@@ -1,0 +1,223 @@
+//! Commands that labels ask for at named moments, run inside the labelled containers.
+//!
+//! - `before-…` hooks run before anything is held, dependencies first. The first that fails ends the run.
+//! - `after-…` hooks run once everything is released, whatever the outcome: a database that was frozen is thawed again.
+//!   Only a container whose own `before-…` hook was never reached is left out.
+//! - `failed-…` hooks run when the run failed, ahead of the `after-…` hooks.
+//!
+//! Every hook sees `COFFERDAM_RUN`, `COFFERDAM_PROJECT` and `COFFERDAM_OUTCOME` (`running`, `done` or `failed`).
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use tracing::{info, warn};
+
+use crate::discover::Service;
+use crate::engine::{Engine, EngineError, ExecSpec};
+use crate::hold::Operation;
+use crate::labels::{HookPoint, HookSpec};
+use crate::plan::order::start_order;
+use crate::target::RunId;
+
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    #[error("hook {point} of {service}: {source}")]
+    Engine {
+        service: String,
+        point: HookPoint,
+        source: EngineError,
+    },
+    #[error("hook {point} of {service} (`{command}`) ended with exit code {code}: {message}")]
+    Failed {
+        service: String,
+        point: HookPoint,
+        command: String,
+        code: i64,
+        message: String,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HookOutcome {
+    Running,
+    Done,
+    Failed,
+}
+
+impl fmt::Display for HookOutcome {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Running => "running",
+            Self::Done => "done",
+            Self::Failed => "failed",
+        })
+    }
+}
+
+/// The hooks of one run, and how far they have come.
+pub struct Hooks<'a> {
+    engine: &'a Engine,
+    run: &'a RunId,
+    project: &'a str,
+    operation: Operation,
+    /// Dependencies first.
+    services: Vec<&'a Service>,
+    /// Containers whose `before-…` hook was reached.
+    begun: BTreeSet<&'a str>,
+}
+
+impl<'a> Hooks<'a> {
+    pub fn new(
+        engine: &'a Engine,
+        run: &'a RunId,
+        project: &'a str,
+        operation: Operation,
+        services: &'a [Service],
+    ) -> Self {
+        let ordered = start_order(services.iter().map(|service| &service.container))
+            .into_iter()
+            .filter_map(|container| {
+                services
+                    .iter()
+                    .find(|service| service.container.id == container.id)
+            })
+            .collect();
+        Self {
+            engine,
+            run,
+            project,
+            operation,
+            services: ordered,
+            begun: BTreeSet::new(),
+        }
+    }
+
+    /// For a run that died: every `before-…` hook may have run.
+    pub fn assume_begun(mut self) -> Self {
+        self.begun = self
+            .services
+            .iter()
+            .map(|service| service.container.id.as_str())
+            .collect();
+        self
+    }
+
+    pub async fn before(&mut self) -> Result<(), HookError> {
+        let point = match self.operation {
+            Operation::Backup => HookPoint::BeforeBackup,
+            Operation::Restore => HookPoint::BeforeRestore,
+        };
+        for service in self.services.clone() {
+            let Some(hook) = service.labels.hooks.get(&point) else {
+                continue;
+            };
+            if !service.container.is_running() {
+                warn!(
+                    service = service.name,
+                    "hook {point} is left out: the container does not run"
+                );
+                continue;
+            }
+            self.begun.insert(&service.container.id);
+            self.run(service, point, hook, HookOutcome::Running).await?;
+        }
+        Ok(())
+    }
+
+    /// The `failed-…` hooks of all containers.
+    pub async fn failed(&self) -> Vec<HookError> {
+        let point = match self.operation {
+            Operation::Backup => HookPoint::FailedBackup,
+            Operation::Restore => HookPoint::FailedRestore,
+        };
+        let mut problems = Vec::new();
+        for service in &self.services {
+            problems.extend(
+                self.run_if_labelled(service, point, HookOutcome::Failed)
+                    .await
+                    .err(),
+            );
+        }
+        problems
+    }
+
+    /// The `after-…` hook of one container, when it has one that is due.
+    pub async fn after(&self, service: &Service, outcome: HookOutcome) -> Result<(), HookError> {
+        let (before, point) = match self.operation {
+            Operation::Backup => (HookPoint::BeforeBackup, HookPoint::AfterBackup),
+            Operation::Restore => (HookPoint::BeforeRestore, HookPoint::AfterRestore),
+        };
+        let never_reached = service.labels.hooks.contains_key(&before)
+            && !self.begun.contains(service.container.id.as_str());
+        if never_reached {
+            return Ok(());
+        }
+        self.run_if_labelled(service, point, outcome).await
+    }
+
+    /// All services of the project, dependencies first.
+    pub fn services(&self) -> impl Iterator<Item = &'a Service> + use<'a> {
+        self.services.clone().into_iter()
+    }
+
+    async fn run_if_labelled(
+        &self,
+        service: &Service,
+        point: HookPoint,
+        outcome: HookOutcome,
+    ) -> Result<(), HookError> {
+        match service.labels.hooks.get(&point) {
+            Some(hook) => self.run(service, point, hook, outcome).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn run(
+        &self,
+        service: &Service,
+        point: HookPoint,
+        hook: &HookSpec,
+        outcome: HookOutcome,
+    ) -> Result<(), HookError> {
+        info!(service = service.name, "hook {point}");
+        let mut spec = ExecSpec::new(hook.argv.iter().cloned());
+        spec.user = hook.user.clone();
+        spec.limit = Some(hook.timeout);
+        spec.env = vec![
+            ("COFFERDAM_RUN".to_owned(), self.run.to_string()),
+            ("COFFERDAM_PROJECT".to_owned(), self.project.to_owned()),
+            ("COFFERDAM_OUTCOME".to_owned(), outcome.to_string()),
+        ];
+        let output = self
+            .engine
+            .exec(&service.container.id, &spec)
+            .await
+            .map_err(|source| HookError::Engine {
+                service: service.name.clone(),
+                point,
+                source,
+            })?;
+        if output.exit_code == 0 {
+            return Ok(());
+        }
+        let words = if output.stderr.is_empty() {
+            &output.stdout
+        } else {
+            &output.stderr
+        };
+        Err(HookError::Failed {
+            service: service.name.clone(),
+            point,
+            command: shlex::try_join(hook.argv.iter().map(String::as_str)).unwrap_or_default(),
+            code: output.exit_code,
+            message: last_words(words),
+        })
+    }
+}
+
+/// The end of what a program printed, short enough for a message.
+fn last_words(output: &[u8]) -> String {
+    const LIMIT: usize = 2000;
+    let start = output.len().saturating_sub(LIMIT);
+    String::from_utf8_lossy(&output[start..]).trim().to_owned()
+}

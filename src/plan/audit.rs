@@ -1,0 +1,109 @@
+//! What a project's labels leave unprotected, each with the label that mends it. Pure.
+
+use std::collections::BTreeSet;
+
+use serde::Serialize;
+
+use super::backup::PlannedTarget;
+use crate::discover::{self, Service};
+use crate::engine::container::is_within;
+use crate::labels::Moment;
+use crate::manifest::Failure;
+use crate::survey::Survey;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    pub service: String,
+    pub what: String,
+    /// The label to add, as it stands in a compose file.
+    pub label: String,
+}
+
+pub fn audit(survey: &Survey, targets: &[PlannedTarget], unreachable: &[Failure]) -> Vec<Finding> {
+    let mut findings = unsaved_volumes(survey);
+    let saved: BTreeSet<&str> = targets
+        .iter()
+        .map(|target| target.id.service.as_str())
+        .chain(
+            unreachable
+                .iter()
+                .map(|failure| failure.target.service.as_str()),
+        )
+        .collect();
+    findings.extend(dependents_that_are_not_held(survey, &saved));
+    findings
+}
+
+/// Named volumes that no container of the project saves, that hold no saved database, and that no `cofferdam.skip` explains.
+fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
+    let mut explained: BTreeSet<String> = survey
+        .volumes
+        .values()
+        .flatten()
+        .map(|wanted| wanted.volume.volume.clone())
+        .collect();
+    let mounted =
+        |service: &Service| discover::mounted(service, &survey.stack.project, &survey.declared);
+    for service in &survey.stack.services {
+        let directory = survey
+            .databases
+            .get(&service.name)
+            .and_then(|found| found.data_directory.as_deref());
+        for volume in mounted(service) {
+            let holds_database =
+                directory.is_some_and(|directory| is_within(directory, &volume.destination));
+            if holds_database || service.labels.skip.is_some() {
+                explained.insert(volume.volume);
+            }
+        }
+    }
+    let mut findings = Vec::new();
+    for service in &survey.stack.services {
+        for volume in mounted(service) {
+            if explained.insert(volume.volume.clone()) {
+                findings.push(Finding {
+                    service: service.name.clone(),
+                    what: format!(
+                        "nothing saves volume {} at {}",
+                        volume.volume, volume.destination
+                    ),
+                    label: format!("cofferdam.volumes: {}", volume.name),
+                });
+            }
+        }
+    }
+    findings
+}
+
+/// Services that say they use a target's service, and go on running while it is put back.
+fn dependents_that_are_not_held(survey: &Survey, saved: &BTreeSet<&str>) -> Vec<Finding> {
+    let is_held_for = |service: &Service, name: &str| {
+        service.labels.stop.contains(&Moment::Restore)
+            && service
+                .labels
+                .hold_for
+                .as_ref()
+                .is_none_or(|services| services.iter().any(|held| held == name))
+    };
+    let mut findings = Vec::new();
+    for service in &survey.stack.services {
+        let unheld: Vec<String> = service
+            .container
+            .depends_on()
+            .into_iter()
+            .map(|dependency| dependency.service)
+            .filter(|name| saved.contains(name.as_str()) && !is_held_for(service, name))
+            .collect();
+        if !unheld.is_empty() {
+            findings.push(Finding {
+                service: service.name.clone(),
+                what: format!(
+                    "it uses {} and is not stopped during a restore",
+                    unheld.join(", ")
+                ),
+                label: "cofferdam.stop: restore".to_owned(),
+            });
+        }
+    }
+    findings
+}

@@ -1,0 +1,180 @@
+//! Finishing what a dead run began: what it held is released, and a restore is rolled back or, once it was decided,
+//! completed.
+
+use tracing::{info, warn};
+
+use crate::config::Scope;
+use crate::driver::{DriverError, WayBack};
+use crate::engine::EngineError;
+use crate::hold::{Ending, HoldError, Lock, Operation, RestoreJournal};
+use crate::hooks::{HookOutcome, Hooks};
+use crate::repository::SnapshotRef;
+use crate::restore::{commit, load_safety, roll_back};
+use crate::session::Session;
+use crate::survey::{Survey, survey};
+use crate::target::TargetId;
+use crate::targets::{Drivers, Overrides};
+
+#[derive(Debug, thiserror::Error)]
+pub enum RecoverError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+    #[error("the stack of project {project} cannot be read: {why}")]
+    Stack { project: String, why: String },
+    #[error("run {run} of project {project} could not be recovered wholly: {}", problems.join("; "))]
+    Incomplete {
+        run: crate::target::RunId,
+        project: String,
+        problems: Vec<String>,
+    },
+}
+
+/// Recovers one abandoned run.
+pub async fn recover(session: &Session, lock: Lock) -> Result<(), RecoverError> {
+    let journal = lock.journal().clone();
+    warn!(
+        run = %journal.run,
+        project = journal.project,
+        "recovering a {} that {} left unfinished", journal.operation, journal.owner
+    );
+    let survey = survey_of(session, &journal.project).await;
+    let mut ending = Ending::default();
+    let mut outcome = HookOutcome::Failed;
+
+    if let Some(restore) = &journal.restore {
+        match &survey {
+            Ok(survey) => {
+                let drivers =
+                    Drivers::new(session, survey, journal.run.clone(), Overrides::default());
+                if lock.is_decided().await? {
+                    outcome = HookOutcome::Done;
+                    finish(&drivers, restore, &mut ending).await;
+                } else {
+                    undo(session, &drivers, &journal.project, restore, &mut ending).await;
+                }
+            }
+            Err(error) => ending.leave_unfinished(format!(
+                "the restore can be neither finished nor undone: {error}"
+            )),
+        }
+    }
+    match &survey {
+        Ok(Survey { stack, .. }) => {
+            let hooks = Hooks::new(
+                &session.engine,
+                &journal.run,
+                &journal.project,
+                journal.operation,
+                &stack.services,
+            )
+            .assume_begun();
+            match journal.operation {
+                Operation::Backup => {
+                    ending.release(&lock, session.patience()).await;
+                    ending.hooks(&hooks, outcome).await;
+                }
+                Operation::Restore => {
+                    ending
+                        .release_with_hooks(&lock, session.patience(), &hooks, outcome)
+                        .await;
+                }
+            }
+        }
+        Err(error) => {
+            ending.release(&lock, session.patience()).await;
+            ending.problem(format!("the hooks of the run did not run: {error}"));
+        }
+    }
+    ending.close(lock).await;
+    if ending.problems.is_empty() {
+        info!(run = %journal.run, "recovered");
+        Ok(())
+    } else {
+        Err(RecoverError::Incomplete {
+            run: journal.run,
+            project: journal.project,
+            problems: ending.problems,
+        })
+    }
+}
+
+async fn survey_of(session: &Session, project: &str) -> Result<Survey, RecoverError> {
+    let unreadable = |why: String| RecoverError::Stack {
+        project: project.to_owned(),
+        why,
+    };
+    let mut found = survey(&session.engine, &Scope::Projects(vec![project.to_owned()]))
+        .await
+        .map_err(|error| unreadable(error.to_string()))?;
+    found
+        .pop()
+        .ok_or_else(|| unreadable("it has no containers".to_owned()))
+}
+
+async fn finish(drivers: &Drivers, restore: &RestoreJournal, ending: &mut Ending) {
+    for step in &restore.targets {
+        if let Err(error) = commit(drivers, &step.target).await {
+            ending.leave_unfinished(format!("{}: {error}", step.target));
+        }
+    }
+}
+
+async fn undo(
+    session: &Session,
+    drivers: &Drivers,
+    project: &str,
+    restore: &RestoreJournal,
+    ending: &mut Ending,
+) {
+    for step in restore.targets.iter().rev() {
+        let undone = match step.way_back {
+            WayBack::Staged => roll_back(drivers, &step.target).await,
+            WayBack::SafetySnapshot => {
+                undo_in_place(session, drivers, project, restore, &step.target).await
+            }
+        };
+        if let Err(error) = undone {
+            ending.leave_unfinished(format!("{}: {error}", step.target));
+        }
+    }
+}
+
+/// A load in place begins only after its safety snapshot exists: without one there is nothing to undo.
+async fn undo_in_place(
+    session: &Session,
+    drivers: &Drivers,
+    project: &str,
+    restore: &RestoreJournal,
+    target: &TargetId,
+) -> Result<(), DriverError> {
+    let Some(safety) = &restore.safety else {
+        return Err(DriverError::failed("the journal names no safety snapshot"));
+    };
+    if session.repository.location() != restore.repository {
+        return Err(DriverError::failed_with_hint(
+            format!(
+                "its old data is in snapshot {safety} of {}",
+                restore.repository
+            ),
+            format!(
+                "run cofferdam recover with --repository {}",
+                restore.repository
+            ),
+        ));
+    }
+    let snapshot = SnapshotRef {
+        project: project.to_owned(),
+        id: safety.clone(),
+    };
+    let exists = session
+        .repository
+        .list(Some(project))
+        .await?
+        .contains(&snapshot);
+    if !exists {
+        return Ok(());
+    }
+    load_safety(session, drivers, project, safety, target).await
+}

@@ -1,0 +1,359 @@
+//! A restore of one project: all or nothing across its targets.
+//!
+//! hold → safety snapshot, where a load writes over the old data → load and check every target → **decide** → give up the
+//! old → release. Until the decision is written down, a failure, a signal or a crash rolls every target back; from then on
+//! the restore is finished, by this process or by the one that recovers it.
+
+use jiff::Timestamp;
+use serde::Serialize;
+use tracing::info;
+
+use crate::backup::{BackupError, Capture};
+use crate::driver::{ArtifactSource, DriverError, WayBack};
+use crate::engine::EngineError;
+use crate::hold::journal::RestoreStep;
+use crate::hold::{Ending, Journal, Operation, Owner, RestoreJournal};
+use crate::hooks::{HookError, HookOutcome, Hooks};
+use crate::manifest::{Manifest, Purpose, TargetRecord};
+use crate::pipe;
+use crate::plan::restore::{PlannedRestore, RestorePlan};
+use crate::report::progress::Activity;
+use crate::repository::RepositoryError;
+use crate::repository::snapshot::SnapshotReader;
+use crate::session::{Interrupted, LockError, Session};
+use crate::survey::Survey;
+use crate::target::{RunId, TargetId};
+use crate::targets::Drivers;
+use crate::verify::{Depth, VerifyError, verify_targets};
+
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error(transparent)]
+    Hook(#[from] HookError),
+    #[error("the snapshot is not whole, and nothing was touched: {0}")]
+    Verify(#[from] VerifyError),
+    #[error("the safety snapshot failed, and nothing was touched: {0}")]
+    Safety(#[source] BackupError),
+    #[error("{target}: {source}")]
+    Target {
+        target: TargetId,
+        source: DriverError,
+    },
+    #[error(transparent)]
+    Interrupted(#[from] Interrupted),
+}
+
+/// What state things are in at the end.
+#[derive(Debug, Serialize)]
+pub struct RestoreReport {
+    pub state: FinalState,
+    /// Why the restore did not come to its end.
+    pub cause: Option<String>,
+    pub interrupted: bool,
+    /// Hooks that failed, containers that did not come back as they were.
+    pub problems: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum FinalState {
+    /// The new data is in place.
+    Restored,
+    /// The old data is in place, as it was.
+    RolledBack,
+    /// Neither all old nor all new: the journal stays, and `cofferdam recover` goes on from here.
+    Unfinished,
+}
+
+/// Whether a safety snapshot is taken also where a load keeps the old data beside the new.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Safety {
+    WhereNeeded,
+    Always,
+}
+
+/// One restore, ready to run.
+pub struct Restore<'a> {
+    pub session: &'a Session,
+    pub survey: &'a Survey,
+    pub plan: &'a RestorePlan,
+    pub manifest: &'a Manifest,
+    pub drivers: &'a Drivers,
+    pub run: RunId,
+    pub safety: Safety,
+}
+
+impl Restore<'_> {
+    /// Executes the plan. An error means that nothing was touched.
+    pub async fn execute(&self) -> Result<RestoreReport, RestoreError> {
+        self.verify_beforehand().await?;
+        let safety = self.safety_targets();
+        let safety_run = (!safety.is_empty()).then(|| RunId::generate(Timestamp::now()));
+        let lock = self
+            .session
+            .lock(self.journal(safety_run.clone()).await?)
+            .await?;
+        let mut hooks = Hooks::new(
+            &self.session.engine,
+            &self.run,
+            &self.plan.project,
+            Operation::Restore,
+            &self.survey.stack.services,
+        );
+        let mut begun: Vec<&PlannedRestore> = Vec::new();
+        let loaded = self
+            .session
+            .unless_interrupted(async {
+                hooks.before().await?;
+                lock.hold().await?;
+                if let Some(run) = &safety_run {
+                    self.take_safety_snapshot(run, &safety).await?;
+                }
+                self.load_all(&mut begun).await?;
+                lock.decide().await?;
+                Ok(())
+            })
+            .await
+            .unwrap_or_else(|interrupted| Err(RestoreError::from(interrupted)));
+
+        let mut ending = Ending::default();
+        let decided = match &loaded {
+            Ok(()) => true,
+            // The wish to stop may have come while the decision was being written.
+            Err(_) => lock.is_decided().await.unwrap_or(false),
+        };
+        if decided {
+            self.commit_all(&mut ending).await;
+        } else {
+            self.roll_back(&begun, safety_run.as_ref(), &mut ending)
+                .await;
+        }
+        let finished = ending.problems.is_empty();
+        let outcome = if decided {
+            HookOutcome::Done
+        } else {
+            HookOutcome::Failed
+        };
+        ending
+            .release_with_hooks(&lock, self.session.patience(), &hooks, outcome)
+            .await;
+        ending.close(lock).await;
+
+        let state = match (decided, finished) {
+            (_, false) => FinalState::Unfinished,
+            (true, true) => FinalState::Restored,
+            (false, true) => FinalState::RolledBack,
+        };
+        let cause = loaded.err().filter(|_| state != FinalState::Restored);
+        Ok(RestoreReport {
+            state,
+            interrupted: matches!(cause, Some(RestoreError::Interrupted(_))),
+            cause: cause.map(|error| error.to_string()),
+            problems: ending.problems,
+        })
+    }
+
+    /// Loads that write over the old data have no second chance: every byte they need is read first.
+    async fn verify_beforehand(&self) -> Result<(), RestoreError> {
+        let all = self.plan.targets.iter().map(|target| &target.id);
+        verify_targets(&*self.session.repository, self.manifest, all, Depth::Sizes).await?;
+        let in_place = self.plan.in_place().map(|target| &target.id);
+        verify_targets(
+            &*self.session.repository,
+            self.manifest,
+            in_place,
+            Depth::Read,
+        )
+        .await?;
+        Ok(())
+    }
+
+    fn safety_targets(&self) -> Vec<&TargetId> {
+        self.plan
+            .targets
+            .iter()
+            .filter(|target| {
+                self.safety == Safety::Always || target.way_back == WayBack::SafetySnapshot
+            })
+            .map(|target| &target.id)
+            .collect()
+    }
+
+    async fn journal(&self, safety: Option<RunId>) -> Result<Journal, EngineError> {
+        let mut journal = Journal::new(
+            self.run.clone(),
+            self.plan.project.clone(),
+            Operation::Restore,
+            Owner::current(&self.session.engine).await?,
+            self.plan.holds.iter().map(|hold| hold.to_held()).collect(),
+        );
+        journal.restore = Some(RestoreJournal {
+            snapshot: self.plan.snapshot.clone(),
+            repository: self.session.repository.location(),
+            targets: self
+                .plan
+                .targets
+                .iter()
+                .map(|target| RestoreStep {
+                    target: target.id.clone(),
+                    way_back: target.way_back,
+                })
+                .collect(),
+            safety,
+        });
+        Ok(journal)
+    }
+
+    /// Taken while the dependents are held, so that going back loses nothing of what they wrote.
+    async fn take_safety_snapshot(
+        &self,
+        run: &RunId,
+        targets: &[&TargetId],
+    ) -> Result<(), RestoreError> {
+        info!(snapshot = %run, "taking a safety snapshot");
+        self.session.repository.prepare().await?;
+        let started = Timestamp::now();
+        let mut capture = Capture::new(self.session, self.survey, self.drivers, run);
+        capture.all(targets.iter().copied()).await;
+        if !capture.failed.is_empty() {
+            let failed = std::mem::take(&mut capture.failed);
+            capture.discard().await;
+            return Err(RestoreError::Safety(BackupError::NothingSaved(failed)));
+        }
+        let purpose = Purpose::Safety {
+            restore: self.run.clone(),
+        };
+        capture
+            .finish(self.session, Vec::new(), purpose, started)
+            .await
+            .map_err(RestoreError::Safety)?;
+        Ok(())
+    }
+
+    async fn load_all<'p>(
+        &'p self,
+        begun: &mut Vec<&'p PlannedRestore>,
+    ) -> Result<(), RestoreError> {
+        for target in &self.plan.targets {
+            let Some(record) = self.manifest.target(&target.id) else {
+                continue;
+            };
+            begun.push(target);
+            self.load(record)
+                .await
+                .map_err(|source| RestoreError::Target {
+                    target: target.id.clone(),
+                    source,
+                })?;
+        }
+        Ok(())
+    }
+
+    async fn load(&self, record: &TargetRecord) -> Result<(), DriverError> {
+        let bytes = record
+            .artifacts
+            .iter()
+            .map(|artifact| artifact.stored.bytes)
+            .sum();
+        let track = self
+            .session
+            .board
+            .begin(Activity::Loading, &record.target, Some(bytes));
+        let source = SnapshotReader::new(self.session.repository.clone(), track.counter());
+        let loaded = load_and_check(self.drivers, record, &source).await;
+        match &loaded {
+            Ok(()) => track.done(),
+            Err(error) => track.failed(&error.to_string()),
+        }
+        loaded
+    }
+
+    async fn commit_all(&self, ending: &mut Ending) {
+        for target in &self.plan.targets {
+            if let Err(error) = commit(self.drivers, &target.id).await {
+                ending.leave_unfinished(format!(
+                    "{}: the old data could not be given up: {error}",
+                    target.id
+                ));
+            }
+        }
+    }
+
+    async fn roll_back(
+        &self,
+        begun: &[&PlannedRestore],
+        safety: Option<&RunId>,
+        ending: &mut Ending,
+    ) {
+        for target in begun.iter().rev() {
+            let undone = match target.way_back {
+                WayBack::Staged => roll_back(self.drivers, &target.id).await,
+                WayBack::SafetySnapshot => match safety {
+                    Some(run) => {
+                        load_safety(
+                            self.session,
+                            self.drivers,
+                            &self.plan.project,
+                            run,
+                            &target.id,
+                        )
+                        .await
+                    }
+                    None => Err(DriverError::failed(
+                        "there is no safety snapshot to go back to",
+                    )),
+                },
+            };
+            if let Err(error) = undone {
+                ending.leave_unfinished(format!(
+                    "{}: the old data could not be put back: {error}",
+                    target.id
+                ));
+            }
+        }
+    }
+}
+
+pub(crate) async fn commit(drivers: &Drivers, target: &TargetId) -> Result<(), DriverError> {
+    drivers.of(target)?.commit(target).await
+}
+
+pub(crate) async fn roll_back(drivers: &Drivers, target: &TargetId) -> Result<(), DriverError> {
+    drivers.of(target)?.rollback(target).await
+}
+
+async fn load_and_check(
+    drivers: &Drivers,
+    record: &TargetRecord,
+    source: &dyn ArtifactSource,
+) -> Result<(), DriverError> {
+    let driver = drivers.of(&record.target)?;
+    driver.load(record, source).await?;
+    driver.check(record).await
+}
+
+/// Puts back what a load in place has written over.
+pub(crate) async fn load_safety(
+    session: &Session,
+    drivers: &Drivers,
+    project: &str,
+    safety: &RunId,
+    target: &TargetId,
+) -> Result<(), DriverError> {
+    let snapshot = crate::repository::SnapshotRef {
+        project: project.to_owned(),
+        id: safety.clone(),
+    };
+    let manifest = session.repository.manifest(&snapshot).await?;
+    let record = manifest.target(target).ok_or_else(|| {
+        DriverError::failed(format!("safety snapshot {safety} does not hold {target}"))
+    })?;
+    let source = SnapshotReader::new(session.repository.clone(), pipe::Progress::silent());
+    load_and_check(drivers, record, &source).await
+}

@@ -1,0 +1,74 @@
+//! What every run needs: the engine, the repository, the image of our own containers, and the wish to stop.
+
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::agent::inside::Removals;
+use crate::engine::Engine;
+use crate::hold::{Acquired, HoldError, Journal, Liveness, Lock, Wait};
+use crate::manifest::Compression;
+use crate::recover::{RecoverError, recover};
+use crate::report::progress::Board;
+use crate::repository::Repository;
+
+#[derive(Clone)]
+pub struct Session {
+    pub engine: Engine,
+    pub repository: Arc<dyn Repository>,
+    /// What helpers and journals are made of.
+    pub image: String,
+    pub compression: Compression,
+    pub board: Board,
+    /// What dropped work still has to remove; to be waited for before the process ends.
+    pub removals: Removals,
+    /// Cancelled by the first SIGINT or SIGTERM.
+    pub interrupt: CancellationToken,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum LockError {
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+    #[error(transparent)]
+    Recover(#[from] RecoverError),
+}
+
+impl Session {
+    /// Takes the project's lock. A run that died while it held the project is recovered first.
+    pub async fn lock(&self, journal: Journal) -> Result<Lock, LockError> {
+        match Lock::acquire(&self.engine, &self.image, journal.clone()).await? {
+            Acquired::Lock(lock) => return Ok(lock),
+            Acquired::Abandoned(abandoned) => recover(self, abandoned).await?,
+        };
+        match Lock::acquire(&self.engine, &self.image, journal).await? {
+            Acquired::Lock(lock) => Ok(lock),
+            Acquired::Abandoned(again) => Err(LockError::Hold(again.taken(Liveness::Unknown))),
+        }
+    }
+
+    /// How long the end of a run may take: nobody waits for health once the user wants to stop.
+    pub fn patience(&self) -> Wait {
+        if self.interrupt.is_cancelled() {
+            Wait::No
+        } else {
+            Wait::UntilReady
+        }
+    }
+
+    /// Runs `work` unless the user interrupts it: then it is dropped where it stands.
+    pub async fn unless_interrupted<T>(
+        &self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Interrupted> {
+        tokio::select! {
+            biased;
+            () = self.interrupt.cancelled() => Err(Interrupted),
+            done = work => Ok(done),
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("interrupted")]
+pub struct Interrupted;

@@ -1,0 +1,129 @@
+//! Looks at the engine: which stacks are there, what their volumes are called, which databases run in them.
+
+use std::collections::BTreeMap;
+
+use crate::config::Scope;
+use crate::discover::{self, DiscoverError, Service, Stack, WantedVolume};
+use crate::driver::postgres::{data_directory, detect};
+use crate::engine::{Engine, EngineError, MountKind};
+use crate::labels::{LabelErrors, OptIn, PostgresLabels};
+
+#[derive(Debug, thiserror::Error)]
+pub enum SurveyError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error(transparent)]
+    Discover(#[from] DiscoverError),
+    #[error(transparent)]
+    Labels(#[from] LabelErrors),
+}
+
+/// One project as it is now, and what of it is to be saved.
+#[derive(Clone, Debug)]
+pub struct Survey {
+    pub stack: Stack,
+    /// By the service's name.
+    pub databases: BTreeMap<String, FoundDatabase>,
+    /// By the service's name.
+    pub volumes: BTreeMap<String, Vec<WantedVolume>>,
+    /// The names of volumes in compose files, by the engine's names.
+    pub declared: BTreeMap<String, String>,
+}
+
+/// A PostgreSQL server that labels, or detection, ask to save.
+#[derive(Clone, Debug)]
+pub struct FoundDatabase {
+    pub labels: PostgresLabels,
+    /// Where it keeps its data, when that can be told.
+    pub data_directory: Option<String>,
+}
+
+/// Surveys the projects of `scope`.
+pub async fn survey(engine: &Engine, scope: &Scope) -> Result<Vec<Survey>, SurveyError> {
+    let own = engine.own_container().await?;
+    let containers = engine.containers(&[]).await?;
+    let mut surveys = Vec::new();
+    for stack in discover::discover(containers, own.as_ref(), scope)? {
+        surveys.push(survey_stack(engine, stack).await?);
+    }
+    Ok(surveys)
+}
+
+async fn survey_stack(engine: &Engine, stack: Stack) -> Result<Survey, SurveyError> {
+    let mut databases = BTreeMap::new();
+    for service in &stack.services {
+        if let Some(found) = database_of(engine, service).await? {
+            databases.insert(service.name.clone(), found);
+        }
+    }
+    let directories = databases
+        .iter()
+        .map(|(service, found)| {
+            (
+                service.clone(),
+                found.data_directory.iter().cloned().collect(),
+            )
+        })
+        .collect();
+    let declared = declared_names(engine, &stack).await?;
+    let volumes = discover::wanted(&stack, &declared, &directories)?;
+    Ok(Survey {
+        stack,
+        databases,
+        volumes,
+        declared,
+    })
+}
+
+async fn database_of(
+    engine: &Engine,
+    service: &Service,
+) -> Result<Option<FoundDatabase>, EngineError> {
+    let Service {
+        container, labels, ..
+    } = service;
+    if labels.skip.is_some() {
+        return Ok(None);
+    }
+    let options = labels.postgres.clone().unwrap_or_default();
+    let data_directory = match labels.opt_in {
+        OptIn::No => return Ok(None),
+        OptIn::Labels if labels.postgres.is_none() => return Ok(None),
+        OptIn::Labels if !container.is_running() => container.env.get("PGDATA").cloned(),
+        OptIn::Labels => data_directory(engine, container, &options).await,
+        OptIn::Detection => match detect(engine, container, &options).await? {
+            Some(detected) => detected.data_directory,
+            None => return Ok(None),
+        },
+    };
+    Ok(Some(FoundDatabase {
+        labels: options,
+        data_directory,
+    }))
+}
+
+async fn declared_names(
+    engine: &Engine,
+    stack: &Stack,
+) -> Result<BTreeMap<String, String>, EngineError> {
+    let mut declared = BTreeMap::new();
+    for service in &stack.services {
+        for mount in &service.container.mounts {
+            let Some(volume) = mount
+                .volume
+                .as_ref()
+                .filter(|_| mount.kind == MountKind::Volume)
+            else {
+                continue;
+            };
+            if declared.contains_key(volume) {
+                continue;
+            }
+            let labels = engine.volume_labels(volume).await?;
+            if let Some(name) = labels.get(crate::engine::container::COMPOSE_VOLUME) {
+                declared.insert(volume.clone(), name.clone());
+            }
+        }
+    }
+    Ok(declared)
+}
