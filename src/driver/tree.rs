@@ -28,7 +28,7 @@ use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack
 use crate::agent::helper::{Access, HelperError, Helpers};
 use crate::agent::task::Task;
 use crate::engine::{Container, Engine};
-use crate::labels::TreeOptions;
+use crate::labels::{TreeOptions, TreeRestore};
 use crate::manifest::TargetRecord;
 use crate::target::TargetId;
 use crate::tree::TreePath;
@@ -206,6 +206,25 @@ impl Driver for TreeDriver {
                 Ok(captured) => Ok(captured),
             },
             Site::Layer { path } => self.dump_by_archive(&tree.target, path, None, sink).await,
+        }
+    }
+
+    fn describe_restore(&self, record: &TargetRecord) -> String {
+        let Ok(tree) = self.tree(&record.target) else {
+            return format!("unknown tree {}", record.target.name);
+        };
+        let place = match &tree.target.origin {
+            TreeOrigin::Volume { volume, .. } => format!("volume {volume}"),
+            TreeOrigin::Path(path) => path.clone(),
+        };
+        if !self.run.paths.is_empty() {
+            let paths: Vec<String> = self.run.paths.iter().map(TreePath::encode).collect();
+            return format!("put {} back into {place}", paths.join(", "));
+        }
+        match tree.target.options.restore {
+            TreeRestore::Replace => format!("replace {place}"),
+            TreeRestore::Overlay => format!("lay over {place}"),
+            TreeRestore::KeepExisting => format!("put back into {place} what it lacks"),
         }
     }
 
