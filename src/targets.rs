@@ -59,6 +59,7 @@ impl Drivers {
             let trees = labelled.iter().map(|tree| planned(service, tree)).collect();
             let helpers = Helpers {
                 engine: session.engine.clone(),
+                image: session.image.clone(),
                 run: run.clone(),
                 project: survey.stack.project.clone(),
                 removals: session.removals.clone(),

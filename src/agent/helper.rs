@@ -79,6 +79,8 @@ impl From<EngineError> for HelperError {
 #[derive(Clone)]
 pub struct Helpers {
     pub engine: Engine,
+    /// What helpers are made of: [`Engine::agent_image`].
+    pub image: String,
     pub run: RunId,
     pub project: String,
     /// Shared by all drivers of a process, which waits for it before it ends.
@@ -184,7 +186,7 @@ impl Helpers {
     pub async fn probe(&self) -> Result<(), HelperError> {
         let network = self.network().await?;
         let spec = HelperSpec {
-            image: self.engine.agent_image().await?,
+            image: self.image.clone(),
             argv: vec!["/cofferdam".to_owned()],
             labels: self.labels(),
             network,
@@ -244,7 +246,7 @@ impl Helpers {
             .map_err(|error| HelperError::NoReport(error.to_string()))?;
         let id = self
             .engine
-            .create_helper(&self.spec(task, view, network, job).await?)
+            .create_helper(&self.spec(task, view, network, job))
             .await?;
         let container = self.guard(id);
         debug!(task = task.as_str(), container = %container.id, "helper created");
@@ -264,16 +266,10 @@ impl Helpers {
         })
     }
 
-    async fn spec(
-        &self,
-        task: Task,
-        view: HelperView,
-        network: String,
-        job: String,
-    ) -> Result<HelperSpec, HelperError> {
-        Ok(HelperSpec {
+    fn spec(&self, task: Task, view: HelperView, network: String, job: String) -> HelperSpec {
+        HelperSpec {
             name: None,
-            image: self.engine.agent_image().await?,
+            image: self.image.clone(),
             argv: ["/cofferdam", "agent", task.as_str()]
                 .map(str::to_owned)
                 .to_vec(),
@@ -287,7 +283,7 @@ impl Helpers {
             network,
             capabilities: CAPABILITIES.to_vec(),
             host_pids: false,
-        })
+        }
     }
 }
 

@@ -292,3 +292,6 @@ impl<W: Write> Packer<'_, W> {
         (self.index)(&IndexEntry::of(entry)).map_err(TreeError::Stream)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -400,3 +400,6 @@ impl Extended {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -374,3 +374,6 @@ impl Unpacker {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -156,7 +156,8 @@ impl TestStack {
     }
 
     pub fn manifest(&self) -> Value {
-        let bytes = std::fs::read(self.newest_snapshot().join("manifest.json")).expect("a manifest");
+        let bytes =
+            std::fs::read(self.newest_snapshot().join("manifest.json")).expect("a manifest");
         serde_json::from_slice(&bytes).expect("JSON")
     }
 
@@ -277,15 +278,7 @@ pub fn compose_volume(stack: &TestStack, name: &str) -> TestVolume {
     let volume = format!("com.docker.compose.volume={name}");
     let full = format!("{}_{name}", stack.project);
     docker([
-        "volume",
-        "create",
-        "--label",
-        TEST_LABEL,
-        "--label",
-        &project,
-        "--label",
-        &volume,
-        &full,
+        "volume", "create", "--label", TEST_LABEL, "--label", &project, "--label", &volume, &full,
     ]);
     TestVolume { name: full }
 }
@@ -314,7 +307,9 @@ pub fn files_with(directory: &Path, needle: &str) -> Vec<std::path::PathBuf> {
             if path.is_dir() {
                 waiting.push(path);
             } else if let Ok(bytes) = std::fs::read(&path)
-                && bytes.windows(needle.len()).any(|window| window == needle.as_bytes())
+                && bytes
+                    .windows(needle.len())
+                    .any(|window| window == needle.as_bytes())
             {
                 found.push(path);
             }
@@ -327,7 +322,14 @@ pub fn files_with(directory: &Path, needle: &str) -> Vec<std::path::PathBuf> {
 pub fn block_dumps(postgres: &Postgres) -> Child {
     let child = Command::new("docker")
         .args([
-            "exec", &postgres.container.id, "psql", "-U", "admin", "-d", "clinical", "-c",
+            "exec",
+            &postgres.container.id,
+            "psql",
+            "-U",
+            "admin",
+            "-d",
+            "clinical",
+            "-c",
             "BEGIN; LOCK TABLE state IN ACCESS EXCLUSIVE MODE; SELECT pg_sleep(600)",
         ])
         .stdout(Stdio::null())
@@ -350,4 +352,3 @@ pub fn unblock(postgres: &Postgres, mut session: Child) {
     );
     session.wait().expect("wait");
 }
-

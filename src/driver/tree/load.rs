@@ -5,11 +5,13 @@ use std::collections::BTreeMap;
 use futures_util::FutureExt;
 use tokio::io::BufReader;
 
+use super::dump::name_of;
 use super::site::{MountRoot, MountSite, Site};
 use super::{TreeDriver, TreeTarget};
 use crate::agent::helper::{Access, HelperError, LayerInput};
-use crate::agent::task::{Destination, ExpectedLayer};
+use crate::agent::task::{Destination, ExpectedLayer, InPlaceMode};
 use crate::driver::{ArtifactSource, DriverError, StoreError};
+use crate::labels::TreeRestore;
 use crate::manifest::{Artifact, Facts, TargetRecord, TreeFacts, TreeShape};
 use crate::pipe::{ByteStream, decompress, verified};
 use crate::tree::staging::StagingPlan;
@@ -26,7 +28,7 @@ impl TreeDriver {
     ) -> Result<(), DriverError> {
         let facts = tree_facts(record)?;
         ensure_same_shape(mount, facts)?;
-        let destination = self.destination(target, mount, facts);
+        let destination = self.destination(target, mount, facts)?;
         if !matches!(destination, Destination::Staged(_)) {
             verify_all(record, source).await?;
         }
@@ -53,13 +55,13 @@ impl TreeDriver {
         target: &TreeTarget,
         mount: &MountSite,
         facts: &TreeFacts,
-    ) -> Destination {
+    ) -> Result<Destination, DriverError> {
         let mode = target.options.restore;
         if mount.root == MountRoot::File {
-            return Destination::Overwrite;
+            return Ok(Destination::Overwrite);
         }
         if self.is_staged(&Site::Mount(mount.clone())) {
-            return Destination::Staged(StagingPlan {
+            return Ok(Destination::Staged(StagingPlan {
                 project: self.helpers.project.clone(),
                 run: self.helpers.run.clone(),
                 target: target.id.clone(),
@@ -67,20 +69,29 @@ impl TreeDriver {
                 shape: facts.shape,
                 mode,
                 selection: self.run.paths.clone(),
+            }));
+        }
+        if facts.shape == TreeShape::Directory {
+            return Ok(Destination::InPlace {
+                place: mount.place.clone(),
+                mode: mode.into(),
             });
         }
         // A single file goes into the directory around it, of which nothing else may be touched.
-        let place = match (facts.shape, mount.place.split_last()) {
-            (TreeShape::File, Some((parent, _))) => parent,
-            _ => mount.place.clone(),
-        };
-        let mode = match facts.shape {
-            TreeShape::File if mode == crate::labels::TreeRestore::Replace => {
-                crate::agent::task::InPlaceMode::Overlay
-            }
-            _ => mode.into(),
-        };
-        Destination::InPlace { place, mode }
+        let (parent, _) = mount.place.split_last().unwrap_or_default();
+        if name_of(&mount.path)? != name_of(&facts.path)? {
+            return Err(DriverError::failed_with_hint(
+                format!("{} was saved as {}", mount.path, facts.path),
+                "a file can get another name only when it is restored beside the present one",
+            ));
+        }
+        Ok(Destination::InPlace {
+            place: parent,
+            mode: match mode {
+                TreeRestore::Replace | TreeRestore::Overlay => InPlaceMode::Overlay,
+                TreeRestore::KeepExisting => InPlaceMode::KeepExisting,
+            },
+        })
     }
 }
 

@@ -46,7 +46,8 @@ pub struct HelperMount {
 pub enum HelperSource {
     /// A volume by its engine name. Never filled from the image.
     Volume(String),
-    /// A path on the engine's host; the mounts below it come along.
+    /// A path on the engine's host. The mounts below it come along when it is only read, so that they can be told from
+    /// directories; what is written to must not be mistaken for them, so there they stay away.
     Path(String),
 }
 
@@ -160,6 +161,7 @@ fn mount(mount: &HelperMount) -> Mount {
             source: Some(path.clone()),
             bind_options: Some(MountBindOptions {
                 propagation: Some(MountBindOptionsPropagationEnum::RPRIVATE),
+                non_recursive: Some(!mount.read_only),
                 ..MountBindOptions::default()
             }),
             ..common

@@ -1,0 +1,618 @@
+//! Volumes and files of real containers, saved and restored by the driver.
+
+mod support;
+
+#[path = "support/artifacts.rs"]
+mod artifacts;
+#[path = "support/odd_tree.rs"]
+mod odd_tree;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use artifacts::Artifacts;
+use cofferdam::agent::helper::{HELPER_LABEL, HELPER_PROJECT_LABEL, Helpers, sweep};
+use cofferdam::agent::inside::Removals;
+use cofferdam::driver::tree::{Moment, Placement, TreeDriver, TreeOrigin, TreeRun, TreeTarget};
+use cofferdam::driver::{Captured, Driver, WayBack};
+use cofferdam::engine::Engine;
+use cofferdam::labels::{TreeOptions, TreeRestore};
+use cofferdam::manifest::{ContainerRecord, Facts, Role, TargetRecord, Transfer, TreeShape};
+use cofferdam::target::{DriverKind, RunId, TargetId};
+use cofferdam::tree::{IndexReader, TreePath};
+use jiff::Timestamp;
+use odd_tree::{assert_same, describe};
+use support::{TestContainer, TestVolume, busybox_image, docker, engine, unique};
+
+/// One project's runs on a real engine.
+struct Stage {
+    engine: Engine,
+    image: String,
+    project: String,
+    artifacts: Artifacts,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let engine = engine().await;
+        let binary = Path::new(env!("CARGO_BIN_EXE_cofferdam"));
+        Self {
+            image: engine.agent_image_of(binary).await.unwrap(),
+            engine,
+            project: unique("project"),
+            artifacts: Artifacts::new(),
+        }
+    }
+
+    fn helpers(&self, run: &RunId) -> Helpers {
+        Helpers {
+            engine: self.engine.clone(),
+            image: self.image.clone(),
+            run: run.clone(),
+            project: self.project.clone(),
+            removals: Removals::default(),
+        }
+    }
+
+    async fn driver(
+        &self,
+        container: &TestContainer,
+        target: &TreeTarget,
+        run: TreeRun,
+    ) -> TreeDriver {
+        let id = RunId::generate(Timestamp::now());
+        self.driver_of(&id, container, target, run).await
+    }
+
+    async fn driver_of(
+        &self,
+        id: &RunId,
+        container: &TestContainer,
+        target: &TreeTarget,
+        run: TreeRun,
+    ) -> TreeDriver {
+        let container = self.engine.inspect(&container.id).await.unwrap();
+        TreeDriver::prepare(self.helpers(id), container, vec![target.clone()], run)
+            .await
+            .unwrap()
+    }
+
+    async fn dump(&self, container: &TestContainer, target: &TreeTarget) -> Captured {
+        let driver = self.driver(container, target, TreeRun::default()).await;
+        driver.dump(&target.id, &self.artifacts).await.unwrap()
+    }
+
+    async fn dump_error(&self, container: &TestContainer, target: &TreeTarget) -> String {
+        let driver = self.driver(container, target, TreeRun::default()).await;
+        let failed = driver.dump(&target.id, &self.artifacts).await;
+        failed.unwrap_err().to_string()
+    }
+
+    /// Restores and gives up the old data.
+    async fn restore(
+        &self,
+        container: &TestContainer,
+        target: &TreeTarget,
+        captured: &Captured,
+        run: TreeRun,
+    ) {
+        let driver = self.driver(container, target, restore(run)).await;
+        let record = record(target, captured);
+        driver.load(&record, &self.artifacts).await.unwrap();
+        driver.check(&record).await.unwrap();
+        driver.commit(&target.id).await.unwrap();
+    }
+
+    fn helpers_left(&self) -> String {
+        let filter = format!("label={HELPER_PROJECT_LABEL}={}", self.project);
+        docker(["ps", "-aq", "--filter", &filter])
+    }
+}
+
+fn restore(run: TreeRun) -> TreeRun {
+    TreeRun {
+        moment: Moment::Restore,
+        ..run
+    }
+}
+
+fn record(target: &TreeTarget, captured: &Captured) -> TargetRecord {
+    TargetRecord {
+        target: target.id.clone(),
+        container: ContainerRecord::default(),
+        transfer: captured.transfer,
+        facts: captured.facts.clone(),
+        artifacts: captured.artifacts.clone(),
+        warnings: captured.warnings.clone(),
+    }
+}
+
+fn volume_target(volume: &TestVolume, destination: &str) -> TreeTarget {
+    TreeTarget {
+        id: TargetId::new("app", DriverKind::Volume, "data"),
+        origin: TreeOrigin::Volume {
+            volume: volume.name.clone(),
+            destination: destination.to_owned(),
+        },
+        options: TreeOptions::default(),
+    }
+}
+
+fn files_target(path: &str) -> TreeTarget {
+    TreeTarget {
+        id: TargetId::new("app", DriverKind::Files, "files"),
+        origin: TreeOrigin::Path(path.to_owned()),
+        options: TreeOptions::default(),
+    }
+}
+
+fn with_mode(target: TreeTarget, mode: TreeRestore) -> TreeTarget {
+    TreeTarget {
+        options: TreeOptions {
+            restore: mode,
+            ..target.options
+        },
+        ..target
+    }
+}
+
+fn mountpoint(volume: &TestVolume) -> PathBuf {
+    let format = "{{.Mountpoint}}";
+    PathBuf::from(docker([
+        "volume",
+        "inspect",
+        "--format",
+        format,
+        &volume.name,
+    ]))
+}
+
+fn with_volume(volume: &TestVolume, destination: &str) -> TestContainer {
+    let mount = format!("{}:{destination}", volume.name);
+    TestContainer::idle_with(&["-v", &mount])
+}
+
+fn facts(captured: &Captured) -> cofferdam::manifest::TreeFacts {
+    match &captured.facts {
+        Facts::Volume(facts) | Facts::Files(facts) => facts.clone(),
+        Facts::Postgres(_) => panic!("not a tree"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_with_every_oddity_comes_back() {
+    let stage = Stage::new().await;
+    let volume = TestVolume::create(&[]);
+    let root = mountpoint(&volume);
+    odd_tree::build(&root);
+    let before = describe(&root);
+    let container = with_volume(&volume, "/data");
+    let target = volume_target(&volume, "/data");
+
+    let captured = stage.dump(&container, &target).await;
+    assert_eq!(captured.warnings, Vec::<String>::new());
+    assert_eq!(captured.transfer, Transfer::Helper);
+    assert_eq!(facts(&captured).entries, before.len() as u64);
+    let roles: Vec<Role> = captured
+        .artifacts
+        .iter()
+        .map(|artifact| artifact.role)
+        .collect();
+    assert_eq!(roles, [Role::Layer, Role::Index]);
+
+    // It need not run.
+    docker(["stop", "-t", "0", &container.id]);
+    container_files_are_ruined(&root);
+    stage
+        .restore(&container, &target, &captured, TreeRun::default())
+        .await;
+    assert_same(&before, &describe(&root));
+    assert_eq!(stage.helpers_left(), "");
+
+    container_files_are_ruined(&root);
+    let in_place = TreeRun {
+        placement: Placement::InPlace,
+        ..TreeRun::default()
+    };
+    stage
+        .restore(&container, &target, &captured, in_place)
+        .await;
+    assert_same(&before, &describe(&root));
+}
+
+fn container_files_are_ruined(root: &Path) {
+    fs::remove_file(root.join("plain")).unwrap();
+    fs::write(root.join("extra"), "extra").unwrap();
+    fs::write(root.join("deep/er/extra"), "extra").unwrap();
+    fs::write(root.join("attributes"), "other").unwrap();
+    fs::remove_dir_all(root.join("long")).unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_stored_is_read_by_standard_tools_and_listed_by_the_index() {
+    let stage = Stage::new().await;
+    let volume = TestVolume::create(&[]);
+    let container = with_volume(&volume, "/data");
+    container.sh("mkdir -p /data/a/b /data/cache && echo hello >/data/a/b/c && touch /data/x.log /data/cache/y");
+    let mut target = volume_target(&volume, "/data");
+    target.options.exclude = vec!["*.log".to_owned(), "/cache/".to_owned()];
+    let captured = stage.dump(&container, &target).await;
+    let [layer, index] = captured.artifacts.as_slice() else {
+        panic!("{captured:?}");
+    };
+
+    let tar = std::process::Command::new("sh")
+        .args([
+            "-c",
+            "zstd -dc \"$0\" | tar -t",
+            stage.artifacts.path_of(layer).to_str().unwrap(),
+        ])
+        .output()
+        .unwrap();
+    assert_eq!(
+        String::from_utf8_lossy(&tar.stdout),
+        "./\n./a/\n./a/b/\n./a/b/c\n"
+    );
+
+    let plain = cofferdam::pipe::decompress(
+        cofferdam::driver::ArtifactSource::open(&stage.artifacts, index)
+            .await
+            .unwrap(),
+        index.compression,
+    );
+    let reader = IndexReader::new(tokio::io::BufReader::new(plain));
+    let listed = reader
+        .list(&TreePath::parse(b"a/b").unwrap())
+        .await
+        .unwrap()
+        .unwrap();
+    let names: Vec<String> = listed.iter().map(|entry| entry.path.encode()).collect();
+    assert_eq!(names, ["a/b/c"]);
+    assert_eq!(listed[0].size, 6);
+    assert_eq!(facts(&captured).exclude, target.options.exclude);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_is_undone_by_whoever_comes_next() {
+    let stage = Stage::new().await;
+    let volume = TestVolume::create(&[]);
+    let container = with_volume(&volume, "/data");
+    container.sh("echo old >/data/file && mkdir /data/dir && echo x >/data/dir/y");
+    let target = volume_target(&volume, "/data");
+    let captured = stage.dump(&container, &target).await;
+    container.sh("echo new >/data/file; rm -r /data/dir; echo e >/data/extra");
+    let before = describe(&mountpoint(&volume));
+
+    let run = RunId::generate(Timestamp::now());
+    let driver = stage
+        .driver_of(&run, &container, &target, restore(TreeRun::default()))
+        .await;
+    assert_eq!(driver.way_back(&target.id), WayBack::Staged);
+    driver
+        .load(&record(&target, &captured), &stage.artifacts)
+        .await
+        .unwrap();
+    drop(driver);
+    assert_eq!(container.sh("cat /data/file"), "new");
+
+    let other = stage
+        .driver_of(&run, &container, &target, restore(TreeRun::default()))
+        .await;
+    other.rollback(&target.id).await.unwrap();
+    assert_same(&before, &describe(&mountpoint(&volume)));
+    other.rollback(&target.id).await.unwrap();
+
+    other
+        .load(&record(&target, &captured), &stage.artifacts)
+        .await
+        .unwrap();
+    let third = stage
+        .driver_of(&run, &container, &target, restore(TreeRun::default()))
+        .await;
+    third.commit(&target.id).await.unwrap();
+    assert_eq!(
+        container.sh("cat /data/file /data/dir/y; ls -A /data"),
+        "old\nx\ndir\nfile"
+    );
+    third.commit(&target.id).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_artifact_leaves_the_old_data() {
+    let stage = Stage::new().await;
+    let volume = TestVolume::create(&[]);
+    let container = with_volume(&volume, "/data");
+    container.sh("head -c 300000 /dev/urandom >/data/file");
+    let target = volume_target(&volume, "/data");
+    let captured = stage.dump(&container, &target).await;
+    let path = stage.artifacts.path_of(&captured.artifacts[0]);
+    let good = fs::read(&path).unwrap();
+    container.sh("echo new >/data/file");
+    let before = describe(&mountpoint(&volume));
+    let mut flipped = good.clone();
+    flipped[good.len() / 2] ^= 1;
+    for damaged in [&good[..good.len() / 2], &flipped, &[]] {
+        fs::write(&path, damaged).unwrap();
+        let driver = stage
+            .driver(&container, &target, restore(TreeRun::default()))
+            .await;
+        let error = driver
+            .load(&record(&target, &captured), &stage.artifacts)
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("is damaged"), "{error}");
+        driver.rollback(&target.id).await.unwrap();
+        assert_same(&before, &describe(&mountpoint(&volume)));
+    }
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(stage.helpers_left(), "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn overlay_and_keep_existing_do_what_they_say() {
+    let stage = Stage::new().await;
+    let volume = TestVolume::create(&[]);
+    let container = with_volume(&volume, "/data");
+    container.sh("mkdir /data/d; echo saved >/data/d/both; echo saved >/data/d/gone");
+    let target = volume_target(&volume, "/data");
+    let captured = stage.dump(&container, &target).await;
+    for (mode, expected) in [
+        (TreeRestore::Overlay, "saved\nextra\nsaved"),
+        (TreeRestore::KeepExisting, "now\nextra\nsaved"),
+        (TreeRestore::Replace, "saved\nsaved"),
+    ] {
+        for placement in [Placement::Beside, Placement::InPlace] {
+            container.sh("cd /data/d; echo now >both; echo extra >extra; rm -f gone");
+            let target = with_mode(target.clone(), mode);
+            let run = TreeRun {
+                placement,
+                ..TreeRun::default()
+            };
+            stage.restore(&container, &target, &captured, run).await;
+            assert_eq!(
+                container.sh("cd /data/d; cat *"),
+                expected,
+                "{mode:?} {placement:?}"
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn single_paths_are_restored_and_nothing_else_is_touched() {
+    let stage = Stage::new().await;
+    let volume = TestVolume::create(&[]);
+    let container = with_volume(&volume, "/data");
+    container
+        .sh("cd /data; mkdir -p a/b; echo 1 >a/b/one; echo 2 >a/two; ln a/two zwei; echo 3 >three");
+    let target = volume_target(&volume, "/data");
+    let captured = stage.dump(&container, &target).await;
+    container.sh("cd /data; rm -r a; rm zwei; echo now >three");
+    let run = TreeRun {
+        paths: vec![
+            TreePath::parse(b"a/b").unwrap(),
+            TreePath::parse(b"zwei").unwrap(),
+        ],
+        ..TreeRun::default()
+    };
+    stage.restore(&container, &target, &captured, run).await;
+    assert_eq!(
+        container.sh("cd /data; find . -type f | sort; cat a/b/one zwei three"),
+        "./a/b/one\n./three\n./zwei\n1\n2\nnow"
+    );
+
+    let driver = stage
+        .driver(
+            &container,
+            &target,
+            restore(TreeRun {
+                paths: vec![TreePath::parse(b"no/such").unwrap()],
+                ..TreeRun::default()
+            }),
+        )
+        .await;
+    let error = driver
+        .load(&record(&target, &captured), &stage.artifacts)
+        .await
+        .unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("there is no no/such in the archive"),
+        "{error}"
+    );
+    driver.rollback(&target.id).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_on_mounts_are_found_wherever_links_lead() {
+    let stage = Stage::new().await;
+    let volume = TestVolume::create(&[]);
+    let host = tempfile::tempdir().unwrap();
+    fs::create_dir(host.path().join("logs")).unwrap();
+    fs::write(host.path().join("logs/a.log"), "log").unwrap();
+    fs::write(host.path().join("single.conf"), "single").unwrap();
+    let volume_mount = format!("{}:/vol", volume.name);
+    let bind = format!("{}:/host", host.path().display());
+    let single = format!(
+        "{}:/etc/single.conf",
+        host.path().join("single.conf").display()
+    );
+    let container = TestContainer::idle_with(&[
+        "-v",
+        &volume_mount,
+        "-v",
+        &bind,
+        "-v",
+        &single,
+        "--tmpfs",
+        "/run",
+    ]);
+    container.sh("mkdir -p /vol/app/data /srv; echo v >/vol/app/data/file; ln -s /vol/app /srv/app; mkfifo /srv/pipe; ln -s ../vol /srv/rel");
+
+    for (path, shape, expected, change, read) in [
+        (
+            "/srv/app/data",
+            TreeShape::Directory,
+            "/vol/app/data",
+            "echo x >/vol/app/data/file; echo e >/vol/app/data/extra",
+            "cat /vol/app/data/*",
+        ),
+        (
+            "/srv/rel/app/data/file",
+            TreeShape::File,
+            "/vol/app/data/file",
+            "echo x >/vol/app/data/file",
+            "cat /vol/app/data/file",
+        ),
+        (
+            "/host/logs",
+            TreeShape::Directory,
+            "/host/logs",
+            "rm /host/logs/a.log",
+            "cat /host/logs/a.log",
+        ),
+        (
+            "/etc/single.conf",
+            TreeShape::File,
+            "/etc/single.conf",
+            "echo longer than before >/etc/single.conf",
+            "cat /etc/single.conf",
+        ),
+    ] {
+        let target = files_target(path);
+        let before = container.sh(read);
+        let captured = stage.dump(&container, &target).await;
+        let found = facts(&captured);
+        assert_eq!((found.shape, found.path.as_str()), (shape, expected));
+        assert_eq!(captured.transfer, Transfer::Helper);
+        container.sh(change);
+        let driver = stage
+            .driver(&container, &target, restore(TreeRun::default()))
+            .await;
+        let is_staged = driver.way_back(&target.id) == WayBack::Staged;
+        assert_eq!(is_staged, path != "/etc/single.conf");
+        stage
+            .restore(&container, &target, &captured, TreeRun::default())
+            .await;
+        assert_eq!(container.sh(read), before, "{path}");
+    }
+    for (path, expected) in [
+        ("/run/x", "lies on a tmpfs, in the container's memory"),
+        ("/no/such", "/no/such does not exist in container"),
+        (
+            "/srv/app/no/such",
+            "/srv/app/no/such does not exist in container",
+        ),
+        ("/srv/pipe", "is neither a file nor a directory"),
+    ] {
+        let error = stage.dump_error(&container, &files_target(path)).await;
+        assert!(error.contains(expected), "{path}: {error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn files_in_the_container_s_own_layer_go_through_the_archive_api() {
+    let stage = Stage::new().await;
+    let container = TestContainer::idle();
+    container.sh("mkdir -p /opt/app/sub /opt/app/cache; echo 1 >/opt/app/one; ln /opt/app/one /opt/app/sub/uno; ln -s one /opt/app/link; chmod 640 /opt/app/one; chown 7:8 /opt/app/one; touch /opt/app/cache/x");
+    let mut target = files_target("/opt/app");
+    target.options.exclude = vec!["cache/".to_owned()];
+    let captured = stage.dump(&container, &target).await;
+    assert_eq!(captured.transfer, Transfer::Archive);
+    assert_eq!(facts(&captured).entries, 5);
+    container.sh("cd /opt/app; echo changed >one; rm sub/uno link; echo extra >extra");
+    let driver = stage
+        .driver(&container, &target, restore(TreeRun::default()))
+        .await;
+    assert_eq!(driver.way_back(&target.id), WayBack::SafetySnapshot);
+    stage
+        .restore(&container, &target, &captured, TreeRun::default())
+        .await;
+    assert_eq!(
+        container.sh("cd /opt/app; cat one sub/uno link extra; stat -c '%a %u:%g %h' one"),
+        "1\n1\n1\nextra\n640 7:8 2"
+    );
+    container.sh("cd /opt/app; echo changed >one; rm link");
+    let keep = with_mode(target.clone(), TreeRestore::KeepExisting);
+    stage
+        .restore(&container, &keep, &captured, TreeRun::default())
+        .await;
+    assert_eq!(
+        container.sh("cd /opt/app; cat one link"),
+        "changed\nchanged"
+    );
+
+    let file = files_target("/opt/app/one");
+    let captured = stage.dump(&container, &file).await;
+    assert_eq!(facts(&captured).shape, TreeShape::File);
+    container.sh("rm /opt/app/one");
+    stage
+        .restore(&container, &file, &captured, TreeRun::default())
+        .await;
+    assert_eq!(container.sh("cat /opt/app/one"), "changed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_mounted_below_is_not_taken_along_and_told() {
+    let stage = Stage::new().await;
+    let outer = TestVolume::create(&[]);
+    let inner = TestVolume::create(&[]);
+    let mounts = [
+        format!("{}:/data", outer.name),
+        format!("{}:/data/inner", inner.name),
+    ];
+    let container = TestContainer::idle_with(&["-v", &mounts[0], "-v", &mounts[1]]);
+    container.sh("echo o >/data/o; echo i >/data/inner/i");
+    let captured = stage
+        .dump(&container, &volume_target(&outer, "/data"))
+        .await;
+    assert_eq!(
+        captured.warnings,
+        ["/data/inner: something else is mounted there; it is not a part of this target"]
+    );
+    assert_eq!(facts(&captured).entries, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dropped_run_leaves_no_helper_and_a_killed_one_is_swept() {
+    let stage = Stage::new().await;
+    let volume = TestVolume::create(&[]);
+    let container = with_volume(&volume, "/data");
+    container.sh("head -c 200000000 /dev/urandom >/data/large");
+    let target = volume_target(&volume, "/data");
+    let driver = stage.driver(&container, &target, TreeRun::default()).await;
+    let dump = driver.dump(&target.id, &stage.artifacts);
+    assert!(
+        tokio::time::timeout(Duration::from_millis(700), dump)
+            .await
+            .is_err()
+    );
+    for _ in 0..50 {
+        if stage.helpers_left().is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    assert_eq!(stage.helpers_left(), "");
+
+    let own = RunId::generate(Timestamp::now());
+    let left = |run: &str, project: &str| {
+        let labels = [
+            format!("{HELPER_LABEL}={run}"),
+            format!("{HELPER_PROJECT_LABEL}={project}"),
+        ];
+        TestContainer::create(
+            &["--label", &labels[0], "--label", &labels[1]],
+            &[busybox_image(), "true"],
+        )
+    };
+    let _dead = left("20200101T000000Z-00000000", &stage.project);
+    let _own = left(own.as_str(), &stage.project);
+    let foreign_project = unique("foreign");
+    let foreign = left("20200101T000000Z-00000000", &foreign_project);
+    sweep(&stage.engine, &stage.project, &own).await.unwrap();
+    assert_eq!(stage.helpers_left().lines().count(), 1);
+    assert_eq!(foreign.inspect("{{.State.Status}}"), "created");
+}
