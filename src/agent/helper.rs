@@ -119,8 +119,10 @@ impl Helpers {
         &self,
         view: HelperView,
         task: &PackTask,
-    ) -> Result<Packing<impl Future<Output = Result<Packed, HelperError>> + Send + use<>>, HelperError>
-    {
+    ) -> Result<
+        Packing<impl Future<Output = Result<Packed, HelperError>> + Send + use<>>,
+        HelperError,
+    > {
         let mut session = self.start(Task::Pack, view, task).await?;
         let (mut layer_inlet, layer) = stream::channel();
         let (mut index_inlet, index) = stream::channel();
@@ -189,7 +191,9 @@ impl Helpers {
                     .to_owned(),
             ));
         };
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(no_network)?;
+        let listener = TcpListener::bind(("127.0.0.1", 0))
+            .await
+            .map_err(no_network)?;
         let port = listener.local_addr().map_err(no_network)?.port();
         let token = Token::generate();
         let job = HelperJob {
@@ -199,8 +203,12 @@ impl Helpers {
             },
             work,
         };
-        let job = serde_json::to_string(&job).map_err(|error| HelperError::NoReport(error.to_string()))?;
-        let id = self.engine.create_helper(&self.spec(task, view, network, job).await?).await?;
+        let job = serde_json::to_string(&job)
+            .map_err(|error| HelperError::NoReport(error.to_string()))?;
+        let id = self
+            .engine
+            .create_helper(&self.spec(task, view, network, job).await?)
+            .await?;
         let container = HelperContainer {
             engine: self.engine.clone(),
             removals: self.removals.clone(),
@@ -262,7 +270,8 @@ pub async fn sweep(engine: &Engine, project: &str, run: &RunId) -> Result<(), En
         format!("{HELPER_PROJECT_LABEL}={project}"),
     ];
     for container in engine.containers(&labels).await? {
-        let is_of_this_run = container.labels.get(HELPER_LABEL).map(String::as_str) == Some(run.as_str());
+        let is_of_this_run =
+            container.labels.get(HELPER_LABEL).map(String::as_str) == Some(run.as_str());
         if !is_of_this_run {
             engine.remove(&container.id).await?;
         }
@@ -290,7 +299,9 @@ fn parse_report<T: DeserializeOwned>(payload: &[u8]) -> Result<T, HelperError> {
     match serde_json::from_slice(payload) {
         Ok(Report::Done(done)) => Ok(done),
         Ok(Report::Failed(failure)) => Err(failure.into()),
-        Err(error) => Err(HelperError::NoReport(format!("its report is malformed: {error}"))),
+        Err(error) => Err(HelperError::NoReport(format!(
+            "its report is malformed: {error}"
+        ))),
     }
 }
 
@@ -335,7 +346,9 @@ impl Session {
             HelperError::NoReport(format!("it did not end within {END:?} after its report"))
         })??;
         if code != 0 {
-            return Err(HelperError::NoReport(format!("it ended with exit code {code}")));
+            return Err(HelperError::NoReport(format!(
+                "it ended with exit code {code}"
+            )));
         }
         container.remove().await;
         Ok(())

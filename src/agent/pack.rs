@@ -59,8 +59,7 @@ fn source(mount: &Path, task: &PackTask) -> Result<Source, TreeError> {
         return Ok(Source::Directory(mount));
     };
     let directory = fs::open_below(&mount, &parent)?;
-    let status =
-        fs::status(&directory, name).map_err(TreeError::file("look at", &task.place))?;
+    let status = fs::status(&directory, name).map_err(TreeError::file("look at", &task.place))?;
     if status.file_type == FileType::Directory {
         return Ok(Source::Directory(fs::open_below(&directory, &{
             crate::tree::TreePath::root().join(name)

@@ -8,10 +8,10 @@ use serde::{Deserialize, Serialize};
 use super::job::Failure;
 use crate::labels::TreeRestore;
 use crate::manifest::{Compression, StreamDigest};
-use crate::tree::{TreeError, TreePath};
 use crate::tree::pack::PackReport;
 use crate::tree::staging::StagingPlan;
 use crate::tree::unpack::{Selection, UnpackReport};
+use crate::tree::{TreeError, TreePath};
 
 /// Where the mount lies in a helper. It is a file when the mount is one.
 pub const MOUNT: &str = "/tree";

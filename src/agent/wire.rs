@@ -235,7 +235,14 @@ mod tests {
 
     #[test]
     fn headers_are_read_as_they_are_written() {
-        for kind in [Kind::Beat, Kind::Data, Kind::Index, Kind::LayerEnd, Kind::Deletions, Kind::Report] {
+        for kind in [
+            Kind::Beat,
+            Kind::Data,
+            Kind::Index,
+            Kind::LayerEnd,
+            Kind::Deletions,
+            Kind::Report,
+        ] {
             for length in [0, 1, LONGEST_PAYLOAD] {
                 let parsed = Kind::parse_header(kind.header(length)).unwrap();
                 assert_eq!(parsed, (kind, length));

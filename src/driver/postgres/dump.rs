@@ -56,7 +56,9 @@ pub(super) async fn dump_database(
                 (Transfer::Copy, taken?)
             }
             Err(error @ VisitError::NoPlace { .. }) => {
-                warnings.push(format!("{error}; the dump was streamed instead, which is slower"));
+                warnings.push(format!(
+                    "{error}; the dump was streamed instead, which is slower"
+                ));
                 (Transfer::Stream, stream(server, client, sink).await?)
             }
             Err(error) => return Err(visit_error(server, error)),
@@ -219,7 +221,9 @@ async fn by_agent(
     };
     visit.load(&list, environment).await.map_err(failed)?;
     let (_, list) = visit.get(LIST_FILE).await.map_err(failed)?;
-    let contents = Contents::read(list).await.map_err(|error| body_error(server, error))?;
+    let contents = Contents::read(list)
+        .await
+        .map_err(|error| body_error(server, error))?;
 
     let (_, body) = visit.get(DUMP_FILE).await.map_err(failed)?;
     let mut artifact = sink.store(new_artifact(compression), body).await?;
@@ -264,8 +268,15 @@ async fn by_file(
         .map_err(|error| visit_error(server, error))?;
     let artifact = store_compressed(server, body, sink).await?;
     if artifact.plain.bytes != bytes {
-        let expected = StreamDigest { bytes, ..artifact.plain.clone() };
-        return Err(DriverError::Damaged { what: "the dump".to_owned(), expected, found: artifact.plain });
+        let expected = StreamDigest {
+            bytes,
+            ..artifact.plain.clone()
+        };
+        return Err(DriverError::Damaged {
+            what: "the dump".to_owned(),
+            expected,
+            found: artifact.plain,
+        });
     }
     Ok(Taken {
         artifact,
@@ -313,7 +324,11 @@ async fn contents_of(listed: ExecOutput) -> Result<Contents, DriverError> {
     }
     Contents::read(Box::pin(io::Cursor::new(listed.stdout)))
         .await
-        .map_err(|error| DriverError::failed(format!("the dump's table of contents cannot be read: {error}")))
+        .map_err(|error| {
+            DriverError::failed(format!(
+                "the dump's table of contents cannot be read: {error}"
+            ))
+        })
 }
 
 /// Stores a plain stream compressed; the artifact tells the plain digest.

@@ -120,14 +120,20 @@ impl Load<'_> {
                 inlet.ensure_whole(self.server).await?;
                 let script = self.script(inlet).await?;
                 self.swap.drop_database().await?;
-                self.create_and_fill(inlet, script, Proof::WhileLoading).await?;
+                self.create_and_fill(inlet, script, Proof::WhileLoading)
+                    .await?;
                 self.enter().await
             }
             PostgresRestore::Clean if self.swap.exists().await? => {
                 let options = ["--clean", "--if-exists", "--single-transaction"];
                 let database = &self.swap.names.database;
                 inlet
-                    .restore(self.server, pg_restore(&options, database), Proof::Beforehand, 1)
+                    .restore(
+                        self.server,
+                        pg_restore(&options, database),
+                        Proof::Beforehand,
+                        1,
+                    )
                     .await
             }
             PostgresRestore::Clean => {
@@ -215,7 +221,10 @@ impl<'a> Inlet<'a> {
         match visit.hands() {
             // The length of the compressed stream inside an encrypted one is not known.
             Hands::Agent(arrived) if artifact.encryption == Encryption::None => {
-                visit.put(DUMP_FILE, artifact.stored.bytes, stored).await.map_err(failed)?;
+                visit
+                    .put(DUMP_FILE, artifact.stored.bytes, stored)
+                    .await
+                    .map_err(failed)?;
                 Ok(Self::Agent {
                     visit,
                     file: StoredFile {
@@ -229,7 +238,10 @@ impl<'a> Inlet<'a> {
             }
             _ => {
                 let plain = verified_plain(stored, artifact);
-                visit.put(PLAIN_FILE, artifact.plain.bytes, plain).await.map_err(failed)?;
+                visit
+                    .put(PLAIN_FILE, artifact.plain.bytes, plain)
+                    .await
+                    .map_err(failed)?;
                 Ok(Self::File { visit })
             }
         }
@@ -270,7 +282,8 @@ impl<'a> Inlet<'a> {
         match self {
             Self::Agent { visit, .. } => {
                 let path = visit.path(SCRIPT_FILE);
-                self.by_agent(server, argv, Feed::Beginning, Some(path)).await?;
+                self.by_agent(server, argv, Feed::Beginning, Some(path))
+                    .await?;
                 let (_, script) = visit
                     .get(SCRIPT_FILE)
                     .await
@@ -316,7 +329,10 @@ impl<'a> Inlet<'a> {
             }
             Self::File { visit } => {
                 argv.push(visit.path(PLAIN_FILE));
-                server.run(argv, server.loading_environment()).await.map(drop)
+                server
+                    .run(argv, server.loading_environment())
+                    .await
+                    .map(drop)
             }
             Self::Stream { .. } => self.by_stream(server, argv).await.map(drop),
         }
