@@ -19,14 +19,16 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, statat,
-    unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, fstatfs, fsync, mkdirat, openat,
+    statat, unlinkat,
 };
 use rustix::io::Errno;
 
 pub use whole::{Partial, Published, Sealed, is_partial_name};
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
+/// `OVERLAYFS_SUPER_MAGIC` of `linux/magic.h`.
+const OVERLAYFS_MAGIC: rustix::fs::FsWord = 0x794c_7630;
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
 
 /// Something that the file system refused, and what mends it.
@@ -174,6 +176,14 @@ impl Directory {
         }
         self.child(name)?
             .ok_or_else(|| self.failed("open", name, Errno::NOENT))
+    }
+
+    /// Whether this lies in the topmost layer of a container's own file system, which goes away with the container.
+    /// Overlays that Docker mounts are found; other storage drivers cannot be told from a disk.
+    pub fn is_in_container_layer(&self) -> bool {
+        let device = |fd: &OwnedFd| fstat(fd).map(|stat| stat.st_dev).ok();
+        let overlay = fstatfs(&*self.fd).is_ok_and(|found| found.f_type == OVERLAYFS_MAGIC);
+        overlay && Self::open(Path::new("/")).is_ok_and(|root| device(&root.fd) == device(&self.fd))
     }
 
     pub fn modified(&self) -> Result<SystemTime, FileError> {
