@@ -19,16 +19,14 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, fstatfs, fsync, mkdirat, openat,
-    statat, unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, StatxFlags, fstat, fsync, mkdirat, openat,
+    statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 
 pub use whole::{Partial, Published, Sealed, is_partial_name};
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
-/// `OVERLAYFS_SUPER_MAGIC` of `linux/magic.h`.
-const OVERLAYFS_MAGIC: rustix::fs::FsWord = 0x794c_7630;
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
 
 /// Something that the file system refused, and what mends it.
@@ -178,12 +176,19 @@ impl Directory {
             .ok_or_else(|| self.failed("open", name, Errno::NOENT))
     }
 
-    /// Whether this lies in the topmost layer of a container's own file system, which goes away with the container.
-    /// Overlays that Docker mounts are found; other storage drivers cannot be told from a disk.
+    /// Whether this lies in the file system that a container was started with, and which goes away with it: there is no
+    /// mount between here and the root. The engines leave a marker file in each container's root.
     pub fn is_in_container_layer(&self) -> bool {
-        let device = |fd: &OwnedFd| fstat(fd).map(|stat| stat.st_dev).ok();
-        let overlay = fstatfs(&*self.fd).is_ok_and(|found| found.f_type == OVERLAYFS_MAGIC);
-        overlay && Self::open(Path::new("/")).is_ok_and(|root| device(&root.fd) == device(&self.fd))
+        let in_container = ["/.dockerenv", "/run/.containerenv"]
+            .iter()
+            .any(|marker| Path::new(marker).exists());
+        let mount = |fd: &OwnedFd| {
+            let found = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+            let known = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID);
+            known.then_some(found.stx_mnt_id)
+        };
+        let same = |root: Self| mount(&self.fd).is_some_and(|id| mount(&root.fd) == Some(id));
+        in_container && Self::open(Path::new("/")).is_ok_and(same)
     }
 
     pub fn modified(&self) -> Result<SystemTime, FileError> {
