@@ -8,6 +8,7 @@
 //! - `image`: the image that helpers and the hold journal are made of
 //! - `fault`: the one place where bollard's errors become ours
 //! - `body`: streams of requests and answers
+//! - `turns`: waiting for copies, which keep a container locked
 
 pub mod archive;
 mod body;
@@ -19,6 +20,7 @@ pub mod image;
 mod inspect;
 pub mod lifecycle;
 mod own;
+mod turns;
 
 pub use archive::{NewFile, PathKind, PathStat};
 pub use connect::Endpoint;
@@ -35,6 +37,9 @@ pub struct Engine {
     pub(in crate::engine) client: bollard::Docker,
     /// The same connection with a time-out that fits uploads whose answer comes only after hours.
     pub(in crate::engine) patient: bollard::Docker,
+    /// What both of them use, for the one request that bollard cannot make.
+    pub(in crate::engine) transport: connect::Transport,
+    pub(in crate::engine) turns: turns::Turns,
     /// Where the engine is: whether helpers can reach us over loopback depends on it.
     pub(in crate::engine) endpoint: connect::Endpoint,
 }

@@ -10,6 +10,7 @@ mod bridge;
 pub mod codec;
 mod count;
 mod digest;
+mod inlet;
 mod verified;
 
 use std::pin::Pin;
@@ -19,6 +20,7 @@ use tokio::io::AsyncRead;
 pub use bridge::{SyncSink, SyncSource, consume, produce, transform};
 pub use count::{Counting, Progress};
 pub use digest::{DigestHandle, Digester, Digesting};
+pub use inlet::{Inlet, inlet};
 pub use verified::Verified;
 
 use crate::manifest::{Compression, StreamDigest};

@@ -4,16 +4,18 @@
 use tracing::{info, warn};
 
 use crate::config::Scope;
+use crate::driver::tree::{Moment, TreeRun};
 use crate::driver::{DriverError, WayBack};
 use crate::engine::EngineError;
 use crate::hold::{Ending, HoldError, Lock, Operation, RestoreJournal};
 use crate::hooks::{HookOutcome, Hooks};
+use crate::manifest::TargetRecord;
 use crate::repository::SnapshotRef;
 use crate::restore::{commit, load_safety, roll_back};
 use crate::session::Session;
 use crate::survey::{Survey, survey};
-use crate::target::TargetId;
-use crate::targets::{Drivers, Overrides};
+use crate::target::{RunId, TargetId};
+use crate::targets::{Drivers, RunOptions};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
@@ -21,11 +23,13 @@ pub enum RecoverError {
     Engine(#[from] EngineError),
     #[error(transparent)]
     Hold(#[from] HoldError),
+    #[error(transparent)]
+    Driver(#[from] DriverError),
     #[error("the stack of project {project} cannot be read: {why}")]
     Stack { project: String, why: String },
     #[error("run {run} of project {project} could not be recovered wholly: {}", problems.join("; "))]
     Incomplete {
-        run: crate::target::RunId,
+        run: RunId,
         project: String,
         problems: Vec<String>,
     },
@@ -46,8 +50,7 @@ pub async fn recover(session: &Session, lock: Lock) -> Result<(), RecoverError> 
     if let Some(restore) = &journal.restore {
         match &survey {
             Ok(survey) => {
-                let drivers =
-                    Drivers::new(session, survey, journal.run.clone(), Overrides::default());
+                let drivers = drivers_of(session, survey, &journal.run, restore).await?;
                 if lock.is_decided().await? {
                     outcome = HookOutcome::Done;
                     finish(&drivers, restore, &mut ending).await;
@@ -98,6 +101,32 @@ pub async fn recover(session: &Session, lock: Lock) -> Result<(), RecoverError> 
             problems: ending.problems,
         })
     }
+}
+
+/// The drivers as the dead run had them. What it restored without a label is known from the snapshot, where that can be
+/// read.
+async fn drivers_of(
+    session: &Session,
+    survey: &Survey,
+    run: &RunId,
+    restore: &RestoreJournal,
+) -> Result<Drivers, RecoverError> {
+    let snapshot = SnapshotRef::new(&survey.stack.project, restore.snapshot.clone());
+    let manifest = session.repository.manifest(&snapshot).await.ok();
+    let is_restored = |record: &&TargetRecord| restore.targets.iter().any(|step| step.target == record.target);
+    let records: Vec<&TargetRecord> = manifest
+        .iter()
+        .flat_map(|manifest| &manifest.targets)
+        .filter(is_restored)
+        .collect();
+    let options = RunOptions {
+        trees: TreeRun {
+            moment: Moment::Restore,
+            ..TreeRun::default()
+        },
+        ..RunOptions::default()
+    };
+    Ok(Drivers::prepare(session, survey, run, &options, &records).await?)
 }
 
 async fn survey_of(session: &Session, project: &str) -> Result<Survey, RecoverError> {

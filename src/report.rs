@@ -10,6 +10,7 @@
 //! - `logging`: the log itself
 
 pub mod amounts;
+pub mod files;
 pub mod layout;
 mod list;
 pub mod logging;

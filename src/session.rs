@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::helper;
 use crate::agent::inside::Removals;
 use crate::engine::Engine;
 use crate::hold::{Acquired, HoldError, Journal, Liveness, Lock, Wait};
@@ -38,13 +39,22 @@ impl Session {
     /// Takes the project's lock. A run that died while it held the project is recovered first.
     pub async fn lock(&self, journal: Journal) -> Result<Lock, LockError> {
         match Lock::acquire(&self.engine, &self.image, journal.clone()).await? {
-            Acquired::Lock(lock) => return Ok(lock),
+            Acquired::Lock(lock) => return self.swept(lock).await,
             Acquired::Abandoned(abandoned) => recover(self, abandoned).await?,
         };
         match Lock::acquire(&self.engine, &self.image, journal).await? {
-            Acquired::Lock(lock) => Ok(lock),
+            Acquired::Lock(lock) => self.swept(lock).await,
             Acquired::Abandoned(again) => Err(LockError::Hold(again.taken(Liveness::Unknown))),
         }
+    }
+
+    /// The lock is ours, so helpers of other runs of the project are nobody's.
+    async fn swept(&self, lock: Lock) -> Result<Lock, LockError> {
+        let journal = lock.journal();
+        helper::sweep(&self.engine, &journal.project, &journal.run)
+            .await
+            .map_err(HoldError::from)?;
+        Ok(lock)
     }
 
     /// How long the end of a run may take: nobody waits for health once the user wants to stop.

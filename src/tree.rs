@@ -24,6 +24,7 @@ pub mod path;
 pub mod pax;
 pub mod reader;
 pub mod remove;
+pub mod rewrite;
 pub mod sparse;
 pub mod staging;
 pub mod unpack;

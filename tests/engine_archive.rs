@@ -5,7 +5,7 @@ mod support;
 use std::io;
 use std::time::Duration;
 
-use cofferdam::engine::{Engine, EngineError, NewFile, PathKind};
+use cofferdam::engine::{Engine, EngineError, ExecSpec, NewFile, PathKind};
 use cofferdam::pipe::ByteStream;
 use support::{TestContainer, TestVolume, busybox_image, docker, engine};
 use tokio::io::AsyncReadExt;
@@ -201,15 +201,13 @@ async fn content_of_another_length_fails_the_upload() {
 
 #[tokio::test]
 async fn a_source_that_fails_is_named_as_the_cause() {
-    let container = TestContainer::idle();
-    // A cut archive: the engine's own stream, with its typed error at the end.
+    let (from, to) = (TestContainer::idle(), TestContainer::idle());
     let engine = engine().await;
-    let short = engine
-        .file_get(&container.id, "/etc/passwd", PATIENCE)
+    let (_, short) = engine
+        .file_get(&from.id, "/etc/passwd", PATIENCE)
         .await
-        .unwrap()
-        .1;
-    let put = engine.file_put(&container.id, "/tmp", file("f", 9_999_999), short);
+        .unwrap();
+    let put = engine.file_put(&to.id, "/tmp", file("f", 9_999_999), short);
     let EngineError::Source { source, receiver } = put.await.unwrap_err() else {
         panic!("another error");
     };
@@ -244,4 +242,32 @@ async fn a_read_only_root_is_called_one() {
         .await;
     let error = put.unwrap_err();
     assert!(matches!(error, EngineError::ReadOnly { .. }), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_container_answers_after_a_copy_and_not_never() {
+    let container = TestContainer::idle();
+    container.sh("head -c 20000000 /dev/zero > /tmp/f");
+    let engine = engine().await;
+    let (size, mut content) = engine
+        .file_get(&container.id, "/tmp/f", PATIENCE)
+        .await
+        .unwrap();
+    // The engine keeps the container locked until the copy has been read.
+    let spec = ExecSpec::new(["true"]);
+    let mut asked = Box::pin(async {
+        let (inspected, ran, second) = tokio::join!(
+            engine.inspect(&container.id),
+            engine.exec(&container.id, &spec),
+            get(&engine, &container.id, "/tmp/f"),
+        );
+        (inspected.unwrap(), ran.unwrap(), second.unwrap())
+    });
+    let early = tokio::time::timeout(Duration::from_millis(500), &mut asked).await;
+    assert!(early.is_err(), "the lock that all this is about is gone");
+    let mut bytes = Vec::new();
+    content.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(bytes.len() as u64, size);
+    let (inspected, ran, second) = tokio::time::timeout(PATIENCE, asked).await.unwrap();
+    assert!(inspected.is_running() && ran.exit_code == 0 && second == bytes);
 }

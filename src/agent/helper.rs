@@ -4,11 +4,11 @@
 //! also when the future is dropped. What a killed cofferdam left is removed by [`sweep`].
 
 mod connection;
-mod stream;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
@@ -24,7 +24,7 @@ use super::task::{
 };
 use super::wire::{Call, HelperJob, Kind, Token};
 use crate::engine::{Engine, EngineError, HelperMount, HelperSource, HelperSpec};
-use crate::pipe::ByteStream;
+use crate::pipe::{ByteStream, inlet};
 use crate::target::RunId;
 use crate::tree::TreePath;
 use crate::tree::unpack::Selection;
@@ -99,11 +99,12 @@ pub enum Access {
 }
 
 /// One layer on its way to a helper.
-pub struct LayerInput {
+pub struct LayerInput<'a> {
     pub expected: ExpectedLayer,
     /// Paths that this layer takes away from those before it.
     pub deletions: Vec<TreePath>,
-    pub stored: ByteStream,
+    /// The stored stream, opened when its turn comes.
+    pub stored: BoxFuture<'a, std::io::Result<ByteStream>>,
 }
 
 /// A tree that is being archived. `layer` and `index` must both be read, at the same time as `done` is polled.
@@ -124,8 +125,8 @@ impl Helpers {
         HelperError,
     > {
         let mut session = self.start(Task::Pack, view, task).await?;
-        let (mut layer_inlet, layer) = stream::channel();
-        let (mut index_inlet, index) = stream::channel();
+        let (mut layer_inlet, layer) = inlet("the helper container");
+        let (mut index_inlet, index) = inlet("the helper container");
         let done = async move {
             loop {
                 let (kind, payload) = session.receive().await?;
@@ -152,7 +153,7 @@ impl Helpers {
         view: HelperView,
         destination: Destination,
         selection: Selection,
-        layers: Vec<LayerInput>,
+        layers: Vec<LayerInput<'_>>,
     ) -> Result<Unpacked, HelperError> {
         let task = UnpackTask {
             destination,
@@ -179,18 +180,54 @@ impl Helpers {
         session.report().await
     }
 
+    /// Whether helpers can be made and reach us, found out by making one that is never started.
+    pub async fn probe(&self) -> Result<(), HelperError> {
+        let network = self.network().await?;
+        let spec = HelperSpec {
+            image: self.engine.agent_image().await?,
+            argv: vec!["/cofferdam".to_owned()],
+            labels: self.labels(),
+            network,
+            capabilities: CAPABILITIES.to_vec(),
+            ..HelperSpec::default()
+        };
+        let id = self.engine.create_helper(&spec).await?;
+        self.guard(id).remove().await;
+        Ok(())
+    }
+
+    async fn network(&self) -> Result<String, HelperError> {
+        self.engine.loopback_network().await?.ok_or_else(|| {
+            HelperError::Unavailable(
+                "the engine is on another machine, where helper containers cannot reach cofferdam"
+                    .to_owned(),
+            )
+        })
+    }
+
+    fn labels(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            (HELPER_LABEL.to_owned(), self.run.to_string()),
+            (HELPER_PROJECT_LABEL.to_owned(), self.project.clone()),
+        ])
+    }
+
+    fn guard(&self, id: String) -> HelperContainer {
+        HelperContainer {
+            engine: self.engine.clone(),
+            removals: self.removals.clone(),
+            id,
+            removed: false,
+        }
+    }
+
     async fn start<W: Serialize>(
         &self,
         task: Task,
         view: HelperView,
         work: &W,
     ) -> Result<Session, HelperError> {
-        let Some(network) = self.engine.loopback_network().await? else {
-            return Err(HelperError::Unavailable(
-                "the engine is on another machine, where helper containers cannot reach cofferdam"
-                    .to_owned(),
-            ));
-        };
+        let network = self.network().await?;
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
             .map_err(no_network)?;
@@ -209,12 +246,7 @@ impl Helpers {
             .engine
             .create_helper(&self.spec(task, view, network, job).await?)
             .await?;
-        let container = HelperContainer {
-            engine: self.engine.clone(),
-            removals: self.removals.clone(),
-            id,
-            removed: false,
-        };
+        let container = self.guard(id);
         debug!(task = task.as_str(), container = %container.id, "helper created");
         self.engine.start(&container.id).await?;
         let connection = tokio::select! {
@@ -239,10 +271,6 @@ impl Helpers {
         network: String,
         job: String,
     ) -> Result<HelperSpec, HelperError> {
-        let labels = BTreeMap::from([
-            (HELPER_LABEL.to_owned(), self.run.to_string()),
-            (HELPER_PROJECT_LABEL.to_owned(), self.project.clone()),
-        ]);
         Ok(HelperSpec {
             name: None,
             image: self.engine.agent_image().await?,
@@ -250,7 +278,7 @@ impl Helpers {
                 .map(str::to_owned)
                 .to_vec(),
             env: vec![(JOB.to_owned(), job)],
-            labels,
+            labels: self.labels(),
             mounts: vec![HelperMount {
                 source: view.source,
                 destination: MOUNT.to_owned(),
@@ -320,7 +348,10 @@ impl Session {
     }
 
     /// `Some` with a report that came before the layer had been sent.
-    async fn send_layer(&mut self, layer: LayerInput) -> Result<Option<bytes::Bytes>, HelperError> {
+    async fn send_layer(
+        &mut self,
+        layer: LayerInput<'_>,
+    ) -> Result<Option<bytes::Bytes>, HelperError> {
         self.connection.send_layer(layer).await
     }
 

@@ -8,7 +8,7 @@ use crate::select;
 use crate::session::Session;
 use crate::survey::Survey;
 use crate::target::{RunId, TargetId};
-use crate::targets::{Drivers, Overrides};
+use crate::targets::{Drivers, RunOptions};
 
 /// Everything that a backup of one project needs.
 pub struct Prepared {
@@ -24,7 +24,10 @@ impl Context {
         patterns: &[TargetPattern],
         run: &RunId,
     ) -> Result<Prepared, CommandError> {
-        let drivers = Drivers::new(session, survey, run.clone(), Overrides::default());
+        let options = RunOptions::default();
+        let drivers = Drivers::prepare(session, survey, run, &options, &[])
+            .await
+            .map_err(CommandError::failed)?;
         let (mut targets, mut unreachable) = drivers.targets(survey).await;
         let all: Vec<TargetId> = targets
             .iter()

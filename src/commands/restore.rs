@@ -10,7 +10,7 @@ use super::error::CommandError;
 use crate::cli::RestoreArgs;
 use crate::discover::Stack;
 use crate::driver::postgres::OldDatabase;
-use crate::driver::tree::TreeOverrides;
+use crate::driver::tree::{Moment, Placement, TreeRun};
 use crate::exit::Outcome;
 use crate::manifest::{Facts, Manifest, TargetRecord};
 use crate::plan::restore::{PlannedRestore, RestorePlan, service_of};
@@ -18,7 +18,8 @@ use crate::report;
 use crate::restore::{FinalState, Restore, Safety};
 use crate::select;
 use crate::target::RunId;
-use crate::targets::{Drivers, Overrides};
+use crate::targets::{Drivers, RunOptions};
+use crate::tree::path::TreePath;
 
 pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, CommandError> {
     let engine = context.engine().await?;
@@ -31,7 +32,9 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
     let records = chosen(&manifest, &args)?;
 
     let run = RunId::generate(Timestamp::now());
-    let drivers = Drivers::new(&session, &survey, run.clone(), overrides(&args));
+    let drivers = Drivers::prepare(&session, &survey, &run, &options(&args)?, &records)
+        .await
+        .map_err(CommandError::failed)?;
     let targets = records
         .into_iter()
         .map(|record| planned(&survey.stack, &drivers, record))
@@ -66,19 +69,24 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
     })
 }
 
-fn overrides(args: &RestoreArgs) -> Overrides {
-    Overrides {
+fn options(args: &RestoreArgs) -> Result<RunOptions, CommandError> {
+    let paths = args.paths.iter().map(|path| TreePath::parse(path.as_bytes()));
+    Ok(RunOptions {
         old_database: if args.keep_old {
             OldDatabase::Keep
         } else {
             OldDatabase::Drop
         },
-        tree: TreeOverrides {
-            keep_old: args.keep_old,
-            in_place: args.in_place,
-            paths: args.paths.clone(),
+        trees: TreeRun {
+            placement: if args.in_place {
+                Placement::InPlace
+            } else {
+                Placement::Beside
+            },
+            paths: paths.collect::<Result<_, _>>().map_err(CommandError::usage)?,
+            moment: Moment::Restore,
         },
-    }
+    })
 }
 
 /// The records that the arguments choose.

@@ -1,48 +1,293 @@
-use crate::driver::*;
-use crate::engine::*;
-use crate::target::*;
+//! File trees: named volumes, and files and directories wherever a container sees them.
+//!
+//! ```text
+//! on a mount      helper: pack ─▶ sink        source ─▶ helper: unpack beside ─▶ exchange, or discard
+//! elsewhere       archive API ─▶ rewrite ─▶ sink        source ─▶ rewrite ─▶ archive API
+//! ```
+//!
+//! A tree on a mount goes through a helper container, and is restored beside the present one. A tree in the container's
+//! own layer, and every tree where helpers are refused, goes through the engine's archive API, which loses something
+//! ([`archive::LOSSES`]) and writes over what is there: its way back is a safety snapshot.
+//!
+//! - `site`: where a target really lies
+//! - `dump`, `load`: through helpers
+//! - `archive`: through the archive API
+
+mod archive;
+mod dump;
+mod load;
+mod site;
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use tracing::warn;
+
+use self::site::Site;
+use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack};
+use crate::agent::helper::{Access, HelperError, Helpers};
+use crate::agent::task::Task;
+use crate::engine::{Container, Engine};
+use crate::labels::{TreeOptions, TreeRestore};
+use crate::manifest::TargetRecord;
+use crate::target::TargetId;
+use crate::tree::TreePath;
+use crate::tree::staging::staging_name;
+
+/// One tree of a container.
+#[derive(Clone, Debug)]
+pub struct TreeTarget {
+    pub id: TargetId,
+    pub origin: TreeOrigin,
+    pub options: TreeOptions,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TreeOrigin {
+    Volume {
+        /// The engine's name.
+        volume: String,
+        /// Where the container sees it.
+        destination: String,
+    },
+    /// Absolute, as the container sees it.
+    Path(String),
+}
+
+impl TreeOrigin {
+    fn path(&self) -> &str {
+        match self {
+            Self::Volume { destination, .. } => destination,
+            Self::Path(path) => path,
+        }
+    }
+}
+
+/// Where a restore puts the new tree.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Placement {
+    /// Beside the old one, which needs room for both, and can be undone at any moment.
+    #[default]
+    Beside,
+    /// Over the old one, with a safety snapshot as the way back.
+    InPlace,
+}
+
+/// What the labels do not say.
 #[derive(Clone, Debug, Default)]
-pub struct TreeOverrides {
-    pub keep_old: bool,
-    pub in_place: bool,
-    pub paths: Vec<String>,
+pub struct TreeRun {
+    pub placement: Placement,
+    /// Paths in the tree that are restored, each with all that is below it; empty for the whole tree.
+    pub paths: Vec<TreePath>,
+    pub moment: Moment,
 }
-pub struct TreeDriver;
+
+/// What a driver is made for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Moment {
+    #[default]
+    Backup,
+    Restore,
+}
+
+/// The trees of one container, for the length of one run.
+pub struct TreeDriver {
+    engine: Engine,
+    container: Container,
+    helpers: Helpers,
+    /// Why helpers cannot be used, when they cannot.
+    no_helpers: Option<String>,
+    run: TreeRun,
+    trees: BTreeMap<TargetId, Tree>,
+}
+
+struct Tree {
+    target: TreeTarget,
+    /// A site that cannot be used fails its own target and no other.
+    site: Result<Site, String>,
+}
+
 impl TreeDriver {
-    pub fn new(
-        _: Engine,
-        _: String,
-        _: &crate::discover::Service,
-        _: RunId,
-        _: TreeOverrides,
-    ) -> Self {
-        Self
+    /// Looks where the targets lie. For a restore it is also tried out whether helpers can be made, since the way back
+    /// depends on it.
+    pub async fn prepare(
+        helpers: Helpers,
+        container: Container,
+        targets: Vec<TreeTarget>,
+        run: TreeRun,
+    ) -> Result<Self, DriverError> {
+        let engine = helpers.engine.clone();
+        let mut trees = BTreeMap::new();
+        for target in targets {
+            let site = match site::find(&engine, &container, &target.origin, run.moment).await {
+                Ok(site) => Ok(site),
+                Err(DriverError::Failed { what, hint }) => Err(match hint {
+                    Some(hint) => format!("{what}; {hint}"),
+                    None => what,
+                }),
+                Err(error) => return Err(error),
+            };
+            trees.insert(target.id.clone(), Tree { target, site });
+        }
+        let any_mount = trees
+            .values()
+            .any(|tree| matches!(tree.site, Ok(Site::Mount(_))));
+        let no_helpers = match run.moment {
+            Moment::Restore if any_mount => match helpers.probe().await {
+                Ok(()) => None,
+                Err(HelperError::Unavailable(why)) => Some(why),
+                Err(error) => return Err(error.into()),
+            },
+            Moment::Restore | Moment::Backup => None,
+        };
+        Ok(Self {
+            engine,
+            container,
+            helpers,
+            no_helpers,
+            run,
+            trees,
+        })
     }
-    pub fn targets(&self) -> Vec<crate::plan::backup::PlannedTarget> {
-        Vec::new()
+
+    fn tree(&self, target: &TargetId) -> Result<&Tree, DriverError> {
+        self.trees
+            .get(target)
+            .ok_or_else(|| DriverError::failed(format!("{target} is no target of this container")))
+    }
+
+    /// Whether a restore of this target lies beside the present tree until it is committed.
+    fn is_staged(&self, site: &Site) -> bool {
+        self.run.placement == Placement::Beside && self.no_helpers.is_none() && site.can_be_staged()
+    }
+
+    async fn settle(&self, task: Task, target: &TargetId) -> Result<(), DriverError> {
+        let site = self.tree(target)?.site()?;
+        let Site::Mount(mount) = site else {
+            return Ok(());
+        };
+        if !self.is_staged(site) {
+            return Ok(());
+        }
+        let staging = staging_name(&self.helpers.run, target);
+        let view = mount.view(Access::Write);
+        let settled = self.helpers.settle(task, view, staging).await?;
+        for warning in settled.warnings {
+            warn!(target = %target, "{warning}");
+        }
+        Ok(())
     }
 }
+
+impl Tree {
+    fn site(&self) -> Result<&Site, DriverError> {
+        self.site
+            .as_ref()
+            .map_err(|why| DriverError::failed(why.clone()))
+    }
+}
+
 #[async_trait]
 impl Driver for TreeDriver {
-    async fn dump(&self, _: &TargetId, _: &dyn ArtifactSink) -> Result<Captured, DriverError> {
-        todo!()
+    async fn dump(
+        &self,
+        target: &TargetId,
+        sink: &dyn ArtifactSink,
+    ) -> Result<Captured, DriverError> {
+        let tree = self.tree(target)?;
+        match tree.site()? {
+            Site::Mount(mount) => match self.dump_mount(&tree.target, mount, sink).await {
+                Err(DumpError::NoHelpers(why)) => {
+                    let path = tree.target.origin.path();
+                    self.dump_by_archive(&tree.target, path, Some(why), sink)
+                        .await
+                }
+                Err(DumpError::Driver(error)) => Err(error),
+                Ok(captured) => Ok(captured),
+            },
+            Site::Layer { path } => self.dump_by_archive(&tree.target, path, None, sink).await,
+        }
     }
-    fn describe_restore(&self, _: &TargetRecord) -> String {
-        todo!()
+
+    fn describe_restore(&self, record: &TargetRecord) -> String {
+        let Ok(tree) = self.tree(&record.target) else {
+            return format!("unknown tree {}", record.target.name);
+        };
+        let place = match &tree.target.origin {
+            TreeOrigin::Volume { volume, .. } => format!("volume {volume}"),
+            TreeOrigin::Path(path) => path.clone(),
+        };
+        if !self.run.paths.is_empty() {
+            let paths: Vec<String> = self.run.paths.iter().map(TreePath::encode).collect();
+            return format!("put {} back into {place}", paths.join(", "));
+        }
+        match tree.target.options.restore {
+            TreeRestore::Replace => format!("replace {place}"),
+            TreeRestore::Overlay => format!("lay over {place}"),
+            TreeRestore::KeepExisting => format!("put back into {place} what it lacks"),
+        }
     }
-    fn way_back(&self, _: &TargetId) -> WayBack {
-        todo!()
+
+    fn way_back(&self, target: &TargetId) -> WayBack {
+        match self.tree(target).map(|tree| &tree.site) {
+            Ok(Ok(site)) if !self.is_staged(site) => WayBack::SafetySnapshot,
+            // What cannot be found cannot be loaded either.
+            _ => WayBack::Staged,
+        }
     }
-    async fn load(&self, _: &TargetRecord, _: &dyn ArtifactSource) -> Result<(), DriverError> {
-        todo!()
+
+    async fn load(
+        &self,
+        record: &TargetRecord,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), DriverError> {
+        let tree = self.tree(&record.target)?;
+        match tree.site()? {
+            Site::Mount(mount) if self.no_helpers.is_none() => {
+                self.load_mount(&tree.target, mount, record, source).await
+            }
+            site => {
+                let path = site.path();
+                self.load_by_archive(&tree.target, path, record, source)
+                    .await
+            }
+        }
     }
-    async fn check(&self, _: &TargetRecord) -> Result<(), DriverError> {
-        todo!()
+
+    /// Loading has compared everything already: digests, the number of entries, and their sizes.
+    async fn check(&self, _record: &TargetRecord) -> Result<(), DriverError> {
+        Ok(())
     }
-    async fn commit(&self, _: &TargetId) -> Result<(), DriverError> {
-        todo!()
+
+    async fn commit(&self, target: &TargetId) -> Result<(), DriverError> {
+        self.settle(Task::Exchange, target).await
     }
-    async fn rollback(&self, _: &TargetId) -> Result<(), DriverError> {
-        todo!()
+
+    async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
+        self.settle(Task::Discard, target).await
+    }
+}
+
+enum DumpError {
+    NoHelpers(String),
+    Driver(DriverError),
+}
+
+impl<E: Into<DriverError>> From<E> for DumpError {
+    fn from(error: E) -> Self {
+        Self::Driver(error.into())
+    }
+}
+
+impl From<HelperError> for DriverError {
+    fn from(error: HelperError) -> Self {
+        match error {
+            HelperError::Engine(error) => Self::Engine(error),
+            HelperError::Unavailable(why) => Self::failed_with_hint(
+                format!("no helper container can be used: {why}"),
+                "allow cofferdam to create containers, or restore in place (`--in-place`)",
+            ),
+            other => Self::failed(other.to_string()),
+        }
     }
 }

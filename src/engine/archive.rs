@@ -17,12 +17,15 @@ use futures_util::{Stream, StreamExt, TryStreamExt, stream};
 pub use self::file::NewFile;
 use super::body::{byte_stream, limit_silence, watch_upload};
 use super::fault::About;
+use super::turns::CALL;
 use super::{Engine, EngineError, container_name};
 use crate::pipe::ByteStream;
 
 /// How long the engine may take no more of an upload. It may have to write everything to a slow disk before it answers.
 const UPLOAD_SILENCE: Duration = Duration::from_secs(15 * 60);
 
+/// The end marker of a tar archive, and nothing else.
+const EMPTY_ARCHIVE: &[u8] = &[0; 1024];
 /// How long the engine may take to say why it refuses.
 const REASON: Duration = Duration::from_secs(60);
 
@@ -59,16 +62,6 @@ impl PathKind {
             _ => Self::File,
         }
     }
-
-    /// With its article, for messages.
-    fn described(self) -> &'static str {
-        match self {
-            Self::File => "a file",
-            Self::Directory => "a directory",
-            Self::Symlink => "a symbolic link",
-            Self::Other => "a device, socket or pipe",
-        }
-    }
 }
 
 impl Engine {
@@ -80,8 +73,8 @@ impl Engine {
             path: path.to_owned(),
         };
         let name = container_name(container)?;
-        let answer = self.client.get_container_archive_info(name, Some(options));
-        match answer.await {
+        let answer = self.patient.get_container_archive_info(name, Some(options));
+        match self.call(container, CALL, answer).await {
             Ok(stat) => Ok(Some(PathStat {
                 name: stat.name,
                 size: u64::try_from(stat.size).unwrap_or_default(),
@@ -110,6 +103,8 @@ impl Engine {
     /// The tar archive of `path`, its entries below the path's last component. The stream is the raw body: whether the
     /// archive is whole shows only in its end marker, which the caller must check.
     ///
+    /// Until the stream has been read or dropped, every other call about this container waits.
+    ///
     /// `idle_limit`: how long the engine may stay silent while the stream is read.
     pub async fn archive_get(
         &self,
@@ -123,7 +118,8 @@ impl Engine {
     }
 
     /// Brings one regular file out: its size as the archive's header states it, and a stream that ends after exactly so
-    /// many bytes and the archive's end marker; a cut before that is an error of the stream.
+    /// many bytes and the archive's end marker; a cut before that is an error of the stream. Other calls wait for it, as
+    /// for [`Engine::archive_get`].
     pub async fn file_get(
         &self,
         container: &str,
@@ -143,40 +139,35 @@ impl Engine {
         path: &str,
         archive: ByteStream,
     ) -> Result<(), EngineError> {
-        // A refusal in the middle of an upload may be lost with the connection, so the usual ones are looked for first.
-        match self.stat(container, path).await? {
-            None => {
-                return Err(EngineError::NoSuchPath {
-                    container: container.to_owned(),
-                    path: path.to_owned(),
-                });
-            }
-            Some(PathStat { kind, .. }) if matches!(kind, PathKind::File | PathKind::Other) => {
-                return Err(EngineError::WrongKind {
-                    container: container.to_owned(),
-                    path: path.to_owned(),
-                    found: kind.described(),
-                    wanted: "a directory",
-                });
-            }
-            Some(_) => {}
-        }
+        // A refusal in the middle of an upload may be lost with the connection; of an empty archive it is not.
+        self.unpack(container, path, Box::pin(EMPTY_ARCHIVE))
+            .await?;
+        self.unpack(container, path, archive).await
+    }
+
+    async fn unpack(
+        &self,
+        container: &str,
+        path: &str,
+        archive: ByteStream,
+    ) -> Result<(), EngineError> {
         let options = UploadToContainerOptions {
             path: path.to_owned(),
             ..UploadToContainerOptions::default()
         };
+        let name = container_name(container)?;
         let receiver = format!("{path} in container {container}");
+        let turn = self.turns.copy(container).await;
         let (body, watch) = watch_upload(archive);
         let body = bollard::body_try_stream(body);
-        let upload =
-            self.patient
-                .upload_to_container(container_name(container)?, Some(options), body);
+        let upload = self.patient.upload_to_container(name, Some(options), body);
         let uploaded = tokio::select! {
             uploaded = upload => uploaded,
             () = watch.stalled(UPLOAD_SILENCE) => {
                 return Err(EngineError::Silent { what: format!("the upload to {receiver}"), limit: UPLOAD_SILENCE });
             }
         };
+        drop(turn);
         match (uploaded, watch.failure()) {
             (_, Some(source)) => Err(EngineError::Source { receiver, source }),
             (Ok(()), None) => Ok(()),
@@ -211,7 +202,8 @@ impl Engine {
             path: path.to_owned(),
         };
         let name = container_name(container)?;
-        let mut body = Box::pin(self.client.download_from_container(name, Some(options)));
+        let turn = self.turns.copy(container).await;
+        let mut body = Box::pin(self.patient.download_from_container(name, Some(options)));
         let what = format!("the copy of {path} from container {container}");
         let silent = move || EngineError::Silent {
             what: what.clone(),
@@ -221,22 +213,24 @@ impl Engine {
         let first = match tokio::time::timeout(idle_limit, body.try_next()).await {
             Ok(Ok(first)) => first,
             Ok(Err(error)) => {
+                drop(turn);
                 let action = format!("copy {path} out of container {container}");
                 return Err(self.path_fault(error, container, path, action).await);
             }
             Err(_) => return Err(silent()),
         };
-        let damaged = {
-            let (container, path) = (container.to_owned(), path.to_owned());
-            move |error: Error| {
+        let (container, path) = (container.to_owned(), path.to_owned());
+        let chunks = stream::iter(first.map(Ok)).chain(body).map(move |chunk| {
+            // The container is free again when the engine has no more to send, or when nobody reads any more.
+            let _turn = &turn;
+            chunk.map_err(|error| {
                 io::Error::from(EngineError::DamagedArchive {
                     container: container.clone(),
                     path: path.clone(),
                     message: error.to_string(),
                 })
-            }
-        };
-        let chunks = stream::iter(first.map(Ok)).chain(body).map_err(damaged);
+            })
+        });
         Ok(limit_silence(chunks, idle_limit, move || silent().into()))
     }
 
@@ -256,6 +250,14 @@ impl Engine {
             },
             EngineError::Api { message, .. } if message.ends_with(": not a directory") => {
                 EngineError::NoSuchPath { container, path }
+            }
+            EngineError::Api { message, .. } if message.contains("is not a directory") => {
+                EngineError::WrongKind {
+                    container,
+                    path,
+                    found: "something else",
+                    wanted: "a directory",
+                }
             }
             EngineError::Api { message, .. } if is_full(&message) => EngineError::NoSpace {
                 container,

@@ -1,15 +1,21 @@
 //! Endpoints, version negotiation and time-outs.
 //!
-//! Two clients share each connection's settings: `client`, whose short time-out fits calls that are answered at once, and
-//! `patient`, for calls whose answer comes only when the work is done (uploads, stops, waits).
+//! - `transport`: how requests reach the engine
+//!
+//! Two clients share one transport: `client`, whose short time-out fits calls that are answered at once, and `patient`, for
+//! calls whose answer comes only when the work is done (uploads, stops, waits).
+
+mod transport;
 
 use std::fmt;
-use std::path::Path;
 use std::time::Duration;
 
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::errors::Error;
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 
+pub(super) use self::transport::{RawStream, Transport};
 use super::fault::{About, explain, unreachable};
+use super::turns::Turns;
 use super::{Engine, EngineError};
 use crate::manifest::EngineFacts;
 
@@ -132,18 +138,23 @@ fn has_port(address: &str) -> bool {
 impl Engine {
     /// Connects and agrees on an API version; fails with a hint when the engine does not answer.
     pub async fn connect(endpoint: Endpoint) -> Result<Self, EngineError> {
-        let client = open(&endpoint)?;
-        let negotiation = client
-            .clone()
+        let transport = Transport::new(&endpoint).map_err(|message| EngineError::Unreachable {
+            endpoint: endpoint.to_string(),
+            message,
+            hint: "TLS needs ca.pem, cert.pem and key.pem in the directory that DOCKER_CERT_PATH names".to_owned(),
+        })?;
+        let client = client_over(transport.clone())
+            .map_err(|error| explain_first(error, &endpoint))?
             .with_timeout(FIRST_ANSWER)
-            .negotiate_version();
-        negotiation
+            .negotiate_version()
             .await
             .map_err(|error| explain_first(error, &endpoint))?;
-        // The clones share the version that was agreed on.
+        transport.agree_on(&client.client_version().to_string());
         Ok(Self {
-            patient: client.clone().with_timeout(PATIENT),
-            client,
+            client: client.clone().with_timeout(CONTROL),
+            patient: client.with_timeout(PATIENT),
+            transport,
+            turns: Turns::default(),
             endpoint,
         })
     }
@@ -167,48 +178,17 @@ impl Engine {
     }
 }
 
-fn open(endpoint: &Endpoint) -> Result<Docker, EngineError> {
-    let seconds = CONTROL.as_secs();
-    let opened = match endpoint {
-        Endpoint::Unix(path) => Docker::connect_with_unix(path, seconds, API_DEFAULT_VERSION),
-        Endpoint::Tcp { address, tls: None } => {
-            Docker::connect_with_http(address, seconds, API_DEFAULT_VERSION)
-        }
-        Endpoint::Tcp {
-            address,
-            tls: Some(files),
-        } => {
-            ensure_readable(endpoint, files)?;
-            // rustls panics when several crates bring a provider and none was chosen. An error says that one was
-            // chosen already, which will do.
-            let _ = rustls::crypto::ring::default_provider().install_default();
-            Docker::connect_with_ssl(
-                address,
-                Path::new(&files.key),
-                Path::new(&files.certificate),
-                Path::new(&files.ca),
-                seconds,
-                API_DEFAULT_VERSION,
-            )
-        }
+fn client_over(transport: Transport) -> Result<Docker, Error> {
+    let base = transport.base().to_owned();
+    let send = move |request: BollardRequest| {
+        let transport = transport.clone();
+        async move { transport.send(request).await }
     };
-    opened.map_err(|error| explain(error, endpoint, About::Engine, "be reached".to_owned()))
+    Docker::connect_with_custom_transport(send, Some(base), CONTROL.as_secs(), API_DEFAULT_VERSION)
 }
 
-/// bollard goes on without a client certificate that it cannot read, and the engine's answer then tells nothing.
-fn ensure_readable(endpoint: &Endpoint, files: &TlsFiles) -> Result<(), EngineError> {
-    for path in [&files.ca, &files.certificate, &files.key] {
-        std::fs::File::open(path).map_err(|error| EngineError::Unreachable {
-            endpoint: endpoint.to_string(),
-            message: format!("{path}: {error}"),
-            hint: "TLS needs ca.pem, cert.pem and key.pem in the directory that DOCKER_CERT_PATH names".to_owned(),
-        })?;
-    }
-    Ok(())
-}
-
-fn explain_first(error: bollard::errors::Error, endpoint: &Endpoint) -> EngineError {
-    let timed_out = matches!(error, bollard::errors::Error::RequestTimeoutError);
+fn explain_first(error: Error, endpoint: &Endpoint) -> EngineError {
+    let timed_out = matches!(error, Error::RequestTimeoutError);
     match explain(error, endpoint, About::Engine, "tell its version".to_owned()) {
         EngineError::Api { .. } if timed_out => EngineError::Unreachable {
             endpoint: endpoint.to_string(),

@@ -5,10 +5,12 @@
 //!
 //! - `attached`: a command that has been started, and its output as it comes
 //! - `ending`: what the engine says of its end
+//! - `frames`: the two output streams, taken out of one
 //! - `redact`: secrets kept out of what a command printed
 
 mod attached;
 mod ending;
+mod frames;
 mod redact;
 
 use std::fmt;
@@ -19,7 +21,8 @@ use bytes::Bytes;
 use futures_util::{TryStreamExt, stream};
 use tokio::io::AsyncWriteExt;
 
-use self::attached::{Attached, Frame, Input, Stdin};
+use self::attached::{Attached, Input, Stdin};
+use self::frames::Frame;
 use super::body::{byte_stream, chunks_of};
 use super::{Engine, EngineError};
 use crate::pipe::ByteStream;
@@ -177,7 +180,6 @@ async fn collect(attached: &mut Attached) -> Result<ExecOutput, EngineError> {
 async fn next_chunk(attached: &mut Attached) -> Result<Option<Bytes>, EngineError> {
     loop {
         match attached.next().await? {
-            Some(Frame::Stdout(bytes)) if bytes.is_empty() => {}
             Some(Frame::Stdout(bytes)) => return Ok(Some(bytes)),
             Some(Frame::Stderr(_)) => {}
             None => return attached.ensure_success().await.map(|()| None),

@@ -48,11 +48,6 @@ pub(super) fn explain(
             status: None,
             message: "it did not answer in time".to_owned(),
         },
-        Error::SocketNotFoundError(_) => unreachable(
-            endpoint,
-            "the socket does not exist".to_owned(),
-            Some(io::ErrorKind::NotFound),
-        ),
         Error::HyperLegacyError { ref err } if err.is_connect() => {
             unreachable(endpoint, innermost(&error), io_kind(&error))
         }

@@ -9,6 +9,7 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use jiff::Timestamp;
 
 use super::fault::About;
+use super::turns::CALL;
 use super::{
     Container, Engine, EngineError, Health, Mount, MountKind, State, container_name, is_engine_name,
 };
@@ -66,8 +67,10 @@ impl Engine {
         &self,
         container: &str,
     ) -> Result<ContainerInspectResponse, EngineError> {
-        self.client
-            .inspect_container(container_name(container)?, None)
+        let inspected = self
+            .patient
+            .inspect_container(container_name(container)?, None);
+        self.call(container, CALL, inspected)
             .await
             .map_err(|error| {
                 let action = format!("inspect container {container}");
@@ -116,14 +119,11 @@ impl Engine {
         let options = TopOptions {
             ps_args: arguments.to_owned(),
         };
-        let answer = self
-            .client
-            .top_processes(container, Some(options))
-            .await
-            .map_err(|error| {
-                let action = format!("list the processes of container {container}");
-                self.fault(error, About::Container(container), action)
-            })?;
+        let listed = self.patient.top_processes(container, Some(options));
+        let answer = self.call(container, CALL, listed).await.map_err(|error| {
+            let action = format!("list the processes of container {container}");
+            self.fault(error, About::Container(container), action)
+        })?;
         Ok(Table {
             titles: answer.titles.unwrap_or_default(),
             rows: answer.processes.unwrap_or_default(),

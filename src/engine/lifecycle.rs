@@ -15,10 +15,9 @@ use tokio::time::Instant;
 
 pub use self::helper::{HelperMount, HelperSource, HelperSpec};
 use super::fault::About;
+use super::turns::CALL;
 use super::{Engine, EngineError, State, container_name};
 
-/// How long the engine may take for a change of state, on top of what it was told to wait.
-const CHANGE: Duration = Duration::from_secs(10 * 60);
 /// How long a container may take to vanish that somebody else is removing.
 const VANISHING: Duration = Duration::from_secs(60);
 /// A container's own stop time is unknown here; ten hours is more than anyone sets.
@@ -33,7 +32,7 @@ impl Engine {
             t: grace.map(whole_seconds),
             ..StopContainerOptions::default()
         };
-        let limit = grace.unwrap_or(LONGEST_GRACE).saturating_add(CHANGE);
+        let limit = grace.unwrap_or(LONGEST_GRACE).saturating_add(CALL);
         let stopping = self.patient.stop_container(name, Some(options));
         self.change(container, "stop", limit, stopping).await
     }
@@ -42,20 +41,20 @@ impl Engine {
         let starting = self
             .patient
             .start_container(container_name(container)?, None);
-        self.change(container, "start", CHANGE, starting).await
+        self.change(container, "start", CALL, starting).await
     }
 
     /// Freezes a running container. One that does not run is an error, since it cannot be frozen.
     pub async fn pause(&self, container: &str) -> Result<(), EngineError> {
         let pausing = self.patient.pause_container(container_name(container)?);
-        let paused = self.change(container, "pause", CHANGE, pausing).await;
+        let paused = self.change(container, "pause", CALL, pausing).await;
         self.unless_already(container, paused, |state| state == State::Paused)
             .await
     }
 
     pub async fn unpause(&self, container: &str) -> Result<(), EngineError> {
         let thawing = self.patient.unpause_container(container_name(container)?);
-        let thawed = self.change(container, "unpause", CHANGE, thawing).await;
+        let thawed = self.change(container, "unpause", CALL, thawing).await;
         self.unless_already(container, thawed, |state| state != State::Paused)
             .await
     }
@@ -70,7 +69,7 @@ impl Engine {
         let removing = self
             .patient
             .remove_container(container_name(container)?, Some(options));
-        match self.change(container, "remove", CHANGE, removing).await {
+        match self.change(container, "remove", CALL, removing).await {
             Err(EngineError::NoSuchContainer(_)) => Ok(()),
             Err(EngineError::Api {
                 status: Some(409),
@@ -88,10 +87,7 @@ impl Engine {
         limit: Duration,
         call: impl Future<Output = Result<(), Error>>,
     ) -> Result<(), EngineError> {
-        let done = tokio::time::timeout(limit, call)
-            .await
-            .unwrap_or(Err(Error::RequestTimeoutError));
-        done.map_err(|error| {
+        self.call(container, limit, call).await.map_err(|error| {
             let action = format!("{verb} container {container}");
             self.fault(error, About::Container(container), action)
         })

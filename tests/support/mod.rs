@@ -6,7 +6,9 @@
 // Every test target compiles this anew and uses a part of it.
 #![allow(dead_code)]
 
+pub mod postgres;
 pub mod proxy;
+pub mod stack;
 
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};

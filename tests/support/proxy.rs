@@ -2,7 +2,7 @@
 //! and leaves out.
 //!
 //! It listens on a socket of its own and carries one request a connection. Connections that are upgraded (exec) pass raw
-//! in both directions.
+//! in both directions. It runs on a thread of its own, so that it goes on while a test waits for a program.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
 use tokio::net::unix::OwnedReadHalf;
 use tokio::net::{TcpStream, UnixListener, UnixStream};
-use tokio::task::JoinHandle;
+use tokio::runtime::Runtime;
 
 use super::endpoint;
 
@@ -61,7 +61,8 @@ struct Shared {
 pub struct FaultProxy {
     shared: Arc<Mutex<Shared>>,
     socket: PathBuf,
-    task: JoinHandle<()>,
+    /// `None` only while it is dropped.
+    runtime: Option<Runtime>,
     _directory: tempfile::TempDir,
 }
 
@@ -69,7 +70,15 @@ impl FaultProxy {
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("engine.sock");
-        let listener = UnixListener::bind(&socket).unwrap();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let listener = {
+            let _guard = runtime.enter();
+            UnixListener::bind(&socket).unwrap()
+        };
         let shared = Arc::new(Mutex::new(Shared::default()));
         let serve = {
             let shared = shared.clone();
@@ -81,10 +90,11 @@ impl FaultProxy {
                 }
             }
         };
+        runtime.spawn(serve);
         Self {
             shared,
             socket,
-            task: tokio::spawn(serve),
+            runtime: Some(runtime),
             _directory: directory,
         }
     }
@@ -126,7 +136,9 @@ impl FaultProxy {
 
 impl Drop for FaultProxy {
     fn drop(&mut self) {
-        self.task.abort();
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 
@@ -249,13 +261,13 @@ async fn exchange(
     to_engine.write_all(&request.bytes()).await?;
 
     let up = async {
-        let copied = tokio::io::copy(&mut from_client, &mut to_engine).await;
-        // A client that has sent its request closes nothing; one that half-closes an upgraded connection means it.
-        if is_upgrade && copied.is_ok() {
+        tokio::io::copy(&mut from_client, &mut to_engine).await?;
+        // Half of an upgraded connection may be closed; otherwise, the client is gone.
+        if is_upgrade {
             to_engine.shutdown().await?;
+            std::future::pending::<()>().await;
         }
-        copied?;
-        std::future::pending::<io::Result<()>>().await
+        Ok(())
     };
     let down = answer(&mut from_engine, &mut to_client, fault);
     tokio::select! {

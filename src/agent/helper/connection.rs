@@ -83,11 +83,14 @@ impl Connection {
     }
 
     /// Sends a layer, with what it deletes before it. `Some` with the helper's report when that comes first: it failed.
-    pub async fn send_layer(&mut self, layer: LayerInput) -> Result<Option<Bytes>, HelperError> {
+    pub async fn send_layer(
+        &mut self,
+        layer: LayerInput<'_>,
+    ) -> Result<Option<Bytes>, HelperError> {
         let output = self.output.clone();
         let sending = async {
             send_deletions(&output, &layer.deletions).await?;
-            let mut stored = layer.stored;
+            let mut stored = layer.stored.await.map_err(HelperError::Source)?;
             loop {
                 let mut piece = BytesMut::with_capacity(PIECE);
                 while piece.len() < PIECE {

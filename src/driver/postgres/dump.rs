@@ -125,7 +125,7 @@ struct Table {
     schema: String,
     name: String,
     rows: f64,
-    pages: u64,
+    pages: i64,
 }
 
 impl Table {

@@ -1,21 +1,21 @@
 //! A command that has been started, and its output as it comes.
 
-use std::pin::Pin;
 use std::time::Duration;
 
-use bollard::container::LogOutput;
 use bollard::errors::Error;
-use bollard::exec::{StartExecOptions, StartExecResults};
 use bollard::models::ExecConfig;
-use bytes::Bytes;
-use futures_util::{Stream, StreamExt};
-use tokio::io::AsyncWrite;
+use futures_util::StreamExt;
+use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
+use tokio_util::codec::FramedRead;
 
 use super::ExecSpec;
 use super::ending::Exec;
+use super::frames::{Frame, FrameDecoder};
 use super::redact::Redactor;
+use crate::engine::connect::RawStream;
 use crate::engine::fault::About;
+use crate::engine::turns::CALL;
 use crate::engine::{Engine, EngineError, container_name};
 
 /// How much of standard error a message carries.
@@ -25,9 +25,9 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
 /// Enough of standard output to recognise the runtime's words.
 const FIRST_WORDS: usize = 512;
 const READ_BUFFER: usize = 64 * 1024;
+const START: &str = r#"{"Detach":false,"Tty":false}"#;
 
-type Output = Pin<Box<dyn Stream<Item = Result<LogOutput, Error>> + Send>>;
-pub(super) type Input = Pin<Box<dyn AsyncWrite + Send>>;
+pub(super) type Input = WriteHalf<RawStream>;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stdin {
@@ -35,14 +35,9 @@ pub(super) enum Stdin {
     Attached,
 }
 
-pub(super) enum Frame {
-    Stdout(Bytes),
-    Stderr(Bytes),
-}
-
 pub(super) struct Attached {
     exec: Exec,
-    output: Output,
+    output: FramedRead<ReadHalf<RawStream>, FrameDecoder>,
     limit: Option<(Instant, Duration)>,
     idle_limit: Option<Duration>,
     first_words: Vec<u8>,
@@ -59,8 +54,6 @@ impl Attached {
         stdin: Stdin,
     ) -> Result<(Self, Input), EngineError> {
         let container = container_name(container)?;
-        let started = Instant::now();
-        let action = || format!("run {} in container {container}", spec.program());
         let fault = |error| match error {
             Error::DockerResponseServerError {
                 status_code: 409,
@@ -69,22 +62,23 @@ impl Attached {
                 container: container.to_owned(),
                 message,
             },
-            other => engine.fault(other, About::Container(container), action()),
+            other => {
+                let action = format!("run {} in container {container}", spec.program());
+                engine.fault(other, About::Container(container), action)
+            }
         };
-        let created = engine.client.create_exec(container, config(spec, stdin));
-        let id = created.await.map_err(fault)?.id;
-        let options = StartExecOptions {
-            output_capacity: Some(READ_BUFFER),
-            ..StartExecOptions::default()
+        let begun = async {
+            let id = engine
+                .patient
+                .create_exec(container, config(spec, stdin))
+                .await?
+                .id;
+            let path = format!("/exec/{id}/start");
+            let stream = engine.transport.upgrade(&path, START.to_owned()).await?;
+            Ok((id, stream))
         };
-        let begun = engine.client.start_exec(&id, Some(options));
-        let StartExecResults::Attached { output, input } = begun.await.map_err(fault)? else {
-            return Err(EngineError::Api {
-                action: action(),
-                status: None,
-                message: "it did not attach to the command's output".to_owned(),
-            });
-        };
+        let (id, stream) = engine.call(container, CALL, begun).await.map_err(fault)?;
+        let (output, input) = tokio::io::split(stream);
         let attached = Self {
             exec: Exec {
                 engine: engine.clone(),
@@ -93,8 +87,8 @@ impl Attached {
                 id,
                 redactor: Redactor::new(spec.secret_env.iter().map(|(_, secret)| secret)),
             },
-            output,
-            limit: spec.limit.map(|limit| (started + limit, limit)),
+            output: FramedRead::with_capacity(output, FrameDecoder::default(), READ_BUFFER),
+            limit: spec.limit.map(|limit| (Instant::now() + limit, limit)),
             idle_limit: None,
             first_words: Vec::new(),
             last_words: Vec::new(),
@@ -118,7 +112,10 @@ impl Attached {
         loop {
             let wake = self.next_deadline(silent_since);
             match tokio::time::timeout_at(wake, self.output.next()).await {
-                Ok(Some(Ok(item))) => return self.sort(item).map(Some),
+                Ok(Some(Ok(frame))) => {
+                    self.listen(&frame);
+                    return Ok(Some(frame));
+                }
                 Ok(Some(Err(error))) => return Err(self.exec.cut(error.to_string())),
                 Ok(None) => return Ok(None),
                 Err(_) => {
@@ -155,24 +152,20 @@ impl Attached {
         }
     }
 
-    fn sort(&mut self, item: LogOutput) -> Result<Frame, EngineError> {
-        match item {
-            LogOutput::StdOut { message } => {
+    /// Remembers what messages will need.
+    fn listen(&mut self, frame: &Frame) {
+        match frame {
+            Frame::Stdout(content) => {
                 let room = FIRST_WORDS - self.first_words.len();
                 self.first_words
-                    .extend_from_slice(&message[..message.len().min(room)]);
-                Ok(Frame::Stdout(message))
+                    .extend_from_slice(&content[..content.len().min(room)]);
             }
-            LogOutput::StdErr { message } => {
-                self.last_words.extend_from_slice(&message);
+            Frame::Stderr(content) => {
+                self.last_words.extend_from_slice(content);
                 let excess = self.last_words.len().saturating_sub(LAST_WORDS);
                 self.last_words_cut |= excess > 0;
                 self.last_words.drain(..excess);
-                Ok(Frame::Stderr(message))
             }
-            LogOutput::StdIn { .. } | LogOutput::Console { .. } => Err(self
-                .exec
-                .cut("it ended within a frame, or is no stream of frames")),
         }
     }
 

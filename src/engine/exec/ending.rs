@@ -1,7 +1,7 @@
 //! What the engine says of a command's end.
 //!
-//! A connection that a proxy or a dying engine closes looks like the end of the output: bollard yields no error then. So
-//! the end of a stream means nothing by itself, and the engine is asked. It learns of an exit a little later than the
+//! A connection that a proxy or a dying engine closes between two frames looks like the end of the output. So the end of a
+//! stream means nothing by itself, and the engine is asked. It learns of an exit a little later than the
 //! stream ends, hence it is asked again for a while; to tell that from a stream that was cut, we look whether the process
 //! is still there. One thing stays invisible from here: a stream cut within the last [`LINGER`] of a command that then
 //! ended well. What is read must say itself where it ends.
@@ -19,6 +19,8 @@ use crate::engine::{Engine, EngineError};
 const EXIT_NOTICED: Duration = Duration::from_secs(15);
 /// The same, when nobody can tell whether the process is gone.
 const EXIT_NOTICED_BLIND: Duration = Duration::from_secs(2);
+/// How long the list of a container's processes is waited for: a copy out of it may be in the way.
+const LISTING: Duration = Duration::from_secs(5);
 /// A process that still runs this long after the end of its output did not end it.
 const LINGER: Duration = Duration::from_millis(300);
 
@@ -94,7 +96,8 @@ impl Exec {
     /// `None`: nobody can tell.
     async fn is_process_alive(&self, pid: Option<i64>) -> Option<bool> {
         let pid = pid.filter(|&pid| pid > 0)?;
-        let processes = self.engine.processes(&self.container).await.ok()?;
+        let listing = self.engine.processes(&self.container);
+        let processes = tokio::time::timeout(LISTING, listing).await.ok()?.ok()?;
         let alive = |pid| {
             processes
                 .iter()

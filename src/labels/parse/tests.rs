@@ -363,3 +363,47 @@ fn label_key() -> impl Strategy<Value = String> {
         ".{0,12}",
     ]
 }
+
+/// The labels of each service in a page that holds compose files, read line by line: a `key: value` pair belongs to the
+/// service whose name stands four blanks before it.
+fn labels_of_services(page: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+    let mut services: BTreeMap<String, BTreeMap<String, String>> = BTreeMap::new();
+    let mut heads: BTreeMap<usize, &str> = BTreeMap::new();
+    for line in page.lines() {
+        let body = line.trim_start();
+        let depth = line.len() - body.len();
+        if let Some(head) = body.strip_suffix(':') {
+            heads.insert(depth, head);
+        }
+        let pair = body.split_once(": ").filter(|_| body.starts_with(PREFIX));
+        if let (Some((key, value)), true) = (pair, depth >= 4) {
+            let value = value.split(" #").next().unwrap_or_default().trim();
+            let value = value.trim_matches('"').replace("$$", "$");
+            let labels = services.entry(heads[&(depth - 4)].to_owned()).or_default();
+            labels.insert(key.to_owned(), value);
+        }
+    }
+    services
+}
+
+#[test]
+fn the_labels_that_we_show_to_people_are_good() {
+    for (page, least) in [
+        (include_str!("../../../docs/labels.md"), 3),
+        (include_str!("../../../README.md"), 2),
+        (
+            include_str!("../../../compose-examples/candig/docker-compose.yml"),
+            4,
+        ),
+    ] {
+        let services = labels_of_services(page);
+        assert!(services.len() >= least, "{services:?}");
+        for (service, labels) in services {
+            let mut container = container(&service);
+            container.labels = labels;
+            if let Err(errors) = parse(&container) {
+                panic!("{errors}");
+            }
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! A tree out of a mount, through a helper.
+
+use super::site::MountSite;
+use super::{DumpError, TreeDriver, TreeTarget};
+use crate::agent::helper::{Access, HelperError, Packing};
+use crate::agent::task::{PackTask, Packed, Streamed};
+use crate::driver::{ArtifactSink, Captured, DriverError, NewArtifact, StoreError};
+use crate::manifest::{Artifact, Facts, Role, Transfer, TreeFacts};
+use crate::target::DriverKind;
+use crate::tree::TreePath;
+use crate::tree::pack::PackReport;
+
+impl TreeDriver {
+    pub(super) async fn dump_mount(
+        &self,
+        target: &TreeTarget,
+        mount: &MountSite,
+        sink: &dyn ArtifactSink,
+    ) -> Result<Captured, DumpError> {
+        let task = PackTask {
+            place: mount.place.clone(),
+            name: name_of(&mount.path)?,
+            exclude: target.options.exclude.clone(),
+            compression: sink.compression(),
+        };
+        let packing = match self.helpers.pack(mount.view(Access::Read), &task).await {
+            Err(HelperError::Unavailable(why)) => return Err(DumpError::NoHelpers(why)),
+            other => other?,
+        };
+        let (packed, layer, index) = store(packing, sink).await?;
+        let mut warnings = packed.tree.warnings.clone();
+        warnings.extend(mount.hidden.iter().map(|path| {
+            format!("{path}: something else is mounted there; it is not a part of this target")
+        }));
+        Ok(Captured {
+            transfer: Transfer::Helper,
+            facts: facts(target, &mount.path, mount.volume.clone(), &packed.tree),
+            artifacts: vec![
+                agreed(layer, &packed.layer, "the archive")?,
+                agreed(index, &packed.index, "the index")?,
+            ],
+            warnings,
+        })
+    }
+}
+
+/// Both streams are stored while the helper is listened to. Its own words come first when something fails.
+async fn store(
+    packing: Packing<impl Future<Output = Result<Packed, HelperError>>>,
+    sink: &dyn ArtifactSink,
+) -> Result<(Packed, Artifact, Artifact), DriverError> {
+    let layer = sink.store(new_layer(sink), packing.layer);
+    let index = sink.store(new_index(sink), packing.index);
+    let stored = async { tokio::try_join!(layer, index) };
+    let mut done = std::pin::pin!(packing.done);
+    let mut stored = std::pin::pin!(stored);
+    tokio::select! {
+        packed = &mut done => {
+            let packed = packed?;
+            let (layer, index) = stored.await?;
+            Ok((packed, layer, index))
+        }
+        stored = &mut stored => match stored {
+            Ok((layer, index)) => Ok((done.await?, layer, index)),
+            // The stream was cut because the helper failed.
+            Err(StoreError::Body(error)) => Err(match done.await {
+                Err(failure) => failure.into(),
+                Ok(_) => StoreError::Body(error).into(),
+            }),
+            Err(error) => Err(error.into()),
+        },
+    }
+}
+
+pub(super) fn new_layer(sink: &dyn ArtifactSink) -> NewArtifact {
+    NewArtifact {
+        role: Role::Layer,
+        extension: "tar",
+        compression: sink.compression(),
+    }
+}
+
+pub(super) fn new_index(sink: &dyn ArtifactSink) -> NewArtifact {
+    NewArtifact {
+        role: Role::Index,
+        extension: "index.jsonl",
+        compression: sink.compression(),
+    }
+}
+
+/// What arrived must be what was sent.
+fn agreed(artifact: Artifact, sent: &Streamed, what: &str) -> Result<Artifact, DriverError> {
+    if artifact.plain != sent.stored {
+        return Err(DriverError::Damaged {
+            what: what.to_owned(),
+            expected: sent.stored.clone(),
+            found: artifact.plain,
+        });
+    }
+    Ok(Artifact {
+        plain: sent.plain.clone(),
+        ..artifact
+    })
+}
+
+/// The last component, under which a single file is archived.
+pub(super) fn name_of(path: &str) -> Result<TreePath, DriverError> {
+    let name = path.rsplit('/').next().unwrap_or_default();
+    TreePath::parse(name.as_bytes()).map_err(|error| DriverError::failed(error.to_string()))
+}
+
+pub(super) fn facts(
+    target: &TreeTarget,
+    path: &str,
+    volume: Option<String>,
+    report: &PackReport,
+) -> Facts {
+    let facts = TreeFacts {
+        path: path.to_owned(),
+        volume,
+        shape: report.shape,
+        entries: report.entries,
+        content_bytes: report.content_bytes,
+        exclude: target.options.exclude.clone(),
+    };
+    match target.id.driver {
+        DriverKind::Volume => Facts::Volume(facts),
+        _ => Facts::Files(facts),
+    }
+}

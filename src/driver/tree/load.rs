@@ -1,0 +1,233 @@
+//! A tree back onto a mount, through a helper.
+
+use std::collections::BTreeMap;
+
+use futures_util::FutureExt;
+use tokio::io::BufReader;
+
+use super::site::{MountRoot, MountSite, Site};
+use super::{TreeDriver, TreeTarget};
+use crate::agent::helper::{Access, HelperError, LayerInput};
+use crate::agent::task::{Destination, ExpectedLayer};
+use crate::driver::{ArtifactSource, DriverError, StoreError};
+use crate::manifest::{Artifact, Facts, TargetRecord, TreeFacts, TreeShape};
+use crate::pipe::{ByteStream, decompress, verified};
+use crate::tree::staging::StagingPlan;
+use crate::tree::unpack::{Selection, UnpackReport};
+use crate::tree::{IndexKind, IndexReader, TreePath};
+
+impl TreeDriver {
+    pub(super) async fn load_mount(
+        &self,
+        target: &TreeTarget,
+        mount: &MountSite,
+        record: &TargetRecord,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), DriverError> {
+        let facts = tree_facts(record)?;
+        ensure_same_shape(mount, facts)?;
+        let destination = self.destination(target, mount, facts);
+        if !matches!(destination, Destination::Staged(_)) {
+            verify_all(record, source).await?;
+        }
+        let known = Known::read(record, &self.run.paths, source).await?;
+        let layers = inputs(record, &known, source);
+        let selection = Selection {
+            paths: self.run.paths.clone(),
+            aliases: known.aliases,
+        };
+        let view = mount.view(Access::Write);
+        let unpacked = self
+            .helpers
+            .unpack(view, destination, selection, layers)
+            .await
+            .map_err(source_words)?;
+        for warning in &unpacked.tree.warnings {
+            tracing::warn!(target = %target.id, "{warning}");
+        }
+        ensure_complete(record, facts, &unpacked.tree)
+    }
+
+    fn destination(
+        &self,
+        target: &TreeTarget,
+        mount: &MountSite,
+        facts: &TreeFacts,
+    ) -> Destination {
+        let mode = target.options.restore;
+        if mount.root == MountRoot::File {
+            return Destination::Overwrite;
+        }
+        if self.is_staged(&Site::Mount(mount.clone())) {
+            return Destination::Staged(StagingPlan {
+                project: self.helpers.project.clone(),
+                run: self.helpers.run.clone(),
+                target: target.id.clone(),
+                place: mount.place.clone(),
+                shape: facts.shape,
+                mode,
+                selection: self.run.paths.clone(),
+            });
+        }
+        // A single file goes into the directory around it, of which nothing else may be touched.
+        let place = match (facts.shape, mount.place.split_last()) {
+            (TreeShape::File, Some((parent, _))) => parent,
+            _ => mount.place.clone(),
+        };
+        let mode = match facts.shape {
+            TreeShape::File if mode == crate::labels::TreeRestore::Replace => {
+                crate::agent::task::InPlaceMode::Overlay
+            }
+            _ => mode.into(),
+        };
+        Destination::InPlace { place, mode }
+    }
+}
+
+pub(super) fn tree_facts(record: &TargetRecord) -> Result<&TreeFacts, DriverError> {
+    match &record.facts {
+        Facts::Volume(facts) | Facts::Files(facts) => Ok(facts),
+        Facts::Postgres(_) => Err(DriverError::failed(format!(
+            "{} is recorded as a database",
+            record.target
+        ))),
+    }
+}
+
+fn ensure_same_shape(mount: &MountSite, facts: &TreeFacts) -> Result<(), DriverError> {
+    let fits = match mount.root {
+        MountRoot::File => facts.shape == TreeShape::File,
+        MountRoot::Directory => facts.shape == TreeShape::Directory || !mount.place.is_root(),
+    };
+    if fits {
+        return Ok(());
+    }
+    Err(DriverError::failed_with_hint(
+        format!(
+            "{} is mounted as something else than what was saved there",
+            mount.path
+        ),
+        "one is a file and the other a directory: mount it as it was when it was saved",
+    ))
+}
+
+/// Reads every layer to its end, for modes that have no way back but a safety snapshot.
+pub(super) async fn verify_all(
+    record: &TargetRecord,
+    source: &dyn ArtifactSource,
+) -> Result<(), DriverError> {
+    for (layer, _) in record.layers() {
+        let mut plain = open_plain(source, layer).await?;
+        tokio::io::copy(&mut plain, &mut tokio::io::sink())
+            .await
+            .map_err(StoreError::Body)?;
+    }
+    Ok(())
+}
+
+pub(super) async fn open_plain(
+    source: &dyn ArtifactSource,
+    artifact: &Artifact,
+) -> Result<ByteStream, DriverError> {
+    let stored = source.open(artifact).await?;
+    let what = format!("the content of {}", artifact.object);
+    Ok(verified(
+        decompress(stored, artifact.compression),
+        artifact.plain.clone(),
+        what,
+    ))
+}
+
+/// What the indexes of a snapshot say that the layers themselves do not, or not in time.
+#[derive(Default)]
+pub(super) struct Known {
+    /// What each layer takes away from those before it.
+    deletions: Vec<Vec<TreePath>>,
+    /// For wanted names of files whose content stands under a name that is not wanted.
+    pub aliases: BTreeMap<TreePath, TreePath>,
+}
+
+impl Known {
+    pub async fn read(
+        record: &TargetRecord,
+        wanted: &[TreePath],
+        source: &dyn ArtifactSource,
+    ) -> Result<Self, DriverError> {
+        let selection = Selection {
+            paths: wanted.to_vec(),
+            ..Selection::default()
+        };
+        let mut known = Self::default();
+        for (number, (_, index)) in record.layers().enumerate() {
+            let mut deleted = Vec::new();
+            let is_needed = number > 0 || !selection.is_everything();
+            if let Some(index) = index.filter(|_| is_needed) {
+                let mut reader = IndexReader::new(BufReader::new(open_plain(source, index).await?));
+                while let Some(entry) = reader.next_entry().await.map_err(damaged_index)? {
+                    match entry.kind {
+                        IndexKind::Deleted => deleted.push(entry.path),
+                        IndexKind::HardLink if selection.contains(&entry.path) => {
+                            let to = entry.target.as_deref().map(TreePath::decode);
+                            if let Some(Ok(to)) = to
+                                && !selection.contains(&to)
+                            {
+                                known.aliases.entry(to).or_insert(entry.path);
+                            }
+                        }
+                        _ => {}
+                    }
+                }
+            }
+            known.deletions.push(deleted);
+        }
+        Ok(known)
+    }
+}
+
+fn damaged_index(error: crate::tree::index::IndexError) -> DriverError {
+    DriverError::failed(error.to_string())
+}
+
+fn inputs<'a>(
+    record: &'a TargetRecord,
+    known: &Known,
+    source: &'a dyn ArtifactSource,
+) -> Vec<LayerInput<'a>> {
+    record
+        .layers()
+        .zip(&known.deletions)
+        .map(|((layer, _), deletions)| LayerInput {
+            expected: ExpectedLayer {
+                compression: layer.compression,
+                plain: layer.plain.clone(),
+                deletions: deletions.len() as u64,
+            },
+            deletions: deletions.clone(),
+            stored: async move { source.open(layer).await.map_err(std::io::Error::other) }.boxed(),
+        })
+        .collect()
+}
+
+/// A repository that fails is not the helper's fault.
+fn source_words(error: HelperError) -> DriverError {
+    match error {
+        HelperError::Source(error) => StoreError::Body(error).into(),
+        other => other.into(),
+    }
+}
+
+/// The whole of a single layer is what was counted when it was saved; of several, nobody has counted the sum.
+pub(super) fn ensure_complete(
+    record: &TargetRecord,
+    facts: &TreeFacts,
+    report: &UnpackReport,
+) -> Result<(), DriverError> {
+    let is_single = record.layers().count() == 1;
+    if is_single && (report.entries, report.content_bytes) != (facts.entries, facts.content_bytes) {
+        return Err(DriverError::failed(format!(
+            "{} entries with {} bytes were restored, and {} with {} saved",
+            report.entries, report.content_bytes, facts.entries, facts.content_bytes
+        )));
+    }
+    Ok(())
+}

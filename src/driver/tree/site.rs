@@ -1,0 +1,224 @@
+//! Where a target really lies: on which mount, and where in it.
+
+use std::collections::VecDeque;
+
+use super::{Moment, TreeOrigin};
+use crate::agent::helper::{Access, HelperView};
+use crate::driver::DriverError;
+use crate::engine::archive::PathKind;
+use crate::engine::container::is_within;
+use crate::engine::{Container, Engine, HelperSource, Mount, MountKind};
+use crate::tree::TreePath;
+
+/// As many symbolic links as Linux follows on one path.
+const MOST_LINKS: usize = 40;
+
+#[derive(Clone, Debug)]
+pub enum Site {
+    Mount(MountSite),
+    /// In the container's own file system, which only the archive API reaches.
+    Layer {
+        path: String,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct MountSite {
+    pub source: HelperSource,
+    /// The engine's name of the volume, when it is a named one.
+    pub volume: Option<String>,
+    /// As the container sees it, links resolved.
+    pub path: String,
+    /// Where the tree lies in the mount.
+    pub place: TreePath,
+    pub root: MountRoot,
+    /// Other mounts of the container below the tree: they hide a part of it, and are not a part of it.
+    pub hidden: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountRoot {
+    Directory,
+    /// A single file is mounted: it has no directory beside it, and must stay the same file.
+    File,
+}
+
+impl Site {
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Mount(mount) => &mount.path,
+            Self::Layer { path } => path,
+        }
+    }
+
+    pub fn can_be_staged(&self) -> bool {
+        matches!(self, Self::Mount(mount) if mount.root == MountRoot::Directory)
+    }
+}
+
+impl MountSite {
+    pub fn view(&self, access: Access) -> HelperView {
+        HelperView {
+            source: self.source.clone(),
+            access,
+        }
+    }
+}
+
+/// Follows the container's own links. For a backup the path must exist; for a restore it may have to be made.
+pub async fn find(
+    engine: &Engine,
+    container: &Container,
+    origin: &TreeOrigin,
+    moment: Moment,
+) -> Result<Site, DriverError> {
+    match origin {
+        TreeOrigin::Volume {
+            volume,
+            destination,
+        } => Ok(Site::Mount(MountSite {
+            source: HelperSource::Volume(volume.clone()),
+            volume: Some(volume.clone()),
+            path: destination.clone(),
+            place: TreePath::root(),
+            root: MountRoot::Directory,
+            hidden: hidden(container, destination),
+        })),
+        TreeOrigin::Path(path) => find_path(engine, container, path, moment).await,
+    }
+}
+
+async fn find_path(
+    engine: &Engine,
+    container: &Container,
+    path: &str,
+    moment: Moment,
+) -> Result<Site, DriverError> {
+    ensure_not_on_tmpfs(container, path)?;
+    let (real, kind) = resolve(engine, container, path).await?;
+    ensure_not_on_tmpfs(container, &real)?;
+    match kind {
+        None if moment == Moment::Backup => {
+            return Err(DriverError::failed_with_hint(
+                format!("{path} does not exist in container {}", container.name),
+                "correct the `cofferdam.files.*` label, or create it",
+            ));
+        }
+        Some(PathKind::Other) => {
+            return Err(DriverError::failed(format!(
+                "{path} in container {} is neither a file nor a directory",
+                container.name
+            )));
+        }
+        Some(PathKind::File | PathKind::Directory | PathKind::Symlink) | None => {}
+    }
+    let Some(mount) = container.mount_of(&real) else {
+        return Ok(Site::Layer { path: real });
+    };
+    let source = source_of(mount, container)?;
+    let below = &real[mount.destination.trim_end_matches('/').len()..];
+    let place = TreePath::parse(below.trim_start_matches('/').as_bytes())
+        .map_err(|error| DriverError::failed(error.to_string()))?;
+    let is_file = place.is_root() && kind == Some(PathKind::File);
+    Ok(Site::Mount(MountSite {
+        source,
+        volume: mount.volume.clone(),
+        hidden: hidden(container, &real),
+        path: real,
+        place,
+        root: if is_file {
+            MountRoot::File
+        } else {
+            MountRoot::Directory
+        },
+    }))
+}
+
+fn source_of(mount: &Mount, container: &Container) -> Result<HelperSource, DriverError> {
+    match (mount.kind, &mount.volume) {
+        (MountKind::Volume, Some(volume)) => Ok(HelperSource::Volume(volume.clone())),
+        (MountKind::Bind, _) => Ok(HelperSource::Path(mount.source.clone())),
+        _ => Err(DriverError::failed(format!(
+            "{} in container {} is a mount of a kind that cannot be saved",
+            mount.destination, container.name
+        ))),
+    }
+}
+
+fn ensure_not_on_tmpfs(container: &Container, path: &str) -> Result<(), DriverError> {
+    if !container.is_on_tmpfs(path) {
+        return Ok(());
+    }
+    Err(DriverError::failed_with_hint(
+        format!(
+            "{path} in container {} lies on a tmpfs, in the container's memory, which the engine does not show",
+            container.name
+        ),
+        "have the program write to a volume, or take this path out of the labels",
+    ))
+}
+
+/// Replaces every symbolic link on the way, at its end too, by what it points to as the container sees it. `None` for the
+/// kind of what does not exist.
+async fn resolve(
+    engine: &Engine,
+    container: &Container,
+    path: &str,
+) -> Result<(String, Option<PathKind>), DriverError> {
+    let mut ahead: VecDeque<String> = components(path);
+    let mut real = String::new();
+    let mut kind = Some(PathKind::Directory);
+    let mut links = 0;
+    while let Some(component) = ahead.pop_front() {
+        if component == ".." {
+            real.truncate(real.rfind('/').unwrap_or(0));
+            continue;
+        }
+        let next = format!("{real}/{component}");
+        let Some(stat) = engine.stat(&container.id, &next).await? else {
+            // What is below something that is missing is missing too.
+            let rest: Vec<String> = ahead.into_iter().collect();
+            return Ok(([vec![next], rest].concat().join("/"), None));
+        };
+        if stat.kind == PathKind::Symlink {
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(DriverError::failed(format!(
+                    "{path} in container {} goes through more than {MOST_LINKS} symbolic links",
+                    container.name
+                )));
+            }
+            // The engine tells the target as an absolute path within the container.
+            for component in components(&stat.link_target).into_iter().rev() {
+                ahead.push_front(component);
+            }
+            real.clear();
+            continue;
+        }
+        real = next;
+        kind = Some(stat.kind);
+    }
+    if real.is_empty() {
+        real.push('/');
+    }
+    Ok((real, kind))
+}
+
+fn components(path: &str) -> VecDeque<String> {
+    path.split('/')
+        .filter(|part| !part.is_empty() && *part != ".")
+        .map(str::to_owned)
+        .collect()
+}
+
+fn hidden(container: &Container, path: &str) -> Vec<String> {
+    let mounts = container.mounts.iter().map(|mount| &mount.destination);
+    let mut hidden: Vec<String> = mounts
+        .chain(&container.tmpfs)
+        .filter(|destination| destination.as_str() != path && is_within(destination, path))
+        .cloned()
+        .collect();
+    hidden.sort();
+    hidden.dedup();
+    hidden
+}

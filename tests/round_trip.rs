@@ -1,0 +1,355 @@
+//! Whole stacks saved and put back by the real program, on a real engine and real servers.
+
+mod support;
+
+use serde_json::Value;
+use support::docker;
+use support::stack::{Postgres, TestStack, compose_volume, is_running};
+
+/// The databases of CanDIG and two clients that are stopped while they are put back.
+struct Candig {
+    stack: TestStack,
+    postgres: Postgres,
+    katsu: support::TestContainer,
+    htsget: support::TestContainer,
+}
+
+impl Candig {
+    fn start(extra: &[(&str, &str)]) -> Self {
+        let stack = TestStack::new("candig");
+        let mut labels = vec![("cofferdam.postgres", "clinical,genomic")];
+        labels.extend(extra);
+        let postgres = stack.postgres("postgres-db", &labels);
+        postgres.sql("clinical", "CREATE DATABASE genomic");
+        postgres.seed("clinical", 2000);
+        postgres.seed("genomic", 500);
+        let client = [
+            ("cofferdam.stop", "restore"),
+            ("cofferdam.hold-for", "postgres-db"),
+        ];
+        let katsu = stack.toolbox("katsu", &client, &[]);
+        let htsget = stack.toolbox("htsget", &client, &[]);
+        Self {
+            stack,
+            postgres,
+            katsu,
+            htsget,
+        }
+    }
+
+    fn destroy(&self) {
+        self.postgres.sql("clinical", "DROP TABLE patients");
+        self.postgres.sql("genomic", "DELETE FROM patients");
+    }
+}
+
+fn targets(document: &Value) -> Vec<String> {
+    document["targets"]
+        .as_array()
+        .expect("targets")
+        .iter()
+        .map(|target| target["target"].as_str().expect("an id").to_owned())
+        .collect()
+}
+
+#[test]
+fn d1_d2_each_database_is_one_artifact_and_nothing_of_it_stays_in_the_container() {
+    let candig = Candig::start(&[]);
+    let before = candig.postgres.container.sh("find /tmp /var/tmp | sort");
+    candig.stack.cofferdam(&["backup"]).expect(0);
+
+    let mut saved = targets(&candig.stack.manifest());
+    saved.sort();
+    assert_eq!(
+        saved,
+        [
+            "postgres-db/postgres/%40globals",
+            "postgres-db/postgres/clinical",
+            "postgres-db/postgres/genomic"
+        ]
+    );
+    for target in candig.stack.manifest()["targets"].as_array().unwrap() {
+        assert_eq!(target["artifacts"].as_array().unwrap().len(), 1);
+        assert_eq!(target["transfer"], "copy");
+    }
+    let after = candig.postgres.container.sh("find /tmp /var/tmp | sort");
+    assert_eq!(before, after, "something of the dump stayed behind");
+    candig.stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn d5_a_restore_stops_the_clients_and_replaces_both_databases() {
+    let candig = Candig::start(&[]);
+    let clinical = candig.postgres.fingerprint("clinical");
+    let genomic = candig.postgres.fingerprint("genomic");
+    let started = candig.katsu.inspect("{{.State.StartedAt}}");
+    candig.stack.cofferdam(&["backup"]).expect(0);
+    candig.destroy();
+
+    candig
+        .stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect(0);
+    assert_eq!(candig.postgres.fingerprint("clinical"), clinical);
+    assert_eq!(candig.postgres.fingerprint("genomic"), genomic);
+    for client in [&candig.katsu, &candig.htsget] {
+        assert!(is_running(client));
+    }
+    assert_ne!(
+        candig.katsu.inspect("{{.State.StartedAt}}"),
+        started,
+        "katsu was not stopped while its database was replaced"
+    );
+    assert_eq!(
+        candig.postgres.databases(),
+        ["clinical", "genomic", "postgres", "template0", "template1"],
+        "an old database was left"
+    );
+    candig.stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn every_restore_mode_brings_the_rows_back() {
+    for mode in ["swap", "recreate", "clean"] {
+        let candig = Candig::start(&[("cofferdam.postgres.restore", mode)]);
+        let clinical = candig.postgres.fingerprint("clinical");
+        candig.stack.cofferdam(&["backup"]).expect(0);
+        candig.destroy();
+        candig
+            .stack
+            .cofferdam(&["restore", "latest", "--yes"])
+            .expect(0);
+        assert_eq!(candig.postgres.fingerprint("clinical"), clinical, "{mode}");
+        candig.stack.ensure_nothing_is_left();
+    }
+}
+
+#[test]
+fn keep_old_leaves_the_replaced_database_beside_the_new_one() {
+    let candig = Candig::start(&[]);
+    candig.stack.cofferdam(&["backup"]).expect(0);
+    candig
+        .postgres
+        .sql("clinical", "DELETE FROM patients WHERE id > 10");
+    let run = candig
+        .stack
+        .cofferdam(&["restore", "latest", "*/clinical", "--yes", "--keep-old"])
+        .expect(0);
+    let old: Vec<String> = candig
+        .postgres
+        .databases()
+        .into_iter()
+        .filter(|name| name.starts_with("clinical_before_"))
+        .collect();
+    assert_eq!(old.len(), 1, "{run:?}");
+    assert_eq!(
+        candig.postgres.sql(
+            "template1",
+            &format!(
+                "SELECT datallowconn FROM pg_database WHERE datname = '{}'",
+                old[0]
+            )
+        ),
+        "t",
+        "the kept database must be readable"
+    );
+    assert!(candig.postgres.fingerprint(&old[0]).starts_with("10:"));
+    assert!(candig.postgres.fingerprint("clinical").starts_with("2000:"));
+}
+
+#[test]
+fn d6_vault_is_hooked_stopped_saved_and_started_again() {
+    let stack = TestStack::new("vault");
+    let data = compose_volume(&stack, "vault-data");
+    let log = compose_volume(&stack, "log");
+    let data_mount = format!("{}:/vault", data.name);
+    let log_mount = format!("{}:/log", log.name);
+    let note = "sh -c 'echo $COFFERDAM_OUTCOME hook >> /log/log'";
+    let vault = stack.toolbox(
+        "vault",
+        &[
+            ("cofferdam.volumes", "vault-data"),
+            ("cofferdam.stop", "backup,restore"),
+            ("cofferdam.hold-for", "vault"),
+            ("cofferdam.hook.before-backup", note),
+            ("cofferdam.hook.after-backup", note),
+            ("cofferdam.hook.after-restore", note),
+        ],
+        &["--volume", &data_mount, "--volume", &log_mount],
+    );
+    let runner = stack.toolbox(
+        "vault-runner",
+        &[
+            ("cofferdam.stop", "backup,restore"),
+            ("cofferdam.hold-for", "vault"),
+        ],
+        &["--volume", &data_mount],
+    );
+    vault.sh("mkdir -p /vault/core && echo sealed > /vault/core/key && chmod 600 /vault/core/key && chown 100:1000 /vault/core/key");
+    let first_life = vault.inspect("{{.State.StartedAt}}");
+
+    stack.cofferdam(&["backup"]).expect(0);
+    assert_eq!(targets(&stack.manifest()), ["vault/volume/vault-data"]);
+    assert_ne!(
+        vault.inspect("{{.State.StartedAt}}"),
+        first_life,
+        "vault was not stopped"
+    );
+    assert_eq!(vault.sh("cat /log/log"), "running hook\ndone hook");
+
+    vault.sh("rm -r /vault/core && echo extra > /vault/extra");
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert_eq!(
+        vault.sh("cat /vault/core/key; stat -c '%a %u %g' /vault/core/key; ls -A /vault"),
+        "sealed\n600 100 1000\ncore"
+    );
+    assert_eq!(vault.sh("tail -n 1 /log/log"), "done hook");
+    assert!(is_running(&vault) && is_running(&runner));
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn t4_t5_single_files_and_files_of_a_containers_own_layer_come_back() {
+    let stack = TestStack::new("tethys");
+    let host = stack.directory.path().join("portal_config.yml");
+    std::fs::write(&host, "version: 2\n").unwrap();
+    let bind = format!("{}:/home/tethys/portal_config.yml", host.display());
+    let portal = stack.toolbox(
+        "portal",
+        &[
+            ("cofferdam.files.portal", "/home/tethys/portal_config.yml"),
+            ("cofferdam.files.nginx", "/etc/tethys/tethys_nginx.conf"),
+            ("cofferdam.files.apps", "/opt/apps"),
+        ],
+        &["--volume", &bind],
+    );
+    portal.sh(
+        "mkdir -p /etc/tethys /opt/apps/dam/empty && echo nginx > /etc/tethys/tethys_nginx.conf && chmod 640 /etc/tethys/tethys_nginx.conf
+         echo app > /opt/apps/dam/app.py && ln -s app.py /opt/apps/dam/link && chown -R 33:33 /opt/apps/dam",
+    );
+    stack.cofferdam(&["backup"]).expect(0);
+
+    portal.sh("rm -r /opt/apps/dam /etc/tethys/tethys_nginx.conf && echo broken > /home/tethys/portal_config.yml && echo extra > /opt/apps/extra");
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert_eq!(
+        portal.sh("cat /home/tethys/portal_config.yml"),
+        "version: 2"
+    );
+    assert_eq!(std::fs::read_to_string(&host).unwrap(), "version: 2\n");
+    assert_eq!(
+        portal.sh("cat /etc/tethys/tethys_nginx.conf; stat -c %a /etc/tethys/tethys_nginx.conf"),
+        "nginx\n640"
+    );
+    assert_eq!(
+        portal.sh("cat /opt/apps/dam/link; stat -c '%u %g' /opt/apps/dam/app.py; ls -A /opt/apps /opt/apps/dam"),
+        "app\n33 33\n/opt/apps:\ndam\n\n/opt/apps/dam:\napp.py\nempty\nlink"
+    );
+}
+
+#[test]
+fn i3_what_is_left_out_on_purpose_is_shown_with_its_reason() {
+    let stack = TestStack::new("igny8");
+    let volume = compose_volume(&stack, "redis-data");
+    let mount = format!("{}:/data", volume.name);
+    let reason = "a broker: nothing in it outlives a restart";
+    let _redis = stack.toolbox(
+        "redis",
+        &[("cofferdam.skip", reason)],
+        &["--volume", &mount],
+    );
+    let _app = stack.toolbox("app", &[("cofferdam.files.conf", "/etc/hostname")], &[]);
+    stack.cofferdam(&["plan"]).expect_says(0, reason);
+    stack.cofferdam(&["backup"]).expect(0);
+    let manifest = stack.manifest();
+    assert_eq!(manifest["skipped"][0]["service"], "redis");
+    assert_eq!(manifest["skipped"][0]["reason"], reason);
+    assert_eq!(targets(&manifest), ["app/files/conf"]);
+}
+
+#[test]
+fn a4_a6_plain_containers_are_saved_and_the_app_is_stopped_only_when_asked() {
+    for stop in [true, false] {
+        let stack = TestStack::new("apiary");
+        let volume = support::TestVolume::create(&[]);
+        let mount = format!("{}:/storage/app", volume.name);
+        let project = format!("cofferdam.project={}", stack.project);
+        let mut options = vec![
+            "--label",
+            &project,
+            "--label",
+            "cofferdam.volumes=*",
+            "--volume",
+            &mount,
+        ];
+        if stop {
+            options.extend(["--label", "cofferdam.stop=backup"]);
+        }
+        let app = support::TestContainer::running(&options, &[support::stack::TOOLBOX]);
+        app.sh("mkdir /storage/app/resumes && echo pdf > /storage/app/resumes/1.pdf");
+        let first_life = app.inspect("{{.State.StartedAt}}");
+        stack.cofferdam(&["backup"]).expect(0);
+        assert_eq!(app.inspect("{{.State.StartedAt}}") != first_life, stop);
+        assert_eq!(
+            targets(&stack.manifest()),
+            [format!("{}/volume/{}", app.name, volume.name)]
+        );
+        app.sh("rm -r /storage/app/resumes");
+        stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+        assert_eq!(app.sh("cat /storage/app/resumes/1.pdf"), "pdf");
+    }
+}
+
+#[test]
+fn what_was_stopped_before_stays_stopped_and_other_projects_are_left_alone() {
+    let stack = TestStack::new("one");
+    let other = TestStack::new("other");
+    let volume = compose_volume(&stack, "data");
+    let mount = format!("{}:/data", volume.name);
+    let app = stack.toolbox(
+        "app",
+        &[("cofferdam.volumes", "data")],
+        &["--volume", &mount],
+    );
+    app.sh("echo 1 > /data/file");
+    let stopped = stack.toolbox("worker", &[("cofferdam.stop", "backup,restore")], &[]);
+    docker(["stop", &stopped.id]);
+    let foreign = other.toolbox("worker", &[("cofferdam.stop", "backup,restore")], &[]);
+    let foreign_life = foreign.inspect("{{.State.StartedAt}}");
+
+    stack.cofferdam(&["backup"]).expect(0);
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert!(!is_running(&stopped));
+    assert_eq!(foreign.inspect("{{.State.StartedAt}}"), foreign_life);
+}
+
+#[test]
+fn single_files_come_back_out_of_a_volume() {
+    let stack = TestStack::new("path");
+    let volume = compose_volume(&stack, "uploads");
+    let mount = format!("{}:/srv", volume.name);
+    let app = stack.toolbox(
+        "app",
+        &[("cofferdam.volumes", "uploads")],
+        &["--volume", &mount],
+    );
+    app.sh("mkdir -p /srv/a /srv/b && echo old > /srv/a/file && echo old > /srv/b/file");
+    stack.cofferdam(&["backup"]).expect(0);
+    stack
+        .cofferdam(&["ls", "latest", "app/volume/uploads", "a"])
+        .expect_says(0, "file");
+    app.sh("echo new > /srv/a/file && echo new > /srv/b/file && echo extra > /srv/a/extra");
+    stack
+        .cofferdam(&[
+            "restore",
+            "latest",
+            "app/volume/uploads",
+            "--path",
+            "a",
+            "--yes",
+        ])
+        .expect(0);
+    assert_eq!(
+        app.sh("cat /srv/a/file /srv/b/file /srv/a/extra"),
+        "old\nnew\nextra"
+    );
+}
