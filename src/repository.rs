@@ -108,7 +108,8 @@ pub trait Repository: Send + Sync {
     ) -> Result<StreamDigest, RepositoryError>;
 
     /// Writes the manifest: from here on the snapshot exists. Fails, and leaves the snapshot invisible, when an object
-    /// that the manifest names is missing or of another length.
+    /// that the manifest names is missing or of another length. Must not be cancelled: nobody could tell on which side it
+    /// fell.
     async fn commit(&self, manifest: &Manifest) -> Result<(), RepositoryError>;
 
     /// The bytes of an object as stored. A short read ends in an error.

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use rustix::fs::{
-    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, fstat, fsync, mkdirat, openat, statat,
-    unlinkat,
+    AtFlags, CWD, Dir, FileType, Mode, OFlags, Stat, StatxFlags, fstat, fsync, mkdirat, openat,
+    statat, statx, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -174,6 +174,21 @@ impl Directory {
         }
         self.child(name)?
             .ok_or_else(|| self.failed("open", name, Errno::NOENT))
+    }
+
+    /// Whether this lies in the file system that a container was started with, and which goes away with it: there is no
+    /// mount between here and the root. The engines leave a marker file in each container's root.
+    pub fn is_in_container_layer(&self) -> bool {
+        let in_container = ["/.dockerenv", "/run/.containerenv"]
+            .iter()
+            .any(|marker| Path::new(marker).exists());
+        let mount = |fd: &OwnedFd| {
+            let found = statx(fd, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID).ok()?;
+            let known = StatxFlags::from_bits_retain(found.stx_mask).contains(StatxFlags::MNT_ID);
+            known.then_some(found.stx_mnt_id)
+        };
+        let same = |root: Self| mount(&self.fd).is_some_and(|id| mount(&root.fd) == Some(id));
+        in_container && Self::open(Path::new("/")).is_ok_and(same)
     }
 
     pub fn modified(&self) -> Result<SystemTime, FileError> {

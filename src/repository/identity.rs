@@ -76,6 +76,12 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_file_can_be_written_again_by_hand() {
+        let written = br#"{"format": 1, "repository": "0"}"#;
+        assert_eq!(Identity::parse(written, "/backups").unwrap().format, 1);
+    }
+
+    #[test]
     fn what_this_version_cannot_know_is_refused() {
         let refusal = |text: &str| {
             Identity::parse(text.as_bytes(), "/backups")

@@ -1,6 +1,6 @@
 //! A repository in a local directory.
 //!
-//! Every file is written beside its place, synced, and renamed into it ([`super::directory`]). Backups hold everything, so
+//! Every file is written beside its place, synced, and renamed into it (`super::directory`). Backups hold everything, so
 //! files are readable by their owner alone. Below the root no symbolic link is followed, and what cofferdam could not
 //! have written is left alone.
 //!

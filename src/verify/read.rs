@@ -1,16 +1,16 @@
 //! Reads one object through all of its layers.
 
-use std::io::{self, BufRead, Read};
+use std::io;
 
-use serde::Deserialize;
+use tokio::io::{AsyncBufRead, AsyncRead, BufReader};
 
 use super::problem::Fault;
 use crate::manifest::{Artifact, Role, StreamDigest};
-use crate::pipe::{self, Counting, DigestHandle, Digesting, Progress, SyncSource};
+use crate::pipe::codec::CHUNK;
+use crate::pipe::{self, Counting, DigestHandle, Digesting, Progress};
 use crate::repository::{Repository, RepositoryError};
-
-/// A path has 4,096 bytes at most, each three characters when it is encoded, and there may be two of them.
-const LONGEST_INDEX_LINE: u64 = 64 * 1024;
+use crate::tree::IndexReader;
+use crate::tree::index::IndexError;
 
 pub(super) async fn judge(
     repository: &dyn Repository,
@@ -30,19 +30,10 @@ async fn look(
     let (plain, plain_digest) =
         Digesting::new(pipe::decompress(Box::pin(stored), artifact.compression));
 
-    let is_index = artifact.role == Role::Index;
-    let read = pipe::consume(Box::pin(plain), move |source| {
-        if is_index {
-            read_index(source)
-        } else {
-            source.copy_to(&mut io::sink()).map(|()| None)
-        }
-    });
-    let bad_line = match read.await.flatten() {
+    let bad_line = match read_to_end(artifact.role, plain).await {
         Ok(bad_line) => bad_line,
         Err(error) => return Err(blame(repository, artifact, &error).await),
     };
-
     let ended = |handle: DigestHandle| {
         handle.get().ok_or_else(|| Fault::Unreadable {
             why: "it was not read to its end".to_owned(),
@@ -57,6 +48,19 @@ async fn look(
         });
     }
     bad_line.map_or(Ok(()), |(line, why)| Err(Fault::Index { line, why }))
+}
+
+/// The number and the fault of an index's first bad line.
+type BadLine = (u64, String);
+
+async fn read_to_end(role: Role, plain: impl AsyncRead + Unpin) -> io::Result<Option<BadLine>> {
+    let mut plain = BufReader::with_capacity(CHUNK, plain);
+    let bad_line = match role {
+        Role::Index => first_bad_line(&mut plain).await?,
+        Role::Dump | Role::Globals | Role::Layer => None,
+    };
+    tokio::io::copy_buf(&mut plain, &mut tokio::io::sink()).await?;
+    Ok(bad_line)
 }
 
 fn told(digest: &StreamDigest) -> String {
@@ -108,40 +112,15 @@ async fn blame(repository: &dyn Repository, artifact: &Artifact, error: &io::Err
     })
 }
 
-/// Reads an index to its end, and tells the first line that is bad.
-fn read_index(source: &mut SyncSource) -> io::Result<Option<(u64, String)>> {
-    let mut text = Vec::new();
-    for line in 1.. {
-        text.clear();
-        if source
-            .take(LONGEST_INDEX_LINE)
-            .read_until(b'\n', &mut text)?
-            == 0
-        {
-            break;
-        }
-        if let Err(why) = ensure_index_line(&text) {
-            source.copy_to(&mut io::sink())?;
-            return Ok(Some((line, why)));
+/// Reads an index to its end, or to the first line that is bad.
+async fn first_bad_line(plain: &mut (impl AsyncBufRead + Unpin)) -> io::Result<Option<BadLine>> {
+    let mut index = IndexReader::new(plain);
+    loop {
+        match index.next_entry().await {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(None),
+            Err(IndexError::Malformed { line, why }) => return Ok(Some((line, why))),
+            Err(IndexError::Stream(error)) => return Err(error),
         }
     }
-    Ok(None)
-}
-
-/// What every version's index has. What more there is, is for those who use it.
-#[derive(Deserialize)]
-struct IndexLine {
-    #[serde(rename = "path")]
-    _path: String,
-    #[serde(rename = "type")]
-    _kind: String,
-}
-
-fn ensure_index_line(text: &[u8]) -> Result<(), String> {
-    if text.last() != Some(&b'\n') {
-        return Err("it has no end".to_owned());
-    }
-    serde_json::from_slice::<IndexLine>(text)
-        .map(drop)
-        .map_err(|error| error.to_string())
 }

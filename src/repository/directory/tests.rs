@@ -153,3 +153,16 @@ fn only_our_hidden_names_are_known_as_such() {
         assert_eq!(is_partial_name(name), ours, "{name}");
     }
 }
+
+#[test]
+fn what_is_mounted_is_not_a_containers_own() {
+    let is_own = |path: &str| {
+        Directory::open(Path::new(path))
+            .unwrap()
+            .is_in_container_layer()
+    };
+    let in_container =
+        Path::new("/.dockerenv").exists() || Path::new("/run/.containerenv").exists();
+    assert!(!is_own("/proc"));
+    assert_eq!(is_own("/"), in_container);
+}

@@ -49,6 +49,12 @@ impl Root {
                 Err(error) => return Err(error.into()),
             }
         }
+        if directory.is_in_container_layer() {
+            tracing::warn!(
+                "{} lies in this container's own file system and goes away with it; mount a volume there",
+                self.0.display()
+            );
+        }
         // Whether it can be written to is better known before a dump than after it.
         directory.begin("probe")?.append(b"probe")?;
         Ok(())
