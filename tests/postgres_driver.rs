@@ -2,8 +2,8 @@
 
 mod support;
 
-use cofferdam::driver::postgres::{GLOBALS, OldDatabase};
 use cofferdam::driver::Driver;
+use cofferdam::driver::postgres::{GLOBALS, OldDatabase};
 use cofferdam::labels::{PostgresLabels, PostgresRestore, Selection, TransferChoice};
 use cofferdam::manifest::{Compression, Transfer};
 use support::postgres::{EVERYTHING, PostgresServer, Run, assert_same, facts, portrait, target};
@@ -51,25 +51,40 @@ async fn every_transfer_brings_a_database_back_as_it_was() {
     let server = clinical(&["--tmpfs", "/tmp", "--tmpfs", "/var/tmp"]);
     let noexec = clinical_with_noexec_scratch();
     for (name, server, labels, transfer, warning) in [
-        ("tmpfs only", &server, labels(), Transfer::Stream, Some("no place for temporary files")),
+        (
+            "tmpfs only",
+            &server,
+            labels(),
+            Transfer::Stream,
+            Some("no place for temporary files"),
+        ),
         (
             "stream",
             &server,
-            PostgresLabels { transfer: TransferChoice::Stream, ..labels() },
+            PostgresLabels {
+                transfer: TransferChoice::Stream,
+                ..labels()
+            },
             Transfer::Stream,
             None,
         ),
         (
             "agent",
             &server,
-            PostgresLabels { scratch: Some("/srv".to_owned()), ..labels() },
+            PostgresLabels {
+                scratch: Some("/srv".to_owned()),
+                ..labels()
+            },
             Transfer::Copy,
             None,
         ),
         (
             "no agent",
             &noexec.0,
-            PostgresLabels { scratch: Some("/scratch".to_owned()), ..labels() },
+            PostgresLabels {
+                scratch: Some("/scratch".to_owned()),
+                ..labels()
+            },
             Transfer::Copy,
             Some("the agent cannot run"),
         ),
@@ -81,17 +96,40 @@ async fn every_transfer_brings_a_database_back_as_it_was() {
         let record = run.dump(&driver, &target).await.unwrap();
         assert_eq!(record.transfer, transfer, "{name}");
         match warning {
-            Some(warning) => assert!(record.warnings.iter().any(|text| text.contains(warning)), "{name}: {:?}", record.warnings),
+            Some(warning) => assert!(
+                record.warnings.iter().any(|text| text.contains(warning)),
+                "{name}: {:?}",
+                record.warnings
+            ),
             None => assert!(record.warnings.is_empty(), "{name}: {:?}", record.warnings),
         }
         let facts = facts(&record);
-        assert!(facts.entries > 20 && facts.size > 1_000_000, "{name}: {facts:?}");
-        let rows = |table: &str| facts.tables.iter().find(|found| found.name == table).expect(table).estimated_rows;
+        assert!(
+            facts.entries > 20 && facts.size > 1_000_000,
+            "{name}: {facts:?}"
+        );
+        let rows = |table: &str| {
+            facts
+                .tables
+                .iter()
+                .find(|found| found.name == table)
+                .expect(table)
+                .estimated_rows
+        };
         assert_eq!(rows("patients"), Some(2000));
-        assert!(facts.tables.iter().any(|table| table.schema == "Odd Schema" && table.name == "odd \"table"));
+        assert!(
+            facts
+                .tables
+                .iter()
+                .any(|table| table.schema == "Odd Schema" && table.name == "odd \"table")
+        );
         assert_eq!(server.left_behind(&["/srv", "/scratch"]), "", "{name}");
 
-        for restore in [PostgresRestore::Swap, PostgresRestore::Recreate, PostgresRestore::Clean] {
+        for restore in [
+            PostgresRestore::Swap,
+            PostgresRestore::Recreate,
+            PostgresRestore::Clean,
+        ] {
             server.sql("clinical", DAMAGE);
             if restore == PostgresRestore::Clean {
                 // It removes only what the dump holds.
@@ -99,19 +137,41 @@ async fn every_transfer_brings_a_database_back_as_it_was() {
             }
             assert_ne!(portrait(server, "clinical"), before);
             let run = run.next();
-            let labels = PostgresLabels { restore, ..labels.clone() };
+            let labels = PostgresLabels {
+                restore,
+                ..labels.clone()
+            };
             let driver = run.driver(server, &labels).await;
             run.restore(&driver, &record).await.unwrap();
-            assert_same(&portrait(server, "clinical"), &before, &format!("{name} {restore:?}"));
-            assert_eq!(server.databases(), ["clinical", "postgres"], "{name} {restore:?}");
-            assert_eq!(server.left_behind(&["/srv", "/scratch"]), "", "{name} {restore:?}");
+            assert_same(
+                &portrait(server, "clinical"),
+                &before,
+                &format!("{name} {restore:?}"),
+            );
+            assert_eq!(
+                server.databases(),
+                ["clinical", "postgres"],
+                "{name} {restore:?}"
+            );
+            assert_eq!(
+                server.left_behind(&["/srv", "/scratch"]),
+                "",
+                "{name} {restore:?}"
+            );
         }
     }
 }
 
 /// A server whose scratch directory takes files but runs no programs.
 fn clinical_with_noexec_scratch() -> (PostgresServer, TestVolume) {
-    let volume = TestVolume::create(&["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=noexec,size=256m"]);
+    let volume = TestVolume::create(&[
+        "--opt",
+        "type=tmpfs",
+        "--opt",
+        "device=tmpfs",
+        "--opt",
+        "o=noexec,size=256m",
+    ]);
     let mount = format!("{}:/scratch", volume.name);
     (clinical(&["-v", &mount]), volume)
 }
@@ -121,17 +181,31 @@ async fn every_compression_makes_the_round_trip() {
     let engine = engine().await;
     let server = clinical(&[]);
     let before = portrait(&server, "clinical");
-    for compression in [Compression::None, Compression::Gzip(1), Compression::Zstd(1)] {
+    for compression in [
+        Compression::None,
+        Compression::Gzip(1),
+        Compression::Zstd(1),
+    ] {
         let mut run = Run::new(&engine).await;
         run.compression = compression;
         let driver = run.driver(&server, &labels()).await;
-        let record = run.dump(&driver, &target(&server, "clinical")).await.unwrap();
+        let record = run
+            .dump(&driver, &target(&server, "clinical"))
+            .await
+            .unwrap();
         let artifact = &record.artifacts[0];
         assert_eq!(artifact.compression, compression);
-        assert_eq!(artifact.plain == artifact.stored, compression == Compression::None);
+        assert_eq!(
+            artifact.plain == artifact.stored,
+            compression == Compression::None
+        );
         server.sql("clinical", DAMAGE);
         run.restore(&driver, &record).await.unwrap();
-        assert_same(&portrait(&server, "clinical"), &before, &format!("{compression}"));
+        assert_same(
+            &portrait(&server, "clinical"),
+            &before,
+            &format!("{compression}"),
+        );
     }
 }
 
@@ -141,7 +215,18 @@ async fn names_mean_nothing_but_themselves() {
     let server = PostgresServer::trusting(&[]);
     let long = "x".repeat(63);
     let names = [
-        "we\"ird 'name", "a b", "Üñï", "dbname=x", "-x", "postgresql://x", "a\\b", "$HOME`id`", "x.y", "UPPER", "select", &long,
+        "we\"ird 'name",
+        "a b",
+        "Üñï",
+        "dbname=x",
+        "-x",
+        "postgresql://x",
+        "a\\b",
+        "$HOME`id`",
+        "x.y",
+        "UPPER",
+        "select",
+        &long,
     ];
     for name in names {
         fill(&server, name);
@@ -152,14 +237,25 @@ async fn names_mean_nothing_but_themselves() {
     let mut expected: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     expected.sort();
     expected.insert(0, GLOBALS.to_owned());
-    assert_eq!(targets.iter().map(|target| target.name.clone()).collect::<Vec<_>>(), expected);
+    assert_eq!(
+        targets
+            .iter()
+            .map(|target| target.name.clone())
+            .collect::<Vec<_>>(),
+        expected
+    );
     let databases = server.databases();
     for name in names {
         let before = portrait(&server, name);
         let target = target(&server, name);
-        let record = run.dump(&driver, &target).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let record = run
+            .dump(&driver, &target)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         server.sql(name, DAMAGE);
-        run.restore(&driver, &record).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        run.restore(&driver, &record)
+            .await
+            .unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_same(&portrait(&server, name), &before, &format!("{name}"));
         assert_eq!(server.databases(), databases, "{name}");
     }
@@ -180,18 +276,47 @@ async fn an_empty_server_gets_everything_back() {
     let run = Run::new(&engine).await;
     let driver = run.driver(&server, &labels()).await;
     let globals = run.dump(&driver, &target(&server, GLOBALS)).await.unwrap();
-    let clinical = run.dump(&driver, &target(&server, "clinical")).await.unwrap();
+    let clinical = run
+        .dump(&driver, &target(&server, "clinical"))
+        .await
+        .unwrap();
     assert_eq!(globals.warnings, Vec::<String>::new());
 
-    for restore in [PostgresRestore::Swap, PostgresRestore::Recreate, PostgresRestore::Clean] {
-        let empty = PostgresServer::start("15", "admin", &["-e", "POSTGRES_HOST_AUTH_METHOD=trust"]);
+    for restore in [
+        PostgresRestore::Swap,
+        PostgresRestore::Recreate,
+        PostgresRestore::Clean,
+    ] {
+        let empty =
+            PostgresServer::start("15", "admin", &["-e", "POSTGRES_HOST_AUTH_METHOD=trust"]);
         let run = run.next();
-        let driver = run.driver(&empty, &PostgresLabels { restore, ..labels() }).await;
+        let driver = run
+            .driver(
+                &empty,
+                &PostgresLabels {
+                    restore,
+                    ..labels()
+                },
+            )
+            .await;
         run.restore(&driver, &globals).await.unwrap();
         run.restore(&driver, &clinical).await.unwrap();
         // The dead server's superuser is a role of the dump's too, and owns what it owned.
-        assert_same(&portrait(&empty, "clinical"), &before, &format!("{restore:?}"));
-        assert_eq!(empty.sql("postgres", &roles.replace("rolname <> 'postgres'", "rolname NOT IN ('postgres', 'admin')")), roles_before);
+        assert_same(
+            &portrait(&empty, "clinical"),
+            &before,
+            &format!("{restore:?}"),
+        );
+        assert_eq!(
+            empty.sql(
+                "postgres",
+                &roles.replace(
+                    "rolname <> 'postgres'",
+                    "rolname NOT IN ('postgres', 'admin')"
+                )
+            ),
+            roles_before
+        );
     }
 }
 
@@ -202,7 +327,10 @@ async fn roles_that_exist_are_left_alone() {
     let run = Run::new(&engine).await;
     let driver = run.driver(&server, &labels()).await;
     let globals = run.dump(&driver, &target(&server, GLOBALS)).await.unwrap();
-    server.sql("postgres", "ALTER ROLE reader PASSWORD 'changed since' NOLOGIN;");
+    server.sql(
+        "postgres",
+        "ALTER ROLE reader PASSWORD 'changed since' NOLOGIN;",
+    );
     let passwords = "SELECT rolname, rolpassword, rolcanlogin FROM pg_authid ORDER BY 1";
     let before = server.sql("postgres", passwords);
     for _ in 0..2 {
@@ -217,13 +345,23 @@ async fn a_missing_owner_is_told_with_its_remedy_and_costs_nothing() {
     let server = clinical(&[]);
     let run = Run::new(&engine).await;
     let driver = run.driver(&server, &labels()).await;
-    let record = run.dump(&driver, &target(&server, "clinical")).await.unwrap();
+    let record = run
+        .dump(&driver, &target(&server, "clinical"))
+        .await
+        .unwrap();
     let other = PostgresServer::trusting(&[]);
     other.sql("postgres", "CREATE DATABASE clinical");
     other.sql("clinical", "CREATE TABLE precious AS SELECT 42 AS a");
     let driver = run.driver(&other, &labels()).await;
-    let error = driver.load(&record, &run.source()).await.unwrap_err().to_string();
-    assert!(error.contains("\"app\" does not exist") && error.contains("@globals"), "{error}");
+    let error = driver
+        .load(&record, &run.source())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("\"app\" does not exist") && error.contains("@globals"),
+        "{error}"
+    );
     driver.rollback(&record.target).await.unwrap();
     assert_eq!(other.sql("clinical", "SELECT a FROM precious"), "42");
     assert_eq!(other.databases(), ["clinical", "postgres"]);
@@ -235,25 +373,55 @@ async fn the_old_database_serves_until_the_commit_and_can_be_kept() {
     let engine = engine().await;
     let server = clinical(&[]);
     let mut run = Run::new(&engine).await;
-    let record = run.dump(&run.driver(&server, &labels()).await, &target(&server, "clinical")).await.unwrap();
+    let record = run
+        .dump(
+            &run.driver(&server, &labels()).await,
+            &target(&server, "clinical"),
+        )
+        .await
+        .unwrap();
     server.sql("clinical", DAMAGE);
     run.options.old_database = OldDatabase::Keep;
     let driver = run.driver(&server, &labels()).await;
     driver.load(&record, &run.source()).await.unwrap();
-    assert_eq!(server.sql("clinical", "SELECT name FROM patients LIMIT 1"), "overwritten");
+    assert_eq!(
+        server.sql("clinical", "SELECT name FROM patients LIMIT 1"),
+        "overwritten"
+    );
     driver.check(&record).await.unwrap();
     driver.commit(&record.target).await.unwrap();
-    assert_eq!(server.sql("clinical", "SELECT name FROM patients ORDER BY id LIMIT 1"), "patient 1");
+    assert_eq!(
+        server.sql("clinical", "SELECT name FROM patients ORDER BY id LIMIT 1"),
+        "patient 1"
+    );
     let kept = format!("clinical_before_{}", run.id.short());
-    assert_eq!(server.databases(), ["clinical".to_owned(), kept.clone(), "postgres".to_owned()]);
-    assert_eq!(server.sql("postgres", &format!("SELECT datallowconn FROM pg_database WHERE datname = '{kept}'")), "f");
+    assert_eq!(
+        server.databases(),
+        ["clinical".to_owned(), kept.clone(), "postgres".to_owned()]
+    );
+    assert_eq!(
+        server.sql(
+            "postgres",
+            &format!("SELECT datallowconn FROM pg_database WHERE datname = '{kept}'")
+        ),
+        "f"
+    );
     // A closed database is none of the next backup's.
-    let names: Vec<String> = driver.targets().await.unwrap().into_iter().map(|target| target.name).collect();
+    let names: Vec<String> = driver
+        .targets()
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|target| target.name)
+        .collect();
     assert_eq!(names, [GLOBALS, "clinical"]);
     // Both ends are idempotent.
     driver.commit(&record.target).await.unwrap();
     driver.rollback(&record.target).await.unwrap();
-    assert_eq!(server.sql("clinical", "SELECT name FROM patients ORDER BY id LIMIT 1"), "patient 1");
+    assert_eq!(
+        server.sql("clinical", "SELECT name FROM patients ORDER BY id LIMIT 1"),
+        "patient 1"
+    );
 }
 
 #[tokio::test]
@@ -275,9 +443,21 @@ async fn maintenance_databases_can_be_restored_too() {
         server.sql(database, "UPDATE t SET a = 2");
         for restore in [PostgresRestore::Swap, PostgresRestore::Recreate] {
             let run = run.next();
-            let driver = run.driver(&server, &PostgresLabels { restore, ..labels.clone() }).await;
+            let driver = run
+                .driver(
+                    &server,
+                    &PostgresLabels {
+                        restore,
+                        ..labels.clone()
+                    },
+                )
+                .await;
             run.restore(&driver, &record).await.unwrap();
-            assert_same(&portrait(&server, database), &before, &format!("{database}"));
+            assert_same(
+                &portrait(&server, database),
+                &before,
+                &format!("{database}"),
+            );
         }
     }
 }
@@ -294,10 +474,16 @@ async fn all_means_what_somebody_made() {
     };
     assert_eq!(names().await, [GLOBALS]);
     server.sql("postgres", "CREATE DATABASE shut; ");
-    server.sql("postgres", "ALTER DATABASE shut ALLOW_CONNECTIONS false; CREATE DATABASE b; ");
+    server.sql(
+        "postgres",
+        "ALTER DATABASE shut ALLOW_CONNECTIONS false; CREATE DATABASE b; ",
+    );
     server.sql("postgres", "CREATE DATABASE pattern IS_TEMPLATE true");
     assert_eq!(names().await, [GLOBALS, "b"]);
-    server.sql("postgres", "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'");
+    server.sql(
+        "postgres",
+        "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    );
     assert_eq!(names().await, [GLOBALS, "b", "postgres"]);
     // An empty database is worth saving: that it is empty is a fact.
     let record = run.dump(&driver, &target(&server, "b")).await.unwrap();
@@ -316,11 +502,28 @@ async fn excluded_tables_stay_out_and_are_not_missed() {
     };
     let run = Run::new(&engine).await;
     let driver = run.driver(&server, &labels).await;
-    let record = run.dump(&driver, &target(&server, "clinical")).await.unwrap();
-    assert!(facts(&record).tables.iter().all(|table| table.schema == "public"));
+    let record = run
+        .dump(&driver, &target(&server, "clinical"))
+        .await
+        .unwrap();
+    assert!(
+        facts(&record)
+            .tables
+            .iter()
+            .all(|table| table.schema == "public")
+    );
     assert_eq!(facts(&record).exclude_tables, labels.exclude_tables);
     run.restore(&driver, &record).await.unwrap();
     assert_eq!(server.sql("clinical", "SELECT count(*) FROM measures"), "0");
-    assert_eq!(server.sql("clinical", "SELECT to_regclass('\"Odd Schema\".\"odd \"\"table\"')"), "");
-    assert_eq!(server.sql("clinical", "SELECT count(*) FROM patients"), "2000");
+    assert_eq!(
+        server.sql(
+            "clinical",
+            "SELECT to_regclass('\"Odd Schema\".\"odd \"\"table\"')"
+        ),
+        ""
+    );
+    assert_eq!(
+        server.sql("clinical", "SELECT count(*) FROM patients"),
+        "2000"
+    );
 }

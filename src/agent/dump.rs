@@ -178,8 +178,14 @@ mod tests {
     #[test]
     fn a_client_that_fails_half_way_leaves_no_file_and_its_words() {
         for (script, end) in [
-            ("printf half; echo 'it broke' >&2; exit 3", ClientEnd::Code(3)),
-            ("printf half; echo 'it broke' >&2; kill -9 $$", ClientEnd::Signal(9)),
+            (
+                "printf half; echo 'it broke' >&2; exit 3",
+                ClientEnd::Code(3),
+            ),
+            (
+                "printf half; echo 'it broke' >&2; kill -9 $$",
+                ClientEnd::Signal(9),
+            ),
         ] {
             let directory = tempfile::tempdir().unwrap();
             let job = job(directory.path(), script);
@@ -202,7 +208,11 @@ mod tests {
         let Err(Failure::Client { stderr, .. }) = run(&job(directory.path(), script)) else {
             panic!("the client fails");
         };
-        assert!(stderr.len() <= 8 * 1024 && stderr.ends_with("xEND"), "{}", stderr.len());
+        assert!(
+            stderr.len() <= 8 * 1024 && stderr.ends_with("xEND"),
+            "{}",
+            stderr.len()
+        );
     }
 
     #[test]
@@ -210,7 +220,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mut missing = job(directory.path(), "");
         missing.client = vec!["no-such-client".to_owned()];
-        assert!(matches!(run(&missing), Err(Failure::NoClient { program, .. }) if program == "no-such-client"));
+        assert!(
+            matches!(run(&missing), Err(Failure::NoClient { program, .. }) if program == "no-such-client")
+        );
         fs::write(&missing.output, "mine").unwrap();
         assert!(matches!(run(&missing), Err(Failure::Other { .. })));
         assert_eq!(fs::read_to_string(&missing.output).unwrap(), "mine");

@@ -100,7 +100,8 @@ impl Removals {
         self.0.reopen();
     }
 
-    pub(super) fn spawn(&self, removal: impl Future<Output = ()> + Send + 'static) {
+    /// Runs `removal` by itself.
+    pub(crate) fn spawn(&self, removal: impl Future<Output = ()> + Send + 'static) {
         match Handle::try_current() {
             Ok(runtime) => drop(self.0.spawn_on(removal, &runtime)),
             Err(_) => warn!("files of cofferdam's stay in a container until the next run"),
@@ -271,12 +272,20 @@ impl Visit {
         };
         let greeted: Result<Arrived, VisitError> = self
             .stay
-            .errand(Errand::Arrive, &job, &ClientEnvironment::default(), Some(SHORT))
+            .errand(
+                Errand::Arrive,
+                &job,
+                &ClientEnvironment::default(),
+                Some(SHORT),
+            )
             .await;
         let why = match greeted {
             Ok(arrived) => {
                 for name in &arrived.swept {
-                    debug!(container = self.stay.name, name, "removed what a dead run left");
+                    debug!(
+                        container = self.stay.name,
+                        name, "removed what a dead run left"
+                    );
                 }
                 return Ok(Hands::Agent(arrived));
             }
@@ -298,12 +307,7 @@ impl Visit {
     }
 
     /// Puts a file of a known length beside the agent, for nobody else to read.
-    pub async fn put(
-        &self,
-        name: &str,
-        bytes: u64,
-        content: ByteStream,
-    ) -> Result<(), VisitError> {
+    pub async fn put(&self, name: &str, bytes: u64, content: ByteStream) -> Result<(), VisitError> {
         let file = NewFile {
             name,
             bytes,
@@ -336,9 +340,7 @@ impl Visit {
         job: &DumpJob,
         environment: &ClientEnvironment,
     ) -> Result<Dumped, VisitError> {
-        self.stay
-            .errand(Errand::Dump, job, environment, None)
-            .await
+        self.stay.errand(Errand::Dump, job, environment, None).await
     }
 
     /// Runs a client on a file that [`Visit::dump`] made and [`Visit::put`] brought back.
@@ -347,9 +349,7 @@ impl Visit {
         job: &LoadJob,
         environment: &ClientEnvironment,
     ) -> Result<Loaded, VisitError> {
-        self.stay
-            .errand(Errand::Load, job, environment, None)
-            .await
+        self.stay.errand(Errand::Load, job, environment, None).await
     }
 
     /// Removes everything that was put in. An error says what is left, and where.

@@ -49,8 +49,8 @@ fn open(input: &StoredFile) -> Result<File, Failure> {
 fn verified_plain(input: &StoredFile) -> Result<impl Read + use<>, Failure> {
     let stored = Verified::new(open(input)?, input.stored.clone(), "the dump");
     let stored = BufReader::with_capacity(codec::CHUNK, stored);
-    let plain = codec::decompressor(stored, input.compression)
-        .map_err(|error| unreadable(input, error))?;
+    let plain =
+        codec::decompressor(stored, input.compression).map_err(|error| unreadable(input, error))?;
     Ok(Verified::new(
         plain,
         input.plain.clone(),
@@ -286,7 +286,10 @@ mod tests {
                     let mut job = job(&directory, &input, feed.clone(), script);
                     job.stdout = None;
                     let outcome = run(&job);
-                    assert!(matches!(outcome, Err(Failure::Damaged { .. })), "{feed:?} {script} {outcome:?}");
+                    assert!(
+                        matches!(outcome, Err(Failure::Damaged { .. })),
+                        "{feed:?} {script} {outcome:?}"
+                    );
                 }
             }
         }
@@ -309,7 +312,12 @@ mod tests {
         let path = directory.path().join("unpacked").display().to_string();
         for feed in [Feed::VerifiedStdin, Feed::File { path }] {
             let trace = directory.path().join("started");
-            let job = job(&directory, &input, feed, &format!("touch {}", trace.display()));
+            let job = job(
+                &directory,
+                &input,
+                feed,
+                &format!("touch {}", trace.display()),
+            );
             assert!(matches!(run(&job), Err(Failure::Damaged { .. })));
             assert!(!trace.exists());
             fs::remove_file(job.stdout.unwrap()).unwrap();

@@ -97,7 +97,10 @@ fn processes_of(directory: &Path) -> Vec<Pid> {
 }
 
 fn end_processes_of(directory: &Path) {
-    for (signal, grace) in [(Signal::TERM, GRACE), (Signal::KILL, Duration::from_secs(1))] {
+    for (signal, grace) in [
+        (Signal::TERM, GRACE),
+        (Signal::KILL, Duration::from_secs(1)),
+    ] {
         let deadline = Instant::now() + grace;
         let mut processes = processes_of(directory);
         for &pid in &processes {
@@ -127,7 +130,9 @@ mod tests {
         let run = "20261121T020000Z-9f2c61aa";
         let own = scratch.path().join(format!(".cofferdam-{run}-0001"));
         let sibling = scratch.path().join(format!(".cofferdam-{run}-0002"));
-        let dead = scratch.path().join(".cofferdam-20251121T020000Z-00000000-0001");
+        let dead = scratch
+            .path()
+            .join(".cofferdam-20251121T020000Z-00000000-0001");
         let foreign = scratch.path().join("cofferdam");
         for directory in [&own, &sibling, &dead, &foreign] {
             fs::create_dir(directory).unwrap();
@@ -135,20 +140,34 @@ mod tests {
         }
         fs::write(scratch.path().join(".cofferdam-file"), "x").unwrap();
         std::os::unix::fs::symlink(&foreign, scratch.path().join(".cofferdam-link")).unwrap();
-        assert_eq!(sweep(&own, run), [".cofferdam-20251121T020000Z-00000000-0001"]);
+        assert_eq!(
+            sweep(&own, run),
+            [".cofferdam-20251121T020000Z-00000000-0001"]
+        );
         assert!(own.exists() && sibling.exists() && foreign.exists() && !dead.exists());
         assert!(scratch.path().join(".cofferdam-file").exists());
-        assert!(scratch.path().join(".cofferdam-link").symlink_metadata().is_ok());
+        assert!(
+            scratch
+                .path()
+                .join(".cofferdam-link")
+                .symlink_metadata()
+                .is_ok()
+        );
     }
 
     #[test]
     fn a_directory_with_a_live_process_is_left_alone_and_can_be_ended() {
         let scratch = tempfile::tempdir().unwrap();
-        let live = scratch.path().join(".cofferdam-20251121T020000Z-00000000-0001");
+        let live = scratch
+            .path()
+            .join(".cofferdam-20251121T020000Z-00000000-0001");
         fs::create_dir(&live).unwrap();
         let program = live.join("cofferdam");
         fs::copy("/bin/sleep", &program).unwrap();
-        let mut child = std::process::Command::new(&program).arg("1000").spawn().unwrap();
+        let mut child = std::process::Command::new(&program)
+            .arg("1000")
+            .spawn()
+            .unwrap();
         let own = scratch.path().join(".cofferdam-x");
         assert_eq!(sweep(&own, "y"), Vec::<String>::new());
         assert_eq!(processes_of(&live).len(), 1);

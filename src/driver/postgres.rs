@@ -13,7 +13,7 @@
 //!
 //! - `credentials`, `server`: logging in, queries, errors with their remedies
 //! - `sql`: quoting, and reading scripts
-//! - `dump`, `contents`, `tee`: a database out
+//! - `dump`, `contents`, `tee`: a database out; `watch`: no client is left behind
 //! - `load`, `create`, `swap`: a database in
 //! - `globals`: roles and tablespaces
 //! - `detect`: containers that carry no label
@@ -30,6 +30,7 @@ mod server;
 mod sql;
 mod swap;
 mod tee;
+mod watch;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -41,6 +42,7 @@ use tokio::sync::OnceCell;
 pub use self::detect::{Detected, data_directory, detect};
 use self::server::{Database, Server};
 pub use self::swap::OldDatabase;
+use self::watch::Watch;
 use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack};
 use crate::agent::inside::{Removals, Visitor};
 use crate::engine::{Container, Engine};
@@ -186,6 +188,10 @@ impl PostgresDriver {
             Some(jobs) if cores > 1 => jobs.get(),
             _ => 1,
         }
+    }
+
+    fn watch(&self, server: &Server) -> Watch {
+        Watch::new(server, &self.options.removals)
     }
 
     fn visitor<'a>(&'a self, server: &'a Server) -> Visitor<'a> {

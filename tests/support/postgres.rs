@@ -64,7 +64,11 @@ impl PostgresServer {
         let deadline = Instant::now() + Duration::from_secs(60);
         let ready = "[ \"$(cat /proc/1/comm)\" = postgres ] && pg_isready -q -U postgres";
         while !docker_succeeds(["exec", &self.container.id, "sh", "-c", ready]) {
-            assert!(Instant::now() < deadline, "the server does not come up: {}", docker(["logs", &self.container.id]));
+            assert!(
+                Instant::now() < deadline,
+                "the server does not come up: {}",
+                docker(["logs", &self.container.id])
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -77,14 +81,26 @@ impl PostgresServer {
             "{sql}: {}",
             String::from_utf8_lossy(&output.stderr)
         );
-        String::from_utf8_lossy(&output.stdout).trim_end_matches('\n').to_owned()
+        String::from_utf8_lossy(&output.stdout)
+            .trim_end_matches('\n')
+            .to_owned()
     }
 
     pub fn try_sql(&self, database: &str, sql: &str) -> Output {
         let environment = format!("PGDATABASE={database}");
         let mut child = Command::new("docker")
             .args(["exec", "-i", "-e", &environment, &self.container.id])
-            .args(["psql", "-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-U", &self.user])
+            .args([
+                "psql",
+                "-X",
+                "-A",
+                "-t",
+                "-q",
+                "-v",
+                "ON_ERROR_STOP=1",
+                "-U",
+                &self.user,
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -97,18 +113,26 @@ impl PostgresServer {
     }
 
     pub fn databases(&self) -> Vec<String> {
-        let names = self.sql("template1", "SELECT quote_ident(datname) FROM pg_database WHERE datname !~ '^template' ORDER BY 1");
+        let names = self.sql(
+            "template1",
+            "SELECT quote_ident(datname) FROM pg_database WHERE datname !~ '^template' ORDER BY 1",
+        );
         names.lines().map(str::to_owned).collect()
     }
 
     /// What lies in the usual places for temporary files, and in those that a test names.
     pub fn left_behind(&self, more: &[&str]) -> String {
         let places = [&["/tmp", "/var/tmp"], more].concat().join(" ");
-        self.container.sh(&format!("find {places} -name '.cofferdam*' 2>/dev/null || true"))
+        self.container.sh(&format!(
+            "find {places} -name '.cofferdam*' 2>/dev/null || true"
+        ))
     }
 
     pub async fn inspect(&self, engine: &Engine) -> Container {
-        engine.inspect(&self.container.id).await.expect("the container is there")
+        engine
+            .inspect(&self.container.id)
+            .await
+            .expect("the container is there")
     }
 }
 
@@ -162,8 +186,17 @@ impl Run {
         )
     }
 
-    pub async fn dump(&self, driver: &PostgresDriver, target: &TargetId) -> Result<TargetRecord, DriverError> {
-        let writer = SnapshotWriter::new(self.repository.clone(), "test", self.id.clone(), self.compression);
+    pub async fn dump(
+        &self,
+        driver: &PostgresDriver,
+        target: &TargetId,
+    ) -> Result<TargetRecord, DriverError> {
+        let writer = SnapshotWriter::new(
+            self.repository.clone(),
+            "test",
+            self.id.clone(),
+            self.compression,
+        );
         let sink = writer.target(target, Progress::silent());
         let captured = driver.dump(target, &sink).await?;
         Ok(TargetRecord {
@@ -181,7 +214,11 @@ impl Run {
     }
 
     /// Load, check, and the decision for the new data.
-    pub async fn restore(&self, driver: &PostgresDriver, record: &TargetRecord) -> Result<(), DriverError> {
+    pub async fn restore(
+        &self,
+        driver: &PostgresDriver,
+        record: &TargetRecord,
+    ) -> Result<(), DriverError> {
         driver.load(record, &self.source()).await?;
         driver.check(record).await?;
         driver.commit(&record.target).await
@@ -206,38 +243,68 @@ pub fn portrait(server: &PostgresServer, database: &str) -> BTreeMap<&'static st
     BTreeMap::from([
         (
             "database",
-            of("SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit, \
+            of(
+                "SELECT pg_get_userbyid(datdba), pg_encoding_to_char(encoding), datcollate, datctype, datconnlimit, \
                 datistemplate, datallowconn, (SELECT array_agg(item::text ORDER BY item::text) FROM unnest(datacl) item), shobj_description(oid, 'pg_database') \
-                FROM pg_database WHERE datname = current_database()"),
+                FROM pg_database WHERE datname = current_database()",
+            ),
         ),
         (
             "settings",
-            of("SELECT coalesce(pg_get_userbyid(nullif(setrole, 0)), '-'), setting FROM pg_db_role_setting, unnest(setconfig) setting \
-                WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1, 2"),
+            of(
+                "SELECT coalesce(pg_get_userbyid(nullif(setrole, 0)), '-'), setting FROM pg_db_role_setting, unnest(setconfig) setting \
+                WHERE setdatabase = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1, 2",
+            ),
         ),
         (
             "relations",
-            of("SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner), (SELECT array_agg(item::text ORDER BY item::text) FROM unnest(c.relacl) item) FROM pg_class c \
-                JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2"),
+            of(
+                "SELECT n.nspname, c.relname, c.relkind, pg_get_userbyid(c.relowner), (SELECT array_agg(item::text ORDER BY item::text) FROM unnest(c.relacl) item) FROM pg_class c \
+                JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' ORDER BY 1, 2",
+            ),
         ),
         (
             "schemas",
-            of("SELECT nspname, pg_get_userbyid(nspowner), (SELECT array_agg(item::text ORDER BY item::text) FROM unnest(nspacl) item) FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1"),
+            of(
+                "SELECT nspname, pg_get_userbyid(nspowner), (SELECT array_agg(item::text ORDER BY item::text) FROM unnest(nspacl) item) FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' ORDER BY 1",
+            ),
         ),
-        ("constraints", of("SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid <> 0 AND oid >= 16384 ORDER BY 1, 2")),
-        ("functions", of("SELECT proname, prosrc FROM pg_proc WHERE oid >= 16384 ORDER BY 1")),
-        ("extensions", of("SELECT extname FROM pg_extension ORDER BY 1")),
-        ("large objects", of("SELECT pg_get_userbyid(lomowner), md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY 2")),
+        (
+            "constraints",
+            of(
+                "SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint WHERE conrelid <> 0 AND oid >= 16384 ORDER BY 1, 2",
+            ),
+        ),
+        (
+            "functions",
+            of("SELECT proname, prosrc FROM pg_proc WHERE oid >= 16384 ORDER BY 1"),
+        ),
+        (
+            "extensions",
+            of("SELECT extname FROM pg_extension ORDER BY 1"),
+        ),
+        (
+            "large objects",
+            of(
+                "SELECT pg_get_userbyid(lomowner), md5(lo_get(oid)) FROM pg_largeobject_metadata ORDER BY 2",
+            ),
+        ),
         (
             "rows",
-            of("SELECT table_schema, table_name, md5(query_to_xml(format('SELECT * FROM %I.%I AS t ORDER BY t::text', table_schema, table_name), true, false, '')::text) \
-                FROM information_schema.tables WHERE table_schema !~ '^pg_' AND table_schema <> 'information_schema' ORDER BY 1, 2"),
+            of(
+                "SELECT table_schema, table_name, md5(query_to_xml(format('SELECT * FROM %I.%I AS t ORDER BY t::text', table_schema, table_name), true, false, '')::text) \
+                FROM information_schema.tables WHERE table_schema !~ '^pg_' AND table_schema <> 'information_schema' ORDER BY 1, 2",
+            ),
         ),
     ])
 }
 
 /// Fails with what differs first.
-pub fn assert_same(found: &BTreeMap<&'static str, String>, expected: &BTreeMap<&'static str, String>, what: &str) {
+pub fn assert_same(
+    found: &BTreeMap<&'static str, String>,
+    expected: &BTreeMap<&'static str, String>,
+    what: &str,
+) {
     for (aspect, expected) in expected {
         assert_eq!(&found[aspect], expected, "{aspect} of {what}");
     }

@@ -104,7 +104,11 @@ mod tests {
             ("postgres:nogroup", None),
         ] {
             let owner = Owner::resolve(specification, passwd, group);
-            assert_eq!(owner.map(|owner| (owner.uid, owner.gid)), expected, "{specification}");
+            assert_eq!(
+                owner.map(|owner| (owner.uid, owner.gid)),
+                expected,
+                "{specification}"
+            );
         }
     }
 
@@ -119,7 +123,11 @@ mod tests {
             ("postgres", None),
         ] {
             let owner = Owner::in_numbers(specification);
-            assert_eq!(owner.map(|owner| (owner.uid, owner.gid)), expected, "{specification}");
+            assert_eq!(
+                owner.map(|owner| (owner.uid, owner.gid)),
+                expected,
+                "{specification}"
+            );
         }
     }
 }

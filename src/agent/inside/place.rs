@@ -1,7 +1,7 @@
 //! Where in a container temporary files can go.
 
-use crate::engine::{Container, Engine, EngineError};
 use crate::engine::archive::{PathKind, PathStat};
+use crate::engine::{Container, Engine, EngineError};
 
 const USUAL: [&str; 2] = ["/tmp", "/var/tmp"];
 
@@ -100,11 +100,19 @@ mod tests {
         let usual = container(mounts.clone(), &["/run"], false);
         let read_only = container(mounts, &["/tmp"], true);
         for (path, on_usual, on_read_only) in [
-            ("/tmp", None, Some("is on a tmpfs, which the engine's archive API cannot see")),
+            (
+                "/tmp",
+                None,
+                Some("is on a tmpfs, which the engine's archive API cannot see"),
+            ),
             ("/var/tmp", None, Some("is in a read-only root file system")),
             ("/scratch", None, None),
             ("/scratch/deep", None, None),
-            ("/scratch/ro", Some("is mounted read-only"), Some("is mounted read-only")),
+            (
+                "/scratch/ro",
+                Some("is mounted read-only"),
+                Some("is mounted read-only"),
+            ),
             (
                 "/mem/x",
                 Some("is on a tmpfs, which the engine's archive API cannot see"),

@@ -21,8 +21,9 @@ pub fn pg_restore_script(run_digits: &str) -> Vec<String> {
 /// The script is in the database's encoding, which it states itself, so it is bytes; each is looked at as one character.
 pub fn renamed_script(script: &[u8], name: &str) -> Result<Vec<u8>, DriverError> {
     let text: String = script.iter().copied().map(char::from).collect();
-    let statements = statements(&text)
-        .map_err(|error| DriverError::failed(format!("the dump's description of its database: {error}")))?;
+    let statements = statements(&text).map_err(|error| {
+        DriverError::failed(format!("the dump's description of its database: {error}"))
+    })?;
     let mut renamed = String::new();
     let mut creates = false;
     for statement in &statements {
@@ -46,10 +47,15 @@ pub fn renamed_script(script: &[u8], name: &str) -> Result<Vec<u8>, DriverError>
         renamed.push_str(";\n");
     }
     if !creates {
-        return Err(DriverError::failed("the dump does not say how its database is created"));
+        return Err(DriverError::failed(
+            "the dump does not say how its database is created",
+        ));
     }
     // The way back of `char::from`; the new name is ASCII.
-    Ok(renamed.chars().map(|character| character as u32 as u8).collect())
+    Ok(renamed
+        .chars()
+        .map(|character| character as u32 as u8)
+        .collect())
 }
 
 enum Kind {
@@ -58,7 +64,9 @@ enum Kind {
     /// Settings for the loading of data.
     Session,
     /// `at`: the token that is the database's name.
-    Database { at: usize },
+    Database {
+        at: usize,
+    },
     Unknown,
 }
 
@@ -155,9 +163,13 @@ GRANT CONNECT ON DATABASE "we""ird 'n=x" TO database WITH GRANT OPTION;
 
     #[test]
     fn bytes_that_are_not_utf8_come_through() {
-        let script = b"CREATE DATABASE \"\xe4\xa0\"; COMMENT ON DATABASE \"\xe4\xa0\" IS '\xff\xa0';";
+        let script =
+            b"CREATE DATABASE \"\xe4\xa0\"; COMMENT ON DATABASE \"\xe4\xa0\" IS '\xff\xa0';";
         let renamed = renamed_script(script, "x").unwrap();
-        assert_eq!(renamed, b"CREATE DATABASE \"x\";\nCOMMENT ON DATABASE \"x\" IS '\xff\xa0';\n");
+        assert_eq!(
+            renamed,
+            b"CREATE DATABASE \"x\";\nCOMMENT ON DATABASE \"x\" IS '\xff\xa0';\n"
+        );
     }
 
     #[test]

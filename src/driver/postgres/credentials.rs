@@ -24,11 +24,16 @@ impl Credentials {
         labels: &PostgresLabels,
     ) -> Result<Self, DriverError> {
         let variable = |name: &str| container.env.get(name).filter(|value| !value.is_empty());
-        let user = match (&labels.user, variable("POSTGRES_USER"), variable("POSTGRES_USER_FILE")) {
+        let user = match (
+            &labels.user,
+            variable("POSTGRES_USER"),
+            variable("POSTGRES_USER_FILE"),
+        ) {
             (Some(user), _, _) | (None, Some(user), _) => user.clone(),
-            (None, None, Some(path)) => {
-                read(engine, container, path, "POSTGRES_USER_FILE").await?.expose().to_owned()
-            }
+            (None, None, Some(path)) => read(engine, container, path, "POSTGRES_USER_FILE")
+                .await?
+                .expose()
+                .to_owned(),
             (None, None, None) => "postgres".to_owned(),
         };
         let file = match (&labels.password_file, variable("POSTGRES_PASSWORD_FILE")) {
@@ -64,12 +69,17 @@ async fn read(
         if output.exit_code == 0 && !output.truncated {
             return String::from_utf8(output.stdout)
                 .map(|content| Secret::from_file_content(&content))
-                .map_err(|_| DriverError::failed(format!("{path}, which {origin} names, is not UTF-8")));
+                .map_err(|_| {
+                    DriverError::failed(format!("{path}, which {origin} names, is not UTF-8"))
+                });
         }
         why = output.last_words();
     }
     Err(DriverError::failed_with_hint(
-        format!("{path}, which {origin} names, cannot be read in container {}: {why}", container.name),
+        format!(
+            "{path}, which {origin} names, cannot be read in container {}: {why}",
+            container.name
+        ),
         "name a readable file with the label cofferdam.postgres.password-file",
     ))
 }

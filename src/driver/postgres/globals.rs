@@ -17,7 +17,8 @@ use super::server::{Server, Transaction, utf8};
 use super::sql::{Statement, connection_string, statements};
 use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError, NewArtifact};
 use crate::manifest::{Artifact, Facts, PostgresFacts, Role, TargetRecord, Transfer};
-use crate::pipe::{ByteStream, decompress, verified};
+use crate::pipe::ByteStream;
+use crate::repository::snapshot::open_plain;
 
 /// The last line that `pg_dumpall` writes, but for psql's `\unrestrict` of later versions.
 const TRAILER: &str = "-- PostgreSQL database cluster dump complete";
@@ -34,7 +35,10 @@ pub(super) async fn dump_globals(
     let mut argv = ["pg_dumpall", "--globals-only", "--no-password"]
         .map(str::to_owned)
         .to_vec();
-    argv.push(format!("--database={}", connection_string(server.maintenance_db())));
+    argv.push(format!(
+        "--database={}",
+        connection_string(server.maintenance_db())
+    ));
     if !server.facts.superuser {
         argv.push("--no-role-passwords".to_owned());
         warnings.push(format!(
@@ -104,7 +108,10 @@ pub(super) async fn load_globals(
     let present = present(server).await?;
     let missing = missing(&script, &present)?;
     for name in &missing.created {
-        info!(container = server.container().name, name, "creating what is missing");
+        info!(
+            container = server.container().name,
+            name, "creating what is missing"
+        );
     }
     for statement in &missing.unknown {
         warn!(
@@ -147,18 +154,19 @@ async fn fetch(
     source: &dyn ArtifactSource,
 ) -> Result<String, DriverError> {
     let artifact = artifact(record)?;
-    let stored = source.open(artifact).await?;
-    let plain = decompress(stored, artifact.compression);
-    let plain = verified(plain, artifact.plain.clone(), "the script of roles");
+    let plain = open_plain(source, artifact).await?;
     let bytes = read_whole(server, plain).await?;
     ensure_trailer(&bytes)?;
     String::from_utf8(bytes).map_err(|_| DriverError::failed("the script of roles is not UTF-8"))
 }
 
 fn artifact(record: &TargetRecord) -> Result<&Artifact, DriverError> {
-    record
-        .artifact(Role::Globals)
-        .ok_or_else(|| DriverError::failed(format!("the snapshot holds no script of roles for {}", record.target)))
+    record.artifact(Role::Globals).ok_or_else(|| {
+        DriverError::failed(format!(
+            "the snapshot holds no script of roles for {}",
+            record.target
+        ))
+    })
 }
 
 /// Names of roles and tablespaces that exist.
@@ -215,7 +223,9 @@ fn missing(script: &str, present: &Present) -> Result<Missing, DriverError> {
                 if names.iter().any(|name| !present.roles.contains(*name)) {
                     missing.roles.push(text());
                     if statement.begins_with(&["create"]) {
-                        missing.created.extend(names.iter().map(|name| format!("role {name}")));
+                        missing
+                            .created
+                            .extend(names.iter().map(|name| format!("role {name}")));
                     }
                 }
             }
@@ -232,9 +242,10 @@ fn missing(script: &str, present: &Present) -> Result<Missing, DriverError> {
     }
     // Settings of the session alone change nothing.
     let only_settings = |statements: &[String]| {
-        statements
-            .iter()
-            .all(|text| text.get(..4).is_some_and(|verb| verb.eq_ignore_ascii_case("SET ")))
+        statements.iter().all(|text| {
+            text.get(..4)
+                .is_some_and(|verb| verb.eq_ignore_ascii_case("SET "))
+        })
     };
     if only_settings(&missing.roles) {
         missing.roles.clear();
@@ -257,7 +268,8 @@ enum Subject<'a> {
 
 impl<'a> Subject<'a> {
     fn of(statement: &'a Statement<'_>) -> Self {
-        let name_after = |words: &[&str]| statement.after(words).and_then(|at| statement.name_at(at));
+        let name_after =
+            |words: &[&str]| statement.after(words).and_then(|at| statement.name_at(at));
         let role = |words: &[&str]| name_after(words).map(|name| Self::Roles(vec![name]));
         let tablespace = |words: &[&str]| name_after(words).map(Self::Tablespace);
         let subject = if statement.begins_with(&["set"]) {
@@ -289,7 +301,9 @@ impl<'a> Subject<'a> {
         if let Some(at) = statement.after(&["on", "tablespace"]) {
             return statement.name_at(at).map(Self::Tablespace);
         }
-        let to = statement.after(&["to"]).or_else(|| statement.after(&["from"]))?;
+        let to = statement
+            .after(&["to"])
+            .or_else(|| statement.after(&["from"]))?;
         let receiver = statement.name_at(to)?;
         if statement.after(&["on", "parameter"]).is_some() {
             return Some(Self::Roles(vec![receiver]));
@@ -383,7 +397,11 @@ CREATE SUPERCOOL postgres PASSWORD 'secret';
 
     #[test]
     fn on_an_empty_server_everything_but_its_own_superuser_comes_back() {
-        let missing = missing(SCRIPT, &present(&["postgres", "pg_monitor"], &["pg_default"])).unwrap();
+        let missing = missing(
+            SCRIPT,
+            &present(&["postgres", "pg_monitor"], &["pg_default"]),
+        )
+        .unwrap();
         insta::assert_snapshot!(missing.roles[3..].join(";\n"), @r#"
         CREATE ROLE "Dr ""No""";
         ALTER ROLE "Dr ""No""" WITH NOSUPERUSER LOGIN PASSWORD 'SCRAM-SHA-256$4096:TUPj;9frz==$t:y';
@@ -405,7 +423,11 @@ CREATE SUPERCOOL postgres PASSWORD 'secret';
     fn where_nothing_is_missing_nothing_is_run() {
         let present = present(&["postgres", "app", "pg_monitor", "Dr \"No\""], &["fast"]);
         let missing = missing(SCRIPT, &present).unwrap();
-        assert!(missing.roles.is_empty() && missing.tablespaces.is_empty() && missing.created.is_empty());
+        assert!(
+            missing.roles.is_empty()
+                && missing.tablespaces.is_empty()
+                && missing.created.is_empty()
+        );
     }
 
     #[test]

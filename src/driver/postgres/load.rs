@@ -16,13 +16,15 @@ use super::failure::{body_error, visit_error};
 use super::server::{Server, Transaction};
 use super::sql::connection_string;
 use super::swap::Swap;
-use crate::agent::inside::{Hands, Visit, VisitError};
+use super::watch::Watch;
+use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError};
 use crate::agent::job::{Feed, LoadJob, StoredFile};
 use crate::driver::{ArtifactSource, DriverError};
 use crate::engine::EngineError;
 use crate::labels::{PostgresRestore, TransferChoice};
 use crate::manifest::{Artifact, Encryption, PostgresFacts, Role, TargetRecord};
-use crate::pipe::{ByteStream, decompress, verified};
+use crate::pipe::ByteStream;
+use crate::repository::snapshot::open_plain;
 
 const DUMP_FILE: &str = "dump";
 const PLAIN_FILE: &str = "plain";
@@ -108,6 +110,14 @@ struct Load<'a> {
     swap: Swap<'a>,
 }
 
+/// How a dump is given to a client that loads it.
+struct Feeding {
+    proof: Proof,
+    jobs: usize,
+    /// Over clients that no agent ends.
+    watch: Watch,
+}
+
 impl Load<'_> {
     async fn through(&self, inlet: &Inlet<'_>) -> Result<(), DriverError> {
         self.swap.drop_loading().await?;
@@ -120,14 +130,16 @@ impl Load<'_> {
                 inlet.ensure_whole(self.server).await?;
                 let script = self.script(inlet).await?;
                 self.swap.drop_database().await?;
-                self.create_and_fill(inlet, script, Proof::WhileLoading).await?;
+                self.create_and_fill(inlet, script, Proof::WhileLoading)
+                    .await?;
                 self.enter().await
             }
             PostgresRestore::Clean if self.swap.exists().await? => {
                 let options = ["--clean", "--if-exists", "--single-transaction"];
                 let database = &self.swap.names.database;
+                let feeding = self.feeding(Proof::Beforehand, 1);
                 inlet
-                    .restore(self.server, pg_restore(&options, database), Proof::Beforehand, 1)
+                    .restore(self.server, pg_restore(&options, database), feeding)
                     .await
             }
             PostgresRestore::Clean => {
@@ -159,7 +171,17 @@ impl Load<'_> {
             .await?;
         let jobs = self.driver.jobs(inlet.cores(), self.facts);
         let argv = pg_restore(&[], &self.swap.names.loading);
-        inlet.restore(self.server, argv, proof, jobs).await
+        inlet
+            .restore(self.server, argv, self.feeding(proof, jobs))
+            .await
+    }
+
+    fn feeding(&self, proof: Proof, jobs: usize) -> Feeding {
+        Feeding {
+            proof,
+            jobs,
+            watch: self.driver.watch(self.server),
+        }
     }
 
     async fn enter(&self) -> Result<(), DriverError> {
@@ -211,11 +233,14 @@ impl<'a> Inlet<'a> {
         artifact: &Artifact,
     ) -> Result<Self, DriverError> {
         let failed = |error| visit_error(server, error);
-        let stored = source.open(artifact).await?;
         match visit.hands() {
             // The length of the compressed stream inside an encrypted one is not known.
             Hands::Agent(arrived) if artifact.encryption == Encryption::None => {
-                visit.put(DUMP_FILE, artifact.stored.bytes, stored).await.map_err(failed)?;
+                let stored = source.open(artifact).await?;
+                visit
+                    .put(DUMP_FILE, artifact.stored.bytes, stored)
+                    .await
+                    .map_err(failed)?;
                 Ok(Self::Agent {
                     visit,
                     file: StoredFile {
@@ -228,8 +253,11 @@ impl<'a> Inlet<'a> {
                 })
             }
             _ => {
-                let plain = verified_plain(stored, artifact);
-                visit.put(PLAIN_FILE, artifact.plain.bytes, plain).await.map_err(failed)?;
+                let plain = open_plain(source, artifact).await?;
+                visit
+                    .put(PLAIN_FILE, artifact.plain.bytes, plain)
+                    .await
+                    .map_err(failed)?;
                 Ok(Self::File { visit })
             }
         }
@@ -239,7 +267,7 @@ impl<'a> Inlet<'a> {
         source: &'a dyn ArtifactSource,
         artifact: &'a Artifact,
     ) -> Result<Self, DriverError> {
-        let mut plain = verified_plain(source.open(artifact).await?, artifact);
+        let mut plain = open_plain(source, artifact).await?;
         tokio::io::copy(&mut plain, &mut tokio::io::sink())
             .await
             .map_err(|error| DriverError::failed(error.to_string()))?;
@@ -270,7 +298,8 @@ impl<'a> Inlet<'a> {
         match self {
             Self::Agent { visit, .. } => {
                 let path = visit.path(SCRIPT_FILE);
-                self.by_agent(server, argv, Feed::Beginning, Some(path)).await?;
+                self.by_agent(server, argv, Feed::Beginning, Some(path))
+                    .await?;
                 let (_, script) = visit
                     .get(SCRIPT_FILE)
                     .await
@@ -288,7 +317,10 @@ impl<'a> Inlet<'a> {
                 let output = server.run(argv, server.environment().clone()).await?;
                 Ok(output.stdout)
             }
-            Self::Stream { .. } => Ok(self.by_stream(server, argv).await?),
+            Self::Stream { .. } => {
+                self.by_stream(server, argv, server.environment().clone())
+                    .await
+            }
         }
     }
 
@@ -297,9 +329,10 @@ impl<'a> Inlet<'a> {
         &self,
         server: &Server,
         mut argv: Vec<String>,
-        proof: Proof,
-        jobs: usize,
+        feeding: Feeding,
     ) -> Result<(), DriverError> {
+        let Feeding { proof, jobs, watch } = feeding;
+        let environment = watch.mark(server.loading_environment());
         match self {
             Self::Agent { visit, .. } => {
                 let feed = match proof {
@@ -312,14 +345,18 @@ impl<'a> Inlet<'a> {
                     Proof::Beforehand => Feed::VerifiedStdin,
                     Proof::WhileLoading => Feed::Stdin,
                 };
-                self.by_agent(server, argv, feed, None).await
+                self.by_agent(server, argv, feed, None).await?;
             }
             Self::File { visit } => {
                 argv.push(visit.path(PLAIN_FILE));
-                server.run(argv, server.loading_environment()).await.map(drop)
+                server.run(argv, environment).await?;
             }
-            Self::Stream { .. } => self.by_stream(server, argv).await.map(drop),
+            Self::Stream { .. } => {
+                self.by_stream(server, argv, environment).await?;
+            }
         }
+        watch.dismiss();
+        Ok(())
     }
 
     async fn by_agent(
@@ -345,14 +382,17 @@ impl<'a> Inlet<'a> {
         Ok(())
     }
 
-    async fn by_stream(&self, server: &Server, argv: Vec<String>) -> Result<Vec<u8>, DriverError> {
+    async fn by_stream(
+        &self,
+        server: &Server,
+        argv: Vec<String>,
+        environment: ClientEnvironment,
+    ) -> Result<Vec<u8>, DriverError> {
         let plain: ByteStream = match self {
-            Self::Stream { source, artifact } => {
-                verified_plain(source.open(artifact).await?, artifact)
-            }
+            Self::Stream { source, artifact } => open_plain(*source, artifact).await?,
             Self::Agent { .. } | Self::File { .. } => Box::pin(Cursor::new(Vec::new())),
         };
-        let spec = server.spec(argv, server.loading_environment());
+        let spec = server.spec(argv, environment);
         let container = &server.container().id;
         let output = server
             .engine()
@@ -365,12 +405,6 @@ impl<'a> Inlet<'a> {
         server.ensure_success(spec.program(), &output)?;
         Ok(output.stdout)
     }
-}
-
-/// The plain dump; its end is an error unless length and digest are those of the manifest.
-fn verified_plain(stored: ByteStream, artifact: &Artifact) -> ByteStream {
-    let plain = decompress(stored, artifact.compression);
-    verified(plain, artifact.plain.clone(), "the dump")
 }
 
 /// Every table that the dump held is there.

@@ -111,7 +111,10 @@ impl Server {
             let words = output.last_words();
             let trouble = Trouble::of(&words);
             if trouble == Some(Trouble::Unreachable) && may_choose_host && self.switch_host() {
-                debug!(container = self.container.name, "no answer at this address; trying the other");
+                debug!(
+                    container = self.container.name,
+                    "no answer at this address; trying the other"
+                );
             } else if !trouble.is_some_and(Trouble::may_pass) || Instant::now() >= deadline {
                 return Err(self.client_error("psql", output.exit_code, &words));
             }
@@ -318,12 +321,15 @@ impl Server {
     /// An engine's error, with what mends it when the client is not there.
     pub fn engine_error(&self, error: EngineError) -> DriverError {
         match error {
-            EngineError::CannotRun { program, message, .. } => {
-                no_client(&program, &self.container.name, &message)
-            }
-            EngineError::Exited { program, code, message, .. } => {
-                self.client_error(&program, code, &message)
-            }
+            EngineError::CannotRun {
+                program, message, ..
+            } => no_client(&program, &self.container.name, &message),
+            EngineError::Exited {
+                program,
+                code,
+                message,
+                ..
+            } => self.client_error(&program, code, &message),
             other => other.into(),
         }
     }
@@ -331,7 +337,9 @@ impl Server {
 
 pub fn no_client(program: &str, container: &str, message: &str) -> DriverError {
     DriverError::failed_with_hint(
-        format!("container {container} carries cofferdam.postgres, but {program} cannot be run in it: {message}"),
+        format!(
+            "container {container} carries cofferdam.postgres, but {program} cannot be run in it: {message}"
+        ),
         "put the label on the container of the database server, whose image has its clients",
     )
 }
@@ -359,9 +367,19 @@ const DATABASES: &str = "SELECT datname::text AS name, datallowconn AS allows_co
     FROM pg_catalog.pg_database ORDER BY datname";
 
 fn psql_argv(database: &str) -> Vec<String> {
-    let mut argv: Vec<String> = ["psql", "-X", "-A", "-t", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d"]
-        .map(str::to_owned)
-        .to_vec();
+    let mut argv: Vec<String> = [
+        "psql",
+        "-X",
+        "-A",
+        "-t",
+        "-q",
+        "-w",
+        "-v",
+        "ON_ERROR_STOP=1",
+        "-d",
+    ]
+    .map(str::to_owned)
+    .to_vec();
     argv.push(connection_string(database));
     argv
 }
@@ -398,7 +416,9 @@ pub fn utf8(mut environment: ClientEnvironment) -> ClientEnvironment {
 
 fn parse<T: DeserializeOwned>(stdout: &[u8]) -> Result<T, DriverError> {
     serde_json::from_slice(stdout).map_err(|error| {
-        DriverError::failed(format!("the server's answer is not what was asked for: {error}"))
+        DriverError::failed(format!(
+            "the server's answer is not what was asked for: {error}"
+        ))
     })
 }
 
@@ -427,11 +447,17 @@ impl Trouble {
         const SIGNS: [(&str, Trouble); 22] = [
             ("the database system is starting up", Trouble::Starting),
             ("the database system is shutting down", Trouble::Starting),
-            ("the database system is not yet accepting connections", Trouble::Starting),
+            (
+                "the database system is not yet accepting connections",
+                Trouble::Starting,
+            ),
             ("the database system is in recovery mode", Trouble::Starting),
             ("Connection refused", Trouble::Unreachable),
             ("failed: No such file or directory", Trouble::Unreachable),
-            ("could not connect to server: No such file or directory", Trouble::Unreachable),
+            (
+                "could not connect to server: No such file or directory",
+                Trouble::Unreachable,
+            ),
             ("server closed the connection unexpectedly", Trouble::Gone),
             ("terminating connection due to", Trouble::Gone),
             ("no password supplied", Trouble::Password),
@@ -440,10 +466,16 @@ impl Trouble {
             ("Ident authentication failed", Trouble::Peer),
             ("does not exist\nCommand was: ALTER", Trouble::NoOwner),
             ("unsupported version (", Trouble::TooNew),
-            ("aborting because of server version mismatch", Trouble::TooNew),
+            (
+                "aborting because of server version mismatch",
+                Trouble::TooNew,
+            ),
             ("No space left on device", Trouble::ServerDisk),
             ("canceling statement due to lock timeout", Trouble::Locked),
-            ("canceling statement due to statement timeout", Trouble::Locked),
+            (
+                "canceling statement due to statement timeout",
+                Trouble::Locked,
+            ),
             ("out of shared memory", Trouble::TooManyLocks),
             ("permission denied", Trouble::Permission),
             ("must be owner of", Trouble::Permission),
@@ -511,19 +543,40 @@ mod tests {
     #[test]
     fn troubles_are_recognised() {
         for (words, expected) in [
-            ("psql: error: FATAL:  the database system is starting up", Some(Trouble::Starting)),
+            (
+                "psql: error: FATAL:  the database system is starting up",
+                Some(Trouble::Starting),
+            ),
             (
                 "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: No such file or directory\n\tIs the server running locally?",
                 Some(Trouble::Unreachable),
             ),
-            ("psql: error: could not connect to server: Connection refused", Some(Trouble::Unreachable)),
-            ("FATAL:  password authentication failed for user \"x\"", Some(Trouble::Password)),
+            (
+                "psql: error: could not connect to server: Connection refused",
+                Some(Trouble::Unreachable),
+            ),
+            (
+                "FATAL:  password authentication failed for user \"x\"",
+                Some(Trouble::Password),
+            ),
             ("fe_sendauth: no password supplied", Some(Trouble::Password)),
             ("FATAL:  role \"x\" does not exist", Some(Trouble::NoRole)),
-            ("FATAL:  database \"x\" does not exist", Some(Trouble::NoDatabase)),
-            ("pg_restore: error: could not execute query: ERROR:  role \"app\" does not exist", Some(Trouble::NoOwner)),
-            ("pg_dump: error: query failed: ERROR:  permission denied for table t", Some(Trouble::Permission)),
-            ("pg_restore: error: unsupported version (1.16) in file header", Some(Trouble::TooNew)),
+            (
+                "FATAL:  database \"x\" does not exist",
+                Some(Trouble::NoDatabase),
+            ),
+            (
+                "pg_restore: error: could not execute query: ERROR:  role \"app\" does not exist",
+                Some(Trouble::NoOwner),
+            ),
+            (
+                "pg_dump: error: query failed: ERROR:  permission denied for table t",
+                Some(Trouble::Permission),
+            ),
+            (
+                "pg_restore: error: unsupported version (1.16) in file header",
+                Some(Trouble::TooNew),
+            ),
             ("ERROR:  relation \"x\" already exists", None),
             ("", None),
         ] {

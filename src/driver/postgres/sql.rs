@@ -225,8 +225,8 @@ impl Scanner<'_> {
                 TokenKind::Quoted(name)
             }
             '\'' => {
-                self.at += quoted_length(rest, '\'', Escapes::Doubled)
-                    .ok_or(Unterminated("a string"))?;
+                self.at +=
+                    quoted_length(rest, '\'', Escapes::Doubled).ok_or(Unterminated("a string"))?;
                 TokenKind::Literal
             }
             'e' | 'E' if rest[1..].starts_with('\'') => {
@@ -299,17 +299,32 @@ mod tests {
     #[test]
     fn names_and_texts_are_quoted() {
         for (name, ident, literal, connection) in [
-            ("clinical", r#""clinical""#, "'clinical'", "dbname='clinical'"),
+            (
+                "clinical",
+                r#""clinical""#,
+                "'clinical'",
+                "dbname='clinical'",
+            ),
             (
                 r#"we"ird 'n"#,
                 r#""we""ird 'n""#,
                 r#"'we"ird ''n'"#,
                 r#"dbname='we"ird \'n'"#,
             ),
-            ("dbname=x", r#""dbname=x""#, "'dbname=x'", "dbname='dbname=x'"),
+            (
+                "dbname=x",
+                r#""dbname=x""#,
+                "'dbname=x'",
+                "dbname='dbname=x'",
+            ),
             (r"a\b", r#""a\b""#, r"E'a\\b'", r"dbname='a\\b'"),
             ("-x", r#""-x""#, "'-x'", "dbname='-x'"),
-            ("two\nlines", "\"two\nlines\"", "'two\nlines'", "dbname='two\nlines'"),
+            (
+                "two\nlines",
+                "\"two\nlines\"",
+                "'two\nlines'",
+                "dbname='two\nlines'",
+            ),
         ] {
             assert_eq!(quote_ident(name), ident);
             assert_eq!(quote_literal(name), literal);

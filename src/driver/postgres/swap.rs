@@ -64,7 +64,11 @@ impl Names {
     pub fn of(database: &str, run: &RunId) -> Self {
         Self {
             database: database.to_owned(),
-            loading: suffixed(&ascii(database), database, &format!("_loading_{}", run.short())),
+            loading: suffixed(
+                &ascii(database),
+                database,
+                &format!("_loading_{}", run.short()),
+            ),
             before: suffixed(database, database, &format!("_before_{}", run.short())),
         }
     }
@@ -82,8 +86,13 @@ fn suffixed(name: &str, original: &str, suffix: &str) -> String {
         return format!("{name}{suffix}");
     }
     let digest = Sha256::digest(original);
-    let digits: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
-    let mut end = name.len().min(LONGEST_NAME - suffix.len() - digits.len() - 1);
+    let digits: String = digest[..4]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let mut end = name
+        .len()
+        .min(LONGEST_NAME - suffix.len() - digits.len() - 1);
     while !name.is_char_boundary(end) {
         end -= 1;
     }
@@ -148,7 +157,9 @@ fn next_of_commit(state: &State) -> Result<Option<Step>, &'static str> {
         (Some(_), Some(_), None) => Ok(Some(Step::Swap)),
         (None, Some(_), _) => Ok(Some(Step::Enter)),
         (None, None, _) => Err("neither a loaded database nor the restored one is there"),
-        (Some(new), None, Some(_)) if new.loaded == Some(OldDatabase::Drop) => Ok(Some(Step::DropBefore)),
+        (Some(new), None, Some(_)) if new.loaded == Some(OldDatabase::Drop) => {
+            Ok(Some(Step::DropBefore))
+        }
         (Some(new), None, _) => Ok(new.loaded.map(|_| Step::Unmark)),
     }
 }
@@ -190,7 +201,10 @@ impl<'a> Swap<'a> {
     pub async fn commit(&self) -> Result<(), DriverError> {
         self.go(|state| {
             next_of_commit(state).map_err(|why| {
-                DriverError::failed(format!("database {} cannot be put in place: {why}", self.names.database))
+                DriverError::failed(format!(
+                    "database {} cannot be put in place: {why}",
+                    self.names.database
+                ))
             })
         })
         .await
@@ -282,11 +296,15 @@ impl<'a> Swap<'a> {
                 );
                 self.server.execute(&self.seat, &[&open]).await
             }
-            Step::Swap => self.rename(&[(database, before), (loading, database)]).await,
+            Step::Swap => {
+                self.rename(&[(database, before), (loading, database)])
+                    .await
+            }
             Step::SwapBack => {
                 let close = allow_connections(database, false);
                 self.server.execute(&self.seat, &[&close]).await?;
-                self.rename(&[(database, loading), (before, database)]).await
+                self.rename(&[(database, loading), (before, database)])
+                    .await
             }
             Step::Enter => self.rename(&[(loading, database)]).await,
             Step::Return => self.rename(&[(before, database)]).await,
@@ -295,9 +313,14 @@ impl<'a> Swap<'a> {
             Step::Unmark => {
                 let kept = self.state().await?.before.is_some();
                 if kept {
-                    info!(database, before, "the old database is kept, closed to connections");
+                    info!(
+                        database,
+                        before, "the old database is kept, closed to connections"
+                    );
                 }
-                self.server.execute(&self.seat, &[&reset_mark(database, LOADED)]).await
+                self.server
+                    .execute(&self.seat, &[&reset_mark(database, LOADED)])
+                    .await
             }
         }
     }
@@ -308,7 +331,11 @@ impl<'a> Swap<'a> {
         let order: String = renames
             .iter()
             .map(|(from, to)| {
-                format!("ALTER DATABASE {} RENAME TO {};", quote_ident(from), quote_ident(to))
+                format!(
+                    "ALTER DATABASE {} RENAME TO {};",
+                    quote_ident(from),
+                    quote_ident(to)
+                )
             })
             .collect();
         let occupied: Vec<&str> = renames.iter().map(|(from, _)| from.as_str()).collect();
@@ -322,7 +349,10 @@ impl<'a> Swap<'a> {
         };
         let mut orders = vec![allow_connections(database, false)];
         if found.is_template {
-            orders.push(format!("ALTER DATABASE {} WITH IS_TEMPLATE false", quote_ident(database)));
+            orders.push(format!(
+                "ALTER DATABASE {} WITH IS_TEMPLATE false",
+                quote_ident(database)
+            ));
         }
         orders.push(format!("DROP DATABASE {}", quote_ident(database)));
         let orders: Vec<&str> = orders.iter().map(String::as_str).collect();
@@ -338,14 +368,18 @@ impl<'a> Swap<'a> {
             conditions.join(" OR ")
         );
         // Closing comes before terminating, where the orders begin with it.
-        let (last, first) = orders.split_last().ok_or_else(|| DriverError::failed("no order to give"))?;
+        let (last, first) = orders
+            .split_last()
+            .ok_or_else(|| DriverError::failed("no order to give"))?;
         let mut all = first.to_vec();
         all.push(&terminate);
         all.push(last);
         for attempt in 1.. {
             match self.server.try_execute(&self.seat, &all).await? {
                 Ok(()) => return Ok(()),
-                Err(words) if words.contains("is being accessed by other users") && attempt < ATTEMPTS => {
+                Err(words)
+                    if words.contains("is being accessed by other users") && attempt < ATTEMPTS =>
+                {
                     debug!(attempt, "sessions will not go: {words}");
                     tokio::time::sleep(PAUSE).await;
                 }
@@ -357,7 +391,11 @@ impl<'a> Swap<'a> {
 }
 
 fn set_mark(database: &str, mark: &str, value: &str) -> String {
-    format!("ALTER DATABASE {} SET {mark} = {}", quote_ident(database), quote_literal(value))
+    format!(
+        "ALTER DATABASE {} SET {mark} = {}",
+        quote_ident(database),
+        quote_literal(value)
+    )
 }
 
 fn reset_mark(database: &str, mark: &str) -> String {
@@ -365,7 +403,10 @@ fn reset_mark(database: &str, mark: &str) -> String {
 }
 
 fn allow_connections(database: &str, allowed: bool) -> String {
-    format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {allowed}", quote_ident(database))
+    format!(
+        "ALTER DATABASE {} WITH ALLOW_CONNECTIONS {allowed}",
+        quote_ident(database)
+    )
 }
 
 #[cfg(test)]
@@ -403,14 +444,30 @@ mod tests {
     }
 
     fn seen(text: &str) -> Option<Seen> {
-        let open = Seen { is_open: true, ..Seen::default() };
+        let open = Seen {
+            is_open: true,
+            ..Seen::default()
+        };
         match text {
             "-" => None,
             "open" => Some(open),
-            "closed" => Some(Seen { is_open: false, closed: true, loaded: None }),
-            "theirs" => Some(Seen { is_open: false, ..open }),
-            "loaded" => Some(Seen { loaded: Some(OldDatabase::Drop), ..open }),
-            "kept" => Some(Seen { loaded: Some(OldDatabase::Keep), ..open }),
+            "closed" => Some(Seen {
+                is_open: false,
+                closed: true,
+                loaded: None,
+            }),
+            "theirs" => Some(Seen {
+                is_open: false,
+                ..open
+            }),
+            "loaded" => Some(Seen {
+                loaded: Some(OldDatabase::Drop),
+                ..open
+            }),
+            "kept" => Some(Seen {
+                loaded: Some(OldDatabase::Keep),
+                ..open
+            }),
             other => panic!("{other}"),
         }
     }
@@ -432,16 +489,34 @@ mod tests {
             ("closed", "loaded", "-", Ok(Some(Swap)), Some(DropLoading)),
             ("theirs", "loaded", "-", Ok(Some(Swap)), Some(DropLoading)),
             ("-", "loaded", "-", Ok(Some(Enter)), Some(DropLoading)),
-            ("loaded", "-", "closed", Ok(Some(DropBefore)), Some(SwapBack)),
+            (
+                "loaded",
+                "-",
+                "closed",
+                Ok(Some(DropBefore)),
+                Some(SwapBack),
+            ),
             ("kept", "-", "closed", Ok(Some(Unmark)), Some(SwapBack)),
             ("open", "-", "closed", Ok(None), None),
             ("-", "-", "closed", error, Some(Return)),
             ("-", "loaded", "closed", Ok(Some(Enter)), Some(DropLoading)),
             ("open", "loaded", "closed", error, Some(DropLoading)),
         ] {
-            let state = State { database: seen(database), loading: seen(loading), before: seen(before) };
-            assert_eq!(next_of_commit(&state).map_err(drop), commit, "commit {database} {loading} {before}");
-            assert_eq!(next_of_rollback(&state), rollback, "rollback {database} {loading} {before}");
+            let state = State {
+                database: seen(database),
+                loading: seen(loading),
+                before: seen(before),
+            };
+            assert_eq!(
+                next_of_commit(&state).map_err(drop),
+                commit,
+                "commit {database} {loading} {before}"
+            );
+            assert_eq!(
+                next_of_rollback(&state),
+                rollback,
+                "rollback {database} {loading} {before}"
+            );
         }
     }
 
@@ -455,6 +530,12 @@ mod tests {
         };
         assert_eq!(Seen::of(&database, &run()).loaded, Some(OldDatabase::Keep));
         database.marks = [(LOADED.to_owned(), "20251121T020000Z-9f2c61aa".to_owned())].into();
-        assert_eq!(Seen::of(&database, &run()), Seen { is_open: true, ..Seen::default() });
+        assert_eq!(
+            Seen::of(&database, &run()),
+            Seen {
+                is_open: true,
+                ..Seen::default()
+            }
+        );
     }
 }
