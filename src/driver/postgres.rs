@@ -14,7 +14,7 @@
 //! - `credentials`, `server`: logging in, queries, errors with their remedies
 //! - `sql`: quoting, and reading scripts
 //! - `dump`, `contents`, `tee`: a database out; `watch`: no client is left behind
-//! - `load`, `create`, `swap`: a database in
+//! - `load`, `inlet`, `create`, `swap`: a database in
 //! - `globals`: roles and tablespaces
 //! - `detect`: containers that carry no label
 
@@ -25,6 +25,7 @@ mod detect;
 mod dump;
 mod failure;
 mod globals;
+mod inlet;
 mod load;
 mod server;
 mod sql;

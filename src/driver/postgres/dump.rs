@@ -229,6 +229,7 @@ async fn by_agent(
             stored: dumped.stored.clone(),
         },
         feed: Feed::Beginning,
+        verify_first: false,
         stdout: Some(visit.path(LIST_FILE)),
     };
     visit.load(&list, environment).await.map_err(failed)?;
