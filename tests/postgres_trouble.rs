@@ -4,6 +4,7 @@ mod support;
 
 use std::io::Write;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cofferdam::agent::JOB;
@@ -92,12 +93,16 @@ impl Drop for Lock {
 }
 
 /// Waits until a dump waits for the lock.
-fn wait_for_dump(server: &PostgresServer) {
-    let deadline = Instant::now() + Duration::from_secs(30);
-    while server.sql("template1", "SELECT count(*) FROM pg_locks WHERE NOT granted") == "0" {
-        assert!(Instant::now() < deadline, "no dump waits");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+async fn dump_waits(server: &Arc<PostgresServer>) {
+    let server = server.clone();
+    let waiting = tokio::task::spawn_blocking(move || {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while server.sql("template1", "SELECT count(*) FROM pg_locks WHERE NOT granted") == "0" {
+            assert!(Instant::now() < deadline, "no dump waits");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    waiting.await.unwrap();
 }
 
 #[tokio::test]
@@ -299,10 +304,10 @@ async fn a_dump_that_fails_half_way_is_no_dump() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_server_that_dies_in_mid_dump_is_no_success() {
     let engine = engine().await;
-    let server = shop(1000, &[]);
+    let server = Arc::new(shop(1000, &[]));
     for labels in [labels(), streaming()] {
         let lock = Lock::take(&server);
         let run = Run::new(&engine).await;
@@ -310,10 +315,8 @@ async fn a_server_that_dies_in_mid_dump_is_no_success() {
         let target = target(&server, "shop");
         let dump = run.dump(&driver, &target);
         let kill = async {
-            tokio::task::block_in_place(|| {
-                wait_for_dump(&server);
-                docker(["kill", &server.container.id]);
-            });
+            dump_waits(&server).await;
+            docker(["kill", &server.container.id]);
         };
         let (dumped, ()) = tokio::join!(dump, kill);
         let error = dumped.unwrap_err().to_string();
@@ -327,12 +330,12 @@ async fn a_server_that_dies_in_mid_dump_is_no_success() {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn a_dump_that_is_given_up_leaves_nothing_behind() {
     let engine = engine().await;
     let noexec = TestVolume::create(&["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=noexec,size=256m"]);
     let mount = format!("{}:/scratch", noexec.name);
-    let server = shop(1000, &["-v", &mount]);
+    let server = Arc::new(shop(1000, &["-v", &mount]));
     let without_agent = PostgresLabels { scratch: Some("/scratch".to_owned()), ..labels() };
     for (what, labels) in [("agent", labels()), ("no agent", without_agent), ("stream", streaming())] {
         let lock = Lock::take(&server);
@@ -341,10 +344,9 @@ async fn a_dump_that_is_given_up_leaves_nothing_behind() {
         let target = target(&server, "shop");
         {
             let dump = std::pin::pin!(run.dump(&driver, &target));
-            let waiting = async { tokio::task::block_in_place(|| wait_for_dump(&server)) };
             tokio::select! {
                 dumped = dump => panic!("{what}: {:?}", dumped.map(drop)),
-                () = waiting => {}
+                () = dump_waits(&server) => {}
             }
         }
         run.options.removals.done().await;

@@ -1,11 +1,12 @@
 //! How a dump gets from a repository to the container's own `pg_restore`.
 
 use tokio::io::AsyncReadExt;
+use tracing::info;
 
 use super::failure::{body_error, visit_error};
 use super::server::Server;
 use super::watch::Watch;
-use crate::agent::inside::{ClientEnvironment, Hands, Visit};
+use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError};
 use crate::agent::job::{Feed, LoadJob, StoredFile};
 use crate::driver::{ArtifactSource, DriverError};
 use crate::engine::EngineError;
@@ -172,19 +173,25 @@ impl ByAgent<'_> {
     async fn restore(
         &self,
         server: &Server,
-        mut argv: Vec<String>,
+        argv: Vec<String>,
         environment: ClientEnvironment,
         proof: Proof,
         jobs: usize,
     ) -> Result<(), DriverError> {
-        let feed = if jobs > 1 {
+        if jobs > 1 {
+            let mut argv = argv.clone();
             argv.push(format!("--jobs={jobs}"));
             let path = self.visit.path(PLAIN_FILE);
-            Feed::File { path }
-        } else {
-            Feed::Stdin
-        };
-        let job = self.job(argv, feed, proof);
+            let job = self.job(argv, Feed::File { path }, proof);
+            match self.visit.load(&job, &environment).await {
+                // The client has not been started.
+                Err(VisitError::NoRoom { place, .. }) => {
+                    info!("no room for the decompressed dump in {place}: loading with one job");
+                }
+                loaded => return loaded.map(drop).map_err(|error| visit_error(server, error)),
+            }
+        }
+        let job = self.job(argv, Feed::Stdin, proof);
         let loaded = self.visit.load(&job, &environment).await;
         loaded.map(drop).map_err(|error| visit_error(server, error))
     }
