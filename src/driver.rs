@@ -93,6 +93,9 @@ pub trait Driver: Send + Sync {
         sink: &dyn ArtifactSink,
     ) -> Result<Captured, DriverError>;
 
+    /// Whether there is anything of this target now, that a safety snapshot could save.
+    async fn exists(&self, target: &TargetId) -> Result<bool, DriverError>;
+
     /// What a restore of this record is going to do, for people: `swap database clinical`.
     fn describe_restore(&self, record: &TargetRecord) -> String;
 

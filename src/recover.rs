@@ -11,7 +11,7 @@ use crate::hold::{Ending, HoldError, Lock, Operation, RestoreJournal};
 use crate::hooks::{HookOutcome, Hooks};
 use crate::manifest::TargetRecord;
 use crate::repository::SnapshotRef;
-use crate::restore::{commit, load_safety, roll_back};
+use crate::restore::{commit, roll_back, undo_in_place};
 use crate::session::Session;
 use crate::survey::{Survey, survey};
 use crate::target::{RunId, TargetId};
@@ -161,7 +161,7 @@ async fn undo(
         let undone = match step.way_back {
             WayBack::Staged => roll_back(drivers, &step.target).await,
             WayBack::SafetySnapshot => {
-                undo_in_place(session, drivers, project, restore, &step.target).await
+                undo_written_over(session, drivers, project, restore, &step.target).await
             }
         };
         if let Err(error) = undone {
@@ -170,40 +170,26 @@ async fn undo(
     }
 }
 
-/// A load in place begins only after its safety snapshot exists: without one there is nothing to undo.
-async fn undo_in_place(
+/// A load in place begins only after its safety snapshot exists, when it has one: before that there is nothing to undo.
+async fn undo_written_over(
     session: &Session,
     drivers: &Drivers,
     project: &str,
     restore: &RestoreJournal,
     target: &TargetId,
 ) -> Result<(), DriverError> {
-    let Some(safety) = &restore.safety else {
-        return Err(DriverError::failed("the journal names no safety snapshot"));
-    };
-    if session.repository.location() != restore.repository {
-        return Err(DriverError::failed_with_hint(
-            format!(
-                "its old data is in snapshot {safety} of {}",
-                restore.repository
-            ),
-            format!(
-                "run cofferdam recover with --repository {}",
-                restore.repository
-            ),
-        ));
+    if let Some(safety) = &restore.safety {
+        if session.repository.location() != restore.repository {
+            return Err(DriverError::failed_with_hint(
+                format!("its old data is in snapshot {safety} of {}", restore.repository),
+                format!("run cofferdam recover with --repository {}", restore.repository),
+            ));
+        }
+        let snapshot = SnapshotRef::new(project, safety.clone());
+        let exists = session.repository.list(Some(project)).await?.contains(&snapshot);
+        if !exists {
+            return Ok(());
+        }
     }
-    let snapshot = SnapshotRef {
-        project: project.to_owned(),
-        id: safety.clone(),
-    };
-    let exists = session
-        .repository
-        .list(Some(project))
-        .await?
-        .contains(&snapshot);
-    if !exists {
-        return Ok(());
-    }
-    load_safety(session, drivers, project, safety, target).await
+    undo_in_place(session, drivers, project, restore.safety.as_ref(), target).await
 }

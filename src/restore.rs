@@ -18,7 +18,7 @@ use crate::manifest::{Manifest, Purpose, TargetRecord};
 use crate::pipe;
 use crate::plan::restore::{PlannedRestore, RestorePlan};
 use crate::report::progress::Activity;
-use crate::repository::RepositoryError;
+use crate::repository::{RepositoryError, SnapshotRef};
 use crate::repository::snapshot::SnapshotReader;
 use crate::session::{Interrupted, LockError, Session};
 use crate::survey::Survey;
@@ -93,7 +93,7 @@ impl Restore<'_> {
     /// Executes the plan. An error means that nothing was touched.
     pub async fn execute(&self) -> Result<RestoreReport, RestoreError> {
         self.verify_beforehand().await?;
-        let safety = self.safety_targets();
+        let safety = self.safety_targets().await?;
         let safety_run = (!safety.is_empty()).then(|| RunId::generate(Timestamp::now()));
         let lock = self
             .session
@@ -174,15 +174,24 @@ impl Restore<'_> {
         Ok(())
     }
 
-    fn safety_targets(&self) -> Vec<&TargetId> {
-        self.plan
-            .targets
-            .iter()
-            .filter(|target| {
-                self.safety == Safety::Always || target.way_back == WayBack::SafetySnapshot
-            })
-            .map(|target| &target.id)
-            .collect()
+    /// What a safety snapshot saves. What is not there now has nothing to be saved: going back removes it again.
+    async fn safety_targets(&self) -> Result<Vec<&TargetId>, RestoreError> {
+        let mut targets = Vec::new();
+        for target in &self.plan.targets {
+            let wanted = self.safety == Safety::Always || target.way_back == WayBack::SafetySnapshot;
+            if wanted && self.exists(&target.id).await? {
+                targets.push(&target.id);
+            }
+        }
+        Ok(targets)
+    }
+
+    async fn exists(&self, target: &TargetId) -> Result<bool, RestoreError> {
+        let asked = async { self.drivers.of(target)?.exists(target).await };
+        asked.await.map_err(|source| RestoreError::Target {
+            target: target.clone(),
+            source,
+        })
     }
 
     async fn journal(&self, safety: Option<RunId>) -> Result<Journal, EngineError> {
@@ -294,21 +303,10 @@ impl Restore<'_> {
         for target in begun.iter().rev() {
             let undone = match target.way_back {
                 WayBack::Staged => roll_back(self.drivers, &target.id).await,
-                WayBack::SafetySnapshot => match safety {
-                    Some(run) => {
-                        load_safety(
-                            self.session,
-                            self.drivers,
-                            &self.plan.project,
-                            run,
-                            &target.id,
-                        )
-                        .await
-                    }
-                    None => Err(DriverError::failed(
-                        "there is no safety snapshot to go back to",
-                    )),
-                },
+                WayBack::SafetySnapshot => {
+                    let project = &self.plan.project;
+                    undo_in_place(self.session, self.drivers, project, safety, &target.id).await
+                }
             };
             if let Err(error) = undone {
                 ending.leave_unfinished(format!(
@@ -338,22 +336,26 @@ async fn load_and_check(
     driver.check(record).await
 }
 
-/// Puts back what a load in place has written over.
-pub(crate) async fn load_safety(
+/// Puts back what a load in place has written over; what was not there before is removed again.
+pub(crate) async fn undo_in_place(
     session: &Session,
     drivers: &Drivers,
     project: &str,
-    safety: &RunId,
+    safety: Option<&RunId>,
     target: &TargetId,
 ) -> Result<(), DriverError> {
-    let snapshot = crate::repository::SnapshotRef {
-        project: project.to_owned(),
-        id: safety.clone(),
+    let manifest = match safety {
+        Some(safety) => {
+            let snapshot = SnapshotRef::new(project, safety.clone());
+            Some(session.repository.manifest(&snapshot).await?)
+        }
+        None => None,
     };
-    let manifest = session.repository.manifest(&snapshot).await?;
-    let record = manifest.target(target).ok_or_else(|| {
-        DriverError::failed(format!("safety snapshot {safety} does not hold {target}"))
-    })?;
-    let source = SnapshotReader::new(session.repository.clone(), pipe::Progress::silent());
-    load_and_check(drivers, record, &source).await
+    match manifest.as_ref().and_then(|manifest| manifest.target(target)) {
+        Some(record) => {
+            let source = SnapshotReader::new(session.repository.clone(), pipe::Progress::silent());
+            load_and_check(drivers, record, &source).await
+        }
+        None => roll_back(drivers, target).await,
+    }
 }

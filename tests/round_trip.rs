@@ -70,7 +70,9 @@ fn d1_d2_each_database_is_one_artifact_and_nothing_of_it_stays_in_the_container(
     );
     for target in candig.stack.manifest()["targets"].as_array().unwrap() {
         assert_eq!(target["artifacts"].as_array().unwrap().len(), 1);
-        assert_eq!(target["transfer"], "copy");
+        if !target["target"].as_str().unwrap().ends_with("globals") {
+            assert_eq!(target["transfer"], "copy");
+        }
     }
     let after = candig.postgres.container.sh("find /tmp /var/tmp | sort");
     assert_eq!(before, after, "something of the dump stayed behind");
@@ -142,16 +144,10 @@ fn keep_old_leaves_the_replaced_database_beside_the_new_one() {
         .filter(|name| name.starts_with("clinical_before_"))
         .collect();
     assert_eq!(old.len(), 1, "{run:?}");
-    assert_eq!(
-        candig.postgres.sql(
-            "template1",
-            &format!(
-                "SELECT datallowconn FROM pg_database WHERE datname = '{}'",
-                old[0]
-            )
-        ),
-        "t",
-        "the kept database must be readable"
+    // Nobody takes it for the present one: it is closed until somebody opens it.
+    candig.postgres.sql(
+        "template1",
+        &format!("ALTER DATABASE \"{}\" ALLOW_CONNECTIONS true", old[0]),
     );
     assert!(candig.postgres.fingerprint(&old[0]).starts_with("10:"));
     assert!(candig.postgres.fingerprint("clinical").starts_with("2000:"));
@@ -349,7 +345,7 @@ fn single_files_come_back_out_of_a_volume() {
         ])
         .expect(0);
     assert_eq!(
-        app.sh("cat /srv/a/file /srv/b/file /srv/a/extra"),
-        "old\nnew\nextra"
+        app.sh("cat /srv/a/file /srv/b/file; ls -A /srv/a"),
+        "old\nnew\nfile"
     );
 }

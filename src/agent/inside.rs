@@ -100,7 +100,8 @@ impl Removals {
         self.0.reopen();
     }
 
-    pub(super) fn spawn(&self, removal: impl Future<Output = ()> + Send + 'static) {
+    /// Runs `removal` by itself.
+    pub(crate) fn spawn(&self, removal: impl Future<Output = ()> + Send + 'static) {
         match Handle::try_current() {
             Ok(runtime) => drop(self.0.spawn_on(removal, &runtime)),
             Err(_) => warn!("files of cofferdam's stay in a container until the next run"),

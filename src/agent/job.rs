@@ -68,6 +68,8 @@ pub struct LoadJob {
     pub client: Vec<String>,
     pub input: StoredFile,
     pub feed: Feed,
+    /// Verify the stored digest before the client starts.
+    pub verify_first: bool,
     /// Where the client's standard output goes; without it, nowhere.
     pub stdout: Option<String>,
 }
@@ -85,12 +87,10 @@ pub struct StoredFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Feed {
-    /// On standard input, as much as it wants; nothing is verified. For clients that only look at the beginning.
+    /// On standard input, as much as it wants; the rest is not looked at. For clients that only read the beginning.
     Beginning,
     /// On standard input. Both digests are verified by the time the client has ended.
     Stdin,
-    /// On standard input. The stored digest is verified before the client starts.
-    VerifiedStdin,
     /// As a plain file, whose path is the client's last argument. Both digests are verified before the client starts.
     File { path: String },
 }

@@ -23,13 +23,12 @@ pub fn run(job: &LoadJob) -> Result<Loaded, Failure> {
         Some(path) => Stdio::from(NewFile::create(Path::new(path))?.into_file()),
         None => Stdio::null(),
     };
+    if job.verify_first {
+        verify_stored(&job.input, &attendant)?;
+    }
     let stderr = match &job.feed {
         Feed::Beginning => feed_beginning(job, &attendant, stdout),
         Feed::Stdin => feed_all(job, &attendant, stdout),
-        Feed::VerifiedStdin => {
-            verify_stored(&job.input, &attendant)?;
-            feed_all(job, &attendant, stdout)
-        }
         Feed::File { path } => {
             let loaded = unpack(&job.input, path, &attendant)
                 .and_then(|()| run_on_file(job, path, &attendant, stdout));
@@ -212,6 +211,7 @@ mod tests {
 
     fn job(directory: &tempfile::TempDir, input: &StoredFile, feed: Feed, script: &str) -> LoadJob {
         LoadJob {
+            verify_first: false,
             client: ["sh", "-c", script, "sh"].map(str::to_owned).to_vec(),
             input: input.clone(),
             feed,
@@ -219,9 +219,9 @@ mod tests {
         }
     }
 
-    fn every_feed(directory: &tempfile::TempDir) -> [Feed; 3] {
+    fn every_feed(directory: &tempfile::TempDir) -> [Feed; 2] {
         let path = directory.path().join("unpacked").display().to_string();
-        [Feed::Stdin, Feed::VerifiedStdin, Feed::File { path }]
+        [Feed::Stdin, Feed::File { path }]
     }
 
     const READ: &str = "if [ $# = 1 ]; then cat \"$1\"; else cat; fi";
@@ -304,20 +304,17 @@ mod tests {
     }
 
     #[test]
-    fn in_place_feeds_start_no_client_on_a_damaged_dump() {
+    fn a_dump_that_is_verified_first_starts_no_client_when_it_is_damaged() {
         let (directory, input) = stored("precious");
         let mut content = fs::read(&input.path).unwrap();
         content[5] ^= 1;
         fs::write(&input.path, content).unwrap();
         let path = directory.path().join("unpacked").display().to_string();
-        for feed in [Feed::VerifiedStdin, Feed::File { path }] {
+        for feed in [Feed::Beginning, Feed::Stdin, Feed::File { path }] {
             let trace = directory.path().join("started");
-            let job = job(
-                &directory,
-                &input,
-                feed,
-                &format!("touch {}", trace.display()),
-            );
+            let script = format!("touch {}", trace.display());
+            let mut job = job(&directory, &input, feed, &script);
+            job.verify_first = true;
             assert!(matches!(run(&job), Err(Failure::Damaged { .. })));
             assert!(!trace.exists());
             fs::remove_file(job.stdout.unwrap()).unwrap();

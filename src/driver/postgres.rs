@@ -13,8 +13,8 @@
 //!
 //! - `credentials`, `server`: logging in, queries, errors with their remedies
 //! - `sql`: quoting, and reading scripts
-//! - `dump`, `contents`, `tee`: a database out
-//! - `load`, `create`, `swap`: a database in
+//! - `dump`, `contents`, `tee`: a database out; `watch`: no client is left behind
+//! - `load`, `inlet`, `create`, `swap`: a database in
 //! - `globals`: roles and tablespaces
 //! - `detect`: containers that carry no label
 
@@ -25,11 +25,13 @@ mod detect;
 mod dump;
 mod failure;
 mod globals;
+mod inlet;
 mod load;
 mod server;
 mod sql;
 mod swap;
 mod tee;
+mod watch;
 
 use std::num::NonZero;
 use std::path::PathBuf;
@@ -41,6 +43,7 @@ use tokio::sync::OnceCell;
 pub use self::detect::{Detected, data_directory, detect};
 use self::server::{Database, Server};
 pub use self::swap::OldDatabase;
+use self::watch::Watch;
 use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack};
 use crate::agent::inside::{Removals, Visitor};
 use crate::engine::{Container, Engine};
@@ -188,6 +191,10 @@ impl PostgresDriver {
         }
     }
 
+    fn watch(&self, server: &Server) -> Watch {
+        Watch::new(server, &self.options.removals)
+    }
+
     fn visitor<'a>(&'a self, server: &'a Server) -> Visitor<'a> {
         Visitor {
             engine: &self.engine,
@@ -266,6 +273,12 @@ impl Driver for PostgresDriver {
         } else {
             dump::dump_database(self, server, &target.name, sink).await
         }
+    }
+
+    async fn exists(&self, target: &TargetId) -> Result<bool, DriverError> {
+        let server = self.server().await?;
+        let databases = server.databases(server.maintenance_db()).await?;
+        Ok(target.name == GLOBALS || databases.iter().any(|database| database.name == target.name))
     }
 
     fn describe_restore(&self, record: &TargetRecord) -> String {

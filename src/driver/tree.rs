@@ -209,6 +209,16 @@ impl Driver for TreeDriver {
         }
     }
 
+    async fn exists(&self, target: &TargetId) -> Result<bool, DriverError> {
+        match self.tree(target)?.site()? {
+            Site::Mount(_) => Ok(true),
+            Site::Layer { path } => {
+                let found = self.engine.stat(&self.container.id, path).await?;
+                Ok(found.is_some())
+            }
+        }
+    }
+
     fn describe_restore(&self, record: &TargetRecord) -> String {
         let Ok(tree) = self.tree(&record.target) else {
             return format!("unknown tree {}", record.target.name);

@@ -62,7 +62,7 @@ impl PostgresServer {
     /// Waits for the server that comes after the initialisation: the first one has process id 1's children only for a while.
     pub fn wait(&self) {
         let deadline = Instant::now() + Duration::from_secs(60);
-        let ready = "[ \"$(cat /proc/1/comm)\" = postgres ] && pg_isready -q -U postgres";
+        let ready = "[ \"$(cat /proc/1/comm)\" = postgres ] && pg_isready -q -h 127.0.0.1";
         while !docker_succeeds(["exec", &self.container.id, "sh", "-c", ready]) {
             assert!(
                 Instant::now() < deadline,

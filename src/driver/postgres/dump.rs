@@ -15,6 +15,7 @@ use super::failure::{body_error, no_room, store_error, visit_error};
 use super::server::Server;
 use super::sql::connection_string;
 use super::tee::tee;
+use super::watch::Watch;
 use crate::agent::inside::{Hands, Visit, VisitError};
 use crate::agent::job::{DumpJob, Feed, LoadJob, StoredFile};
 use crate::driver::{ArtifactSink, Captured, DriverError, NewArtifact};
@@ -46,10 +47,14 @@ pub(super) async fn dump_database(
     let mut warnings = Vec::new();
     let client = pg_dump(labels, database);
     let (transfer, taken) = match labels.transfer {
-        TransferChoice::Stream => (Transfer::Stream, stream(server, client, sink).await?),
+        TransferChoice::Stream => (
+            Transfer::Stream,
+            stream(server, driver.watch(server), client, sink).await?,
+        ),
         TransferChoice::Copy => match Visit::begin(driver.visitor(server)).await {
             Ok(visit) => {
-                let taken = copy(server, &visit, client, sink, &mut warnings).await;
+                let watch = driver.watch(server);
+                let taken = copy(server, &visit, watch, client, sink, &mut warnings).await;
                 if let Err(left) = visit.end().await {
                     warnings.push(left.to_string());
                 }
@@ -59,7 +64,10 @@ pub(super) async fn dump_database(
                 warnings.push(format!(
                     "{error}; the dump was streamed instead, which is slower"
                 ));
-                (Transfer::Stream, stream(server, client, sink).await?)
+                (
+                    Transfer::Stream,
+                    stream(server, driver.watch(server), client, sink).await?,
+                )
             }
             Err(error) => return Err(visit_error(server, error)),
         },
@@ -174,18 +182,22 @@ fn new_artifact(compression: Compression) -> NewArtifact {
 async fn copy(
     server: &Server,
     visit: &Visit,
+    watch: Watch,
     client: Vec<String>,
     sink: &dyn ArtifactSink,
     warnings: &mut Vec<String>,
 ) -> Result<Taken, DriverError> {
     match visit.hands() {
-        Hands::Agent(_) => by_agent(server, visit, client, sink).await,
+        Hands::Agent(_) => {
+            watch.dismiss();
+            by_agent(server, visit, client, sink).await
+        }
         Hands::Clients { why } => {
             warnings.push(format!(
                 "the agent cannot run in container {}, so the dump was compressed outside: {why}",
                 server.container().name
             ));
-            by_file(server, visit, client, sink).await
+            by_file(server, visit, watch, client, sink).await
         }
     }
 }
@@ -217,6 +229,7 @@ async fn by_agent(
             stored: dumped.stored.clone(),
         },
         feed: Feed::Beginning,
+        verify_first: false,
         stdout: Some(visit.path(LIST_FILE)),
     };
     visit.load(&list, environment).await.map_err(failed)?;
@@ -246,19 +259,21 @@ async fn by_agent(
 async fn by_file(
     server: &Server,
     visit: &Visit,
+    watch: Watch,
     mut client: Vec<String>,
     sink: &dyn ArtifactSink,
 ) -> Result<Taken, DriverError> {
     let path = visit.path(DUMP_FILE);
     client.push(format!("--file={path}"));
     let dumped = server
-        .run(client, server.environment().clone())
+        .run(client, watch.mark(server.environment().clone()))
         .await
         .map_err(|error| match error.to_string() {
             words if words.contains("No space left") => no_room(&server.container().name, &path),
             _ => error,
         })?;
     let list = [pg_restore_list(), vec![path]].concat();
+    watch.dismiss();
     let listed = server.run(list, server.environment().clone()).await?;
     let contents = contents_of(listed).await?;
 
@@ -288,11 +303,12 @@ async fn by_file(
 /// `pg_dump` writes to standard output. `pg_restore --list` looks on while the beginning passes.
 async fn stream(
     server: &Server,
+    watch: Watch,
     client: Vec<String>,
     sink: &dyn ArtifactSink,
 ) -> Result<Taken, DriverError> {
     let (engine, container) = (server.engine(), &server.container().id);
-    let spec = server.spec(client, server.environment().clone());
+    let spec = server.spec(client, watch.mark(server.environment().clone()));
     let body = engine
         .exec_stream(container, &spec, IDLE)
         .await
@@ -306,6 +322,7 @@ async fn stream(
     let (stored, listed) = tokio::join!(store_compressed(server, body, sink), listing);
     // A dump that broke off is no list either; the first reason counts.
     let artifact = stored?;
+    watch.dismiss();
     let listed = listed?;
     server.ensure_success("pg_restore", &listed)?;
     Ok(Taken {

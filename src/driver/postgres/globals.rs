@@ -17,7 +17,8 @@ use super::server::{Server, Transaction, utf8};
 use super::sql::{Statement, connection_string, statements};
 use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError, NewArtifact};
 use crate::manifest::{Artifact, Facts, PostgresFacts, Role, TargetRecord, Transfer};
-use crate::pipe::{ByteStream, decompress, verified};
+use crate::pipe::ByteStream;
+use crate::repository::snapshot::open_plain;
 
 /// The last line that `pg_dumpall` writes, but for psql's `\unrestrict` of later versions.
 const TRAILER: &str = "-- PostgreSQL database cluster dump complete";
@@ -153,9 +154,7 @@ async fn fetch(
     source: &dyn ArtifactSource,
 ) -> Result<String, DriverError> {
     let artifact = artifact(record)?;
-    let stored = source.open(artifact).await?;
-    let plain = decompress(stored, artifact.compression);
-    let plain = verified(plain, artifact.plain.clone(), "the script of roles");
+    let plain = open_plain(source, artifact).await?;
     let bytes = read_whole(server, plain).await?;
     ensure_trailer(&bytes)?;
     String::from_utf8(bytes).map_err(|_| DriverError::failed("the script of roles is not UTF-8"))

@@ -4,31 +4,20 @@
 //! and puts the new one into its place by itself, `swap` leaves that to the commit. `clean` loads into the database that is
 //! there, in one transaction, so that a load that fails has changed nothing.
 
-use std::io::Cursor;
-
 use serde::Deserialize;
-use tokio::io::AsyncReadExt;
 use tracing::{info, warn};
 
 use super::PostgresDriver;
 use super::create::{pg_restore_script, renamed_script};
-use super::failure::{body_error, visit_error};
+use super::failure::visit_error;
+use super::inlet::{Inlet, Proof};
 use super::server::{Server, Transaction};
 use super::sql::connection_string;
 use super::swap::Swap;
-use crate::agent::inside::{Hands, Visit, VisitError};
-use crate::agent::job::{Feed, LoadJob, StoredFile};
+use crate::agent::inside::{Visit, VisitError};
 use crate::driver::{ArtifactSource, DriverError};
-use crate::engine::EngineError;
 use crate::labels::{PostgresRestore, TransferChoice};
-use crate::manifest::{Artifact, Encryption, PostgresFacts, Role, TargetRecord};
-use crate::pipe::{ByteStream, decompress, verified};
-
-const DUMP_FILE: &str = "dump";
-const PLAIN_FILE: &str = "plain";
-const SCRIPT_FILE: &str = "script";
-/// Settings, grants and comments of one database: a bound for what is held in memory.
-const MOST_SCRIPT: u64 = 16 * 1024 * 1024;
+use crate::manifest::{PostgresFacts, Role, TargetRecord};
 
 /// Loads one database.
 pub(super) async fn load_database(
@@ -49,7 +38,7 @@ pub(super) async fn load_database(
         swap: Swap::new(server, &record.target.name, driver.run()),
     };
     let by_stream = || async {
-        let inlet = Inlet::stream(source, artifact).await?;
+        let inlet = Inlet::stream(server, source, artifact).await?;
         load.through(&inlet).await
     };
     if driver.labels().transfer == TransferChoice::Stream {
@@ -113,64 +102,60 @@ impl Load<'_> {
         self.swap.drop_loading().await?;
         match self.driver.labels().restore {
             PostgresRestore::Swap => {
-                self.beside(inlet, Proof::WhileLoading).await?;
-                self.swap.mark_loaded(self.driver.old_database()).await
+                let script = self.script(inlet, Proof::Meanwhile).await?;
+                self.create_and_fill(inlet, script).await
             }
             PostgresRestore::Recreate => {
-                inlet.ensure_whole(self.server).await?;
-                let script = self.script(inlet).await?;
+                let script = self.script(inlet, Proof::First).await?;
                 self.swap.drop_database().await?;
-                self.create_and_fill(inlet, script, Proof::WhileLoading)
-                    .await?;
-                self.enter().await
+                self.create_and_fill(inlet, script).await?;
+                self.swap.commit().await
             }
             PostgresRestore::Clean if self.swap.exists().await? => {
                 let options = ["--clean", "--if-exists", "--single-transaction"];
-                let database = &self.swap.names.database;
-                inlet
-                    .restore(
-                        self.server,
-                        pg_restore(&options, database),
-                        Proof::Beforehand,
-                        1,
-                    )
-                    .await
+                let argv = pg_restore(&options, &self.swap.names.database);
+                self.fill(inlet, argv, Proof::First, 1).await
             }
             PostgresRestore::Clean => {
-                self.beside(inlet, Proof::WhileLoading).await?;
-                self.enter().await
+                let script = self.script(inlet, Proof::Meanwhile).await?;
+                self.create_and_fill(inlet, script).await?;
+                self.swap.commit().await
             }
         }
     }
 
-    async fn script(&self, inlet: &Inlet<'_>) -> Result<Vec<u8>, DriverError> {
+    /// What makes the new database, before anything is in it.
+    async fn script(&self, inlet: &Inlet<'_>, proof: Proof) -> Result<Vec<u8>, DriverError> {
         let argv = pg_restore_script(self.driver.run().short());
-        let script = inlet.script(self.server, argv).await?;
+        let script = inlet.script(self.server, argv, proof).await?;
         renamed_script(&script, &self.swap.names.loading)
-    }
-
-    async fn beside(&self, inlet: &Inlet<'_>, proof: Proof) -> Result<(), DriverError> {
-        let script = self.script(inlet).await?;
-        self.create_and_fill(inlet, script, proof).await
     }
 
     async fn create_and_fill(
         &self,
         inlet: &Inlet<'_>,
         script: Vec<u8>,
-        proof: Proof,
     ) -> Result<(), DriverError> {
         self.server
             .run_script(self.swap.seat(), script, Transaction::Each)
             .await?;
         let jobs = self.driver.jobs(inlet.cores(), self.facts);
         let argv = pg_restore(&[], &self.swap.names.loading);
-        inlet.restore(self.server, argv, proof, jobs).await
+        self.fill(inlet, argv, Proof::Meanwhile, jobs).await?;
+        self.swap.mark_loaded(self.driver.old_database()).await
     }
 
-    async fn enter(&self) -> Result<(), DriverError> {
-        self.swap.mark_loaded(self.driver.old_database()).await?;
-        self.swap.commit().await
+    async fn fill(
+        &self,
+        inlet: &Inlet<'_>,
+        argv: Vec<String>,
+        proof: Proof,
+        jobs: usize,
+    ) -> Result<(), DriverError> {
+        let watch = self.driver.watch(self.server);
+        inlet.restore(self.server, &watch, argv, proof, jobs).await?;
+        watch.dismiss();
+        Ok(())
     }
 }
 
@@ -182,211 +167,6 @@ fn pg_restore(options: &[&str], database: &str) -> Vec<String> {
         .collect();
     argv.push(format!("--dbname={}", connection_string(database)));
     argv
-}
-
-/// When the digests of a dump are verified.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Proof {
-    Beforehand,
-    /// By the end: nothing old has been touched until then.
-    WhileLoading,
-}
-
-/// How a dump gets to the container's own `pg_restore`.
-enum Inlet<'a> {
-    /// Compressed in the container; the agent feeds it.
-    Agent {
-        visit: &'a Visit,
-        file: StoredFile,
-        cores: usize,
-    },
-    /// Plain in the container, and verified on its way there.
-    File { visit: &'a Visit },
-    /// Nowhere but in the repository, where it was read and verified once.
-    Stream {
-        source: &'a dyn ArtifactSource,
-        artifact: &'a Artifact,
-    },
-}
-
-impl<'a> Inlet<'a> {
-    async fn bring(
-        server: &Server,
-        visit: &'a Visit,
-        source: &dyn ArtifactSource,
-        artifact: &Artifact,
-    ) -> Result<Self, DriverError> {
-        let failed = |error| visit_error(server, error);
-        let stored = source.open(artifact).await?;
-        match visit.hands() {
-            // The length of the compressed stream inside an encrypted one is not known.
-            Hands::Agent(arrived) if artifact.encryption == Encryption::None => {
-                visit
-                    .put(DUMP_FILE, artifact.stored.bytes, stored)
-                    .await
-                    .map_err(failed)?;
-                Ok(Self::Agent {
-                    visit,
-                    file: StoredFile {
-                        path: visit.path(DUMP_FILE),
-                        compression: artifact.compression,
-                        plain: artifact.plain.clone(),
-                        stored: artifact.stored.clone(),
-                    },
-                    cores: arrived.cores,
-                })
-            }
-            _ => {
-                let plain = verified_plain(stored, artifact);
-                visit
-                    .put(PLAIN_FILE, artifact.plain.bytes, plain)
-                    .await
-                    .map_err(failed)?;
-                Ok(Self::File { visit })
-            }
-        }
-    }
-
-    async fn stream(
-        source: &'a dyn ArtifactSource,
-        artifact: &'a Artifact,
-    ) -> Result<Self, DriverError> {
-        let mut plain = verified_plain(source.open(artifact).await?, artifact);
-        tokio::io::copy(&mut plain, &mut tokio::io::sink())
-            .await
-            .map_err(|error| DriverError::failed(error.to_string()))?;
-        Ok(Self::Stream { source, artifact })
-    }
-
-    /// Cores for a parallel load; 1 where there can be none.
-    fn cores(&self) -> usize {
-        match self {
-            Self::Agent { cores, .. } => *cores,
-            Self::File { .. } | Self::Stream { .. } => 1,
-        }
-    }
-
-    /// Proves the dump in the container whole, before anything is given up for it.
-    async fn ensure_whole(&self, server: &Server) -> Result<(), DriverError> {
-        match self {
-            Self::Agent { .. } => {
-                let argv = ["pg_restore", "--list"].map(str::to_owned).to_vec();
-                self.by_agent(server, argv, Feed::VerifiedStdin, None).await
-            }
-            Self::File { .. } | Self::Stream { .. } => Ok(()),
-        }
-    }
-
-    /// What a `pg_restore` that only reads the dump prints.
-    async fn script(&self, server: &Server, mut argv: Vec<String>) -> Result<Vec<u8>, DriverError> {
-        match self {
-            Self::Agent { visit, .. } => {
-                let path = visit.path(SCRIPT_FILE);
-                self.by_agent(server, argv, Feed::Beginning, Some(path))
-                    .await?;
-                let (_, script) = visit
-                    .get(SCRIPT_FILE)
-                    .await
-                    .map_err(|error| visit_error(server, error))?;
-                let mut bytes = Vec::new();
-                script
-                    .take(MOST_SCRIPT)
-                    .read_to_end(&mut bytes)
-                    .await
-                    .map_err(|error| body_error(server, error))?;
-                Ok(bytes)
-            }
-            Self::File { visit } => {
-                argv.push(visit.path(PLAIN_FILE));
-                let output = server.run(argv, server.environment().clone()).await?;
-                Ok(output.stdout)
-            }
-            Self::Stream { .. } => Ok(self.by_stream(server, argv).await?),
-        }
-    }
-
-    /// Runs a `pg_restore` that loads.
-    async fn restore(
-        &self,
-        server: &Server,
-        mut argv: Vec<String>,
-        proof: Proof,
-        jobs: usize,
-    ) -> Result<(), DriverError> {
-        match self {
-            Self::Agent { visit, .. } => {
-                let feed = match proof {
-                    _ if jobs > 1 => {
-                        argv.push(format!("--jobs={jobs}"));
-                        Feed::File {
-                            path: visit.path(PLAIN_FILE),
-                        }
-                    }
-                    Proof::Beforehand => Feed::VerifiedStdin,
-                    Proof::WhileLoading => Feed::Stdin,
-                };
-                self.by_agent(server, argv, feed, None).await
-            }
-            Self::File { visit } => {
-                argv.push(visit.path(PLAIN_FILE));
-                server
-                    .run(argv, server.loading_environment())
-                    .await
-                    .map(drop)
-            }
-            Self::Stream { .. } => self.by_stream(server, argv).await.map(drop),
-        }
-    }
-
-    async fn by_agent(
-        &self,
-        server: &Server,
-        client: Vec<String>,
-        feed: Feed,
-        stdout: Option<String>,
-    ) -> Result<(), DriverError> {
-        let Self::Agent { visit, file, .. } = self else {
-            return Err(DriverError::failed("there is no agent in the container"));
-        };
-        let job = LoadJob {
-            client,
-            input: file.clone(),
-            feed,
-            stdout,
-        };
-        visit
-            .load(&job, &server.loading_environment())
-            .await
-            .map_err(|error| visit_error(server, error))?;
-        Ok(())
-    }
-
-    async fn by_stream(&self, server: &Server, argv: Vec<String>) -> Result<Vec<u8>, DriverError> {
-        let plain: ByteStream = match self {
-            Self::Stream { source, artifact } => {
-                verified_plain(source.open(artifact).await?, artifact)
-            }
-            Self::Agent { .. } | Self::File { .. } => Box::pin(Cursor::new(Vec::new())),
-        };
-        let spec = server.spec(argv, server.loading_environment());
-        let container = &server.container().id;
-        let output = server
-            .engine()
-            .exec_with_input(container, &spec, plain)
-            .await
-            .map_err(|error| match error {
-                EngineError::Source { source, .. } => body_error(server, source),
-                other => server.engine_error(other),
-            })?;
-        server.ensure_success(spec.program(), &output)?;
-        Ok(output.stdout)
-    }
-}
-
-/// The plain dump; its end is an error unless length and digest are those of the manifest.
-fn verified_plain(stored: ByteStream, artifact: &Artifact) -> ByteStream {
-    let plain = decompress(stored, artifact.compression);
-    verified(plain, artifact.plain.clone(), "the dump")
 }
 
 /// Every table that the dump held is there.

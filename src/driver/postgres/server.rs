@@ -21,8 +21,10 @@ use crate::labels::PostgresLabels;
 /// How long a server that is starting up, or shutting down for a restart, is waited for.
 const STARTING_LIMIT: Duration = Duration::from_secs(30);
 const STARTING_PAUSE: Duration = Duration::from_millis(500);
-/// For queries of catalogs and for changes of whole databases, which wait for others to leave.
+/// For queries of catalogs.
 const QUERY_LIMIT: Duration = Duration::from_secs(300);
+/// For what makes, renames or drops whole databases: it may have to wait for a checkpoint of a busy server.
+const ORDER_LIMIT: Duration = Duration::from_secs(3600);
 
 /// Settings of the sessions of all clients, over what roles and databases set: a database whose sessions are read-only
 /// by default has to be restored too.
@@ -103,7 +105,7 @@ impl Server {
         let may_choose_host = !self.container.env.contains_key("PGHOST");
         let maintenance_db = self.maintenance_db.clone();
         loop {
-            let output = self.psql(&maintenance_db, &[FACTS]).await?;
+            let output = self.psql(&maintenance_db, &[FACTS], QUERY_LIMIT).await?;
             if output.exit_code == 0 {
                 self.facts = parse(&output.stdout)?;
                 return Ok(());
@@ -193,7 +195,7 @@ impl Server {
         let query = format!(
             "SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(answer)), '[]') FROM ({query}) AS answer"
         );
-        let output = self.psql(database, &[&query]).await?;
+        let output = self.psql(database, &[&query], QUERY_LIMIT).await?;
         self.ensure_success("psql", &output)?;
         if output.truncated {
             return Err(DriverError::failed("the server's answer is too long"));
@@ -203,7 +205,7 @@ impl Server {
 
     /// Gives orders one after the other, each in a transaction of its own, and stops at the first that fails.
     pub async fn execute(&self, database: &str, orders: &[&str]) -> Result<(), DriverError> {
-        let output = self.psql(database, orders).await?;
+        let output = self.psql(database, orders, ORDER_LIMIT).await?;
         self.ensure_success("psql", &output)
     }
 
@@ -213,7 +215,7 @@ impl Server {
         database: &str,
         orders: &[&str],
     ) -> Result<Result<(), String>, DriverError> {
-        let output = self.psql(database, orders).await?;
+        let output = self.psql(database, orders, ORDER_LIMIT).await?;
         Ok(match output.exit_code {
             0 => Ok(()),
             _ => Err(output.last_words()),
@@ -233,7 +235,7 @@ impl Server {
         }
         argv.extend(["-f", "-"].map(str::to_owned));
         let mut spec = self.spec(argv, utf8(self.environment.clone()));
-        spec.limit = Some(QUERY_LIMIT);
+        spec.limit = Some(ORDER_LIMIT);
         let mut script = script;
         // Some proxies do not carry the end of an input.
         script.extend_from_slice(b"\n\\quit\n");
@@ -250,13 +252,18 @@ impl Server {
         self.query(seat, DATABASES).await
     }
 
-    async fn psql(&self, database: &str, orders: &[&str]) -> Result<ExecOutput, DriverError> {
+    async fn psql(
+        &self,
+        database: &str,
+        orders: &[&str],
+        limit: Duration,
+    ) -> Result<ExecOutput, DriverError> {
         let mut argv = psql_argv(database);
         for order in orders {
             argv.extend(["-c".to_owned(), (*order).to_owned()]);
         }
         let mut spec = self.spec(argv, utf8(self.environment.clone()));
-        spec.limit = Some(QUERY_LIMIT);
+        spec.limit = Some(limit);
         self.engine
             .exec(&self.container.id, &spec)
             .await
@@ -438,13 +445,16 @@ pub enum Trouble {
     NoOwner,
     TooManyLocks,
     Gone,
+    NoLocale,
+    NoExtension,
+    NoTablespace,
 }
 
 impl Trouble {
     /// Looks into messages of clients and servers that speak English (`LC_ALL=C`; a server's own `lc_messages` may differ,
     /// and then there is no hint).
     pub fn of(words: &str) -> Option<Self> {
-        const SIGNS: [(&str, Trouble); 22] = [
+        const SIGNS: &[(&str, Trouble)] = &[
             ("the database system is starting up", Trouble::Starting),
             ("the database system is shutting down", Trouble::Starting),
             (
@@ -464,7 +474,6 @@ impl Trouble {
             ("password authentication failed", Trouble::Password),
             ("Peer authentication failed", Trouble::Peer),
             ("Ident authentication failed", Trouble::Peer),
-            ("does not exist\nCommand was: ALTER", Trouble::NoOwner),
             ("unsupported version (", Trouble::TooNew),
             (
                 "aborting because of server version mismatch",
@@ -477,6 +486,9 @@ impl Trouble {
                 Trouble::Locked,
             ),
             ("out of shared memory", Trouble::TooManyLocks),
+            ("invalid locale name", Trouble::NoLocale),
+            ("could not open extension control file", Trouble::NoExtension),
+            ("is not available\nDETAIL:  Could not open extension", Trouble::NoExtension),
             ("permission denied", Trouble::Permission),
             ("must be owner of", Trouble::Permission),
         ];
@@ -486,9 +498,9 @@ impl Trouble {
                 .any(|line| line.contains(what) && line.contains("does not exist"))
         };
         let sign = SIGNS
-            .into_iter()
+            .iter()
             .find(|(sign, _)| words.contains(sign))
-            .map(|(_, trouble)| trouble);
+            .map(|&(_, trouble)| trouble);
         sign.or_else(|| {
             if named("FATAL:  role \"") {
                 Some(Self::NoRole)
@@ -496,6 +508,8 @@ impl Trouble {
                 Some(Self::NoDatabase)
             } else if named("ERROR:  role \"") {
                 Some(Self::NoOwner)
+            } else if named("ERROR:  tablespace \"") {
+                Some(Self::NoTablespace)
             } else {
                 None
             }
@@ -524,6 +538,9 @@ impl Trouble {
             Self::Locked => "another session holds a lock on a table; end it, or save at a quieter time".to_owned(),
             Self::TooNew => "the snapshot was taken from a newer PostgreSQL: restore it into that major version or a later one".to_owned(),
             Self::ServerDisk => "make room on the disk of the database".to_owned(),
+            Self::NoLocale => "the server's image lacks a locale of the database: use the image that the snapshot was taken from, or add the locale".to_owned(),
+            Self::NoExtension => "the server's image lacks an extension of the database: use the image that the snapshot was taken from".to_owned(),
+            Self::NoTablespace => "make the tablespace's directory in the container, then restore the target @globals too".to_owned(),
             Self::NoOwner => "restore the target @globals too: it brings missing roles back".to_owned(),
             Self::TooManyLocks => "raise max_locks_per_transaction of the server, or use cofferdam.postgres.restore: swap".to_owned(),
             Self::Gone => format!("look into the log of container {container} for why the server ended the connection"),
@@ -577,6 +594,12 @@ mod tests {
                 "pg_restore: error: unsupported version (1.16) in file header",
                 Some(Trouble::TooNew),
             ),
+            ("ERROR:  invalid locale name: \"de_DE.utf8\"", Some(Trouble::NoLocale)),
+            (
+                "ERROR:  extension \"postgis\" is not available\nDETAIL:  Could not open extension control file \"/usr/share\"",
+                Some(Trouble::NoExtension),
+            ),
+            ("ERROR:  tablespace \"fast\" does not exist", Some(Trouble::NoTablespace)),
             ("ERROR:  relation \"x\" already exists", None),
             ("", None),
         ] {

@@ -309,7 +309,12 @@ impl<'a> Swap<'a> {
             Step::Enter => self.rename(&[(loading, database)]).await,
             Step::Return => self.rename(&[(before, database)]).await,
             Step::DropLoading => self.drop(loading).await,
-            Step::DropBefore => self.drop(before).await,
+            Step::DropBefore => self.drop(before).await.map_err(|error| {
+                DriverError::failed_with_hint(
+                    format!("the restored database {database} is in place, but the old one cannot be dropped: {error}"),
+                    format!("drop database {before} by hand"),
+                )
+            }),
             Step::Unmark => {
                 let kept = self.state().await?.before.is_some();
                 if kept {

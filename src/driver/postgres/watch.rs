@@ -1,0 +1,62 @@
+//! Clients that might outlive the exec that they were started by.
+//!
+//! The engine cannot end a command that it has started, and a `pg_dump` that nobody listens to any more keeps its
+//! transaction and its locks. The agent ends its own clients; those that run without one are known to the server by a name
+//! of their own, and the server ends their sessions.
+
+use tracing::debug;
+
+use super::server::Server;
+use super::sql::quote_literal;
+use crate::agent::inside::{ClientEnvironment, Removals};
+
+/// Watches over the clients of one step; unless it is dismissed, it ends what is left of them when it is dropped.
+pub struct Watch {
+    server: Server,
+    removals: Removals,
+    application: String,
+    dismissed: bool,
+}
+
+impl Watch {
+    pub fn new(server: &Server, removals: &Removals) -> Self {
+        let digits: u32 = rand::random();
+        Self {
+            server: server.clone(),
+            removals: removals.clone(),
+            application: format!("cofferdam-{digits:08x}"),
+            dismissed: false,
+        }
+    }
+
+    /// `environment`, with the name that the server knows these clients by.
+    pub fn mark(&self, mut environment: ClientEnvironment) -> ClientEnvironment {
+        let variables = &mut environment.plain;
+        variables.retain(|(name, _)| name != "PGAPPNAME");
+        variables.push(("PGAPPNAME".to_owned(), self.application.clone()));
+        environment
+    }
+
+    /// All clients are known to have ended.
+    pub fn dismiss(mut self) {
+        self.dismissed = true;
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        if self.dismissed {
+            return;
+        }
+        let server = self.server.clone();
+        let order = format!(
+            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE application_name = {}",
+            quote_literal(&self.application)
+        );
+        self.removals.spawn(async move {
+            if let Err(error) = server.execute(server.maintenance_db(), &[&order]).await {
+                debug!("sessions of clients that were given up could not be ended: {error}");
+            }
+        });
+    }
+}

@@ -1,0 +1,511 @@
+//! The PostgreSQL driver when things go wrong: clear words, nothing lost, nothing left behind.
+
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use cofferdam::agent::JOB;
+use cofferdam::agent::job::DumpJob;
+use cofferdam::driver::Driver;
+use cofferdam::driver::postgres::{GLOBALS, PostgresDriver, detect};
+use cofferdam::labels::{PostgresLabels, PostgresRestore, Selection, TransferChoice};
+use cofferdam::manifest::{Compression, TargetRecord, Transfer};
+use support::postgres::{PROGRAM, PostgresServer, Run, facts, target};
+use support::proxy::{Fault, FaultProxy};
+use support::{TestContainer, TestVolume, busybox_image, docker, engine};
+
+fn labels() -> PostgresLabels {
+    PostgresLabels::default()
+}
+
+fn streaming() -> PostgresLabels {
+    PostgresLabels {
+        transfer: TransferChoice::Stream,
+        ..labels()
+    }
+}
+
+/// A server with a database `shop` that holds one table of `rows` rows that hardly compress.
+fn shop(rows: u32, options: &[&str]) -> PostgresServer {
+    let server = PostgresServer::trusting(options);
+    server.sql("postgres", "CREATE DATABASE shop");
+    server.sql(
+        "shop",
+        &format!("CREATE TABLE goods AS SELECT n AS id, encode(sha512(n::text::bytea), 'hex') AS name FROM generate_series(1, {rows}) n"),
+    );
+    server
+}
+
+async fn saved(run: &Run, server: &PostgresServer) -> TargetRecord {
+    let driver = run.driver(server, &labels()).await;
+    run.dump(&driver, &target(server, "shop")).await.expect("a dump")
+}
+
+/// What the shop's table says of itself.
+fn goods(server: &PostgresServer) -> String {
+    server.sql("shop", "SELECT count(*) || ' ' || coalesce(max(name) FILTER (WHERE id = 1), 'none') FROM goods")
+}
+
+/// Nothing of ours in the container: no files, no processes, no sessions.
+fn assert_untouched(server: &PostgresServer, what: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    loop {
+        let files = server.left_behind(&["/scratch", "/srv"]);
+        let processes = server.container.sh("cat /proc/[0-9]*/comm 2>/dev/null | grep -E 'cofferdam|pg_dump|pg_restore|psql' || true");
+        let sessions = server.sql("template1", "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'cofferdam%' OR application_name LIKE 'pg\\_%'");
+        if files.is_empty() && processes.is_empty() && sessions == "0" {
+            return;
+        }
+        assert!(Instant::now() < deadline, "{what}: files {files:?}, processes {processes:?}, sessions {sessions}");
+        std::thread::sleep(Duration::from_millis(200));
+    }
+}
+
+/// Holds a lock on the shop's table, so that a dump waits, until it is dropped.
+struct Lock(std::process::Child);
+
+impl Lock {
+    fn take(server: &PostgresServer) -> Self {
+        let mut child = Command::new("docker")
+            .args(["exec", "-i", &server.container.id, "psql", "-U", "postgres", "-d", "shop", "-q"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("the docker program");
+        let stdin = child.stdin.as_mut().expect("a pipe");
+        stdin.write_all(b"BEGIN; LOCK TABLE goods;\n").expect("psql reads");
+        let held = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation IS NOT NULL";
+        while server.sql("template1", held) == "0" {
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Self(child)
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        drop(self.0.stdin.take());
+        self.0.wait().ok();
+    }
+}
+
+/// Waits until a dump waits for the lock.
+async fn dump_waits(server: &Arc<PostgresServer>) {
+    let server = server.clone();
+    let waiting = tokio::task::spawn_blocking(move || {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        while server.sql("template1", "SELECT count(*) FROM pg_locks WHERE NOT granted") == "0" {
+            assert!(Instant::now() < deadline, "no dump waits");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    });
+    waiting.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_cannot_be_reached_is_told_with_its_remedy() {
+    let engine = engine().await;
+    let server = PostgresServer::start(
+        "15",
+        "admin",
+        &["-e", "POSTGRES_PASSWORD=correct horse", "-e", "POSTGRES_INITDB_ARGS=--auth=scram-sha-256"],
+    );
+    let run = Run::new(&engine).await;
+    server.container.sh("echo 'wrong horse' > /wrong");
+    let names = |names: &[&str]| Selection::Names(names.iter().map(|name| (*name).to_owned()).collect());
+    for (labels, words) in [
+        (
+            PostgresLabels { user: Some("nobody".to_owned()), ..labels() },
+            &["password authentication failed", "cofferdam.postgres.user (now nobody)"][..],
+        ),
+        (
+            PostgresLabels { password_file: Some("/wrong".to_owned()), ..labels() },
+            &["password authentication failed", "cofferdam.postgres.password-file"],
+        ),
+        (
+            PostgresLabels { password_file: Some("/no such".to_owned()), ..labels() },
+            &["/no such, which cofferdam.postgres.password-file names, cannot be read"],
+        ),
+        (
+            PostgresLabels { databases: names(&["clinical", "postgres"]), ..labels() },
+            &["has no database clinical", "there are: admin, postgres, template0, template1"],
+        ),
+        (
+            PostgresLabels { maintenance_db: "nowhere".to_owned(), ..labels() },
+            &["database \"nowhere\" does not exist", "cofferdam.postgres.maintenance-db"],
+        ),
+        (
+            PostgresLabels { exec_user: Some("nobody-here".to_owned()), ..labels() },
+            &["nobody-here"],
+        ),
+    ] {
+        let driver = run.driver(&server, &labels).await;
+        let error = driver.targets().await.unwrap_err().to_string();
+        for words in words {
+            assert!(error.contains(words), "{error}");
+        }
+        assert!(!error.contains("horse"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_container_without_a_server_says_so() {
+    let engine = engine().await;
+    let run = Run::new(&engine).await;
+    let idle = TestContainer::idle();
+    let container = engine.inspect(&idle.id).await.unwrap();
+    assert_eq!(detect(&engine, &container, &labels()).await.unwrap(), None);
+    let driver = PostgresDriver::new(engine.clone(), container, labels(), run.id.clone(), run.options.clone());
+    let error = driver.targets().await.unwrap_err().to_string();
+    assert!(error.contains("psql cannot be run") && error.contains("put the label on the container"), "{error}");
+
+    let stopped = TestContainer::create(&[], &[busybox_image(), "true"]);
+    let container = engine.inspect(&stopped.id).await.unwrap();
+    let driver = PostgresDriver::new(engine.clone(), container, labels(), run.id.clone(), run.options.clone());
+    let error = driver.targets().await.unwrap_err().to_string();
+    assert!(error.contains("is not running; start it"), "{error}");
+}
+
+#[tokio::test]
+async fn a_server_is_found_by_what_runs_and_where_it_keeps_its_data() {
+    let engine = engine().await;
+    let server = PostgresServer::start("15", "admin", &["-e", "POSTGRES_PASSWORD=x"]);
+    let container = server.inspect(&engine).await;
+    let detected = detect(&engine, &container, &labels()).await.unwrap().expect("a server");
+    assert!(detected.client.starts_with("pg_dump (PostgreSQL) 15"), "{detected:?}");
+    assert_eq!(detected.data_directory.as_deref(), Some("/var/lib/postgresql/data"));
+}
+
+/// A password that must be typed, a user that is not `postgres`, and no local socket.
+#[tokio::test]
+async fn a_password_goes_its_way_unseen() {
+    let engine = engine().await;
+    const PASSWORD: &str = "s3cret 'horse\" $HOME";
+    let secrets = tempfile::tempdir().unwrap();
+    let file = secrets.path().join("password");
+    std::fs::write(&file, format!("{PASSWORD}\n")).unwrap();
+    let mount = format!("{}:/run/secrets/db:ro", file.display());
+    let server = PostgresServer::start_with(
+        "15",
+        "admin",
+        &["-v", &mount, "-e", "POSTGRES_PASSWORD_FILE=/run/secrets/db", "-e", "POSTGRES_DB=shop"],
+        &["-c", "unix_socket_directories="],
+    );
+    let connection = format!("host=127.0.0.1 user=admin dbname=shop password='{}'", PASSWORD.replace('\'', "\\'"));
+    docker(["exec", &server.container.id, "psql", "-q", "-d", &connection, "-c", "CREATE TABLE goods AS SELECT 1 AS a; CREATE ROLE clerk PASSWORD 'clerk pass'"]);
+    let watching = Watching::start(&server.container.id);
+    for labels in [labels(), streaming()] {
+        let run = Run::new(&engine).await;
+        let driver = run.driver(&server, &labels).await;
+        let mut printed = String::new();
+        for target in driver.targets().await.unwrap() {
+            let record = run.dump(&driver, &target).await.unwrap();
+            printed.push_str(&serde_json::to_string(&record).unwrap());
+            run.restore(&driver, &record).await.unwrap();
+        }
+        assert!(printed.contains("goods") && !printed.contains("s3cret"), "{printed}");
+        assert!(!format!("{driver:?}", driver = run.options).contains("s3cret"));
+    }
+    let seen = watching.stop();
+    assert!(seen.contains("pg_dump") && seen.contains("pg_restore"), "{seen}");
+    assert!(!seen.contains("s3cret") && !seen.contains("clerk pass") && !seen.contains("SCRAM-SHA"), "{seen}");
+    assert_eq!(server.left_behind(&[]), "");
+}
+
+/// Collects the arguments of all processes of a container.
+struct Watching {
+    stop: std::sync::mpsc::Sender<()>,
+    seen: std::thread::JoinHandle<String>,
+}
+
+impl Watching {
+    fn start(container: &str) -> Self {
+        let (stop, stopped) = std::sync::mpsc::channel();
+        let container = container.to_owned();
+        let seen = std::thread::spawn(move || {
+            let mut seen = String::new();
+            let line = "for n in $(seq 200); do cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '; echo; sleep 0.02; done";
+            while stopped.try_recv().is_err() {
+                seen.push_str(&docker(["exec", &container, "sh", "-c", line]));
+            }
+            seen
+        });
+        Self { stop, seen }
+    }
+
+    fn stop(self) -> String {
+        self.stop.send(()).ok();
+        self.seen.join().unwrap()
+    }
+}
+
+#[tokio::test]
+async fn no_room_is_told_and_leaves_none_taken() {
+    let engine = engine().await;
+    let program = std::fs::metadata(PROGRAM).unwrap().len() / 1024;
+    for (what, kilobytes) in [("for the agent", program / 2), ("for the dump", program + 9 * 1024)] {
+        let volume = TestVolume::of_size(&format!("{kilobytes}k"));
+        let mount = format!("{}:/scratch", volume.name);
+        let server = shop(200_000, &["-v", &mount]);
+        let run = Run::new(&engine).await;
+        let scratch = PostgresLabels { scratch: Some("/scratch".to_owned()), ..labels() };
+        let driver = run.driver(&server, &scratch).await;
+        let error = run.dump(&driver, &target(&server, "shop")).await.unwrap_err().to_string();
+        assert!(error.contains("no room") && error.contains("cofferdam.postgres.transfer: stream"), "{what}: {error}");
+        run.options.removals.done().await;
+        assert_untouched(&server, what);
+        assert_eq!(server.container.sh("ls -A /scratch"), "", "{what}");
+
+        // The same on the way back, with the old data in place.
+        let record = saved(&run, &server).await;
+        let error = driver.load(&record, &run.source()).await.unwrap_err().to_string();
+        assert!(error.contains("no room"), "{what}: {error}");
+        driver.rollback(&record.target).await.unwrap();
+        run.options.removals.done().await;
+        assert!(goods(&server).starts_with("200000 "));
+        assert_untouched(&server, what);
+    }
+}
+
+#[tokio::test]
+async fn a_dump_that_fails_half_way_is_no_dump() {
+    let engine = engine().await;
+    let server = shop(50_000, &[]);
+    let path = server.sql("shop", "CHECKPOINT; SELECT current_setting('data_directory') || '/' || pg_relation_filepath('goods')");
+    docker(["stop", &server.container.id]);
+    // A page in the middle becomes one that the server refuses.
+    let directory = tempfile::tempdir().unwrap();
+    let local = directory.path().join("relation");
+    let inside = format!("{}:{path}", server.container.id);
+    docker(["cp", &inside, local.to_str().unwrap()]);
+    let mut content = std::fs::read(&local).unwrap();
+    let middle = content.len() / 8192 / 2 * 8192;
+    content[middle..middle + 24].fill(0xff);
+    std::fs::write(&local, content).unwrap();
+    docker(["start", &server.container.id]);
+    server.wait();
+    let spoil = format!("cat > {path}");
+    let mut child = Command::new("docker")
+        .args(["exec", "-i", &server.container.id, "sh", "-c", &spoil])
+        .stdin(std::fs::File::open(&local).unwrap())
+        .spawn()
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    for labels in [labels(), streaming()] {
+        let run = Run::new(&engine).await;
+        let driver = run.driver(&server, &labels).await;
+        let error = run.dump(&driver, &target(&server, "shop")).await.unwrap_err().to_string();
+        assert!(error.contains("pg_dump failed with exit code 1") && error.contains("invalid page"), "{error}");
+        run.options.removals.done().await;
+        assert_untouched(&server, "a damaged relation");
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_dies_in_mid_dump_is_no_success() {
+    let engine = engine().await;
+    let server = Arc::new(shop(1000, &[]));
+    for labels in [labels(), streaming()] {
+        let lock = Lock::take(&server);
+        let run = Run::new(&engine).await;
+        let driver = run.driver(&server, &labels).await;
+        let target = target(&server, "shop");
+        let dump = run.dump(&driver, &target);
+        let kill = async {
+            dump_waits(&server).await;
+            docker(["kill", &server.container.id]);
+        };
+        let (dumped, ()) = tokio::join!(dump, kill);
+        let error = dumped.unwrap_err().to_string();
+        assert!(!error.is_empty());
+        drop(lock);
+        docker(["start", &server.container.id]);
+        server.wait();
+        // What was put in could not be removed then; the next visit does.
+        saved(&run.next(), &server).await;
+        assert_untouched(&server, &error);
+    }
+}
+
+#[tokio::test]
+async fn a_dump_that_is_given_up_leaves_nothing_behind() {
+    let engine = engine().await;
+    let noexec = TestVolume::create(&["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=noexec,size=256m"]);
+    let mount = format!("{}:/scratch", noexec.name);
+    let server = Arc::new(shop(1000, &["-v", &mount]));
+    let without_agent = PostgresLabels { scratch: Some("/scratch".to_owned()), ..labels() };
+    for (what, labels) in [("agent", labels()), ("no agent", without_agent), ("stream", streaming())] {
+        let lock = Lock::take(&server);
+        let run = Run::new(&engine).await;
+        let driver = run.driver(&server, &labels).await;
+        let target = target(&server, "shop");
+        {
+            let dump = std::pin::pin!(run.dump(&driver, &target));
+            tokio::select! {
+                dumped = dump => panic!("{what}: {:?}", dumped.map(drop)),
+                () = dump_waits(&server) => {}
+            }
+        }
+        run.options.removals.done().await;
+        assert_untouched_but_for_lock(&server, what);
+        drop(lock);
+        assert_untouched(&server, what);
+    }
+}
+
+/// The dump is gone while the lock that it waited for is still held.
+fn assert_untouched_but_for_lock(server: &PostgresServer, what: &str) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while server.sql("template1", "SELECT count(*) FROM pg_locks WHERE NOT granted") != "0" {
+        assert!(Instant::now() < deadline, "{what}: the dump still waits");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// As after `kill -9` of cofferdam: nobody is there to remove anything, and the agent does it by itself.
+#[tokio::test]
+async fn an_agent_that_is_left_alone_ends_its_client_and_itself() {
+    let container = TestContainer::idle();
+    let directory = "/tmp/.cofferdam-20261121T020000Z-9f2c61aa-00000001";
+    container.sh(&format!("mkdir -m 700 {directory}"));
+    docker(["cp", PROGRAM, &format!("{}:{directory}/cofferdam", container.id)]);
+    let job = DumpJob {
+        client: ["sh", "-c", "echo begun; sleep 4321"].map(str::to_owned).to_vec(),
+        output: format!("{directory}/dump"),
+        compression: Compression::DEFAULT,
+        idle_limit_seconds: 3600,
+    };
+    let variable = format!("{JOB}={}", serde_json::to_string(&job).unwrap());
+    let mut docker = Command::new("docker")
+        .args(["exec", "-i", "-e", &variable, &container.id])
+        .args([&format!("{directory}/cofferdam"), "agent", "dump"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    docker.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    let wait_until = |condition: &str| {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        while container.sh(&format!("if {condition}; then echo yes; fi")) != "yes" {
+            assert!(Instant::now() < deadline, "{condition}: {}", container.sh("ps; find /tmp"));
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    };
+    wait_until("ps | grep -q '[s]leep 4321'");
+    docker.kill().unwrap();
+    docker.wait().unwrap();
+    wait_until("! ps | grep -q '[s]leep 4321'");
+    wait_until(&format!("[ ! -e {directory} ]"));
+}
+
+#[tokio::test]
+async fn what_dead_runs_left_is_swept() {
+    let engine = engine().await;
+    let server = shop(10, &[]);
+    server.container.sh("cd /tmp && mkdir .cofferdam-20250101T000000Z-00000000-11111111 && echo x > .cofferdam-20250101T000000Z-00000000-11111111/dump");
+    let run = Run::new(&engine).await;
+    saved(&run, &server).await;
+    assert_eq!(server.left_behind(&[]), "");
+}
+
+#[tokio::test]
+async fn a_cut_connection_is_never_a_success() {
+    let engine = engine().await;
+    let server = shop(100_000, &[]);
+    let record = saved(&Run::new(&engine).await, &server).await;
+    let size = facts(&record).size;
+    assert!(size > 1_000_000);
+    // The stream of the exec, and the archive that brings the agent's file out.
+    for (what, labels, method, path, fault) in [
+        ("exec", streaming(), "POST", "**/exec/*/start", Fault::Cut(3_000_000)),
+        ("exec that seems to end", streaming(), "POST", "**/exec/*/start", Fault::EndEarly(3_000_000)),
+        ("archive", labels(), "GET", "**/containers/*/archive*", Fault::Cut(3_000_000)),
+        ("archive that seems to end", labels(), "GET", "**/containers/*/archive*", Fault::EndEarly(3_000_000)),
+    ] {
+        let proxy = FaultProxy::start();
+        proxy.on(method, path, fault);
+        let mut run = Run::new(&engine).await;
+        run.engine = proxy.engine().await;
+        let driver = run.driver(&server, &labels).await;
+        let dumped = run.dump(&driver, &target(&server, "shop")).await;
+        assert!(dumped.is_err(), "{what}");
+        run.options.removals.done().await;
+        assert_untouched(&server, what);
+    }
+}
+
+#[tokio::test]
+async fn damage_in_the_repository_costs_nothing_old() {
+    let engine = engine().await;
+    let server = shop(10_000, &[]);
+    let run = Run::new(&engine).await;
+    let record = saved(&run, &server).await;
+    let before = goods(&server);
+    let mut lied = record.clone();
+    lied.artifacts[0].plain.sha256 = "0".repeat(64);
+    for transfer in [TransferChoice::Copy, TransferChoice::Stream] {
+        for restore in [PostgresRestore::Swap, PostgresRestore::Recreate, PostgresRestore::Clean] {
+            let run = run.next();
+            let driver = run.driver(&server, &PostgresLabels { restore, transfer, ..labels() }).await;
+            let error = driver.load(&lied, &run.source()).await.unwrap_err().to_string();
+            assert!(error.contains("damaged"), "{restore:?}: {error}");
+            driver.rollback(&record.target).await.unwrap();
+            // Nothing is dropped before the stored digest is proven; this lie is one that only a decompressed dump shows.
+            if restore == PostgresRestore::Swap || transfer == TransferChoice::Stream {
+                assert_eq!(goods(&server), before, "{restore:?}");
+                assert_eq!(server.databases(), ["postgres", "shop"]);
+            }
+            run.options.removals.done().await;
+            assert_untouched(&server, "damage");
+            // In place, the way back is the safety snapshot.
+            run.restore(&driver, &record).await.unwrap();
+            assert_eq!(goods(&server), before);
+        }
+    }
+}
+
+#[tokio::test]
+async fn versions_go_forward_only() {
+    let engine = engine().await;
+    let old = PostgresServer::start("13", "postgres", &["-e", "POSTGRES_HOST_AUTH_METHOD=trust"]);
+    let new = PostgresServer::start("17", "postgres", &["-e", "POSTGRES_HOST_AUTH_METHOD=trust"]);
+    let run = Run::new(&engine).await;
+    for server in [&old, &new] {
+        server.sql("postgres", "CREATE DATABASE shop");
+        server.sql("shop", "CREATE TABLE goods AS SELECT 1 AS id, 'x' AS name; ALTER DATABASE shop SET default_transaction_read_only = on");
+    }
+    let from_old = saved(&run, &old).await;
+    let from_new = saved(&run, &new).await;
+    assert_eq!((from_old.transfer, from_new.transfer), (Transfer::Copy, Transfer::Copy));
+    for (server, record) in [(&old, &from_old), (&new, &from_new), (&new, &from_old)] {
+        let run = run.next();
+        server.sql("shop", "SET default_transaction_read_only = off; UPDATE goods SET name = 'changed'");
+        run.restore(&run.driver(server, &labels()).await, record).await.unwrap();
+        assert_eq!(goods(server), "1 x");
+    }
+    let error = run.driver(&old, &labels()).await.load(&from_new, &run.source()).await.unwrap_err().to_string();
+    assert!(error.contains("PostgreSQL 17") && error.contains("restore it into PostgreSQL 17 or later"), "{error}");
+}
+
+#[tokio::test]
+async fn who_is_no_superuser_saves_what_it_owns() {
+    let engine = engine().await;
+    let server = PostgresServer::trusting(&[]);
+    server.sql("postgres", "CREATE ROLE owner LOGIN CREATEDB PASSWORD 'x'");
+    server.sql("postgres", "CREATE DATABASE shop OWNER owner");
+    server.sql("shop", "SET SESSION AUTHORIZATION owner; CREATE TABLE goods AS SELECT 1 AS id, 'x' AS name");
+    let run = Run::new(&engine).await;
+    let owner = PostgresLabels { user: Some("owner".to_owned()), databases: Selection::Names(vec!["shop".to_owned()]), ..labels() };
+    let driver = run.driver(&server, &owner).await;
+    let globals = run.dump(&driver, &target(&server, GLOBALS)).await.unwrap();
+    assert!(globals.warnings[0].contains("passwords of roles are not saved"), "{:?}", globals.warnings);
+    let record = run.dump(&driver, &target(&server, "shop")).await.unwrap();
+    server.sql("shop", "UPDATE goods SET name = 'changed'");
+    run.restore(&driver, &globals).await.unwrap();
+    run.restore(&driver, &record).await.unwrap();
+    assert_eq!(goods(&server), "1 x");
+    assert_eq!(server.databases(), ["postgres", "shop"]);
+}
