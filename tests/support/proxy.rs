@@ -58,6 +58,9 @@ struct Shared {
     rules: Vec<Rule>,
     seen: Vec<String>,
     versions: BTreeSet<String>,
+    /// How many calls that change something still pass; `None`: all.
+    changes_left: Option<u32>,
+    is_hanging: bool,
 }
 
 pub struct FaultProxy {
@@ -128,6 +131,21 @@ impl FaultProxy {
             fault,
             left,
         });
+    }
+
+    /// Lets `count` calls pass that change something (every method but GET and HEAD), and never answers the next.
+    pub fn hang_after_changes(&self, count: u32) {
+        self.shared.lock().unwrap().changes_left = Some(count);
+    }
+
+    /// Whether that next call has come.
+    pub fn is_hanging(&self) -> bool {
+        self.shared.lock().unwrap().is_hanging
+    }
+
+    /// For `DOCKER_HOST`.
+    pub fn docker_host(&self) -> String {
+        format!("unix://{}", self.socket.display())
     }
 
     /// The requests so far: `GET /containers/db/json`.
@@ -236,6 +254,16 @@ fn take_fault(shared: &Mutex<Shared>, request: &Head) -> Option<Fault> {
     let mut shared = shared.lock().unwrap();
     shared.versions.insert(version);
     shared.seen.push(format!("{method} {path}"));
+    if !matches!(method.as_str(), "GET" | "HEAD") {
+        match &mut shared.changes_left {
+            Some(0) => {
+                shared.is_hanging = true;
+                return Some(Fault::Hang);
+            }
+            Some(left) => *left -= 1,
+            None => {}
+        }
+    }
     let rule = shared
         .rules
         .iter_mut()
