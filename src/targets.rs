@@ -95,13 +95,20 @@ impl Drivers {
                 continue;
             };
             if survey.databases.contains_key(&service.name) {
+                // Replicas of a service have names of their own.
+                let own = |id: TargetId| TargetId::new(&service.name, id.driver, id.name);
                 match drivers.postgres.targets().await {
-                    Ok(found) => targets.extend(found.into_iter().map(|id| PlannedTarget {
-                        what: describe_database(&id),
-                        container: service.container.name.clone(),
-                        // Replicas of a service have names of their own.
-                        id: TargetId::new(&service.name, id.driver, id.name),
-                    })),
+                    Ok(found) => {
+                        targets.extend(found.targets.into_iter().map(|id| PlannedTarget {
+                            what: describe_database(&id),
+                            container: service.container.name.clone(),
+                            id: own(id),
+                        }));
+                        unreachable.extend(found.missing.into_iter().map(|missing| Failure {
+                            target: own(missing.target),
+                            ..missing
+                        }));
+                    }
                     Err(error) => unreachable.push(Failure {
                         target: TargetId::new(&service.name, DriverKind::Postgres, "*"),
                         reason: error.to_string(),

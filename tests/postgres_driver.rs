@@ -233,7 +233,7 @@ async fn names_mean_nothing_but_themselves() {
     }
     let run = Run::new(&engine).await;
     let driver = run.driver(&server, &labels()).await;
-    let targets = driver.targets().await.unwrap();
+    let targets = driver.targets().await.unwrap().targets;
     let mut expected: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     expected.sort();
     expected.insert(0, GLOBALS.to_owned());
@@ -411,6 +411,7 @@ async fn the_old_database_serves_until_the_commit_and_can_be_kept() {
         .targets()
         .await
         .unwrap()
+        .targets
         .into_iter()
         .map(|target| target.name)
         .collect();
@@ -437,7 +438,7 @@ async fn maintenance_databases_can_be_restored_too() {
             ..labels()
         };
         let driver = run.driver(&server, &labels).await;
-        assert_eq!(driver.targets().await.unwrap().len(), 2);
+        assert_eq!(driver.targets().await.unwrap().targets.len(), 2);
         let before = portrait(&server, database);
         let record = run.dump(&driver, &target(&server, database)).await.unwrap();
         server.sql(database, "UPDATE t SET a = 2");
@@ -469,7 +470,7 @@ async fn all_means_what_somebody_made() {
     let run = Run::new(&engine).await;
     let driver = run.driver(&server, &labels()).await;
     let names = async || -> Vec<String> {
-        let targets = driver.targets().await.unwrap();
+        let targets = driver.targets().await.unwrap().targets;
         targets.into_iter().map(|target| target.name).collect()
     };
     assert_eq!(names().await, [GLOBALS]);

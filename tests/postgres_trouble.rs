@@ -115,7 +115,6 @@ async fn what_cannot_be_reached_is_told_with_its_remedy() {
     );
     let run = Run::new(&engine).await;
     server.container.sh("echo 'wrong horse' > /wrong");
-    let names = |names: &[&str]| Selection::Names(names.iter().map(|name| (*name).to_owned()).collect());
     for (labels, words) in [
         (
             PostgresLabels { user: Some("nobody".to_owned()), ..labels() },
@@ -128,10 +127,6 @@ async fn what_cannot_be_reached_is_told_with_its_remedy() {
         (
             PostgresLabels { password_file: Some("/no such".to_owned()), ..labels() },
             &["/no such, which cofferdam.postgres.password-file names, cannot be read"],
-        ),
-        (
-            PostgresLabels { databases: names(&["clinical", "postgres"]), ..labels() },
-            &["has no database clinical", "there are: admin, postgres, template0, template1"],
         ),
         (
             PostgresLabels { maintenance_db: "nowhere".to_owned(), ..labels() },
@@ -148,6 +143,28 @@ async fn what_cannot_be_reached_is_told_with_its_remedy() {
             assert!(error.contains(words), "{error}");
         }
         assert!(!error.contains("horse"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn one_database_that_is_not_there_does_not_keep_the_others_from_being_saved() {
+    let engine = engine().await;
+    let server = PostgresServer::trusting(&[]);
+    let run = Run::new(&engine).await;
+    let databases = ["clinical", "postgres"].map(str::to_owned).to_vec();
+    let labels = PostgresLabels {
+        databases: Selection::Names(databases),
+        ..labels()
+    };
+    let found = run.driver(&server, &labels).await.targets().await.unwrap();
+    let names: Vec<_> = found.targets.iter().map(|target| target.name.as_str()).collect();
+    assert_eq!(names, ["@globals", "postgres"]);
+    let [missing] = found.missing.as_slice() else {
+        panic!("{:?}", found.missing);
+    };
+    assert_eq!(missing.target.name, "clinical");
+    for words in ["has no database clinical", "there are: ", "template1"] {
+        assert!(missing.reason.contains(words), "{}", missing.reason);
     }
 }
 
@@ -201,7 +218,7 @@ async fn a_password_goes_its_way_unseen() {
         let run = Run::new(&engine).await;
         let driver = run.driver(&server, &labels).await;
         let mut printed = String::new();
-        for target in driver.targets().await.unwrap() {
+        for target in driver.targets().await.unwrap().targets {
             let record = run.dump(&driver, &target).await.unwrap();
             printed.push_str(&serde_json::to_string(&record).unwrap());
             run.restore(&driver, &record).await.unwrap();

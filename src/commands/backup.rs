@@ -51,16 +51,20 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
                 if error.outcome() == Outcome::Interrupted {
                     return Err(error);
                 }
-                // One project is no reason to leave the next one unsaved.
-                tracing::error!(project = plan.project, "{error}");
-                failed = Some(error);
+                // One project is no reason to leave the next one unsaved. The last error is told by main.
+                if let Some(earlier) = failed.replace(error) {
+                    tracing::error!("{earlier}");
+                }
             }
         }
     }
     context.print(&reports, || report::outcome::backups(&reports))?;
     match failed {
         Some(error) if reports.is_empty() => Err(error),
-        Some(_) => Ok(Outcome::Partial),
+        Some(error) => {
+            tracing::error!("{error}");
+            Ok(Outcome::Partial)
+        }
         None if reports.iter().all(BackupReport::is_complete) => Ok(Outcome::Done),
         None => Ok(Outcome::Partial),
     }

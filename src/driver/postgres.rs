@@ -48,7 +48,7 @@ use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack
 use crate::agent::inside::{Removals, Visitor};
 use crate::engine::{Container, Engine};
 use crate::labels::{PostgresLabels, PostgresRestore, Selection};
-use crate::manifest::{Facts, PostgresFacts, TargetRecord};
+use crate::manifest::{Facts, Failure, PostgresFacts, TargetRecord};
 use crate::target::{DriverKind, RunId, TargetId};
 
 /// The target that is not a database.
@@ -75,6 +75,14 @@ impl Default for PostgresOptions {
             removals: Removals::default(),
         }
     }
+}
+
+/// What labels ask a server for.
+#[derive(Clone, Debug, Default)]
+pub struct FoundTargets {
+    pub targets: Vec<TargetId>,
+    /// Databases that a label names and the server does not have.
+    pub missing: Vec<Failure>,
 }
 
 /// The databases of one server, for the length of one run.
@@ -106,19 +114,16 @@ impl PostgresDriver {
         }
     }
 
-    /// What the labels ask to save: [`GLOBALS`], then databases by name.
+    /// What the labels ask to save: [`GLOBALS`], then databases by name; and what they name that is not there.
     ///
     /// `*` means every database that allows connections and is no template; `postgres` only when it holds something that
     /// somebody made there.
-    pub async fn targets(&self) -> Result<Vec<TargetId>, DriverError> {
+    pub async fn targets(&self) -> Result<FoundTargets, DriverError> {
         let server = self.server().await?;
         let databases = server.databases(server.maintenance_db()).await?;
         let mut names = match &self.labels.databases {
             Selection::All => all_databases(server, &databases).await?,
-            Selection::Names(names) => {
-                self.ensure_exist(names, &databases)?;
-                names.clone()
-            }
+            Selection::Names(names) => names.clone(),
         };
         names.sort();
         names.dedup();
@@ -131,37 +136,31 @@ impl PostgresDriver {
                 "name the databases to save in cofferdam.postgres, without this one",
             ));
         }
-        let targets = std::iter::once(GLOBALS.to_owned()).chain(names);
-        Ok(targets
-            .map(|name| TargetId::new(self.container.service(), DriverKind::Postgres, name))
-            .collect())
+        let exists = |name: &String| databases.iter().any(|database| database.name == *name);
+        let (present, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(exists);
+        let id = |name: String| TargetId::new(self.container.service(), DriverKind::Postgres, name);
+        let failure = |name: String| Failure {
+            reason: self.no_such_database(&name, &databases).to_string(),
+            target: id(name),
+        };
+        Ok(FoundTargets {
+            targets: std::iter::once(GLOBALS.to_owned()).chain(present).map(id).collect(),
+            missing: missing.into_iter().map(failure).collect(),
+        })
     }
 
-    fn ensure_exist(&self, wanted: &[String], databases: &[Database]) -> Result<(), DriverError> {
-        let exists = |name: &String| databases.iter().any(|database| database.name == *name);
-        let missing: Vec<&str> = wanted
-            .iter()
-            .filter(|name| !exists(name))
-            .map(String::as_str)
-            .collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
+    fn no_such_database(&self, name: &str, databases: &[Database]) -> DriverError {
         let there: Vec<&str> = databases
             .iter()
             .map(|database| database.name.as_str())
             .collect();
-        Err(DriverError::failed_with_hint(
-            format!(
-                "container {} has no database {}",
-                self.container.name,
-                missing.join(", ")
-            ),
+        DriverError::failed_with_hint(
+            format!("container {} has no database {name}", self.container.name),
             format!(
                 "correct its label cofferdam.postgres; there are: {}",
                 there.join(", ")
             ),
-        ))
+        )
     }
 
     /// Logs in on first use. A failure is not kept: the next use tries again.

@@ -61,6 +61,12 @@ impl TreeDriver {
             sink.store(new_layer(sink), layer),
             sink.store(new_index(sink), index),
         );
+        // What the repository refused comes first: the rewriting only saw that nobody reads any more.
+        let (layer, index) = match (layer, index) {
+            (Err(refused @ StoreError::Repository(_)), _)
+            | (_, Err(refused @ StoreError::Repository(_))) => return Err(refused.into()),
+            stored => stored,
+        };
         // When the rewriting failed, the streams were cut for no other reason.
         let report = rewritten?.map_err(tree_error)?;
         let mut artifacts = vec![layer?, index?];
