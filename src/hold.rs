@@ -14,6 +14,7 @@ pub mod journal;
 pub mod owner;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use tracing::info;
@@ -33,25 +34,44 @@ pub(crate) const LABEL_RUN: &str = "cofferdam.hold.run";
 pub(crate) const LABEL_JOURNAL: &str = "cofferdam.hold.journal";
 pub(crate) const LABEL_DECIDED: &str = "cofferdam.hold.decided";
 
-#[derive(Debug, thiserror::Error)]
-pub enum HoldError {
-    /// The lock is taken, and its owner lives or cannot be asked.
-    #[error(
-        "project {project} is held by run {run} ({operation}) of {owner}{}",
+/// A lock that another run has.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    pub project: String,
+    pub run: RunId,
+    pub operation: Operation,
+    pub owner: Owner,
+    pub liveness: Liveness,
+}
+
+impl fmt::Display for Taken {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            project,
+            run,
+            operation,
+            owner,
+            liveness,
+        } = self;
+        write!(
+            formatter,
+            "project {project} is held by run {run} ({operation}) of {owner}"
+        )?;
         match liveness {
-            Liveness::Alive => "; wait for it to end".to_owned(),
-            Liveness::Dead | Liveness::Unknown => format!(
+            Liveness::Alive => formatter.write_str("; wait for it to end"),
+            Liveness::Dead | Liveness::Unknown => write!(
+                formatter,
                 ", which cannot be asked from here; if it is gone, run `cofferdam recover --project {project} --force`"
             ),
         }
-    )]
-    Taken {
-        project: String,
-        run: RunId,
-        operation: Operation,
-        owner: Owner,
-        liveness: Liveness,
-    },
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum HoldError {
+    /// The lock's owner lives or cannot be asked.
+    #[error("{0}")]
+    Taken(Box<Taken>),
     #[error(
         "the hold journal {name} cannot be read: {why}; look at it with `docker inspect {name}`"
     )]
@@ -163,13 +183,13 @@ impl Lock {
 
     /// The refusal that another run's lock means to this one.
     pub fn taken(&self, liveness: Liveness) -> HoldError {
-        HoldError::Taken {
+        HoldError::Taken(Box::new(Taken {
             project: self.journal.project.clone(),
             run: self.journal.run.clone(),
             operation: self.journal.operation,
             owner: self.journal.owner.clone(),
             liveness,
-        }
+        }))
     }
 
     pub fn journal(&self) -> &Journal {

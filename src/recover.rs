@@ -113,7 +113,12 @@ async fn drivers_of(
 ) -> Result<Drivers, RecoverError> {
     let snapshot = SnapshotRef::new(&survey.stack.project, restore.snapshot.clone());
     let manifest = session.repository.manifest(&snapshot).await.ok();
-    let is_restored = |record: &&TargetRecord| restore.targets.iter().any(|step| step.target == record.target);
+    let is_restored = |record: &&TargetRecord| {
+        restore
+            .targets
+            .iter()
+            .any(|step| step.target == record.target)
+    };
     let records: Vec<&TargetRecord> = manifest
         .iter()
         .flat_map(|manifest| &manifest.targets)
@@ -181,12 +186,22 @@ async fn undo_written_over(
     if let Some(safety) = &restore.safety {
         if session.repository.location() != restore.repository {
             return Err(DriverError::failed_with_hint(
-                format!("its old data is in snapshot {safety} of {}", restore.repository),
-                format!("run cofferdam recover with --repository {}", restore.repository),
+                format!(
+                    "its old data is in snapshot {safety} of {}",
+                    restore.repository
+                ),
+                format!(
+                    "run cofferdam recover with --repository {}",
+                    restore.repository
+                ),
             ));
         }
         let snapshot = SnapshotRef::new(project, safety.clone());
-        let exists = session.repository.list(Some(project)).await?.contains(&snapshot);
+        let exists = session
+            .repository
+            .list(Some(project))
+            .await?
+            .contains(&snapshot);
         if !exists {
             return Ok(());
         }

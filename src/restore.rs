@@ -18,8 +18,8 @@ use crate::manifest::{Manifest, Purpose, TargetRecord};
 use crate::pipe;
 use crate::plan::restore::{PlannedRestore, RestorePlan};
 use crate::report::progress::Activity;
-use crate::repository::{RepositoryError, SnapshotRef};
 use crate::repository::snapshot::SnapshotReader;
+use crate::repository::{RepositoryError, SnapshotRef};
 use crate::session::{Interrupted, LockError, Session};
 use crate::survey::Survey;
 use crate::target::{RunId, TargetId};
@@ -43,7 +43,7 @@ pub enum RestoreError {
     #[error("{target}: {source}")]
     Target {
         target: TargetId,
-        source: DriverError,
+        source: Box<DriverError>,
     },
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
@@ -178,7 +178,8 @@ impl Restore<'_> {
     async fn safety_targets(&self) -> Result<Vec<&TargetId>, RestoreError> {
         let mut targets = Vec::new();
         for target in &self.plan.targets {
-            let wanted = self.safety == Safety::Always || target.way_back == WayBack::SafetySnapshot;
+            let wanted =
+                self.safety == Safety::Always || target.way_back == WayBack::SafetySnapshot;
             if wanted && self.exists(&target.id).await? {
                 targets.push(&target.id);
             }
@@ -190,7 +191,7 @@ impl Restore<'_> {
         let asked = async { self.drivers.of(target)?.exists(target).await };
         asked.await.map_err(|source| RestoreError::Target {
             target: target.clone(),
-            source,
+            source: Box::new(source),
         })
     }
 
@@ -258,7 +259,7 @@ impl Restore<'_> {
                 .await
                 .map_err(|source| RestoreError::Target {
                     target: target.id.clone(),
-                    source,
+                    source: Box::new(source),
                 })?;
         }
         Ok(())
@@ -351,7 +352,10 @@ pub(crate) async fn undo_in_place(
         }
         None => None,
     };
-    match manifest.as_ref().and_then(|manifest| manifest.target(target)) {
+    match manifest
+        .as_ref()
+        .and_then(|manifest| manifest.target(target))
+    {
         Some(record) => {
             let source = SnapshotReader::new(session.repository.clone(), pipe::Progress::silent());
             load_and_check(drivers, record, &source).await

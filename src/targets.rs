@@ -65,8 +65,18 @@ impl Drivers {
                 removals: session.removals.clone(),
             };
             let all = with_unlabelled(survey, service, labelled, restored);
-            let tree = TreeDriver::prepare(helpers, service.container.clone(), all, options.trees.clone()).await?;
-            let known = ServiceDrivers { postgres, tree, trees };
+            let tree = TreeDriver::prepare(
+                helpers,
+                service.container.clone(),
+                all,
+                options.trees.clone(),
+            )
+            .await?;
+            let known = ServiceDrivers {
+                postgres,
+                tree,
+                trees,
+            };
             drivers.insert(service.name.clone(), known);
         }
         Ok(Self { drivers })
@@ -152,7 +162,10 @@ fn with_unlabelled(
             continue;
         }
         let origin = match &record.facts {
-            Facts::Volume(_) => mounted.iter().find(|volume| volume.name == id.name).map(origin_of),
+            Facts::Volume(_) => mounted
+                .iter()
+                .find(|volume| volume.name == id.name)
+                .map(origin_of),
             Facts::Files(facts) => Some(TreeOrigin::Path(facts.path.clone())),
             Facts::Postgres(_) => None,
         };
@@ -174,7 +187,10 @@ fn origin_of(volume: &MountedVolume) -> TreeOrigin {
 
 fn planned(service: &Service, tree: &TreeTarget) -> PlannedTarget {
     let what = match &tree.origin {
-        TreeOrigin::Volume { volume, destination } => format!("volume {volume} at {destination}"),
+        TreeOrigin::Volume {
+            volume,
+            destination,
+        } => format!("volume {volume} at {destination}"),
         TreeOrigin::Path(path) => format!("files at {path}"),
     };
     PlannedTarget {

@@ -41,12 +41,17 @@ fn shop(rows: u32, options: &[&str]) -> PostgresServer {
 
 async fn saved(run: &Run, server: &PostgresServer) -> TargetRecord {
     let driver = run.driver(server, &labels()).await;
-    run.dump(&driver, &target(server, "shop")).await.expect("a dump")
+    run.dump(&driver, &target(server, "shop"))
+        .await
+        .expect("a dump")
 }
 
 /// What the shop's table says of itself.
 fn goods(server: &PostgresServer) -> String {
-    server.sql("shop", "SELECT count(*) || ' ' || coalesce(max(name) FILTER (WHERE id = 1), 'none') FROM goods")
+    server.sql(
+        "shop",
+        "SELECT count(*) || ' ' || coalesce(max(name) FILTER (WHERE id = 1), 'none') FROM goods",
+    )
 }
 
 /// Nothing of ours in the container: no files, no processes, no sessions.
@@ -59,7 +64,10 @@ fn assert_untouched(server: &PostgresServer, what: &str) {
         if files.is_empty() && processes.is_empty() && sessions == "0" {
             return;
         }
-        assert!(Instant::now() < deadline, "{what}: files {files:?}, processes {processes:?}, sessions {sessions}");
+        assert!(
+            Instant::now() < deadline,
+            "{what}: files {files:?}, processes {processes:?}, sessions {sessions}"
+        );
         std::thread::sleep(Duration::from_millis(200));
     }
 }
@@ -70,13 +78,25 @@ struct Lock(std::process::Child);
 impl Lock {
     fn take(server: &PostgresServer) -> Self {
         let mut child = Command::new("docker")
-            .args(["exec", "-i", &server.container.id, "psql", "-U", "postgres", "-d", "shop", "-q"])
+            .args([
+                "exec",
+                "-i",
+                &server.container.id,
+                "psql",
+                "-U",
+                "postgres",
+                "-d",
+                "shop",
+                "-q",
+            ])
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
             .expect("the docker program");
         let stdin = child.stdin.as_mut().expect("a pipe");
-        stdin.write_all(b"BEGIN; LOCK TABLE goods;\n").expect("psql reads");
+        stdin
+            .write_all(b"BEGIN; LOCK TABLE goods;\n")
+            .expect("psql reads");
         let held = "SELECT count(*) FROM pg_locks WHERE mode = 'AccessExclusiveLock' AND granted AND relation IS NOT NULL";
         while server.sql("template1", held) == "0" {
             std::thread::sleep(Duration::from_millis(50));
@@ -97,7 +117,11 @@ async fn dump_waits(server: &Arc<PostgresServer>) {
     let server = server.clone();
     let waiting = tokio::task::spawn_blocking(move || {
         let deadline = Instant::now() + Duration::from_secs(60);
-        while server.sql("template1", "SELECT count(*) FROM pg_locks WHERE NOT granted") == "0" {
+        while server.sql(
+            "template1",
+            "SELECT count(*) FROM pg_locks WHERE NOT granted",
+        ) == "0"
+        {
             assert!(Instant::now() < deadline, "no dump waits");
             std::thread::sleep(Duration::from_millis(50));
         }
@@ -111,29 +135,58 @@ async fn what_cannot_be_reached_is_told_with_its_remedy() {
     let server = PostgresServer::start(
         "15",
         "admin",
-        &["-e", "POSTGRES_PASSWORD=correct horse", "-e", "POSTGRES_INITDB_ARGS=--auth=scram-sha-256"],
+        &[
+            "-e",
+            "POSTGRES_PASSWORD=correct horse",
+            "-e",
+            "POSTGRES_INITDB_ARGS=--auth=scram-sha-256",
+        ],
     );
     let run = Run::new(&engine).await;
     server.container.sh("echo 'wrong horse' > /wrong");
     for (labels, words) in [
         (
-            PostgresLabels { user: Some("nobody".to_owned()), ..labels() },
-            &["password authentication failed", "cofferdam.postgres.user (now nobody)"][..],
+            PostgresLabels {
+                user: Some("nobody".to_owned()),
+                ..labels()
+            },
+            &[
+                "password authentication failed",
+                "cofferdam.postgres.user (now nobody)",
+            ][..],
         ),
         (
-            PostgresLabels { password_file: Some("/wrong".to_owned()), ..labels() },
-            &["password authentication failed", "cofferdam.postgres.password-file"],
+            PostgresLabels {
+                password_file: Some("/wrong".to_owned()),
+                ..labels()
+            },
+            &[
+                "password authentication failed",
+                "cofferdam.postgres.password-file",
+            ],
         ),
         (
-            PostgresLabels { password_file: Some("/no such".to_owned()), ..labels() },
+            PostgresLabels {
+                password_file: Some("/no such".to_owned()),
+                ..labels()
+            },
             &["/no such, which cofferdam.postgres.password-file names, cannot be read"],
         ),
         (
-            PostgresLabels { maintenance_db: "nowhere".to_owned(), ..labels() },
-            &["database \"nowhere\" does not exist", "cofferdam.postgres.maintenance-db"],
+            PostgresLabels {
+                maintenance_db: "nowhere".to_owned(),
+                ..labels()
+            },
+            &[
+                "database \"nowhere\" does not exist",
+                "cofferdam.postgres.maintenance-db",
+            ],
         ),
         (
-            PostgresLabels { exec_user: Some("nobody-here".to_owned()), ..labels() },
+            PostgresLabels {
+                exec_user: Some("nobody-here".to_owned()),
+                ..labels()
+            },
             &["nobody-here"],
         ),
     ] {
@@ -157,7 +210,11 @@ async fn one_database_that_is_not_there_does_not_keep_the_others_from_being_save
         ..labels()
     };
     let found = run.driver(&server, &labels).await.targets().await.unwrap();
-    let names: Vec<_> = found.targets.iter().map(|target| target.name.as_str()).collect();
+    let names: Vec<_> = found
+        .targets
+        .iter()
+        .map(|target| target.name.as_str())
+        .collect();
     assert_eq!(names, ["@globals", "postgres"]);
     let [missing] = found.missing.as_slice() else {
         panic!("{:?}", found.missing);
@@ -175,13 +232,28 @@ async fn a_container_without_a_server_says_so() {
     let idle = TestContainer::idle();
     let container = engine.inspect(&idle.id).await.unwrap();
     assert_eq!(detect(&engine, &container, &labels()).await.unwrap(), None);
-    let driver = PostgresDriver::new(engine.clone(), container, labels(), run.id.clone(), run.options.clone());
+    let driver = PostgresDriver::new(
+        engine.clone(),
+        container,
+        labels(),
+        run.id.clone(),
+        run.options.clone(),
+    );
     let error = driver.targets().await.unwrap_err().to_string();
-    assert!(error.contains("psql cannot be run") && error.contains("put the label on the container"), "{error}");
+    assert!(
+        error.contains("psql cannot be run") && error.contains("put the label on the container"),
+        "{error}"
+    );
 
     let stopped = TestContainer::create(&[], &[busybox_image(), "true"]);
     let container = engine.inspect(&stopped.id).await.unwrap();
-    let driver = PostgresDriver::new(engine.clone(), container, labels(), run.id.clone(), run.options.clone());
+    let driver = PostgresDriver::new(
+        engine.clone(),
+        container,
+        labels(),
+        run.id.clone(),
+        run.options.clone(),
+    );
     let error = driver.targets().await.unwrap_err().to_string();
     assert!(error.contains("is not running; start it"), "{error}");
 }
@@ -191,9 +263,18 @@ async fn a_server_is_found_by_what_runs_and_where_it_keeps_its_data() {
     let engine = engine().await;
     let server = PostgresServer::start("15", "admin", &["-e", "POSTGRES_PASSWORD=x"]);
     let container = server.inspect(&engine).await;
-    let detected = detect(&engine, &container, &labels()).await.unwrap().expect("a server");
-    assert!(detected.client.starts_with("pg_dump (PostgreSQL) 15"), "{detected:?}");
-    assert_eq!(detected.data_directory.as_deref(), Some("/var/lib/postgresql/data"));
+    let detected = detect(&engine, &container, &labels())
+        .await
+        .unwrap()
+        .expect("a server");
+    assert!(
+        detected.client.starts_with("pg_dump (PostgreSQL) 15"),
+        "{detected:?}"
+    );
+    assert_eq!(
+        detected.data_directory.as_deref(),
+        Some("/var/lib/postgresql/data")
+    );
 }
 
 /// A password that must be typed, a user that is not `postgres`, and no local socket.
@@ -208,11 +289,30 @@ async fn a_password_goes_its_way_unseen() {
     let server = PostgresServer::start_with(
         "15",
         "admin",
-        &["-v", &mount, "-e", "POSTGRES_PASSWORD_FILE=/run/secrets/db", "-e", "POSTGRES_DB=shop"],
+        &[
+            "-v",
+            &mount,
+            "-e",
+            "POSTGRES_PASSWORD_FILE=/run/secrets/db",
+            "-e",
+            "POSTGRES_DB=shop",
+        ],
         &["-c", "unix_socket_directories="],
     );
-    let connection = format!("host=127.0.0.1 user=admin dbname=shop password='{}'", PASSWORD.replace('\'', "\\'"));
-    docker(["exec", &server.container.id, "psql", "-q", "-d", &connection, "-c", "CREATE TABLE goods AS SELECT 1 AS a; CREATE ROLE clerk PASSWORD 'clerk pass'"]);
+    let connection = format!(
+        "host=127.0.0.1 user=admin dbname=shop password='{}'",
+        PASSWORD.replace('\'', "\\'")
+    );
+    docker([
+        "exec",
+        &server.container.id,
+        "psql",
+        "-q",
+        "-d",
+        &connection,
+        "-c",
+        "CREATE TABLE goods AS SELECT 1 AS a; CREATE ROLE clerk PASSWORD 'clerk pass'",
+    ]);
     let watching = Watching::start(&server.container.id);
     for labels in [labels(), streaming()] {
         let run = Run::new(&engine).await;
@@ -223,12 +323,21 @@ async fn a_password_goes_its_way_unseen() {
             printed.push_str(&serde_json::to_string(&record).unwrap());
             run.restore(&driver, &record).await.unwrap();
         }
-        assert!(printed.contains("goods") && !printed.contains("s3cret"), "{printed}");
+        assert!(
+            printed.contains("goods") && !printed.contains("s3cret"),
+            "{printed}"
+        );
         assert!(!format!("{driver:?}", driver = run.options).contains("s3cret"));
     }
     let seen = watching.stop();
-    assert!(seen.contains("pg_dump") && seen.contains("pg_restore"), "{seen}");
-    assert!(!seen.contains("s3cret") && !seen.contains("clerk pass") && !seen.contains("SCRAM-SHA"), "{seen}");
+    assert!(
+        seen.contains("pg_dump") && seen.contains("pg_restore"),
+        "{seen}"
+    );
+    assert!(
+        !seen.contains("s3cret") && !seen.contains("clerk pass") && !seen.contains("SCRAM-SHA"),
+        "{seen}"
+    );
     assert_eq!(server.left_behind(&[]), "");
 }
 
@@ -263,22 +372,39 @@ impl Watching {
 async fn no_room_is_told_and_leaves_none_taken() {
     let engine = engine().await;
     let program = std::fs::metadata(PROGRAM).unwrap().len() / 1024;
-    for (what, kilobytes) in [("for the agent", program / 2), ("for the dump", program + 9 * 1024)] {
+    for (what, kilobytes) in [
+        ("for the agent", program / 2),
+        ("for the dump", program + 9 * 1024),
+    ] {
         let volume = TestVolume::of_size(&format!("{kilobytes}k"));
         let mount = format!("{}:/scratch", volume.name);
         let server = shop(200_000, &["-v", &mount]);
         let run = Run::new(&engine).await;
-        let scratch = PostgresLabels { scratch: Some("/scratch".to_owned()), ..labels() };
+        let scratch = PostgresLabels {
+            scratch: Some("/scratch".to_owned()),
+            ..labels()
+        };
         let driver = run.driver(&server, &scratch).await;
-        let error = run.dump(&driver, &target(&server, "shop")).await.unwrap_err().to_string();
-        assert!(error.contains("no room") && error.contains("cofferdam.postgres.transfer: stream"), "{what}: {error}");
+        let error = run
+            .dump(&driver, &target(&server, "shop"))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("no room") && error.contains("cofferdam.postgres.transfer: stream"),
+            "{what}: {error}"
+        );
         run.options.removals.done().await;
         assert_untouched(&server, what);
         assert_eq!(server.container.sh("ls -A /scratch"), "", "{what}");
 
         // The same on the way back, with the old data in place.
         let record = saved(&run, &server).await;
-        let error = driver.load(&record, &run.source()).await.unwrap_err().to_string();
+        let error = driver
+            .load(&record, &run.source())
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("no room"), "{what}: {error}");
         driver.rollback(&record.target).await.unwrap();
         run.options.removals.done().await;
@@ -314,8 +440,15 @@ async fn a_dump_that_fails_half_way_is_no_dump() {
     for labels in [labels(), streaming()] {
         let run = Run::new(&engine).await;
         let driver = run.driver(&server, &labels).await;
-        let error = run.dump(&driver, &target(&server, "shop")).await.unwrap_err().to_string();
-        assert!(error.contains("pg_dump failed with exit code 1") && error.contains("invalid page"), "{error}");
+        let error = run
+            .dump(&driver, &target(&server, "shop"))
+            .await
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("pg_dump failed with exit code 1") && error.contains("invalid page"),
+            "{error}"
+        );
         run.options.removals.done().await;
         assert_untouched(&server, "a damaged relation");
     }
@@ -350,11 +483,25 @@ async fn a_server_that_dies_in_mid_dump_is_no_success() {
 #[tokio::test]
 async fn a_dump_that_is_given_up_leaves_nothing_behind() {
     let engine = engine().await;
-    let noexec = TestVolume::create(&["--opt", "type=tmpfs", "--opt", "device=tmpfs", "--opt", "o=noexec,size=256m"]);
+    let noexec = TestVolume::create(&[
+        "--opt",
+        "type=tmpfs",
+        "--opt",
+        "device=tmpfs",
+        "--opt",
+        "o=noexec,size=256m",
+    ]);
     let mount = format!("{}:/scratch", noexec.name);
     let server = Arc::new(shop(1000, &["-v", &mount]));
-    let without_agent = PostgresLabels { scratch: Some("/scratch".to_owned()), ..labels() };
-    for (what, labels) in [("agent", labels()), ("no agent", without_agent), ("stream", streaming())] {
+    let without_agent = PostgresLabels {
+        scratch: Some("/scratch".to_owned()),
+        ..labels()
+    };
+    for (what, labels) in [
+        ("agent", labels()),
+        ("no agent", without_agent),
+        ("stream", streaming()),
+    ] {
         let lock = Lock::take(&server);
         let run = Run::new(&engine).await;
         let driver = run.driver(&server, &labels).await;
@@ -376,7 +523,11 @@ async fn a_dump_that_is_given_up_leaves_nothing_behind() {
 /// The dump is gone while the lock that it waited for is still held.
 fn assert_untouched_but_for_lock(server: &PostgresServer, what: &str) {
     let deadline = Instant::now() + Duration::from_secs(20);
-    while server.sql("template1", "SELECT count(*) FROM pg_locks WHERE NOT granted") != "0" {
+    while server.sql(
+        "template1",
+        "SELECT count(*) FROM pg_locks WHERE NOT granted",
+    ) != "0"
+    {
         assert!(Instant::now() < deadline, "{what}: the dump still waits");
         std::thread::sleep(Duration::from_millis(100));
     }
@@ -388,9 +539,15 @@ async fn an_agent_that_is_left_alone_ends_its_client_and_itself() {
     let container = TestContainer::idle();
     let directory = "/tmp/.cofferdam-20261121T020000Z-9f2c61aa-00000001";
     container.sh(&format!("mkdir -m 700 {directory}"));
-    docker(["cp", PROGRAM, &format!("{}:{directory}/cofferdam", container.id)]);
+    docker([
+        "cp",
+        PROGRAM,
+        &format!("{}:{directory}/cofferdam", container.id),
+    ]);
     let job = DumpJob {
-        client: ["sh", "-c", "echo begun; sleep 4321"].map(str::to_owned).to_vec(),
+        client: ["sh", "-c", "echo begun; sleep 4321"]
+            .map(str::to_owned)
+            .to_vec(),
         output: format!("{directory}/dump"),
         compression: Compression::DEFAULT,
         idle_limit_seconds: 3600,
@@ -407,7 +564,11 @@ async fn an_agent_that_is_left_alone_ends_its_client_and_itself() {
     let wait_until = |condition: &str| {
         let deadline = Instant::now() + Duration::from_secs(20);
         while container.sh(&format!("if {condition}; then echo yes; fi")) != "yes" {
-            assert!(Instant::now() < deadline, "{condition}: {}", container.sh("ps; find /tmp"));
+            assert!(
+                Instant::now() < deadline,
+                "{condition}: {}",
+                container.sh("ps; find /tmp")
+            );
             std::thread::sleep(Duration::from_millis(100));
         }
     };
@@ -437,10 +598,34 @@ async fn a_cut_connection_is_never_a_success() {
     assert!(size > 1_000_000);
     // The stream of the exec, and the archive that brings the agent's file out.
     for (what, labels, method, path, fault) in [
-        ("exec", streaming(), "POST", "**/exec/*/start", Fault::Cut(3_000_000)),
-        ("exec that seems to end", streaming(), "POST", "**/exec/*/start", Fault::EndEarly(3_000_000)),
-        ("archive", labels(), "GET", "**/containers/*/archive*", Fault::Cut(3_000_000)),
-        ("archive that seems to end", labels(), "GET", "**/containers/*/archive*", Fault::EndEarly(3_000_000)),
+        (
+            "exec",
+            streaming(),
+            "POST",
+            "**/exec/*/start",
+            Fault::Cut(3_000_000),
+        ),
+        (
+            "exec that seems to end",
+            streaming(),
+            "POST",
+            "**/exec/*/start",
+            Fault::EndEarly(3_000_000),
+        ),
+        (
+            "archive",
+            labels(),
+            "GET",
+            "**/containers/*/archive*",
+            Fault::Cut(3_000_000),
+        ),
+        (
+            "archive that seems to end",
+            labels(),
+            "GET",
+            "**/containers/*/archive*",
+            Fault::EndEarly(3_000_000),
+        ),
     ] {
         let proxy = FaultProxy::start();
         proxy.on(method, path, fault);
@@ -464,10 +649,27 @@ async fn damage_in_the_repository_costs_nothing_old() {
     let mut lied = record.clone();
     lied.artifacts[0].plain.sha256 = "0".repeat(64);
     for transfer in [TransferChoice::Copy, TransferChoice::Stream] {
-        for restore in [PostgresRestore::Swap, PostgresRestore::Recreate, PostgresRestore::Clean] {
+        for restore in [
+            PostgresRestore::Swap,
+            PostgresRestore::Recreate,
+            PostgresRestore::Clean,
+        ] {
             let run = run.next();
-            let driver = run.driver(&server, &PostgresLabels { restore, transfer, ..labels() }).await;
-            let error = driver.load(&lied, &run.source()).await.unwrap_err().to_string();
+            let driver = run
+                .driver(
+                    &server,
+                    &PostgresLabels {
+                        restore,
+                        transfer,
+                        ..labels()
+                    },
+                )
+                .await;
+            let error = driver
+                .load(&lied, &run.source())
+                .await
+                .unwrap_err()
+                .to_string();
             assert!(error.contains("damaged"), "{restore:?}: {error}");
             driver.rollback(&record.target).await.unwrap();
             // Nothing is dropped before the stored digest is proven; this lie is one that only a decompressed dump shows.
@@ -496,15 +698,32 @@ async fn versions_go_forward_only() {
     }
     let from_old = saved(&run, &old).await;
     let from_new = saved(&run, &new).await;
-    assert_eq!((from_old.transfer, from_new.transfer), (Transfer::Copy, Transfer::Copy));
+    assert_eq!(
+        (from_old.transfer, from_new.transfer),
+        (Transfer::Copy, Transfer::Copy)
+    );
     for (server, record) in [(&old, &from_old), (&new, &from_new), (&new, &from_old)] {
         let run = run.next();
-        server.sql("shop", "SET default_transaction_read_only = off; UPDATE goods SET name = 'changed'");
-        run.restore(&run.driver(server, &labels()).await, record).await.unwrap();
+        server.sql(
+            "shop",
+            "SET default_transaction_read_only = off; UPDATE goods SET name = 'changed'",
+        );
+        run.restore(&run.driver(server, &labels()).await, record)
+            .await
+            .unwrap();
         assert_eq!(goods(server), "1 x");
     }
-    let error = run.driver(&old, &labels()).await.load(&from_new, &run.source()).await.unwrap_err().to_string();
-    assert!(error.contains("PostgreSQL 17") && error.contains("restore it into PostgreSQL 17 or later"), "{error}");
+    let error = run
+        .driver(&old, &labels())
+        .await
+        .load(&from_new, &run.source())
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("PostgreSQL 17") && error.contains("restore it into PostgreSQL 17 or later"),
+        "{error}"
+    );
 }
 
 #[tokio::test]
@@ -513,12 +732,23 @@ async fn who_is_no_superuser_saves_what_it_owns() {
     let server = PostgresServer::trusting(&[]);
     server.sql("postgres", "CREATE ROLE owner LOGIN CREATEDB PASSWORD 'x'");
     server.sql("postgres", "CREATE DATABASE shop OWNER owner");
-    server.sql("shop", "SET SESSION AUTHORIZATION owner; CREATE TABLE goods AS SELECT 1 AS id, 'x' AS name");
+    server.sql(
+        "shop",
+        "SET SESSION AUTHORIZATION owner; CREATE TABLE goods AS SELECT 1 AS id, 'x' AS name",
+    );
     let run = Run::new(&engine).await;
-    let owner = PostgresLabels { user: Some("owner".to_owned()), databases: Selection::Names(vec!["shop".to_owned()]), ..labels() };
+    let owner = PostgresLabels {
+        user: Some("owner".to_owned()),
+        databases: Selection::Names(vec!["shop".to_owned()]),
+        ..labels()
+    };
     let driver = run.driver(&server, &owner).await;
     let globals = run.dump(&driver, &target(&server, GLOBALS)).await.unwrap();
-    assert!(globals.warnings[0].contains("passwords of roles are not saved"), "{:?}", globals.warnings);
+    assert!(
+        globals.warnings[0].contains("passwords of roles are not saved"),
+        "{:?}",
+        globals.warnings
+    );
     let record = run.dump(&driver, &target(&server, "shop")).await.unwrap();
     server.sql("shop", "UPDATE goods SET name = 'changed'");
     run.restore(&driver, &globals).await.unwrap();

@@ -254,7 +254,11 @@ fn a_second_run_at_the_same_time_is_refused() {
 #[test]
 fn a_database_container_that_stops_or_goes_is_a_failed_target() {
     let stack = TestStack::new("gone");
-    let _app = stack.toolbox("app", &[("cofferdam.files.conf", "/etc/debian_version")], &[]);
+    let _app = stack.toolbox(
+        "app",
+        &[("cofferdam.files.conf", "/etc/debian_version")],
+        &[],
+    );
     let postgres = stack.postgres("db", &[("cofferdam.postgres", "clinical")]);
     postgres.sql("clinical", "CREATE TABLE state (word text)");
     let session = block_dumps(&postgres);
@@ -279,7 +283,11 @@ fn a_database_container_that_stops_or_goes_is_a_failed_target() {
 #[test]
 fn a_dump_that_fails_half_way_is_a_failed_target() {
     let stack = TestStack::new("half");
-    let _app = stack.toolbox("app", &[("cofferdam.files.conf", "/etc/debian_version")], &[]);
+    let _app = stack.toolbox(
+        "app",
+        &[("cofferdam.files.conf", "/etc/debian_version")],
+        &[],
+    );
     let postgres = stack.postgres("db", &[("cofferdam.postgres", "clinical")]);
     postgres.seed("clinical", 20_000);
     // A damaged page in the middle of the table: the dump begins well.

@@ -253,7 +253,11 @@ fn i3_what_is_left_out_on_purpose_is_shown_with_its_reason() {
         &[("cofferdam.skip", reason)],
         &["--volume", &mount],
     );
-    let _app = stack.toolbox("app", &[("cofferdam.files.conf", "/etc/debian_version")], &[]);
+    let _app = stack.toolbox(
+        "app",
+        &[("cofferdam.files.conf", "/etc/debian_version")],
+        &[],
+    );
     stack.cofferdam(&["plan"]).expect_says(0, reason);
     stack.cofferdam(&["backup"]).expect(0);
     let manifest = stack.manifest();

@@ -75,7 +75,7 @@ impl From<SelectError> for CommandError {
 impl From<LockError> for CommandError {
     fn from(error: LockError) -> Self {
         match error {
-            LockError::Hold(taken @ HoldError::Taken { .. }) => Self::Busy(taken),
+            LockError::Hold(taken @ HoldError::Taken(_)) => Self::Busy(taken),
             other => Self::failed(other),
         }
     }

@@ -29,7 +29,9 @@ pub async fn run(context: &Context, args: LsArgs) -> Result<Outcome, CommandErro
         let index = index.ok_or_else(|| {
             CommandError::failed(anyhow!("the snapshot has no index of {}", layer.object))
         })?;
-        let plain = open_plain(&source, index).await.map_err(CommandError::failed)?;
+        let plain = open_plain(&source, index)
+            .await
+            .map_err(CommandError::failed)?;
         let mut entries = IndexReader::new(BufReader::new(plain));
         while let Some(entry) = entries.next_entry().await.map_err(CommandError::failed)? {
             shown.take(entry);
@@ -43,7 +45,9 @@ pub async fn run(context: &Context, args: LsArgs) -> Result<Outcome, CommandErro
             manifest.snapshot
         ))
     })?;
-    context.print(&entries, || report::files::render(&entries, &context.view()))?;
+    context.print(&entries, || {
+        report::files::render(&entries, &context.view())
+    })?;
     Ok(Outcome::Done)
 }
 
@@ -93,7 +97,11 @@ impl Listing {
             }
         } else if entry.path == self.wanted {
             self.itself = Some(entry);
-        } else if entry.path.split_last().is_some_and(|(parent, _)| parent == self.wanted) {
+        } else if entry
+            .path
+            .split_last()
+            .is_some_and(|(parent, _)| parent == self.wanted)
+        {
             self.children.insert(entry.path.clone(), entry);
         }
     }
@@ -139,7 +147,8 @@ mod tests {
         ] {
             listing.take(entry(path, kind));
         }
-        let names = |entries: Vec<IndexEntry>| entries.iter().map(|entry| entry.path.encode()).collect();
+        let names =
+            |entries: Vec<IndexEntry>| entries.iter().map(|entry| entry.path.encode()).collect();
         listing.finish().map(names)
     }
 

@@ -70,7 +70,10 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
 }
 
 fn options(args: &RestoreArgs) -> Result<RunOptions, CommandError> {
-    let paths = args.paths.iter().map(|path| TreePath::parse(path.as_bytes()));
+    let paths = args
+        .paths
+        .iter()
+        .map(|path| TreePath::parse(path.as_bytes()));
     Ok(RunOptions {
         old_database: if args.keep_old {
             OldDatabase::Keep
@@ -83,7 +86,9 @@ fn options(args: &RestoreArgs) -> Result<RunOptions, CommandError> {
             } else {
                 Placement::Beside
             },
-            paths: paths.collect::<Result<_, _>>().map_err(CommandError::usage)?,
+            paths: paths
+                .collect::<Result<_, _>>()
+                .map_err(CommandError::usage)?,
             moment: Moment::Restore,
         },
     })
@@ -102,10 +107,9 @@ fn chosen<'m>(
         .filter(|record| ids.contains(&&record.target))
         .collect();
     let is_tree =
-        |record: &&TargetRecord| matches!(record.facts, Facts::Volume(_) | Facts::Files(_));
-    if !args.paths.is_empty()
-        && !(records.len() == 1 && records.iter().all(|record| is_tree(&record)))
-    {
+        |record: &TargetRecord| matches!(record.facts, Facts::Volume(_) | Facts::Files(_));
+    let is_one_tree = records.len() == 1 && records.iter().all(|record| is_tree(record));
+    if !(args.paths.is_empty() || is_one_tree) {
         return Err(CommandError::usage(anyhow!(
             "--path chooses files of one volume or directory; name that target too, as in: cofferdam restore {} \
              app/volume/uploads --path {}",

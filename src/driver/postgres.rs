@@ -144,7 +144,10 @@ impl PostgresDriver {
             target: id(name),
         };
         Ok(FoundTargets {
-            targets: std::iter::once(GLOBALS.to_owned()).chain(present).map(id).collect(),
+            targets: std::iter::once(GLOBALS.to_owned())
+                .chain(present)
+                .map(id)
+                .collect(),
             missing: missing.into_iter().map(failure).collect(),
         })
     }
@@ -277,7 +280,10 @@ impl Driver for PostgresDriver {
     async fn exists(&self, target: &TargetId) -> Result<bool, DriverError> {
         let server = self.server().await?;
         let databases = server.databases(server.maintenance_db()).await?;
-        Ok(target.name == GLOBALS || databases.iter().any(|database| database.name == target.name))
+        Ok(target.name == GLOBALS
+            || databases
+                .iter()
+                .any(|database| database.name == target.name))
     }
 
     fn describe_restore(&self, record: &TargetRecord) -> String {

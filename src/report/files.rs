@@ -20,7 +20,10 @@ pub fn render(entries: &[IndexEntry], view: &View) -> String {
                 IndexKind::File => size(entry.size),
                 _ => String::new(),
             },
-            entry.modified.map(|time| view.time(time)).unwrap_or_default(),
+            entry
+                .modified
+                .map(|time| view.time(time))
+                .unwrap_or_default(),
             match &entry.target {
                 Some(target) => format!("{} -> {target}", entry.path.encode()),
                 None => entry.path.encode(),

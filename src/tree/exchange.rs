@@ -131,7 +131,7 @@ impl Exchange {
 
     /// Moves out what the saved tree does not have. Nothing new is in its place yet, so all that is here is old.
     fn clear(&mut self) -> Result<()> {
-        let (mount, new, old) = (&self.staging.mount, self.new()?, self.old()?);
+        let (mount, new, old) = (&self.staging.mount, self.new_tree()?, self.old()?);
         for name in fs::names(mount).map_err(TreeError::file("list", TreePath::root()))? {
             let path = TreePath::root().join(&name);
             let staged = Spot::new(&new, &name, &path);
@@ -169,7 +169,7 @@ impl Exchange {
     }
 
     fn place_entries(&mut self) -> Result<()> {
-        let (mount, new, old) = (&self.staging.mount, self.new()?, self.old()?);
+        let (mount, new, old) = (&self.staging.mount, self.new_tree()?, self.old()?);
         for name in fs::names(&new).map_err(TreeError::file("list", "new"))? {
             let path = TreePath::root().join(&name);
             let live = Spot::new(mount, &name, &path);
@@ -263,7 +263,7 @@ impl Exchange {
         Ok(self.warnings)
     }
 
-    fn new(&self) -> Result<OwnedFd> {
+    fn new_tree(&self) -> Result<OwnedFd> {
         self.staging.new_tree()
     }
 
@@ -278,7 +278,7 @@ impl Exchange {
                 let directory = self.staging.directory.try_clone();
                 Ok((directory.map_err(TreeError::Stream)?, NEW.to_vec()))
             }
-            Some((parent, name)) => Ok((fs::open_below(self.new()?, &parent)?, name.to_vec())),
+            Some((parent, name)) => Ok((fs::open_below(self.new_tree()?, &parent)?, name.to_vec())),
         }
     }
 

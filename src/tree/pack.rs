@@ -219,7 +219,7 @@ impl<W: Write> Packer<'_, W> {
         for extent in extents {
             let sent = self.stream_extent(open, *extent)?;
             // The file shrank: what follows must not move forward.
-            const ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+            static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
             let mut missing = extent.length - sent;
             while missing > 0 {
                 let part = missing.min(ZEROS.len() as u64);

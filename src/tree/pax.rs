@@ -37,8 +37,11 @@ impl Records {
     }
 }
 
+/// A key and its value.
+pub type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// Splits records; every malformed one is an error.
-pub fn parse(mut bytes: &[u8]) -> Result<Vec<(&[u8], &[u8])>, TreeError> {
+pub fn parse(mut bytes: &[u8]) -> Result<Vec<Record<'_>>, TreeError> {
     let malformed = || TreeError::Damaged("an extended header is malformed".to_owned());
     let mut records = Vec::new();
     while !bytes.is_empty() {

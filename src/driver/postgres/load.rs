@@ -131,11 +131,7 @@ impl Load<'_> {
         renamed_script(&script, &self.swap.names.loading)
     }
 
-    async fn create_and_fill(
-        &self,
-        inlet: &Inlet<'_>,
-        script: Vec<u8>,
-    ) -> Result<(), DriverError> {
+    async fn create_and_fill(&self, inlet: &Inlet<'_>, script: Vec<u8>) -> Result<(), DriverError> {
         self.server
             .run_script(self.swap.seat(), script, Transaction::Each)
             .await?;
@@ -153,7 +149,9 @@ impl Load<'_> {
         jobs: usize,
     ) -> Result<(), DriverError> {
         let watch = self.driver.watch(self.server);
-        inlet.restore(self.server, &watch, argv, proof, jobs).await?;
+        inlet
+            .restore(self.server, &watch, argv, proof, jobs)
+            .await?;
         watch.dismiss();
         Ok(())
     }

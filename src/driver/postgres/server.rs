@@ -487,8 +487,14 @@ impl Trouble {
             ),
             ("out of shared memory", Trouble::TooManyLocks),
             ("invalid locale name", Trouble::NoLocale),
-            ("could not open extension control file", Trouble::NoExtension),
-            ("is not available\nDETAIL:  Could not open extension", Trouble::NoExtension),
+            (
+                "could not open extension control file",
+                Trouble::NoExtension,
+            ),
+            (
+                "is not available\nDETAIL:  Could not open extension",
+                Trouble::NoExtension,
+            ),
             ("permission denied", Trouble::Permission),
             ("must be owner of", Trouble::Permission),
         ];
@@ -594,12 +600,18 @@ mod tests {
                 "pg_restore: error: unsupported version (1.16) in file header",
                 Some(Trouble::TooNew),
             ),
-            ("ERROR:  invalid locale name: \"de_DE.utf8\"", Some(Trouble::NoLocale)),
+            (
+                "ERROR:  invalid locale name: \"de_DE.utf8\"",
+                Some(Trouble::NoLocale),
+            ),
             (
                 "ERROR:  extension \"postgis\" is not available\nDETAIL:  Could not open extension control file \"/usr/share\"",
                 Some(Trouble::NoExtension),
             ),
-            ("ERROR:  tablespace \"fast\" does not exist", Some(Trouble::NoTablespace)),
+            (
+                "ERROR:  tablespace \"fast\" does not exist",
+                Some(Trouble::NoTablespace),
+            ),
             ("ERROR:  relation \"x\" already exists", None),
             ("", None),
         ] {
