@@ -135,6 +135,9 @@ pub struct TableFacts {
     pub name: String,
     /// The server's estimate (`pg_class.reltuples`) at the time of the dump; absent when it has none.
     pub estimated_rows: Option<u64>,
+    /// The server's estimate of its size (`pg_class.relpages`), in bytes; 0 when it has none.
+    #[serde(default)]
+    pub bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

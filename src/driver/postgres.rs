@@ -169,7 +169,10 @@ impl PostgresDriver {
     /// Logs in on first use. A failure is not kept: the next use tries again.
     async fn server(&self) -> Result<&Server, DriverError> {
         self.server
-            .get_or_try_init(|| Server::connect(&self.engine, &self.container, &self.labels))
+            .get_or_try_init(|| {
+                let application = format!("cofferdam-{}", self.run.short());
+                Server::connect(&self.engine, &self.container, &self.labels, application)
+            })
             .await
     }
 
@@ -185,12 +188,8 @@ impl PostgresDriver {
         self.options.old_database
     }
 
-    /// How many jobs a load of this database gets on this many cores.
-    fn jobs(&self, cores: usize, _facts: &PostgresFacts) -> usize {
-        match self.options.jobs {
-            Some(jobs) if cores > 1 => jobs.get(),
-            _ => 1,
-        }
+    fn jobs(&self) -> Option<NonZero<usize>> {
+        self.options.jobs
     }
 
     fn watch(&self, server: &Server) -> Watch {

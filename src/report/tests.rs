@@ -64,6 +64,7 @@ fn database() -> TargetRecord {
         schema: "public".to_owned(),
         name: name.to_owned(),
         estimated_rows,
+        bytes: 0,
     };
     let facts = PostgresFacts {
         server_version: "15.8 (Debian 15.8-0+deb12u1)".to_owned(),

@@ -64,7 +64,9 @@ pub async fn data_directory(
         directory: String,
     }
     let asked = async {
-        let server = Server::connect(engine, container, labels).await.ok()?;
+        let server = Server::connect(engine, container, labels, "cofferdam".to_owned())
+            .await
+            .ok()?;
         let query = "SELECT pg_catalog.current_setting('data_directory') AS directory";
         let mut rows: Vec<Setting> = server.query(server.maintenance_db(), query).await.ok()?;
         rows.pop().map(|row| row.directory)

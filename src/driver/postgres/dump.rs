@@ -134,6 +134,7 @@ struct Table {
     name: String,
     rows: f64,
     pages: i64,
+    bytes: u64,
 }
 
 impl Table {
@@ -144,6 +145,7 @@ impl Table {
             schema: self.schema,
             name: self.name,
             estimated_rows: is_known.then_some(self.rows as u64),
+            bytes: self.bytes,
         }
     }
 }
@@ -152,8 +154,11 @@ impl Table {
 const OBSERVE: &str = "SELECT pg_catalog.pg_database_size(pg_catalog.current_database()) AS size, \
     (SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(found)), '[]') FROM ( \
         SELECT c.oid::bigint AS oid, n.nspname::text AS schema, c.relname::text AS name, \
-            c.reltuples::float8 AS rows, c.relpages AS pages \
+            c.reltuples::float8 AS rows, c.relpages AS pages, \
+            (greatest(c.relpages, 0) + coalesce(toast.relpages, 0))::bigint \
+                * pg_catalog.current_setting('block_size')::bigint AS bytes \
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+            LEFT JOIN pg_catalog.pg_class toast ON toast.oid = c.reltoastrelid \
         WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' \
             AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'pg_toast') \
         ORDER BY n.nspname, c.relname) AS found) AS tables";

@@ -17,7 +17,7 @@ use super::swap::Swap;
 use crate::agent::inside::{Visit, VisitError};
 use crate::driver::{ArtifactSource, DriverError};
 use crate::labels::{PostgresRestore, TransferChoice};
-use crate::manifest::{PostgresFacts, Role, TargetRecord};
+use crate::manifest::{PostgresFacts, Role, TableFacts, TargetRecord};
 
 /// Loads one database.
 pub(super) async fn load_database(
@@ -99,7 +99,7 @@ struct Load<'a> {
 
 impl Load<'_> {
     async fn through(&self, inlet: &Inlet<'_>) -> Result<(), DriverError> {
-        self.swap.drop_loading().await?;
+        self.swap.roll_back().await?;
         match self.driver.labels().restore {
             PostgresRestore::Swap => {
                 let script = self.script(inlet, Proof::Meanwhile).await?;
@@ -128,15 +128,19 @@ impl Load<'_> {
     async fn script(&self, inlet: &Inlet<'_>, proof: Proof) -> Result<Vec<u8>, DriverError> {
         let argv = pg_restore_script(self.driver.run().short());
         let script = inlet.script(self.server, argv, proof).await?;
-        renamed_script(&script, &self.swap.names.loading)
+        renamed_script(&script, &self.swap.names.loading())
     }
 
     async fn create_and_fill(&self, inlet: &Inlet<'_>, script: Vec<u8>) -> Result<(), DriverError> {
         self.server
             .run_script(self.swap.seat(), script, Transaction::Each)
             .await?;
-        let jobs = self.driver.jobs(inlet.cores(), self.facts);
-        let argv = pg_restore(&[], &self.swap.names.loading);
+        let jobs = match (inlet.cores(), self.driver.jobs()) {
+            (1, _) => 1,
+            (_, Some(jobs)) => jobs.get(),
+            (cores, None) => jobs_that_pay(&self.facts.tables, cores),
+        };
+        let argv = pg_restore(&[], &self.swap.names.loading());
         self.fill(inlet, argv, Proof::Meanwhile, jobs).await?;
         self.swap.mark_loaded(self.driver.old_database()).await
     }
@@ -155,6 +159,22 @@ impl Load<'_> {
         watch.dismiss();
         Ok(())
     }
+}
+
+/// Beyond this the server's own disk is what everybody waits for.
+const MOST_JOBS: usize = 8;
+/// Smaller databases are loaded before a second job has started, in bytes.
+const SMALLEST_FOR_JOBS: u64 = 64 * 1024 * 1024;
+
+/// Several jobs need the dump as a plain file, and each table is loaded by one of them: they pay only when no table holds
+/// most of the data.
+fn jobs_that_pay(tables: &[TableFacts], cores: usize) -> usize {
+    let total: u64 = tables.iter().map(|table| table.bytes).sum();
+    let largest = tables.iter().map(|table| table.bytes).max().unwrap_or(0);
+    if total < SMALLEST_FOR_JOBS || largest > total / 10 * 7 {
+        return 1;
+    }
+    cores.min(MOST_JOBS)
 }
 
 fn pg_restore(options: &[&str], database: &str) -> Vec<String> {
@@ -179,15 +199,12 @@ pub(super) async fn check_database(
         schema: String,
         name: String,
     }
-    let swap = Swap::new(server, &record.target.name, driver.run());
-    let database = if swap.is_loading().await? {
-        &swap.names.loading
-    } else {
-        &swap.names.database
-    };
+    let database = Swap::new(server, &record.target.name, driver.run())
+        .loaded()
+        .await?;
     let mut found: Vec<Named> = server
         .query(
-            database,
+            &database,
             "SELECT n.nspname::text AS schema, c.relname::text AS name FROM pg_catalog.pg_class c \
              JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p')",
         )
@@ -213,5 +230,36 @@ pub(super) async fn check_database(
             record.target,
             missing.join(", ")
         )))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jobs_pay_when_the_data_is_spread() {
+        const MEBIBYTE: u64 = 1024 * 1024;
+        for (sizes, cores, jobs) in [
+            (&[][..], 4, 1),
+            (&[0, 0], 4, 1),
+            (&[10, 10, 10], 4, 1),
+            (&[1000], 4, 1),
+            (&[900, 100], 4, 1),
+            (&[600, 400], 2, 2),
+            (&[250, 250, 250, 250], 4, 4),
+            (&[100; 20], 64, 8),
+        ] {
+            let tables: Vec<TableFacts> = sizes
+                .iter()
+                .map(|size| TableFacts {
+                    schema: String::new(),
+                    name: String::new(),
+                    estimated_rows: None,
+                    bytes: size * MEBIBYTE,
+                })
+                .collect();
+            assert_eq!(jobs_that_pay(&tables, cores), jobs, "{sizes:?}");
+        }
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! Queries answer in JSON, so that no name can break out of its field. Passwords go by environment, names by quoting.
 
-use std::collections::BTreeMap;
 use std::io::Cursor;
 use std::time::Duration;
 
@@ -39,6 +38,8 @@ pub struct Server {
     exec_user: Option<String>,
     environment: ClientEnvironment,
     maintenance_db: String,
+    /// What the server knows our sessions by.
+    application: String,
     pub facts: ServerFacts,
 }
 
@@ -64,16 +65,16 @@ pub struct Database {
     pub name: String,
     pub allows_connections: bool,
     pub is_template: bool,
-    /// Settings of ours (`cofferdam.…`) on the database: what an unfinished run has to remember.
-    pub marks: BTreeMap<String, String>,
 }
 
 impl Server {
-    /// Logs in to the server in `container`, waiting for a while when it is only just starting.
+    /// Logs in to the server in `container`, waiting for a while when it is only just starting. The server knows our
+    /// sessions by `application`.
     pub async fn connect(
         engine: &Engine,
         container: &Container,
         labels: &PostgresLabels,
+        application: String,
     ) -> Result<Self, DriverError> {
         if !container.is_running() {
             return Err(DriverError::failed_with_hint(
@@ -86,8 +87,9 @@ impl Server {
             engine: engine.clone(),
             container: container.clone(),
             exec_user: labels.exec_user.clone(),
-            environment: environment(&credentials, labels),
+            environment: environment(&credentials, labels, &application),
             maintenance_db: labels.maintenance_db.clone(),
+            application,
             facts: ServerFacts {
                 number: 0,
                 version: String::new(),
@@ -192,10 +194,21 @@ impl Server {
         database: &str,
         query: &str,
     ) -> Result<Vec<T>, DriverError> {
+        self.query_after(database, &[], query).await
+    }
+
+    /// The same, after orders that print nothing.
+    async fn query_after<T: DeserializeOwned>(
+        &self,
+        database: &str,
+        orders: &[&str],
+        query: &str,
+    ) -> Result<Vec<T>, DriverError> {
         let query = format!(
             "SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(answer)), '[]') FROM ({query}) AS answer"
         );
-        let output = self.psql(database, &[&query], QUERY_LIMIT).await?;
+        let orders = [orders, &[query.as_str()]].concat();
+        let output = self.psql(database, &orders, QUERY_LIMIT).await?;
         self.ensure_success("psql", &output)?;
         if output.truncated {
             return Err(DriverError::failed("the server's answer is too long"));
@@ -250,6 +263,19 @@ impl Server {
     /// All databases, in the order of their names.
     pub async fn databases(&self, seat: &str) -> Result<Vec<Database>, DriverError> {
         self.query(seat, DATABASES).await
+    }
+
+    /// The same, once every other session of this run has been ended: a client whose exec was given up goes on by itself,
+    /// and would change things under our hands.
+    pub async fn databases_undisturbed(&self, seat: &str) -> Result<Vec<Database>, DriverError> {
+        let end = end_sessions(&self.application);
+        self.query_after(seat, &[&end], DATABASES).await
+    }
+
+    /// A name for the sessions of one step.
+    pub fn application_of_step(&self) -> String {
+        let digits: u32 = rand::random();
+        format!("{}-{digits:08x}", self.application)
     }
 
     async fn psql(
@@ -366,11 +392,7 @@ const FACTS: &str = "SELECT pg_catalog.row_to_json(answer) FROM (SELECT \
     current_user::text AS user) AS answer";
 
 const DATABASES: &str = "SELECT datname::text AS name, datallowconn AS allows_connections, \
-    datistemplate AS is_template, (SELECT coalesce(pg_catalog.json_object_agg( \
-        pg_catalog.split_part(setting, '=', 1), \
-        pg_catalog.substr(setting, pg_catalog.strpos(setting, '=') + 1)), '{}') \
-        FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS setting \
-        WHERE setdatabase = pg_database.oid AND setrole = 0 AND setting LIKE 'cofferdam.%') AS marks \
+    datistemplate AS is_template \
     FROM pg_catalog.pg_database ORDER BY datname";
 
 fn psql_argv(database: &str) -> Vec<String> {
@@ -391,10 +413,14 @@ fn psql_argv(database: &str) -> Vec<String> {
     argv
 }
 
-fn environment(credentials: &Credentials, labels: &PostgresLabels) -> ClientEnvironment {
+fn environment(
+    credentials: &Credentials,
+    labels: &PostgresLabels,
+    application: &str,
+) -> ClientEnvironment {
     let mut plain = vec![
         ("PGUSER".to_owned(), credentials.user.clone()),
-        ("PGAPPNAME".to_owned(), "cofferdam".to_owned()),
+        ("PGAPPNAME".to_owned(), application.to_owned()),
         ("PGCONNECT_TIMEOUT".to_owned(), "15".to_owned()),
         ("PGOPTIONS".to_owned(), SESSION_OPTIONS.to_owned()),
         // Messages are looked into.
@@ -552,6 +578,16 @@ impl Trouble {
             Self::Gone => format!("look into the log of container {container} for why the server ended the connection"),
         }
     }
+}
+
+/// An order, which prints nothing, that ends the other sessions whose application's name begins like this.
+pub fn end_sessions(application: &str) -> String {
+    let body = format!(
+        "BEGIN PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
+         WHERE pg_catalog.strpos(application_name, {}) = 1 AND pid <> pg_catalog.pg_backend_pid(); END",
+        quote_literal(application)
+    );
+    format!("DO {}", quote_literal(&body))
 }
 
 /// A condition that picks databases by name.

@@ -1,27 +1,29 @@
-//! The three databases of a restore, and how one takes the other's place.
+//! The databases of a restore, and how the new one takes the old one's place.
 //!
 //! A restore of `x` loads into a database of another name, so that nobody can meet a half-loaded one, and the old `x` stays
 //! as it is until everything has been loaded and checked. Then both names change in one transaction of the server.
 //!
-//! What is left to do follows from which databases exist and from two marks on them, so a crash needs no journal of ours:
-//! the next step is looked up, done, and looked up again.
+//! What is left to do follows from which databases exist, so a crash needs no journal of ours: the next step is looked up,
+//! done, and looked up again. All names but `x` carry the run's digits (`clinical_loaded_9f2c61aa`); databases of other
+//! runs mean nothing. Names are the only mark that every owner of a database may set.
 //!
-//! | `x` | loading | before | state | commit | rollback |
+//! | `x` | the new one | the old one | state | commit | rollback |
 //! | --- | --- | --- | --- | --- | --- |
-//! | yes | – | – | nothing begun, or all done | (remove the mark) | (open it) |
+//! | yes | – | – | nothing begun, or all done | – | – |
 //! | – | – | – | nothing begun, or never there | error | – |
-//! | any | not marked | any | the load broke off | error | drop loading |
-//! | open | marked | – | loaded and checked | close `x`, end its sessions | drop loading |
-//! | closed | marked | – | about to swap | rename `x` → before, loading → `x` | drop loading, open `x` |
-//! | – | marked | – | `x` was not there before | rename loading → `x` | drop loading |
-//! | marked | – | yes | swapped | drop before, or keep it | rename `x` → loading, before → `x` |
-//! | not marked | – | yes | done, and the old one kept | – | – |
-//! | – | – | yes | somebody removed the new one | error | rename before → `x`, open it |
-//! | – | marked | yes | somebody removed `x` in mid-swap | rename loading → `x` | drop loading |
-//! | yes | yes | yes | not ours | error | drop loading |
+//! | any | loading | any | the load broke off | error | drop loading |
+//! | open | loaded | – | loaded and checked | close `x`, loaded → entering | drop loaded |
+//! | closed by others | loaded | – | the same | `x` → dropping, loaded → `x` | drop loaded |
+//! | any | entering | – | `x` is closed by us | `x` → dropping, entering → `x` | open `x`, entering → loaded |
+//! | – | loaded | – | `x` was not there before | loaded → `x` | drop loaded |
+//! | yes | – | dropping | swapped | drop dropping | `x` → loading, dropping → `x`, open it |
+//! | yes | – | before | done, and the old one kept | – | – |
+//! | – | – | any | somebody removed the new one | error | the old one → `x`, open it |
+//! | – | loaded | any | somebody removed `x` in mid-swap | loaded → `x` | drop loaded |
+//! | yes | yes | any | not ours | error | as without the old one |
 //!
-//! The marks are settings of the database with names of our own: `cofferdam.loaded` on the new one, `cofferdam.closed` on
-//! the old. Each holds the run's id; marks of other runs mean nothing.
+//! Where the old database is to be kept, the new one is `loaded_keep` and `entering_keep`, and the old one becomes
+//! `before` instead of `dropping`: the wish survives a crash too.
 
 use std::time::Duration;
 
@@ -29,16 +31,12 @@ use sha2::{Digest, Sha256};
 use tracing::{debug, info};
 
 use super::server::{Database, Server, named};
-use super::sql::{quote_ident, quote_literal};
+use super::sql::quote_ident;
 use crate::driver::DriverError;
 use crate::target::RunId;
 
 /// Names are cut here by the server (`NAMEDATALEN - 1`), in bytes.
 const LONGEST_NAME: usize = 63;
-const LOADED: &str = "cofferdam.loaded";
-const CLOSED: &str = "cofferdam.closed";
-/// Stands in the mark of a new database whose old one is to be kept.
-const KEEP: &str = "keep-old";
 /// How often sessions that will not go are told to.
 const ATTEMPTS: u32 = 20;
 const PAUSE: Duration = Duration::from_millis(500);
@@ -52,142 +50,163 @@ pub enum OldDatabase {
     Keep,
 }
 
+impl OldDatabase {
+    const ALL: [Self; 2] = [Self::Drop, Self::Keep];
+}
+
+/// How far the new database has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum New {
+    Loading,
+    Loaded(OldDatabase),
+    /// The same, and the old one is closed for it.
+    Entering(OldDatabase),
+}
+
+impl New {
+    fn all() -> impl Iterator<Item = Self> {
+        let with_old = OldDatabase::ALL.into_iter();
+        let finished = with_old.flat_map(|old| [Self::Loaded(old), Self::Entering(old)]);
+        std::iter::once(Self::Loading).chain(finished)
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Loaded(OldDatabase::Drop) => "loaded",
+            Self::Loaded(OldDatabase::Keep) => "loaded_keep",
+            Self::Entering(OldDatabase::Drop) => "entering",
+            Self::Entering(OldDatabase::Keep) => "entering_keep",
+        }
+    }
+}
+
 /// The names that a restore of one database goes through.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Names {
     pub database: String,
-    pub loading: String,
-    pub before: String,
+    digits: String,
 }
 
 impl Names {
     pub fn of(database: &str, run: &RunId) -> Self {
         Self {
             database: database.to_owned(),
-            loading: suffixed(
-                &ascii(database),
-                database,
-                &format!("_loading_{}", run.short()),
-            ),
-            before: suffixed(database, database, &format!("_before_{}", run.short())),
+            digits: run.short().to_owned(),
         }
     }
-}
 
-/// Scripts of pg_restore are in the encoding of the database; in ASCII a name reads the same in all of them.
-fn ascii(name: &str) -> String {
-    name.replace(|character: char| !character.is_ascii_graphic(), "_")
-}
+    /// What a load fills.
+    pub fn loading(&self) -> String {
+        self.new(New::Loading)
+    }
 
-/// `name` with `suffix`, cut to what the server takes. A name that had to be changed gets digits of its own, since others
-/// may begin alike.
-fn suffixed(name: &str, original: &str, suffix: &str) -> String {
-    if name == original && name.len() + suffix.len() <= LONGEST_NAME {
-        return format!("{name}{suffix}");
+    /// Scripts of pg_restore are in the encoding of the database; a name in ASCII reads the same in all of them.
+    fn new(&self, new: New) -> String {
+        let ascii = self
+            .database
+            .replace(|character: char| !character.is_ascii_graphic(), "_");
+        self.suffixed(&ascii, new.word())
     }
-    let digest = Sha256::digest(original);
-    let digits: String = digest[..4]
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let mut end = name
-        .len()
-        .min(LONGEST_NAME - suffix.len() - digits.len() - 1);
-    while !name.is_char_boundary(end) {
-        end -= 1;
+
+    fn old(&self, old: OldDatabase) -> String {
+        let word = match old {
+            OldDatabase::Drop => "dropping",
+            OldDatabase::Keep => "before",
+        };
+        self.suffixed(&self.database, word)
     }
-    format!("{}_{digits}{suffix}", &name[..end])
+
+    /// `<name>_<word>_<digits>`, cut to what the server takes. A name that had to be changed gets more digits, since others
+    /// may begin alike.
+    fn suffixed(&self, name: &str, word: &str) -> String {
+        let suffix = format!("_{word}_{}", self.digits);
+        if name == self.database && name.len() + suffix.len() <= LONGEST_NAME {
+            return format!("{name}{suffix}");
+        }
+        let digest = Sha256::digest(&self.database);
+        let digits: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let room = LONGEST_NAME - suffix.len() - digits.len() - 1;
+        let mut end = name.len().min(room);
+        while !name.is_char_boundary(end) {
+            end -= 1;
+        }
+        format!("{}_{digits}{suffix}", &name[..end])
+    }
 }
 
 /// What exists of [`Names`].
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct State {
-    database: Option<Seen>,
-    loading: Option<Seen>,
-    before: Option<Seen>,
+    database: Option<Door>,
+    new: Option<New>,
+    old: Option<OldDatabase>,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Seen {
-    is_open: bool,
-    /// Marked by this run as completely loaded, with what becomes of the old one.
-    loaded: Option<OldDatabase>,
-    /// Closed by this run.
-    closed: bool,
-}
-
-impl Seen {
-    fn of(database: &Database, run: &RunId) -> Self {
-        let mark = |name: &str| {
-            let mut words = database.marks.get(name)?.split(' ');
-            (words.next() == Some(run.as_str())).then(|| words.next())
-        };
-        Self {
-            is_open: database.allows_connections,
-            loaded: mark(LOADED).map(|word| match word {
-                Some(KEEP) => OldDatabase::Keep,
-                _ => OldDatabase::Drop,
-            }),
-            closed: mark(CLOSED).is_some(),
-        }
-    }
+/// Whether a database lets anybody in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    Open,
+    Closed,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
-    Close,
-    Open,
-    Swap,
-    SwapBack,
-    /// loading → `x`
-    Enter,
-    /// before → `x`
-    Return,
-    DropLoading,
-    DropBefore,
-    Unmark,
+    /// Closes the old one, and notes it on the new one.
+    Close(OldDatabase),
+    /// The way back of [`Step::Close`].
+    Reopen(OldDatabase),
+    /// Both names change at once.
+    Swap(New, OldDatabase),
+    /// The way back of [`Step::Swap`]; the new one has to be dropped after it.
+    SwapBack(OldDatabase),
+    /// There is no old one.
+    Enter(New),
+    /// There is no new one.
+    Return(OldDatabase),
+    DropNew(New),
+    DropOld,
 }
 
 /// The next step to put the new database into its place; `None`: all done.
-fn next_of_commit(state: &State) -> Result<Option<Step>, &'static str> {
-    match (state.database, state.loading, state.before) {
-        (_, Some(Seen { loaded: None, .. }), _) => Err("its load was never completed"),
-        (Some(_), Some(_), Some(_)) => Err("there are two old databases"),
-        (Some(old), Some(_), None) if old.is_open => Ok(Some(Step::Close)),
-        (Some(_), Some(_), None) => Ok(Some(Step::Swap)),
-        (None, Some(_), _) => Ok(Some(Step::Enter)),
-        (None, None, _) => Err("neither a loaded database nor the restored one is there"),
-        (Some(new), None, Some(_)) if new.loaded == Some(OldDatabase::Drop) => {
-            Ok(Some(Step::DropBefore))
+fn next_of_commit(state: State) -> Result<Option<Step>, &'static str> {
+    match (state.database, state.new, state.old) {
+        (_, Some(New::Loading), _) => Err("its load was never completed"),
+        (Some(_), Some(_), Some(_)) => Err("there is another old database already"),
+        (Some(Door::Open), Some(New::Loaded(old)), None) => Ok(Some(Step::Close(old))),
+        (Some(_), Some(new @ (New::Loaded(old) | New::Entering(old))), None) => {
+            Ok(Some(Step::Swap(new, old)))
         }
-        (Some(new), None, _) => Ok(new.loaded.map(|_| Step::Unmark)),
+        (None, Some(new), _) => Ok(Some(Step::Enter(new))),
+        (None, None, _) => Err("neither a loaded database nor the restored one is there"),
+        (Some(_), None, Some(OldDatabase::Drop)) => Ok(Some(Step::DropOld)),
+        (Some(_), None, Some(OldDatabase::Keep) | None) => Ok(None),
     }
 }
 
 /// The next step back to the old database; `None`: all done. Never drops the only database under its name.
-fn next_of_rollback(state: &State) -> Option<Step> {
-    match (state.database, state.loading, state.before) {
-        (_, Some(_), _) => Some(Step::DropLoading),
-        (Some(new), None, Some(_)) => new.loaded.map(|_| Step::SwapBack),
-        (None, None, before) => before.map(|_| Step::Return),
-        (Some(old), None, None) => old.closed.then_some(Step::Open),
+fn next_of_rollback(state: State) -> Option<Step> {
+    match (state.database, state.new, state.old) {
+        (Some(_), Some(New::Entering(old)), _) => Some(Step::Reopen(old)),
+        (_, Some(new), _) => Some(Step::DropNew(new)),
+        (Some(_), None, Some(OldDatabase::Drop)) => Some(Step::SwapBack(OldDatabase::Drop)),
+        (Some(_), None, Some(OldDatabase::Keep) | None) => None,
+        (None, None, old) => old.map(Step::Return),
     }
 }
 
 /// A restore of one database on its server.
 pub(super) struct Swap<'a> {
     server: &'a Server,
-    run: &'a RunId,
     pub names: Names,
     /// Where orders are given from.
     seat: String,
 }
 
 impl<'a> Swap<'a> {
-    pub fn new(server: &'a Server, database: &str, run: &'a RunId) -> Self {
+    pub fn new(server: &'a Server, database: &str, run: &RunId) -> Self {
         Self {
             server,
-            run,
             names: Names::of(database, run),
             seat: server.seat_beside(database),
         }
@@ -199,73 +218,79 @@ impl<'a> Swap<'a> {
 
     /// Puts the new database into the old one's place. Idempotent.
     pub async fn commit(&self) -> Result<(), DriverError> {
-        self.go(|state| {
-            next_of_commit(state).map_err(|why| {
-                DriverError::failed(format!(
-                    "database {} cannot be put in place: {why}",
-                    self.names.database
-                ))
+        let reached = self
+            .go(|state| {
+                next_of_commit(state).map_err(|why| {
+                    let database = &self.names.database;
+                    DriverError::failed(format!("database {database} cannot be put in place: {why}"))
+                })
             })
-        })
-        .await
-    }
-
-    /// Puts the old database back into its place. Idempotent.
-    pub async fn roll_back(&self) -> Result<(), DriverError> {
-        self.go(|state| Ok(next_of_rollback(state))).await
-    }
-
-    async fn go(
-        &self,
-        next: impl Fn(&State) -> Result<Option<Step>, DriverError>,
-    ) -> Result<(), DriverError> {
-        while let Some(step) = next(&self.state().await?)? {
-            debug!(database = self.names.database, ?step, "restoring");
-            self.perform(step).await?;
+            .await?;
+        if reached.old == Some(OldDatabase::Keep) {
+            let kept = self.names.old(OldDatabase::Keep);
+            info!("the old database is kept as {kept}, closed to connections");
         }
         Ok(())
     }
 
+    /// Puts the old database back into its place, and removes what an earlier attempt of this run has left. Idempotent.
+    pub async fn roll_back(&self) -> Result<(), DriverError> {
+        self.go(|state| Ok(next_of_rollback(state))).await.map(drop)
+    }
+
+    /// Takes step after step until there is none. A step that failed because an order that was given up had done the same
+    /// is no failure: what exists has changed then.
+    async fn go(
+        &self,
+        next: impl Fn(State) -> Result<Option<Step>, DriverError>,
+    ) -> Result<State, DriverError> {
+        let mut state = self.state().await?;
+        while let Some(step) = next(state)? {
+            let performed = self.perform(step).await;
+            let reached = self.state().await?;
+            if reached == state {
+                performed?;
+                return Err(DriverError::failed(format!("{step:?} changed nothing on the server")));
+            }
+            state = reached;
+        }
+        Ok(state)
+    }
+
     async fn state(&self) -> Result<State, DriverError> {
-        let databases = self.server.databases(&self.seat).await?;
-        let seen = |name: &str| {
-            databases
-                .iter()
-                .find(|database| database.name == name)
-                .map(|database| Seen::of(database, self.run))
-        };
+        let databases = self.server.databases_undisturbed(&self.seat).await?;
+        let find = |name: &str| databases.iter().find(|database| database.name == name);
         Ok(State {
-            database: seen(&self.names.database),
-            loading: seen(&self.names.loading),
-            before: seen(&self.names.before),
+            database: find(&self.names.database).map(|database| {
+                if database.allows_connections {
+                    Door::Open
+                } else {
+                    Door::Closed
+                }
+            }),
+            new: New::all().find(|&new| find(&self.names.new(new)).is_some()),
+            old: OldDatabase::ALL
+                .into_iter()
+                .find(|&old| find(&self.names.old(old)).is_some()),
         })
     }
 
-    pub async fn is_loading(&self) -> Result<bool, DriverError> {
-        Ok(self.state().await?.loading.is_some())
+    /// Where the data that was loaded is now.
+    pub async fn loaded(&self) -> Result<String, DriverError> {
+        Ok(match self.state().await?.new {
+            Some(new) => self.names.new(new),
+            None => self.names.database.clone(),
+        })
     }
 
     pub async fn exists(&self) -> Result<bool, DriverError> {
         Ok(self.state().await?.database.is_some())
     }
 
-    /// Notes on the new database that it is whole. The server has it on disk when this returns, and so everything before.
+    /// Notes that the new database is whole. The server has it on disk when this returns, and so everything before.
     pub async fn mark_loaded(&self, old: OldDatabase) -> Result<(), DriverError> {
-        let mark = match old {
-            OldDatabase::Drop => self.run.to_string(),
-            OldDatabase::Keep => format!("{} {KEEP}", self.run),
-        };
-        let order = format!(
-            "ALTER DATABASE {} SET {LOADED} = {}",
-            quote_ident(&self.names.loading),
-            quote_literal(&mark)
-        );
-        self.server.execute(&self.seat, &[&order]).await
-    }
-
-    /// Drops what an earlier attempt of this run has left.
-    pub async fn drop_loading(&self) -> Result<(), DriverError> {
-        self.drop(&self.names.loading).await
+        let (loading, loaded) = (self.names.loading(), self.names.new(New::Loaded(old)));
+        self.alone(&[&loading], &[&rename(&loading, &loaded)]).await
     }
 
     /// For a load that writes over the old data.
@@ -274,97 +299,76 @@ impl<'a> Swap<'a> {
     }
 
     async fn perform(&self, step: Step) -> Result<(), DriverError> {
-        let Names {
-            database,
-            loading,
-            before,
-        } = &self.names;
+        let database = &self.names.database;
+        debug!(database, ?step, "restoring");
+        let new = |new: New| self.names.new(new);
+        let old = |old: OldDatabase| self.names.old(old);
         match step {
-            Step::Close => {
-                let close = format!(
-                    "{}; {}",
-                    set_mark(database, CLOSED, self.run.as_str()),
-                    allow_connections(database, false)
-                );
-                self.server.execute(&self.seat, &[&close]).await
+            Step::Close(wish) => {
+                let (loaded, entering) = (new(New::Loaded(wish)), new(New::Entering(wish)));
+                let order = [allow_connections(database, false), rename(&loaded, &entering)];
+                self.alone(&[&loaded], &[&at_once(&order)]).await
             }
-            Step::Open => {
-                let open = format!(
-                    "{}; {}",
+            Step::Reopen(wish) => {
+                let (loaded, entering) = (new(New::Loaded(wish)), new(New::Entering(wish)));
+                let order = [allow_connections(database, true), rename(&entering, &loaded)];
+                self.alone(&[&entering], &[&at_once(&order)]).await
+            }
+            Step::Swap(from, wish) => {
+                let (from, aside) = (new(from), old(wish));
+                let order = [rename(database, &aside), rename(&from, database)];
+                self.alone(&[database, &from], &[&at_once(&order)]).await
+            }
+            Step::SwapBack(wish) => {
+                let (aside, loading) = (old(wish), new(New::Loading));
+                let order = [
+                    rename(database, &loading),
+                    rename(&aside, database),
                     allow_connections(database, true),
-                    reset_mark(database, CLOSED)
-                );
-                self.server.execute(&self.seat, &[&open]).await
-            }
-            Step::Swap => {
-                self.rename(&[(database, before), (loading, database)])
-                    .await
-            }
-            Step::SwapBack => {
+                ];
                 let close = allow_connections(database, false);
-                self.server.execute(&self.seat, &[&close]).await?;
-                self.rename(&[(database, loading), (before, database)])
-                    .await
+                self.alone(&[database, &aside], &[&close, &at_once(&order)]).await
             }
-            Step::Enter => self.rename(&[(loading, database)]).await,
-            Step::Return => self.rename(&[(before, database)]).await,
-            Step::DropLoading => self.drop(loading).await,
-            Step::DropBefore => self.drop(before).await.map_err(|error| {
-                DriverError::failed_with_hint(
-                    format!("the restored database {database} is in place, but the old one cannot be dropped: {error}"),
-                    format!("drop database {before} by hand"),
-                )
-            }),
-            Step::Unmark => {
-                let kept = self.state().await?.before.is_some();
-                if kept {
-                    info!(
-                        database,
-                        before, "the old database is kept, closed to connections"
-                    );
-                }
-                self.server
-                    .execute(&self.seat, &[&reset_mark(database, LOADED)])
-                    .await
+            Step::Enter(from) => {
+                let from = new(from);
+                self.alone(&[&from], &[&rename(&from, database)]).await
+            }
+            Step::Return(wish) => {
+                let aside = old(wish);
+                let order = [rename(&aside, database), allow_connections(database, true)];
+                self.alone(&[&aside], &[&at_once(&order)]).await
+            }
+            Step::DropNew(which) => self.drop(&new(which)).await,
+            Step::DropOld => {
+                let aside = old(OldDatabase::Drop);
+                self.drop(&aside).await.map_err(|error| {
+                    DriverError::failed_with_hint(
+                        format!("the restored database {database} is in place, but the old one cannot be dropped: {error}"),
+                        format!("drop database {aside} by hand"),
+                    )
+                })
             }
         }
     }
 
-    /// All renames take effect at once, or none.
-    async fn rename(&self, renames: &[(&String, &String)]) -> Result<(), DriverError> {
-        // One order is one transaction.
-        let order: String = renames
-            .iter()
-            .map(|(from, to)| {
-                format!(
-                    "ALTER DATABASE {} RENAME TO {};",
-                    quote_ident(from),
-                    quote_ident(to)
-                )
-            })
-            .collect();
-        let occupied: Vec<&str> = renames.iter().map(|(from, _)| from.as_str()).collect();
-        self.alone(&occupied, &[&order]).await
-    }
-
     async fn drop(&self, database: &str) -> Result<(), DriverError> {
         let databases = self.server.databases(&self.seat).await?;
-        let Some(found) = databases.iter().find(|found| found.name == database) else {
+        let Some(Database { is_template, .. }) =
+            databases.iter().find(|found| found.name == database)
+        else {
             return Ok(());
         };
         let mut orders = vec![allow_connections(database, false)];
-        if found.is_template {
-            orders.push(format!(
-                "ALTER DATABASE {} WITH IS_TEMPLATE false",
-                quote_ident(database)
-            ));
+        if *is_template {
+            orders.push(format!("ALTER DATABASE {} WITH IS_TEMPLATE false", quote_ident(database)));
         }
         orders.push(format!("DROP DATABASE {}", quote_ident(database)));
         let orders: Vec<&str> = orders.iter().map(String::as_str).collect();
         self.alone(&[database], &orders).await
     }
 
-    /// Gives orders that the server refuses while anybody is in one of `databases`: their sessions are ended first.
+    /// Gives orders of which the server refuses the last while anybody is in one of `databases`: before it, their sessions
+    /// are ended.
     async fn alone(&self, databases: &[&str], orders: &[&str]) -> Result<(), DriverError> {
         let conditions: Vec<String> = databases.iter().map(|database| named(database)).collect();
         let terminate = format!(
@@ -372,46 +376,34 @@ impl<'a> Swap<'a> {
              WHERE ({}) AND pid <> pg_catalog.pg_backend_pid()",
             conditions.join(" OR ")
         );
-        // Closing comes before terminating, where the orders begin with it.
-        let (last, first) = orders
-            .split_last()
-            .ok_or_else(|| DriverError::failed("no order to give"))?;
-        let mut all = first.to_vec();
-        all.push(&terminate);
-        all.push(last);
-        for attempt in 1.. {
+        let mut all = orders.to_vec();
+        all.insert(all.len().saturating_sub(1), &terminate);
+        let mut attempt = 1;
+        loop {
             match self.server.try_execute(&self.seat, &all).await? {
                 Ok(()) => return Ok(()),
-                Err(words)
-                    if words.contains("is being accessed by other users") && attempt < ATTEMPTS =>
-                {
+                Err(words) if words.contains("is being accessed by other users") && attempt < ATTEMPTS => {
                     debug!(attempt, "sessions will not go: {words}");
+                    attempt += 1;
                     tokio::time::sleep(PAUSE).await;
                 }
                 Err(words) => return Err(self.server.client_error("psql", 1, &words)),
             }
         }
-        unreachable!("the loop ends by returning")
     }
 }
 
-fn set_mark(database: &str, mark: &str, value: &str) -> String {
-    format!(
-        "ALTER DATABASE {} SET {mark} = {}",
-        quote_ident(database),
-        quote_literal(value)
-    )
+/// One order of several statements is one transaction.
+fn at_once(statements: &[String]) -> String {
+    statements.join("; ")
 }
 
-fn reset_mark(database: &str, mark: &str) -> String {
-    format!("ALTER DATABASE {} RESET {mark}", quote_ident(database))
+fn rename(from: &str, to: &str) -> String {
+    format!("ALTER DATABASE {} RENAME TO {}", quote_ident(from), quote_ident(to))
 }
 
 fn allow_connections(database: &str, allowed: bool) -> String {
-    format!(
-        "ALTER DATABASE {} WITH ALLOW_CONNECTIONS {allowed}",
-        quote_ident(database)
-    )
+    format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {allowed}", quote_ident(database))
 }
 
 #[cfg(test)]
@@ -419,128 +411,80 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn run() -> RunId {
-        "20261121T020000Z-9f2c61aa".parse().unwrap()
+    fn names(database: &str) -> Names {
+        Names::of(database, &"20261121T020000Z-9f2c61aa".parse().unwrap())
+    }
+
+    fn all(names: &Names) -> Vec<String> {
+        let new = New::all().map(|new| names.new(new));
+        let old = OldDatabase::ALL.into_iter().map(|old| names.old(old));
+        new.chain(old).collect()
     }
 
     #[test]
-    fn names_tell_what_they_are_and_fit() {
-        let names = Names::of("clinical", &run());
-        assert_eq!(names.loading, "clinical_loading_9f2c61aa");
-        assert_eq!(names.before, "clinical_before_9f2c61aa");
-        let odd = Names::of("Üñï", &run());
-        assert_eq!(odd.before, "Üñï_before_9f2c61aa");
-        assert!(odd.loading.is_ascii(), "{}", odd.loading);
+    fn names_tell_what_they_are() {
+        assert_eq!(
+            all(&names("clinical")),
+            [
+                "clinical_loading_9f2c61aa",
+                "clinical_loaded_9f2c61aa",
+                "clinical_entering_9f2c61aa",
+                "clinical_loaded_keep_9f2c61aa",
+                "clinical_entering_keep_9f2c61aa",
+                "clinical_dropping_9f2c61aa",
+                "clinical_before_9f2c61aa",
+            ]
+        );
+        assert_eq!(names("Üñï").old(OldDatabase::Keep), "Üñï_before_9f2c61aa");
     }
 
     proptest! {
         #[test]
         fn names_fit_and_never_meet(one in "[^\0]{1,63}", tail in "[^\0]{1,3}") {
             let long: String = one.chars().cycle().take(60).collect();
-            for pair in [(one.clone(), format!("{one}{tail}")), (long.clone(), format!("{long}{tail}"))] {
-                let (one, other) = (Names::of(&pair.0, &run()), Names::of(&pair.1, &run()));
-                for name in [&one.loading, &one.before, &other.loading, &other.before] {
+            for (one, other) in [(one.clone(), format!("{one}{tail}")), (long.clone(), format!("{long}{tail}"))] {
+                let (one, other) = (names(&one), names(&other));
+                let (ones, others) = (all(&one), all(&other));
+                for name in ones.iter().chain(&others) {
                     prop_assert!(name.len() <= LONGEST_NAME);
                 }
-                prop_assert!(one.loading != other.loading && one.before != other.before);
-                prop_assert!(one.loading.is_ascii());
+                prop_assert!(ones.iter().all(|name| !others.contains(name)));
+                prop_assert!(New::all().all(|new| one.new(new).is_ascii()));
             }
-        }
-    }
-
-    fn seen(text: &str) -> Option<Seen> {
-        let open = Seen {
-            is_open: true,
-            ..Seen::default()
-        };
-        match text {
-            "-" => None,
-            "open" => Some(open),
-            "closed" => Some(Seen {
-                is_open: false,
-                closed: true,
-                loaded: None,
-            }),
-            "theirs" => Some(Seen {
-                is_open: false,
-                ..open
-            }),
-            "loaded" => Some(Seen {
-                loaded: Some(OldDatabase::Drop),
-                ..open
-            }),
-            "kept" => Some(Seen {
-                loaded: Some(OldDatabase::Keep),
-                ..open
-            }),
-            other => panic!("{other}"),
         }
     }
 
     /// Every row of the table above.
     #[test]
     fn the_next_step_follows_from_what_exists() {
-        use Step::*;
-        let error = Err(());
-        for (database, loading, before, commit, rollback) in [
-            ("open", "-", "-", Ok(None), None),
-            ("loaded", "-", "-", Ok(Some(Unmark)), None),
-            ("closed", "-", "-", Ok(None), Some(Open)),
-            ("theirs", "-", "-", Ok(None), None),
-            ("-", "-", "-", error, None),
-            ("open", "open", "-", error, Some(DropLoading)),
-            ("-", "open", "-", error, Some(DropLoading)),
-            ("open", "loaded", "-", Ok(Some(Close)), Some(DropLoading)),
-            ("closed", "loaded", "-", Ok(Some(Swap)), Some(DropLoading)),
-            ("theirs", "loaded", "-", Ok(Some(Swap)), Some(DropLoading)),
-            ("-", "loaded", "-", Ok(Some(Enter)), Some(DropLoading)),
-            (
-                "loaded",
-                "-",
-                "closed",
-                Ok(Some(DropBefore)),
-                Some(SwapBack),
-            ),
-            ("kept", "-", "closed", Ok(Some(Unmark)), Some(SwapBack)),
-            ("open", "-", "closed", Ok(None), None),
-            ("-", "-", "closed", error, Some(Return)),
-            ("-", "loaded", "closed", Ok(Some(Enter)), Some(DropLoading)),
-            ("open", "loaded", "closed", error, Some(DropLoading)),
+        use OldDatabase::{Drop, Keep};
+        let (open, closed) = (Some(Door::Open), Some(Door::Closed));
+        let (loading, entering) = (Some(New::Loading), Some(New::Entering(Keep)));
+        let loaded = Some(New::Loaded(Drop));
+        let drop_loaded = Some(Step::DropNew(New::Loaded(Drop)));
+        let drop_loading = Some(Step::DropNew(New::Loading));
+        for (database, new, old, commit, rollback) in [
+            (open, None, None, Ok(None), None),
+            (closed, None, None, Ok(None), None),
+            (None, None, None, Err(()), None),
+            (open, loading, None, Err(()), drop_loading),
+            (None, loading, None, Err(()), drop_loading),
+            (None, loading, Some(Drop), Err(()), drop_loading),
+            (open, loaded, None, Ok(Some(Step::Close(Drop))), drop_loaded),
+            (closed, loaded, None, Ok(Some(Step::Swap(New::Loaded(Drop), Drop))), drop_loaded),
+            (closed, entering, None, Ok(Some(Step::Swap(New::Entering(Keep), Keep))), Some(Step::Reopen(Keep))),
+            (open, entering, None, Ok(Some(Step::Swap(New::Entering(Keep), Keep))), Some(Step::Reopen(Keep))),
+            (None, loaded, None, Ok(Some(Step::Enter(New::Loaded(Drop)))), drop_loaded),
+            (open, None, Some(Drop), Ok(Some(Step::DropOld)), Some(Step::SwapBack(Drop))),
+            (open, None, Some(Keep), Ok(None), None),
+            (None, None, Some(Drop), Err(()), Some(Step::Return(Drop))),
+            (None, None, Some(Keep), Err(()), Some(Step::Return(Keep))),
+            (None, loaded, Some(Drop), Ok(Some(Step::Enter(New::Loaded(Drop)))), drop_loaded),
+            (open, loaded, Some(Keep), Err(()), drop_loaded),
         ] {
-            let state = State {
-                database: seen(database),
-                loading: seen(loading),
-                before: seen(before),
-            };
-            assert_eq!(
-                next_of_commit(&state).map_err(drop),
-                commit,
-                "commit {database} {loading} {before}"
-            );
-            assert_eq!(
-                next_of_rollback(&state),
-                rollback,
-                "rollback {database} {loading} {before}"
-            );
+            let state = State { database, new, old };
+            assert_eq!(next_of_commit(state).map_err(drop), commit, "commit {state:?}");
+            assert_eq!(next_of_rollback(state), rollback, "rollback {state:?}");
         }
-    }
-
-    #[test]
-    fn marks_of_other_runs_mean_nothing() {
-        let mut database = Database {
-            name: "x".to_owned(),
-            allows_connections: true,
-            is_template: false,
-            marks: [(LOADED.to_owned(), format!("{} {KEEP}", run()))].into(),
-        };
-        assert_eq!(Seen::of(&database, &run()).loaded, Some(OldDatabase::Keep));
-        database.marks = [(LOADED.to_owned(), "20251121T020000Z-9f2c61aa".to_owned())].into();
-        assert_eq!(
-            Seen::of(&database, &run()),
-            Seen {
-                is_open: true,
-                ..Seen::default()
-            }
-        );
     }
 }

@@ -6,8 +6,7 @@
 
 use tracing::debug;
 
-use super::server::Server;
-use super::sql::quote_literal;
+use super::server::{Server, end_sessions};
 use crate::agent::inside::{ClientEnvironment, Removals};
 
 /// Watches over the clients of one step; unless it is dismissed, it ends what is left of them when it is dropped.
@@ -20,11 +19,10 @@ pub struct Watch {
 
 impl Watch {
     pub fn new(server: &Server, removals: &Removals) -> Self {
-        let digits: u32 = rand::random();
         Self {
             server: server.clone(),
             removals: removals.clone(),
-            application: format!("cofferdam-{digits:08x}"),
+            application: server.application_of_step(),
             dismissed: false,
         }
     }
@@ -49,10 +47,7 @@ impl Drop for Watch {
             return;
         }
         let server = self.server.clone();
-        let order = format!(
-            "SELECT pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity WHERE application_name = {}",
-            quote_literal(&self.application)
-        );
+        let order = end_sessions(&self.application);
         self.removals.spawn(async move {
             if let Err(error) = server.execute(server.maintenance_db(), &[&order]).await {
                 debug!("sessions of clients that were given up could not be ended: {error}");
