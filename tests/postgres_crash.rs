@@ -21,7 +21,10 @@ async fn shop(run: &Run) -> (PostgresServer, TargetRecord) {
          CREATE INDEX ON goods (md5)",
     );
     let driver = run.driver(&server, &PostgresLabels::default()).await;
-    let record = run.dump(&driver, &target(&server, "shop")).await.expect("a dump");
+    let record = run
+        .dump(&driver, &target(&server, "shop"))
+        .await
+        .expect("a dump");
     server.sql("shop", "UPDATE word SET word = 'old'; DROP TABLE goods");
     (server, record)
 }
@@ -34,7 +37,15 @@ fn word(server: &PostgresServer) -> String {
 fn pretend(server: &PostgresServer, run: &Run, statements: &[&str]) {
     for statement in statements {
         let mut statement = (*statement).to_owned();
-        for word in ["loading", "loaded_keep", "loaded", "entering_keep", "entering", "dropping", "before"] {
+        for word in [
+            "loading",
+            "loaded_keep",
+            "loaded",
+            "entering_keep",
+            "entering",
+            "dropping",
+            "before",
+        ] {
             let name = format!("shop_{word}_{}", run.id.short());
             statement = statement.replace(&format!(":{word}:"), &name);
         }
@@ -58,13 +69,55 @@ async fn every_state_is_finished_and_undone() {
     let pristine = server.databases();
     for (what, old, steps, commit, rollback) in [
         ("loaded", OldDatabase::Drop, &[][..], Some("new"), "old"),
-        ("closed", OldDatabase::Drop, &[CLOSE, NOTE], Some("new"), "old"),
-        ("swapped", OldDatabase::Drop, &[CLOSE, NOTE, ASIDE, ENTER], Some("new"), "old"),
-        ("torn", OldDatabase::Drop, &[CLOSE, NOTE, ASIDE], Some("new"), "old"),
-        ("lost", OldDatabase::Drop, &[CLOSE, NOTE, ASIDE, "DROP DATABASE :entering:"], None, "old"),
-        ("closed, to keep", OldDatabase::Keep, &[CLOSE, NOTE_KEEP], Some("new"), "old"),
-        ("swapped and kept", OldDatabase::Keep, &[CLOSE, NOTE_KEEP, ASIDE_KEEP, ENTER_KEEP], Some("new"), "new"),
-        ("half loaded", OldDatabase::Drop, &["ALTER DATABASE :loaded: RENAME TO :loading:"], None, "old"),
+        (
+            "closed",
+            OldDatabase::Drop,
+            &[CLOSE, NOTE],
+            Some("new"),
+            "old",
+        ),
+        (
+            "swapped",
+            OldDatabase::Drop,
+            &[CLOSE, NOTE, ASIDE, ENTER],
+            Some("new"),
+            "old",
+        ),
+        (
+            "torn",
+            OldDatabase::Drop,
+            &[CLOSE, NOTE, ASIDE],
+            Some("new"),
+            "old",
+        ),
+        (
+            "lost",
+            OldDatabase::Drop,
+            &[CLOSE, NOTE, ASIDE, "DROP DATABASE :entering:"],
+            None,
+            "old",
+        ),
+        (
+            "closed, to keep",
+            OldDatabase::Keep,
+            &[CLOSE, NOTE_KEEP],
+            Some("new"),
+            "old",
+        ),
+        (
+            "swapped and kept",
+            OldDatabase::Keep,
+            &[CLOSE, NOTE_KEEP, ASIDE_KEEP, ENTER_KEEP],
+            Some("new"),
+            "new",
+        ),
+        (
+            "half loaded",
+            OldDatabase::Drop,
+            &["ALTER DATABASE :loaded: RENAME TO :loading:"],
+            None,
+            "old",
+        ),
     ] {
         for commits in [true, false] {
             let mut run = first.next();
@@ -90,7 +143,11 @@ async fn every_state_is_finished_and_undone() {
                 driver.rollback(&record.target).await.unwrap();
                 rollback
             };
-            assert_eq!(word(&server), format!("{expected} 9"), "{what}, commits: {commits}");
+            assert_eq!(
+                word(&server),
+                format!("{expected} 9"),
+                "{what}, commits: {commits}"
+            );
             let kept = format!("shop_before_{}", run.id.short());
             let mut databases = server.databases();
             if old == OldDatabase::Keep && expected == "new" {
@@ -99,7 +156,10 @@ async fn every_state_is_finished_and_undone() {
                 databases.retain(|name| *name != kept);
             }
             assert_eq!(databases, pristine, "{what}, commits: {commits}");
-            server.sql("shop", "UPDATE word SET word = 'old'; DROP TABLE IF EXISTS goods");
+            server.sql(
+                "shop",
+                "UPDATE word SET word = 'old'; DROP TABLE IF EXISTS goods",
+            );
         }
     }
 }
@@ -130,7 +190,13 @@ async fn a_database_that_others_closed_stays_closed_after_a_rollback() {
     let driver = run.driver(&server, &PostgresLabels::default()).await;
     driver.load(&record, &run.source()).await.unwrap();
     driver.rollback(&record.target).await.unwrap();
-    assert_eq!(server.sql("template1", "SELECT datallowconn FROM pg_database WHERE datname = 'shop'"), "f");
+    assert_eq!(
+        server.sql(
+            "template1",
+            "SELECT datallowconn FROM pg_database WHERE datname = 'shop'"
+        ),
+        "f"
+    );
     run.restore(&driver, &record).await.unwrap();
     assert_eq!(word(&server), "new 9");
 }
@@ -143,32 +209,52 @@ async fn a_load_or_a_commit_that_is_cut_off_anywhere_leaves_all_old_or_all_new()
     let (server, record) = shop(&first).await;
     let pristine = server.databases();
     let mut cut = (0, 0);
-    for milliseconds in [0, 150, 300, 450, 600, 800, 1000, 1300, 1600, 2000, 2500, 3000, 4000, 6000] {
+    for milliseconds in [
+        0, 150, 300, 450, 600, 800, 1000, 1300, 1600, 2000, 2500, 3000, 4000, 6000,
+    ] {
         let run = first.next();
         let driver = run.driver(&server, &PostgresLabels::default()).await;
         let limit = Duration::from_millis(milliseconds);
-        if tokio::time::timeout(limit, driver.load(&record, &run.source())).await.is_err() {
+        if tokio::time::timeout(limit, driver.load(&record, &run.source()))
+            .await
+            .is_err()
+        {
             cut.0 += 1;
         }
         run.options.removals.done().await;
         let driver = run.driver(&server, &PostgresLabels::default()).await;
         driver.rollback(&record.target).await.unwrap();
         assert_eq!(word(&server), "old 9", "a load cut off after {limit:?}");
-        assert_eq!(server.databases(), pristine, "a load cut off after {limit:?}");
-        assert_eq!(server.left_behind(&[]), "", "a load cut off after {limit:?}");
+        assert_eq!(
+            server.databases(),
+            pristine,
+            "a load cut off after {limit:?}"
+        );
+        assert_eq!(
+            server.left_behind(&[]),
+            "",
+            "a load cut off after {limit:?}"
+        );
     }
     for milliseconds in [0, 100, 200, 300, 400, 500, 700, 900, 1200] {
         let run = first.next();
         let driver = run.driver(&server, &PostgresLabels::default()).await;
         driver.load(&record, &run.source()).await.unwrap();
         let limit = Duration::from_millis(milliseconds);
-        if tokio::time::timeout(limit, driver.commit(&record.target)).await.is_err() {
+        if tokio::time::timeout(limit, driver.commit(&record.target))
+            .await
+            .is_err()
+        {
             cut.1 += 1;
         }
         let driver = run.driver(&server, &PostgresLabels::default()).await;
         driver.commit(&record.target).await.unwrap();
         assert_eq!(word(&server), "new 9", "a commit cut off after {limit:?}");
-        assert_eq!(server.databases(), pristine, "a commit cut off after {limit:?}");
+        assert_eq!(
+            server.databases(),
+            pristine,
+            "a commit cut off after {limit:?}"
+        );
         server.sql("shop", "UPDATE word SET word = 'old'; DROP TABLE goods");
     }
     assert!(cut.0 > 2 && cut.1 > 1, "nothing was cut off: {cut:?}");
@@ -182,16 +268,29 @@ async fn clients_that_come_back_are_kept_out_of_what_is_not_whole() {
     let (server, record) = shop(&run).await;
     let line = "for n in $(seq 6); do (while :; do psql -qAt -U postgres -d shop -c 'SELECT word FROM word; SELECT pg_sleep(60)' \
         >>/tmp/seen.$n 2>>/tmp/refused.$n; sleep 0.01; done) & done; wait";
-    server.container.sh(&format!("setsid sh -c \"{}\" >/dev/null 2>&1 & echo $! > /tmp/pid", line.replace('$', "\\$")));
+    server.container.sh(&format!(
+        "setsid sh -c \"{}\" >/dev/null 2>&1 & echo $! > /tmp/pid",
+        line.replace('$', "\\$")
+    ));
     for restore in [PostgresRestore::Swap, PostgresRestore::Recreate] {
         let run = run.next();
-        let labels = PostgresLabels { restore, ..PostgresLabels::default() };
-        run.restore(&run.driver(&server, &labels).await, &record).await.unwrap();
+        let labels = PostgresLabels {
+            restore,
+            ..PostgresLabels::default()
+        };
+        run.restore(&run.driver(&server, &labels).await, &record)
+            .await
+            .unwrap();
         assert_eq!(word(&server), "new 9", "{restore:?}");
     }
     server.container.sh("kill -9 -$(cat /tmp/pid) || true");
     let seen = server.container.sh("cat /tmp/seen.* | sort -u");
-    assert!(seen.lines().all(|line| line == "old" || line == "new"), "{seen}");
-    let refused = server.container.sh("cat /tmp/refused.* | grep -c 'relation \\\"word\\\" does not exist' || true");
+    assert!(
+        seen.lines().all(|line| line == "old" || line == "new"),
+        "{seen}"
+    );
+    let refused = server
+        .container
+        .sh("cat /tmp/refused.* | grep -c 'relation \\\"word\\\" does not exist' || true");
     assert_eq!(refused, "0", "somebody met a database without its tables");
 }

@@ -256,7 +256,7 @@ async fn names_mean_nothing_but_themselves() {
         run.restore(&driver, &record)
             .await
             .unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert_same(&portrait(&server, name), &before, &format!("{name}"));
+        assert_same(&portrait(&server, name), &before, name);
         assert_eq!(server.databases(), databases, "{name}");
     }
 }
@@ -454,11 +454,7 @@ async fn maintenance_databases_can_be_restored_too() {
                 )
                 .await;
             run.restore(&driver, &record).await.unwrap();
-            assert_same(
-                &portrait(&server, database),
-                &before,
-                &format!("{database}"),
-            );
+            assert_same(&portrait(&server, database), &before, database);
         }
     }
 }

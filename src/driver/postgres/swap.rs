@@ -98,11 +98,11 @@ impl Names {
 
     /// What a load fills.
     pub fn loading(&self) -> String {
-        self.new(New::Loading)
+        self.name_of(New::Loading)
     }
 
     /// Scripts of pg_restore are in the encoding of the database; a name in ASCII reads the same in all of them.
-    fn new(&self, new: New) -> String {
+    fn name_of(&self, new: New) -> String {
         let ascii = self
             .database
             .replace(|character: char| !character.is_ascii_graphic(), "_");
@@ -125,7 +125,10 @@ impl Names {
             return format!("{name}{suffix}");
         }
         let digest = Sha256::digest(&self.database);
-        let digits: String = digest[..4].iter().map(|byte| format!("{byte:02x}")).collect();
+        let digits: String = digest[..4]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
         let room = LONGEST_NAME - suffix.len() - digits.len() - 1;
         let mut end = name.len().min(room);
         while !name.is_char_boundary(end) {
@@ -222,7 +225,9 @@ impl<'a> Swap<'a> {
             .go(|state| {
                 next_of_commit(state).map_err(|why| {
                     let database = &self.names.database;
-                    DriverError::failed(format!("database {database} cannot be put in place: {why}"))
+                    DriverError::failed(format!(
+                        "database {database} cannot be put in place: {why}"
+                    ))
                 })
             })
             .await?;
@@ -250,7 +255,9 @@ impl<'a> Swap<'a> {
             let reached = self.state().await?;
             if reached == state {
                 performed?;
-                return Err(DriverError::failed(format!("{step:?} changed nothing on the server")));
+                return Err(DriverError::failed(format!(
+                    "{step:?} changed nothing on the server"
+                )));
             }
             state = reached;
         }
@@ -268,7 +275,7 @@ impl<'a> Swap<'a> {
                     Door::Closed
                 }
             }),
-            new: New::all().find(|&new| find(&self.names.new(new)).is_some()),
+            new: New::all().find(|&new| find(&self.names.name_of(new)).is_some()),
             old: OldDatabase::ALL
                 .into_iter()
                 .find(|&old| find(&self.names.old(old)).is_some()),
@@ -278,7 +285,7 @@ impl<'a> Swap<'a> {
     /// Where the data that was loaded is now.
     pub async fn loaded(&self) -> Result<String, DriverError> {
         Ok(match self.state().await?.new {
-            Some(new) => self.names.new(new),
+            Some(new) => self.names.name_of(new),
             None => self.names.database.clone(),
         })
     }
@@ -289,7 +296,7 @@ impl<'a> Swap<'a> {
 
     /// Notes that the new database is whole. The server has it on disk when this returns, and so everything before.
     pub async fn mark_loaded(&self, old: OldDatabase) -> Result<(), DriverError> {
-        let (loading, loaded) = (self.names.loading(), self.names.new(New::Loaded(old)));
+        let (loading, loaded) = (self.names.loading(), self.names.name_of(New::Loaded(old)));
         self.alone(&[&loading], &[&rename(&loading, &loaded)]).await
     }
 
@@ -301,17 +308,23 @@ impl<'a> Swap<'a> {
     async fn perform(&self, step: Step) -> Result<(), DriverError> {
         let database = &self.names.database;
         debug!(database, ?step, "restoring");
-        let new = |new: New| self.names.new(new);
+        let new = |new: New| self.names.name_of(new);
         let old = |old: OldDatabase| self.names.old(old);
         match step {
             Step::Close(wish) => {
                 let (loaded, entering) = (new(New::Loaded(wish)), new(New::Entering(wish)));
-                let order = [allow_connections(database, false), rename(&loaded, &entering)];
+                let order = [
+                    allow_connections(database, false),
+                    rename(&loaded, &entering),
+                ];
                 self.alone(&[&loaded], &[&at_once(&order)]).await
             }
             Step::Reopen(wish) => {
                 let (loaded, entering) = (new(New::Loaded(wish)), new(New::Entering(wish)));
-                let order = [allow_connections(database, true), rename(&entering, &loaded)];
+                let order = [
+                    allow_connections(database, true),
+                    rename(&entering, &loaded),
+                ];
                 self.alone(&[&entering], &[&at_once(&order)]).await
             }
             Step::Swap(from, wish) => {
@@ -327,7 +340,8 @@ impl<'a> Swap<'a> {
                     allow_connections(database, true),
                 ];
                 let close = allow_connections(database, false);
-                self.alone(&[database, &aside], &[&close, &at_once(&order)]).await
+                self.alone(&[database, &aside], &[&close, &at_once(&order)])
+                    .await
             }
             Step::Enter(from) => {
                 let from = new(from);
@@ -360,7 +374,10 @@ impl<'a> Swap<'a> {
         };
         let mut orders = vec![allow_connections(database, false)];
         if *is_template {
-            orders.push(format!("ALTER DATABASE {} WITH IS_TEMPLATE false", quote_ident(database)));
+            orders.push(format!(
+                "ALTER DATABASE {} WITH IS_TEMPLATE false",
+                quote_ident(database)
+            ));
         }
         orders.push(format!("DROP DATABASE {}", quote_ident(database)));
         let orders: Vec<&str> = orders.iter().map(String::as_str).collect();
@@ -382,7 +399,9 @@ impl<'a> Swap<'a> {
         loop {
             match self.server.try_execute(&self.seat, &all).await? {
                 Ok(()) => return Ok(()),
-                Err(words) if words.contains("is being accessed by other users") && attempt < ATTEMPTS => {
+                Err(words)
+                    if words.contains("is being accessed by other users") && attempt < ATTEMPTS =>
+                {
                     debug!(attempt, "sessions will not go: {words}");
                     attempt += 1;
                     tokio::time::sleep(PAUSE).await;
@@ -399,11 +418,18 @@ fn at_once(statements: &[String]) -> String {
 }
 
 fn rename(from: &str, to: &str) -> String {
-    format!("ALTER DATABASE {} RENAME TO {}", quote_ident(from), quote_ident(to))
+    format!(
+        "ALTER DATABASE {} RENAME TO {}",
+        quote_ident(from),
+        quote_ident(to)
+    )
 }
 
 fn allow_connections(database: &str, allowed: bool) -> String {
-    format!("ALTER DATABASE {} WITH ALLOW_CONNECTIONS {allowed}", quote_ident(database))
+    format!(
+        "ALTER DATABASE {} WITH ALLOW_CONNECTIONS {allowed}",
+        quote_ident(database)
+    )
 }
 
 #[cfg(test)]
@@ -416,7 +442,7 @@ mod tests {
     }
 
     fn all(names: &Names) -> Vec<String> {
-        let new = New::all().map(|new| names.new(new));
+        let new = New::all().map(|new| names.name_of(new));
         let old = OldDatabase::ALL.into_iter().map(|old| names.old(old));
         new.chain(old).collect()
     }
@@ -449,7 +475,7 @@ mod tests {
                     prop_assert!(name.len() <= LONGEST_NAME);
                 }
                 prop_assert!(ones.iter().all(|name| !others.contains(name)));
-                prop_assert!(New::all().all(|new| one.new(new).is_ascii()));
+                prop_assert!(New::all().all(|new| one.name_of(new).is_ascii()));
             }
         }
     }
@@ -471,19 +497,59 @@ mod tests {
             (None, loading, None, Err(()), drop_loading),
             (None, loading, Some(Drop), Err(()), drop_loading),
             (open, loaded, None, Ok(Some(Step::Close(Drop))), drop_loaded),
-            (closed, loaded, None, Ok(Some(Step::Swap(New::Loaded(Drop), Drop))), drop_loaded),
-            (closed, entering, None, Ok(Some(Step::Swap(New::Entering(Keep), Keep))), Some(Step::Reopen(Keep))),
-            (open, entering, None, Ok(Some(Step::Swap(New::Entering(Keep), Keep))), Some(Step::Reopen(Keep))),
-            (None, loaded, None, Ok(Some(Step::Enter(New::Loaded(Drop)))), drop_loaded),
-            (open, None, Some(Drop), Ok(Some(Step::DropOld)), Some(Step::SwapBack(Drop))),
+            (
+                closed,
+                loaded,
+                None,
+                Ok(Some(Step::Swap(New::Loaded(Drop), Drop))),
+                drop_loaded,
+            ),
+            (
+                closed,
+                entering,
+                None,
+                Ok(Some(Step::Swap(New::Entering(Keep), Keep))),
+                Some(Step::Reopen(Keep)),
+            ),
+            (
+                open,
+                entering,
+                None,
+                Ok(Some(Step::Swap(New::Entering(Keep), Keep))),
+                Some(Step::Reopen(Keep)),
+            ),
+            (
+                None,
+                loaded,
+                None,
+                Ok(Some(Step::Enter(New::Loaded(Drop)))),
+                drop_loaded,
+            ),
+            (
+                open,
+                None,
+                Some(Drop),
+                Ok(Some(Step::DropOld)),
+                Some(Step::SwapBack(Drop)),
+            ),
             (open, None, Some(Keep), Ok(None), None),
             (None, None, Some(Drop), Err(()), Some(Step::Return(Drop))),
             (None, None, Some(Keep), Err(()), Some(Step::Return(Keep))),
-            (None, loaded, Some(Drop), Ok(Some(Step::Enter(New::Loaded(Drop)))), drop_loaded),
+            (
+                None,
+                loaded,
+                Some(Drop),
+                Ok(Some(Step::Enter(New::Loaded(Drop)))),
+                drop_loaded,
+            ),
             (open, loaded, Some(Keep), Err(()), drop_loaded),
         ] {
             let state = State { database, new, old };
-            assert_eq!(next_of_commit(state).map_err(drop), commit, "commit {state:?}");
+            assert_eq!(
+                next_of_commit(state).map_err(drop),
+                commit,
+                "commit {state:?}"
+            );
             assert_eq!(next_of_rollback(state), rollback, "rollback {state:?}");
         }
     }
