@@ -249,7 +249,7 @@ pub struct RestoreArgs {
     #[arg(long = "path", value_name = "PATH")]
     pub paths: Vec<String>,
 
-    /// Keep the old databases and trees beside the new ones, and say where they are
+    /// Keep the old databases beside the new ones, under other names and closed to connections
     #[arg(long)]
     pub keep_old: bool,
 
@@ -257,7 +257,7 @@ pub struct RestoreArgs {
     #[arg(long)]
     pub safety_snapshot: bool,
 
-    /// Load over what is there, where there is no room for both; a snapshot taken first is the way back
+    /// Write trees over what is there, where there is no room for both; a snapshot taken first is the way back
     #[arg(long, conflicts_with = "keep_old")]
     pub in_place: bool,
 }

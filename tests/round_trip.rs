@@ -353,3 +353,66 @@ fn single_files_come_back_out_of_a_volume() {
         "old\nnew\nfile"
     );
 }
+
+#[test]
+fn a_snapshot_is_restored_by_hand_with_nothing_but_standard_tools() {
+    let candig = Candig::start(&[]);
+    let volume = compose_volume(&candig.stack, "uploads");
+    let mount = format!("{}:/srv", volume.name);
+    let app = candig.stack.toolbox(
+        "app",
+        &[("cofferdam.volumes", "uploads")],
+        &["--volume", &mount],
+    );
+    app.sh("mkdir /srv/a && echo saved > /srv/a/file && setfattr -n user.key -v value /srv/a/file && ln /srv/a/file /srv/link && chown 33:33 /srv/a");
+    candig
+        .postgres
+        .sql("clinical", "CREATE ROLE katsu LOGIN; ALTER TABLE patients OWNER TO katsu");
+    let clinical = candig.postgres.fingerprint("clinical");
+    candig.stack.cofferdam(&["backup"]).expect(0);
+    candig.postgres.sql("template1", "DROP DATABASE clinical");
+    candig.postgres.sql("template1", "DROP DATABASE genomic");
+    candig.postgres.sql("template1", "DROP ROLE katsu");
+
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/restore-by-hand.sh");
+    let out = candig.stack.directory.path().join("out");
+    let by_hand = |arguments: &[&std::ffi::OsStr]| {
+        let output = std::process::Command::new(script)
+            .args(arguments)
+            .output()
+            .expect("the script");
+        support::stack::Run::from(output).expect(0);
+    };
+    by_hand(&[
+        "unpack".as_ref(),
+        candig.stack.repository().as_ref(),
+        candig.stack.project.as_ref(),
+        "latest".as_ref(),
+        out.as_ref(),
+    ]);
+    by_hand(&[
+        "load-postgres".as_ref(),
+        out.as_ref(),
+        "postgres-db".as_ref(),
+        candig.postgres.container.name.as_ref(),
+        "admin".as_ref(),
+    ]);
+    assert_eq!(candig.postgres.fingerprint("clinical"), clinical);
+    assert_eq!(
+        candig.postgres.sql(
+            "clinical",
+            "SELECT tableowner FROM pg_tables WHERE tablename = 'patients'"
+        ),
+        "katsu"
+    );
+    let tree = out.join("app.volume.uploads");
+    let shown = std::process::Command::new("sh")
+        .args(["-c", "cat a/file; stat -c %u:%g a; stat -c %h link; getfattr --only-values -n user.key a/file"])
+        .current_dir(&tree)
+        .output()
+        .expect("sh");
+    assert_eq!(
+        String::from_utf8_lossy(&shown.stdout),
+        "saved\n33:33\n2\nvalue"
+    );
+}

@@ -403,7 +403,7 @@ fn help_of_restore() {
               may be given several times. What else is there stays
 
           --keep-old
-              Keep the old databases and trees beside the new ones, and say where they are
+              Keep the old databases beside the new ones, under other names and closed to connections
 
           --safety-snapshot
               Take a snapshot of every target first, also of those that have another way back
