@@ -8,6 +8,7 @@ remove() { xargs --no-run-if-empty "$@" >/dev/null; }
 docker ps --all --quiet --filter label=cofferdam.test | remove docker rm --force --volumes
 docker volume ls --quiet --filter label=cofferdam.test | remove docker volume rm --force
 docker network ls --quiet --filter label=cofferdam.test | remove docker network rm
-for label in cofferdam.test.image cofferdam.agent-image; do
-  docker images --all --quiet --filter "label=$label" | sort -u | remove docker rmi --force
-done
+{
+  docker images --all --quiet --filter label=cofferdam.test.image
+  docker images --quiet cofferdam-agent
+} | sort -u | remove docker rmi --force

@@ -29,6 +29,7 @@ need cc gcc
 need make make
 need debootstrap debootstrap
 need zstd zstd
+need /usr/bin/time time
 need jq jq
 need curl curl
 need setfacl acl

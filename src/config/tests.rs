@@ -15,7 +15,7 @@ fn environment(variables: &[(&str, &str)]) -> Environment {
 }
 
 fn resolved(settings: Settings, variables: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
-    Config::resolve(&settings, &environment(variables), Path::new("/work"))
+    Config::resolve(&settings, &environment(variables), Path::new("/home/user"))
 }
 
 fn good(settings: Settings, variables: &[(&str, &str)]) -> Config {
@@ -71,7 +71,7 @@ fn a_flag_goes_before_its_variable() {
         ..Settings::default()
     };
     let config = good(settings, &variables);
-    assert_eq!(config.repository, directory("/work/here"));
+    assert_eq!(config.repository, directory("/home/user/here"));
     assert_eq!(config.compression, Compression::None);
     assert_eq!(config.scope, Scope::Projects(vec!["c".to_owned()]));
     assert_eq!(config.time_zone, TimeZone::UTC);
@@ -158,7 +158,7 @@ fn a_variable_that_is_not_utf_8_is_told() {
         OsString::from("COFFERDAM_REPOSITORY"),
         OsString::from_vec(vec![b'/', 0xff]),
     )]);
-    let errors = Config::resolve(&Settings::default(), &environment, Path::new("/work"));
+    let errors = Config::resolve(&Settings::default(), &environment, Path::new("/home/user"));
     assert_snapshot!(errors.unwrap_err(), @r"COFFERDAM_REPOSITORY is not UTF-8; write it in UTF-8");
 }
 
