@@ -343,7 +343,7 @@ async fn progress_is_told_of_every_byte() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(32))]
+    #![proptest_config(ProptestConfig::with_cases(12))]
     #[test]
     fn any_bytes_survive_in_any_pieces(
         pieces in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..5000), 0..20),
