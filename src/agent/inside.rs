@@ -10,24 +10,22 @@
 mod lifeline;
 mod owner;
 mod place;
+mod removals;
+mod stay;
 
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::runtime::Handle;
-use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
 use self::owner::Owner;
-use super::JOB;
+pub use self::removals::Removals;
+use self::stay::Stay;
 use super::job::{
-    ArriveJob, Arrived, DIRECTORY_PREFIX, DumpJob, Dumped, Errand, Failure, LeaveJob, Left,
-    LoadJob, Loaded, Report,
+    ArriveJob, Arrived, DIRECTORY_PREFIX, DumpJob, Dumped, Errand, Failure, LoadJob, Loaded,
 };
 use crate::engine::archive::NewFile;
-use crate::engine::{Container, Engine, EngineError, ExecOutput, ExecSpec};
+use crate::engine::{Container, Engine, EngineError};
 use crate::pipe::ByteStream;
 use crate::target::RunId;
 
@@ -88,27 +86,6 @@ pub struct Visitor<'a> {
     pub removals: &'a Removals,
 }
 
-/// Removals of visits whose futures were dropped. They go on by themselves; wait for them before the process ends.
-#[derive(Clone, Debug, Default)]
-pub struct Removals(TaskTracker);
-
-impl Removals {
-    /// Waits until everything that was dropped up to now has been removed, or could not be.
-    pub async fn done(&self) {
-        self.0.close();
-        self.0.wait().await;
-        self.0.reopen();
-    }
-
-    /// Runs `removal` by itself.
-    pub(crate) fn spawn(&self, removal: impl Future<Output = ()> + Send + 'static) {
-        match Handle::try_current() {
-            Ok(runtime) => drop(self.0.spawn_on(removal, &runtime)),
-            Err(_) => warn!("files of cofferdam's stay in a container until the next run"),
-        }
-    }
-}
-
 /// Who does the work in the container.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Hands {
@@ -136,22 +113,10 @@ pub struct Visit {
     over: bool,
 }
 
-/// What removing needs to know.
-#[derive(Clone)]
-struct Stay {
-    engine: Engine,
-    /// The container's id.
-    container: String,
-    /// Its name, for messages.
-    name: String,
-    user: Option<String>,
-    directory: String,
-}
-
 impl Visit {
     /// Puts an agent into the container: into the first place where it can run, else into the first that takes files.
     pub async fn begin(visitor: Visitor<'_>) -> Result<Self, VisitError> {
-        let owner = resolve_owner(&visitor).await?;
+        let owner = owner::owner_of(&visitor).await?;
         let mut without_agent: Option<Self> = None;
         let mut refused = Vec::new();
         for candidate in place::candidates(visitor.scratch) {
@@ -372,156 +337,6 @@ impl Drop for Visit {
             }
         });
     }
-}
-
-impl Stay {
-    async fn errand<J: Serialize, T: DeserializeOwned>(
-        &self,
-        errand: Errand,
-        job: &J,
-        environment: &ClientEnvironment,
-        limit: Option<Duration>,
-    ) -> Result<T, VisitError> {
-        let job = serde_json::to_string(job).expect("a job has only string keys");
-        let mut env = environment.plain.clone();
-        env.push((JOB.to_owned(), job));
-        let spec = ExecSpec {
-            env,
-            secret_env: environment.secret.clone(),
-            user: self.user.clone(),
-            limit,
-            ..ExecSpec::new([
-                format!("{}/{PROGRAM}", self.directory),
-                "agent".to_owned(),
-                errand.as_str().to_owned(),
-            ])
-        };
-        let output = self
-            .engine
-            .exec_with_input(&self.container, &spec, lifeline::lifeline())
-            .await?;
-        self.report(errand, &output)
-    }
-
-    /// Nothing but one whole report is an answer.
-    fn report<T: DeserializeOwned>(
-        &self,
-        errand: Errand,
-        output: &ExecOutput,
-    ) -> Result<T, VisitError> {
-        let no_report = |why: String| VisitError::NoReport {
-            container: self.name.clone(),
-            why,
-        };
-        if output.exit_code != 0 || output.truncated {
-            return Err(no_report(format!(
-                "agent {} ended with exit code {}: {}",
-                errand.as_str(),
-                output.exit_code,
-                output.last_words()
-            )));
-        }
-        match serde_json::from_slice(&output.stdout) {
-            Ok(Report::Done(done)) => Ok(done),
-            Ok(Report::Failed(Failure::NoRoom { place })) => Err(VisitError::NoRoom {
-                container: self.name.clone(),
-                place,
-            }),
-            Ok(Report::Failed(failure)) => Err(failure.into()),
-            Err(error) => Err(no_report(format!(
-                "agent {} printed something else: {error}",
-                errand.as_str()
-            ))),
-        }
-    }
-
-    /// The agent removes itself. Where it cannot run, or has gone already, the container's own `rm` does.
-    async fn remove(&self, hands: &Hands) -> Result<(), VisitError> {
-        let mut last_error = String::new();
-        if matches!(hands, Hands::Agent(_)) {
-            let left: Result<Left, VisitError> = self
-                .errand(
-                    Errand::Leave,
-                    &LeaveJob {},
-                    &ClientEnvironment::default(),
-                    Some(SHORT),
-                )
-                .await;
-            if let Err(error) = left {
-                last_error = error.to_string();
-            }
-        }
-        if self.is_there().await? {
-            let spec = ExecSpec {
-                user: self.user.clone(),
-                limit: Some(SHORT),
-                ..ExecSpec::new(["rm", "-rf", "--", &self.directory])
-            };
-            match self.engine.exec(&self.container, &spec).await {
-                Ok(output) if output.exit_code == 0 => {}
-                Ok(output) => last_error = output.last_words(),
-                Err(error) => last_error = error.to_string(),
-            }
-            if self.is_there().await? {
-                return Err(VisitError::Failed(Failure::Other {
-                    message: format!(
-                        "{} stays in container {} until the next run: {last_error}",
-                        self.directory, self.name
-                    ),
-                }));
-            }
-        }
-        Ok(())
-    }
-
-    async fn is_there(&self) -> Result<bool, VisitError> {
-        match self.engine.stat(&self.container, &self.directory).await {
-            Ok(stat) => Ok(stat.is_some()),
-            // Its files went with it.
-            Err(EngineError::NoSuchContainer(_)) => Ok(false),
-            Err(error) => Err(error.into()),
-        }
-    }
-}
-
-async fn resolve_owner(visitor: &Visitor<'_>) -> Result<Owner, VisitError> {
-    let user = visitor.user.unwrap_or(&visitor.container.user);
-    if let Some(owner) = Owner::in_numbers(user) {
-        return Ok(owner);
-    }
-    let passwd = read_text(visitor, "/etc/passwd").await?;
-    let group = read_text(visitor, "/etc/group").await?;
-    Owner::resolve(user, &passwd, &group).ok_or_else(|| VisitError::NoUser {
-        container: visitor.container.name.clone(),
-        user: user.to_owned(),
-    })
-}
-
-/// Far more than any list of users; a bound for what a hostile container may send.
-const MOST_TEXT: u64 = 4 * 1024 * 1024;
-
-/// A small text file of the container; empty when there is none.
-async fn read_text(visitor: &Visitor<'_>, path: &str) -> Result<String, VisitError> {
-    use tokio::io::AsyncReadExt;
-
-    let container = &visitor.container.id;
-    let content = match visitor.engine.file_get(container, path, SHORT).await {
-        Ok((_, content)) => content,
-        Err(EngineError::NoSuchPath { .. } | EngineError::WrongKind { .. }) => {
-            return Ok(String::new());
-        }
-        Err(error) => return Err(error.into()),
-    };
-    let mut bytes = Vec::new();
-    content
-        .take(MOST_TEXT)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(|source| EngineError::Source {
-            receiver: path.to_owned(),
-            source,
-        })?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// A tar archive of one empty directory.

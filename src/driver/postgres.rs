@@ -11,10 +11,11 @@
 //! A load goes the same ways back, into a database that nobody knows yet: see `swap` for how it takes the old one's place,
 //! and for what a crash at any point leaves. Statistics of the new database come from the server's own autovacuum.
 //!
-//! - `credentials`, `server`: logging in, queries, errors with their remedies
+//! - `credentials`, `server`: logging in, queries
+//! - `failure`, `trouble`: errors with their remedies
 //! - `sql`: quoting, and reading scripts
 //! - `dump`, `contents`, `tee`: a database out; `watch`: no client is left behind
-//! - `load`, `inlet`, `create`, `swap`: a database in
+//! - `load`, `inlet`, `create`, `swap`, `names`: a database in
 //! - `globals`: roles and tablespaces
 //! - `detect`: containers that carry no label
 
@@ -27,10 +28,12 @@ mod failure;
 mod globals;
 mod inlet;
 mod load;
+mod names;
 mod server;
 mod sql;
 mod swap;
 mod tee;
+mod trouble;
 mod watch;
 
 use std::num::NonZero;
@@ -41,8 +44,8 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 pub use self::detect::{Detected, data_directory, detect};
+pub use self::names::OldDatabase;
 use self::server::{Database, Server};
-pub use self::swap::OldDatabase;
 use self::watch::Watch;
 use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack};
 use crate::agent::inside::{Removals, Visitor};

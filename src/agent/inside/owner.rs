@@ -1,5 +1,10 @@
 //! Who an exec runs as, in numbers: what is put into a container has to belong to that user.
 
+use tokio::io::AsyncReadExt;
+
+use super::{SHORT, VisitError, Visitor};
+use crate::engine::EngineError;
+
 /// A user and its primary group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Owner {
@@ -80,6 +85,45 @@ fn group_id(name: &str, group: &str) -> Option<u64> {
         (fields.next() == Some(name)).then(|| fields.nth(1)?.parse().ok())?
     });
     named.or_else(|| name.parse().ok())
+}
+
+/// The user that execs of a visitor run as.
+pub(super) async fn owner_of(visitor: &Visitor<'_>) -> Result<Owner, VisitError> {
+    let user = visitor.user.unwrap_or(&visitor.container.user);
+    if let Some(owner) = Owner::in_numbers(user) {
+        return Ok(owner);
+    }
+    let passwd = read_text(visitor, "/etc/passwd").await?;
+    let group = read_text(visitor, "/etc/group").await?;
+    Owner::resolve(user, &passwd, &group).ok_or_else(|| VisitError::NoUser {
+        container: visitor.container.name.clone(),
+        user: user.to_owned(),
+    })
+}
+
+/// Far more than any list of users; a bound for what a hostile container may send.
+const MOST_TEXT: u64 = 4 * 1024 * 1024;
+
+/// A small text file of the container; empty when there is none.
+async fn read_text(visitor: &Visitor<'_>, path: &str) -> Result<String, VisitError> {
+    let container = &visitor.container.id;
+    let content = match visitor.engine.file_get(container, path, SHORT).await {
+        Ok((_, content)) => content,
+        Err(EngineError::NoSuchPath { .. } | EngineError::WrongKind { .. }) => {
+            return Ok(String::new());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    let mut bytes = Vec::new();
+    content
+        .take(MOST_TEXT)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(|source| EngineError::Source {
+            receiver: path.to_owned(),
+            source,
+        })?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 #[cfg(test)]

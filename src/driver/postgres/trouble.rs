@@ -1,0 +1,193 @@
+//! What mends a failure that a client told in words.
+
+/// Troubles that clients tell in words, and that have a known remedy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Trouble {
+    Unreachable,
+    Starting,
+    Password,
+    Peer,
+    NoRole,
+    NoDatabase,
+    Permission,
+    Locked,
+    TooNew,
+    ServerDisk,
+    NoOwner,
+    TooManyLocks,
+    Gone,
+    NoLocale,
+    NoExtension,
+    NoTablespace,
+}
+
+impl Trouble {
+    /// Looks into messages of clients and servers that speak English (`LC_ALL=C`; a server's own `lc_messages` may differ,
+    /// and then there is no hint).
+    pub fn of(words: &str) -> Option<Self> {
+        const SIGNS: &[(&str, Trouble)] = &[
+            ("the database system is starting up", Trouble::Starting),
+            ("the database system is shutting down", Trouble::Starting),
+            (
+                "the database system is not yet accepting connections",
+                Trouble::Starting,
+            ),
+            ("the database system is in recovery mode", Trouble::Starting),
+            ("Connection refused", Trouble::Unreachable),
+            ("failed: No such file or directory", Trouble::Unreachable),
+            (
+                "could not connect to server: No such file or directory",
+                Trouble::Unreachable,
+            ),
+            ("server closed the connection unexpectedly", Trouble::Gone),
+            ("terminating connection due to", Trouble::Gone),
+            ("no password supplied", Trouble::Password),
+            ("password authentication failed", Trouble::Password),
+            ("Peer authentication failed", Trouble::Peer),
+            ("Ident authentication failed", Trouble::Peer),
+            ("unsupported version (", Trouble::TooNew),
+            (
+                "aborting because of server version mismatch",
+                Trouble::TooNew,
+            ),
+            ("No space left on device", Trouble::ServerDisk),
+            ("canceling statement due to lock timeout", Trouble::Locked),
+            (
+                "canceling statement due to statement timeout",
+                Trouble::Locked,
+            ),
+            ("out of shared memory", Trouble::TooManyLocks),
+            ("invalid locale name", Trouble::NoLocale),
+            (
+                "could not open extension control file",
+                Trouble::NoExtension,
+            ),
+            (
+                "is not available\nDETAIL:  Could not open extension",
+                Trouble::NoExtension,
+            ),
+            ("permission denied", Trouble::Permission),
+            ("must be owner of", Trouble::Permission),
+        ];
+        let named = |what: &str| {
+            words
+                .lines()
+                .any(|line| line.contains(what) && line.contains("does not exist"))
+        };
+        let sign = SIGNS
+            .iter()
+            .find(|(sign, _)| words.contains(sign))
+            .map(|&(_, trouble)| trouble);
+        sign.or_else(|| {
+            if named("FATAL:  role \"") {
+                Some(Self::NoRole)
+            } else if named("FATAL:  database \"") {
+                Some(Self::NoDatabase)
+            } else if named("ERROR:  role \"") {
+                Some(Self::NoOwner)
+            } else if named("ERROR:  tablespace \"") {
+                Some(Self::NoTablespace)
+            } else {
+                None
+            }
+        })
+    }
+
+    pub fn may_pass(self) -> bool {
+        matches!(self, Self::Starting | Self::Unreachable)
+    }
+
+    pub fn hint(self, container: &str, user: &str) -> String {
+        match self {
+            Self::Unreachable => format!(
+                "is the server in container {container} running, and on the port that cofferdam.postgres.port says (default 5432)?"
+            ),
+            Self::Starting => format!("wait until the server in container {container} is up, then run this again"),
+            Self::Password => format!(
+                "set cofferdam.postgres.user (now {user}) and cofferdam.postgres.password-file to what the server accepts"
+            ),
+            Self::Peer => format!(
+                "set cofferdam.postgres.exec-user to the container's system user that may log in as {user}, often postgres"
+            ),
+            Self::NoRole => "set cofferdam.postgres.user to a role that exists".to_owned(),
+            Self::NoDatabase => "set cofferdam.postgres.maintenance-db to a database that exists".to_owned(),
+            Self::Permission => format!("let cofferdam.postgres.user (now {user}) be a superuser, or grant it what is missing"),
+            Self::Locked => "another session holds a lock on a table; end it, or save at a quieter time".to_owned(),
+            Self::TooNew => "the snapshot was taken from a newer PostgreSQL: restore it into that major version or a later one".to_owned(),
+            Self::ServerDisk => "make room on the disk of the database".to_owned(),
+            Self::NoLocale => "the server's image lacks a locale of the database: use the image that the snapshot was taken from, or add the locale".to_owned(),
+            Self::NoExtension => "the server's image lacks an extension of the database: use the image that the snapshot was taken from".to_owned(),
+            Self::NoTablespace => "make the tablespace's directory in the container, then restore the target @globals too".to_owned(),
+            Self::NoOwner => "restore the target @globals too: it brings missing roles back".to_owned(),
+            Self::TooManyLocks => "raise max_locks_per_transaction of the server, or use cofferdam.postgres.restore: swap".to_owned(),
+            Self::Gone => format!("look into the log of container {container} for why the server ended the connection"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn troubles_are_recognised() {
+        for (words, expected) in [
+            (
+                "psql: error: FATAL:  the database system is starting up",
+                Some(Trouble::Starting),
+            ),
+            (
+                "psql: error: connection to server on socket \"/var/run/postgresql/.s.PGSQL.5432\" failed: No such file or directory\n\tIs the server running locally?",
+                Some(Trouble::Unreachable),
+            ),
+            (
+                "psql: error: could not connect to server: Connection refused",
+                Some(Trouble::Unreachable),
+            ),
+            (
+                "FATAL:  password authentication failed for user \"x\"",
+                Some(Trouble::Password),
+            ),
+            ("fe_sendauth: no password supplied", Some(Trouble::Password)),
+            ("FATAL:  role \"x\" does not exist", Some(Trouble::NoRole)),
+            (
+                "FATAL:  database \"x\" does not exist",
+                Some(Trouble::NoDatabase),
+            ),
+            (
+                "pg_restore: error: could not execute query: ERROR:  role \"app\" does not exist",
+                Some(Trouble::NoOwner),
+            ),
+            (
+                "pg_dump: error: query failed: ERROR:  permission denied for table t",
+                Some(Trouble::Permission),
+            ),
+            (
+                "pg_restore: error: unsupported version (1.16) in file header",
+                Some(Trouble::TooNew),
+            ),
+            (
+                "ERROR:  invalid locale name: \"de_DE.utf8\"",
+                Some(Trouble::NoLocale),
+            ),
+            (
+                "ERROR:  extension \"postgis\" is not available\nDETAIL:  Could not open extension control file \"/usr/share\"",
+                Some(Trouble::NoExtension),
+            ),
+            (
+                "ERROR:  tablespace \"fast\" does not exist",
+                Some(Trouble::NoTablespace),
+            ),
+            ("ERROR:  relation \"x\" already exists", None),
+            ("", None),
+        ] {
+            assert_eq!(Trouble::of(words), expected, "{words}");
+        }
+    }
+
+    #[test]
+    fn only_what_may_pass_is_waited_for() {
+        assert!(Trouble::Starting.may_pass() && Trouble::Unreachable.may_pass());
+        assert!(!Trouble::Password.may_pass() && !Trouble::NoRole.may_pass());
+    }
+}
