@@ -26,7 +26,15 @@ fn d1_d2_d5_d6_d7_the_example_is_saved_destroyed_and_put_back() {
         String::from_utf8_lossy(&output.stderr)
     );
     // The demo itself compares row counts, checksums and files; what it says was really said.
-    for words in ["DONOR-DEMO", "5 targets saved", "Restored 5 targets", "restored."] {
-        assert!(said.contains(words), "the demo does not say `{words}`:\n{said}");
+    for words in [
+        "DONOR-DEMO",
+        "5 targets saved",
+        "Restored 5 targets",
+        "restored.",
+    ] {
+        assert!(
+            said.contains(words),
+            "the demo does not say `{words}`:\n{said}"
+        );
     }
 }

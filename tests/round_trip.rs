@@ -365,9 +365,10 @@ fn a_snapshot_is_restored_by_hand_with_nothing_but_standard_tools() {
         &["--volume", &mount],
     );
     app.sh("mkdir /srv/a && echo saved > /srv/a/file && setfattr -n user.key -v value /srv/a/file && ln /srv/a/file /srv/link && chown 33:33 /srv/a");
-    candig
-        .postgres
-        .sql("clinical", "CREATE ROLE katsu LOGIN; ALTER TABLE patients OWNER TO katsu");
+    candig.postgres.sql(
+        "clinical",
+        "CREATE ROLE katsu LOGIN; ALTER TABLE patients OWNER TO katsu",
+    );
     let clinical = candig.postgres.fingerprint("clinical");
     candig.stack.cofferdam(&["backup"]).expect(0);
     candig.postgres.sql("template1", "DROP DATABASE clinical");
