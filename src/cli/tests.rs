@@ -409,8 +409,8 @@ fn help_of_restore() {
               Take a snapshot of every target first, also of those that have another way back
 
           --in-place
-              Load over what is there, where there is no room for both; a snapshot taken first is the
-              way back
+              Write trees over what is there, where there is no room for both; a snapshot taken first is
+              the way back
 
       -h, --help
               Print help (see a summary with '-h')
