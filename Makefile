@@ -22,11 +22,12 @@ check: setup ## Formatting and lints, of Rust and of shell
 	git grep -lE '^#!.*[/ ](ba)?sh$$' | xargs shellcheck
 
 test: image test-images ## All tests, against a real engine and real servers
+	scripts/test-images.sh postgres:13 postgres:17
 	cargo test --locked
 
 test-full: image test-images ## The slow ones and the other PostgreSQL majors too
 	scripts/test-images.sh postgres:13 postgres:17 postgres:18
-	cargo test --locked -- --include-ignored
+	COFFERDAM_TEST_STEP=1 cargo test --locked -- --include-ignored
 
 bench: image test-images ## Measure against the usual ways, side by side
 	cargo bench --locked --bench side_by_side
