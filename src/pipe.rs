@@ -1,10 +1,10 @@
 //! Byte streams on their way between a container and a repository: digest, compress, decompress, count.
 //!
 //! Everything here has bounded buffers: memory does not grow with the data. A stage that takes the processor's time runs
-//! on a thread of its own ([`transform`]), so that reading, hashing, compressing and writing overlap and the runtime's own
-//! threads stay free for time-outs and signals. Dropping a stream ends all of its stages.
+//! on a task ([`ahead`]) or a thread ([`transform`]) of its own, so that reading, hashing, compressing and writing overlap.
+//! Dropping a stream ends all of its stages.
 //!
-//! The codecs themselves are synchronous ([`codec`]) and shared with the agent, which has no runtime.
+//! The agent has no runtime: it does the same with synchronous code ([`codec`]). Either side reads what the other wrote.
 
 mod bridge;
 pub mod codec;
@@ -15,9 +15,12 @@ mod verified;
 
 use std::pin::Pin;
 
-use tokio::io::AsyncRead;
+use async_compression::Level;
+use async_compression::tokio::bufread::{GzipDecoder, GzipEncoder, ZstdDecoder, ZstdEncoder};
+use async_compression::zstd::{CParameter, DParameter};
+use tokio::io::{AsyncRead, BufReader};
 
-pub use bridge::{SyncSink, SyncSource, consume, produce, transform};
+pub use bridge::{SyncSink, SyncSource, ahead, consume, produce, transform};
 pub use count::{Counting, Progress};
 pub use digest::{DigestHandle, Digester, Digesting};
 pub use inlet::{Inlet, inlet};
@@ -31,31 +34,47 @@ pub type ByteStream = Pin<Box<dyn AsyncRead + Send>>;
 
 /// What is compressed here and not by an agent comes over the engine's API, which is no faster than two workers are, and
 /// several streams have to fit into 64 MiB of memory.
-const WORKERS: usize = 2;
+const WORKERS: u32 = 2;
 
 /// Compresses `plain`. The handle tells length and digest of the plain stream once the returned one has reached its end.
 pub fn compress(plain: ByteStream, compression: Compression) -> (ByteStream, DigestHandle) {
     let (plain, digest) = Digesting::new(plain);
-    let plain: ByteStream = Box::pin(plain);
-    if compression == Compression::None {
-        return (plain, digest);
-    }
-    let compressed = transform(plain, move |source, sink| {
-        let mut compressor = codec::Compressor::with_workers(sink, compression, WORKERS)?;
-        source.copy_to(&mut compressor)?;
-        compressor.finish().map(drop)
-    });
-    (compressed, digest)
+    let buffered = BufReader::with_capacity(codec::CHUNK, plain);
+    let stored: ByteStream = match compression {
+        Compression::None => return (Box::pin(buffered.into_inner()), digest),
+        Compression::Gzip(level) => Box::pin(GzipEncoder::with_quality(
+            buffered,
+            Level::Precise(level.into()),
+        )),
+        Compression::Zstd(level) => Box::pin(ZstdEncoder::with_quality_and_params(
+            buffered,
+            Level::Precise(level.into()),
+            &[
+                CParameter::checksum_flag(true),
+                CParameter::nb_workers(WORKERS),
+                CParameter::job_size(codec::ZSTD_JOB),
+            ],
+        )),
+    };
+    (ahead(stored), digest)
 }
 
 /// Undoes [`compress`]. A stream that is cut, damaged, or followed by anything else ends in an error.
 pub fn decompress(stored: ByteStream, compression: Compression) -> ByteStream {
-    if compression == Compression::None {
-        return stored;
-    }
-    transform(stored, move |source, sink| {
-        let mut plain = codec::decompressor(source, compression)?;
-        sink.copy_from(&mut plain)
+    let buffered = BufReader::with_capacity(codec::CHUNK, stored);
+    ahead(match compression {
+        Compression::None => return buffered.into_inner(),
+        Compression::Gzip(_) => {
+            let mut decoder = GzipDecoder::new(buffered);
+            decoder.multiple_members(true);
+            Box::pin(decoder)
+        }
+        Compression::Zstd(_) => {
+            let window = DParameter::window_log_max(codec::LARGEST_ZSTD_WINDOW);
+            let mut decoder = ZstdDecoder::with_params(buffered, &[window]);
+            decoder.multiple_members(true);
+            Box::pin(decoder)
+        }
     })
 }
 

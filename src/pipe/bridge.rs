@@ -1,4 +1,5 @@
-//! Runs synchronous code between two streams, on a thread of its own.
+//! Runs a stage of a pipe beside the others: synchronous code between two streams on a thread of its own, or a stream on
+//! a task of its own.
 //!
 //! ```text
 //!   ByteStream ─(task)─▶ channel ─▶ SyncSource ─(thread)─▶ SyncSink ─▶ channel ─▶ ByteStream
@@ -66,6 +67,70 @@ where
     spawn_blocking(move || work(&mut source))
         .await
         .map_err(lost)
+}
+
+/// Reads `stream` on a task of its own, so that the work of its stages overlaps with that of its reader.
+///
+/// An error stays: a reader that asks again gets an error again, whatever `stream` itself would answer.
+pub fn ahead(stream: ByteStream) -> ByteStream {
+    let (source, feeder) = feed(stream);
+    Box::pin(Ahead {
+        pieces: source.receiver,
+        current: Bytes::new(),
+        state: State::Reading,
+        _feeder: feeder,
+    })
+}
+
+struct Ahead {
+    pieces: Receiver<Piece>,
+    current: Bytes,
+    state: State,
+    _feeder: AbortOnDropHandle<()>,
+}
+
+#[derive(Clone, Copy)]
+enum State {
+    Reading,
+    Ended,
+    Failed,
+}
+
+impl AsyncRead for Ahead {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.current.is_empty() {
+            match self.state {
+                State::Reading => {}
+                State::Ended => return Poll::Ready(Ok(())),
+                State::Failed => return Poll::Ready(Err(abandoned())),
+            }
+            match ready!(self.pieces.poll_recv(context)) {
+                Some(Piece::Chunk(chunk)) => self.current = chunk,
+                Some(Piece::End) => self.state = State::Ended,
+                Some(Piece::Failed(error)) => {
+                    self.state = State::Failed;
+                    return Poll::Ready(Err(error));
+                }
+                // Only a task that panicked ends without a word.
+                None => {
+                    self.state = State::Failed;
+                    return Poll::Ready(Err(abandoned()));
+                }
+            }
+        }
+        hand_out(&mut self.current, buffer);
+        Poll::Ready(Ok(()))
+    }
+}
+
+fn hand_out(current: &mut Bytes, buffer: &mut ReadBuf<'_>) {
+    let length = current.len().min(buffer.remaining());
+    buffer.put_slice(&current[..length]);
+    current.advance(length);
 }
 
 fn lost(error: JoinError) -> io::Error {
@@ -276,9 +341,7 @@ impl AsyncRead for WorkerOutput {
                 None => return self.poll_end(context),
             }
         }
-        let length = self.current.len().min(buffer.remaining());
-        buffer.put_slice(&self.current[..length]);
-        self.current.advance(length);
+        hand_out(&mut self.current, buffer);
         Poll::Ready(Ok(()))
     }
 }

@@ -1,6 +1,6 @@
 //! Compression as synchronous code, for the agent and for the stages of [`super::compress`].
 //!
-//! Zstandard compresses on all cores, and every frame carries a checksum. What is read back has to be whole frames and
+//! Every frame of Zstandard carries a checksum. What is read back has to be whole frames and
 //! nothing else.
 
 use std::io::{self, BufRead, Read, Write};
@@ -19,14 +19,14 @@ pub const CHUNK: usize = 128 * 1024;
 
 /// What one worker of zstd compresses at a time. Its own choice for level 3, 8 MiB, takes 77 MiB with two workers; this
 /// takes 34 MiB, for 2 % of the ratio on source text and nothing on rows of a database.
-const ZSTD_JOB: u32 = 2 * 1024 * 1024;
+pub(super) const ZSTD_JOB: u32 = 2 * 1024 * 1024;
 
 /// Beyond this many workers SHA-256 is the slowest stage, and each takes up to 10 MiB.
 const MOST_ZSTD_WORKERS: usize = 8;
 
 /// The largest window that level 19 uses, as a power of two. A stream that asks for more is not ours, and would take
 /// that much memory to read.
-const LARGEST_ZSTD_WINDOW: u32 = 23;
+pub(super) const LARGEST_ZSTD_WINDOW: u32 = 23;
 
 /// Compresses what is written to it. [`Compressor::finish`] must be called, or the end is missing.
 pub struct Compressor<W: Write>(Encoder<W>);
@@ -38,14 +38,9 @@ enum Encoder<W: Write> {
 }
 
 impl<W: Write> Compressor<W> {
-    /// Compresses on all cores.
+    /// Zstandard compresses on all cores; gzip has no use for more than the one that it is called on.
     pub fn new(writer: W, compression: Compression) -> io::Result<Self> {
         let cores = available_parallelism().map_or(1, NonZero::get);
-        Self::with_workers(writer, compression, cores)
-    }
-
-    /// Compresses on at most so many cores, besides the one that it is called on. Gzip has no use for more than that one.
-    pub fn with_workers(writer: W, compression: Compression, workers: usize) -> io::Result<Self> {
         Ok(Self(match compression {
             Compression::None => Encoder::None(writer),
             Compression::Gzip(level) => Encoder::Gzip(GzEncoder::new(
@@ -56,7 +51,7 @@ impl<W: Write> Compressor<W> {
                 let mut encoder = zstd::stream::raw::Encoder::new(level.into())?;
                 for parameter in [
                     CParameter::ChecksumFlag(true),
-                    CParameter::NbWorkers(workers.clamp(1, MOST_ZSTD_WORKERS) as u32),
+                    CParameter::NbWorkers(cores.clamp(1, MOST_ZSTD_WORKERS) as u32),
                     CParameter::JobSize(ZSTD_JOB),
                 ] {
                     encoder.set_parameter(parameter)?;

@@ -117,38 +117,61 @@ async fn what_was_compressed_comes_back() {
 }
 
 #[tokio::test]
-async fn the_synchronous_and_the_streaming_side_write_the_same() {
-    let plain = rows(2 * 1024 * 1024);
+async fn either_side_reads_what_the_other_has_written() {
+    let plain = rows(5 * 1024 * 1024);
     for compression in ALL {
         let mut stored = Vec::new();
         let told = codec::compress(plain.as_slice(), &mut stored, compression).unwrap();
         assert_eq!(told.plain, digest(&plain));
         assert_eq!(told.stored, digest(&stored));
+        assert!(read_by_both(&stored, compression).await.unwrap() == plain);
+
         let (compressed, _) = compress(stream(plain.clone()), compression);
-        assert!(read(compressed).await.unwrap() == stored, "{compression}");
+        let streamed = read(compressed).await.unwrap();
+        assert!(read_by_both(&streamed, compression).await.unwrap() == plain);
+        assert!(streamed.len().abs_diff(stored.len()) < stored.len() / 100);
     }
 }
 
-#[test]
-fn frames_after_one_another_are_one_stream() {
+/// Both sides read the same: what one of them takes or refuses, so does the other.
+async fn read_by_both(stored: &[u8], compression: Compression) -> io::Result<Vec<u8>> {
+    let synchronous = unsqueezed(stored, compression);
+    let mut stream = decompress(stream(stored), compression);
+    let mut bytes = Vec::new();
+    match stream.read_to_end(&mut bytes).await {
+        Ok(_) => assert_eq!(Some(&bytes), synchronous.as_ref().ok()),
+        Err(_) => {
+            assert!(synchronous.is_err(), "only the stream is refused");
+            let again = stream.read(&mut [0; 8]).await;
+            assert!(again.is_err(), "the error stays: {again:?}");
+        }
+    }
+    synchronous
+}
+
+#[tokio::test]
+async fn frames_after_one_another_are_one_stream() {
     for compression in [Compression::Gzip(1), Compression::Zstd(1)] {
         let both = [
             squeezed(b"first ", compression),
             squeezed(b"second", compression),
         ]
         .concat();
-        assert_eq!(unsqueezed(&both, compression).unwrap(), b"first second");
+        assert_eq!(
+            read_by_both(&both, compression).await.unwrap(),
+            b"first second"
+        );
     }
 }
 
-#[test]
-fn a_cut_is_an_error_wherever_it_falls() {
+#[tokio::test]
+async fn a_cut_is_an_error_wherever_it_falls() {
     let plain = rows(5000);
     for compression in [Compression::Gzip(6), Compression::Zstd(3)] {
         let stored = squeezed(&plain, compression);
         for length in 0..stored.len() {
             assert!(
-                unsqueezed(&stored[..length], compression).is_err(),
+                read_by_both(&stored[..length], compression).await.is_err(),
                 "{compression} cut to {length} of {}",
                 stored.len()
             );
@@ -156,22 +179,22 @@ fn a_cut_is_an_error_wherever_it_falls() {
     }
 }
 
-#[test]
-fn anything_after_the_last_frame_is_an_error() {
+#[tokio::test]
+async fn anything_after_the_last_frame_is_an_error() {
     for compression in [Compression::Gzip(6), Compression::Zstd(3)] {
         let stored = squeezed(b"some rows", compression);
         for garbage in [&b"\0"[..], b"\n", b"ab", b"abc", b"garbage that is longer"] {
             let followed = [stored.as_slice(), garbage].concat();
             assert!(
-                unsqueezed(&followed, compression).is_err(),
+                read_by_both(&followed, compression).await.is_err(),
                 "{compression} followed by {garbage:?}"
             );
         }
     }
 }
 
-#[test]
-fn a_flipped_bit_never_gives_other_data() {
+#[tokio::test]
+async fn a_flipped_bit_never_gives_other_data() {
     let plain = rows(3000);
     for compression in [Compression::Gzip(6), Compression::Zstd(3)] {
         let stored = squeezed(&plain, compression);
@@ -179,7 +202,7 @@ fn a_flipped_bit_never_gives_other_data() {
         for at in 10..stored.len() {
             let mut flipped = stored.clone();
             flipped[at] ^= 0x10;
-            let back = unsqueezed(&flipped, compression);
+            let back = read_by_both(&flipped, compression).await;
             assert!(
                 !back.is_ok_and(|back| back != plain),
                 "{compression} at {at}"
@@ -188,8 +211,8 @@ fn a_flipped_bit_never_gives_other_data() {
     }
 }
 
-#[test]
-fn a_window_that_is_not_ours_is_refused() {
+#[tokio::test]
+async fn a_window_that_is_not_ours_is_refused() {
     let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), 1).unwrap();
     encoder.window_log(27).unwrap();
     encoder.write_all(&rows(4096)).unwrap();

@@ -196,8 +196,8 @@ async fn what_was_bad_before_it_was_stored_is_told_apart() {
         .await;
     insta::assert_snapshot!(place.told(Depth::Read).await, @r"
     db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/plain.dump): the object is as it was stored, but its content is not: it is 4 bytes with SHA-256 bc51e9e65d79e1c90ba544ab2eae1044ccdf8c1af7a559ba375cba4276f7d99e, and 10 bytes with SHA-256 5771276d3e6d2f35561fcf130ed17b54ea4a612abe6548baebf63c84752a451d was recorded
-    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object is as it was stored, but it cannot be decompressed: incomplete frame
-    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/files.index.jsonl.zst): the object is as it was stored, but it cannot be decompressed: incomplete frame
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object is as it was stored, but it cannot be decompressed: zstd stream did not finish
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/files.index.jsonl.zst): the object is as it was stored, but it cannot be decompressed: zstd stream did not finish
 ");
 }
 
