@@ -10,6 +10,8 @@
 //! - `body`: streams of requests and answers
 //! - `turns`: waiting for copies, which keep a container locked
 
+#![allow(clippy::disallowed_types, reason = "the one module that names bollard")]
+
 pub mod archive;
 mod body;
 pub mod connect;

@@ -1,4 +1,29 @@
 //! Cofferdam backs up and restores container stacks, driven by labels.
+//!
+//! # Data flow
+//!
+//! ```text
+//! backup   survey ─▶ plan ─▶ hooks ─▶ hold ─▶ capture ─▶ release ─▶ manifest ─▶ report
+//! restore  manifest ─▶ plan ─▶ hold ─▶ load and verify all ─▶ check all ─▶ give up the old ─▶ release ─▶ hooks ─▶ report
+//! ```
+//!
+//! A backup reads the labels of a project's containers ([`labels`], [`discover`], [`survey`]), plans as a value
+//! ([`plan`]), holds what must not write meanwhile ([`hold`]), lets each target's driver ([`driver`]) stream into the
+//! repository ([`repository`]) through digests and compression ([`pipe`]), and writes the manifest last ([`manifest`]).
+//! A restore goes the other way, and gives up nothing old before everything new is loaded and checked ([`restore`],
+//! [`recover`]).
+//!
+//! # Layers, from the outside in
+//!
+//! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read
+//! 2. [`backup`], [`restore`], [`recover`], [`verify`], [`export`] with [`session`], [`survey`], [`targets`], [`select`]
+//! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`]
+//! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
+//! 5. [`manifest`], [`labels`], [`target`], [`secret`], [`text`], [`exit`]
+//!
+//! A module imports from its own layer or inwards. What a linter can hold of that stands in `clippy.toml`.
+
+#![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
 pub mod agent;
 pub mod backup;

@@ -1,5 +1,7 @@
 //! Parses, runs, exits once.
 
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -7,7 +9,7 @@ use clap::Parser as _;
 use cofferdam::agent;
 use cofferdam::agent::inside::Removals;
 use cofferdam::cli::{Cli, Command};
-use cofferdam::commands::{self, CommandError, Context};
+use cofferdam::commands::{self, Context};
 use cofferdam::config::{Config, Environment};
 use cofferdam::exit::Outcome;
 use cofferdam::report::logging;
@@ -67,7 +69,10 @@ async fn run(command: Command, config: Config, board: Board) -> Outcome {
         removals: removals.clone(),
     };
     let outcome = tokio::select! {
-        ended = commands::run(&context, command) => ended.unwrap_or_else(|error| told(&error)),
+        ended = commands::run(&context, command) => ended.unwrap_or_else(|error| {
+            context.tell(&error);
+            error.outcome()
+        }),
         () = told_to_stop_twice(interrupt) => {
             warn!("leaving at once; `cofferdam recover` finishes what is left");
             return Outcome::Interrupted;
@@ -80,11 +85,6 @@ async fn run(command: Command, config: Config, board: Board) -> Outcome {
         warn!("files of cofferdam's stay in a container until the next run");
     }
     outcome
-}
-
-fn told(error: &CommandError) -> Outcome {
-    error!("{error}");
-    error.outcome()
 }
 
 /// The first signal asks the run to end in order; the second ends the process.
