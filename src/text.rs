@@ -12,7 +12,13 @@ pub fn printable(text: &str) -> String {
     shown
 }
 
-/// The same, cut to what fits a line of a message.
+/// The same for text of several lines, which stay lines.
+pub fn printable_lines(text: &str) -> String {
+    let lines: Vec<String> = text.lines().map(printable).collect();
+    lines.join("\n")
+}
+
+/// [`printable`], cut to what fits a line of a message.
 pub fn quoted(text: &str) -> String {
     const LONGEST: usize = 80;
     let beginning: String = text.chars().take(LONGEST).collect();
@@ -32,6 +38,11 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\\u{1b}[2Jb\\nc");
         assert_eq!(printable("right\u{202e}left"), "right\\u{202e}left");
         assert_eq!(printable("größe 'x' \"y\" \\"), "größe 'x' \"y\" \\");
+    }
+
+    #[test]
+    fn lines_stay_lines() {
+        assert_eq!(printable_lines("a\tb\r\n\u{1b}c"), "a\\tb\n\\u{1b}c");
     }
 
     #[test]

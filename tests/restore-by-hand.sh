@@ -33,8 +33,9 @@ plain() {
 unpack() {
   local repository=$1 project=$2 snapshot=$3 out=$4
   if [[ $snapshot == latest ]]; then
-    # Ids begin with the time; what has no manifest is no snapshot.
-    snapshot=$(cd "$repository/$project" && find . -name manifest.json | sort | tail -n 1 | cut -d / -f 2)
+    # Ids begin with the time. What has no manifest is no snapshot, and the way back of a restore is not meant.
+    snapshot=$(find "$repository/$project" -name manifest.json -exec \
+      jq --raw-output 'select((.purpose // "backup") == "backup") | .snapshot' {} + | sort | tail -n 1)
   fi
   local manifest=$repository/$project/$snapshot/manifest.json
   [[ -f $manifest ]] || fail "no manifest at $manifest"

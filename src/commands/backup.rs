@@ -42,30 +42,31 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
     }
 
     let mut reports: Vec<BackupReport> = Vec::new();
-    let mut failed = None;
+    let mut failures: Vec<CommandError> = Vec::new();
     for (survey, run, drivers, plan) in prepared {
         match back_up(&session, survey, &plan, &drivers, run).await {
             Ok(report) => reports.push(report),
-            Err(error) => {
-                let error = CommandError::from(error);
-                if error.outcome() == Outcome::Interrupted {
-                    return Err(error);
-                }
-                // One project is no reason to leave the next one unsaved. The last error is told by main.
-                if let Some(earlier) = failed.replace(error) {
-                    tracing::error!("{earlier}");
-                }
-            }
+            // One project that fails is no reason to leave the next one unsaved.
+            Err(error) => match CommandError::from(error) {
+                CommandError::Interrupted => return Err(CommandError::Interrupted),
+                error => failures.push(error),
+            },
         }
     }
     context.print(&reports, || report::outcome::backups(&reports))?;
-    match failed {
-        Some(error) if reports.is_empty() => Err(error),
-        Some(error) => {
-            tracing::error!("{error}");
-            Ok(Outcome::Partial)
-        }
-        None if reports.iter().all(BackupReport::is_complete) => Ok(Outcome::Done),
-        None => Ok(Outcome::Partial),
+    let saved = reports.iter().map(outcome);
+    let failed = failures.iter().map(CommandError::outcome);
+    let whole = saved.chain(failed).reduce(Outcome::and);
+    for failure in &failures {
+        context.tell(failure);
+    }
+    Ok(whole.unwrap_or(Outcome::Done))
+}
+
+fn outcome(report: &BackupReport) -> Outcome {
+    if report.is_complete() {
+        Outcome::Done
+    } else {
+        Outcome::Partial
     }
 }

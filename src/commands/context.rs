@@ -9,7 +9,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::CommandError;
 use crate::agent::inside::Removals;
 use crate::cli::SnapshotSelector;
-use crate::config::{Config, Output, RepositoryUrl, Scope};
+use crate::config::{Config, LogFormat, Output, RepositoryUrl, Scope};
 use crate::engine::{Endpoint, Engine};
 use crate::manifest::Manifest;
 use crate::report::View;
@@ -19,6 +19,7 @@ use crate::repository::{Repository, SnapshotRef};
 use crate::select;
 use crate::session::Session;
 use crate::survey::{Survey, survey};
+use crate::text::printable_lines;
 
 pub struct Context {
     pub config: Config,
@@ -124,6 +125,17 @@ impl Context {
         View::of_stdout(self.config.time_zone.clone())
     }
 
+    /// Says why a command failed, where people and their log collectors look, whatever the log's filter lets through.
+    pub fn tell(&self, error: &CommandError) {
+        match self.config.log.format {
+            LogFormat::Json => tracing::error!("{error}"),
+            LogFormat::Text => {
+                let text = printable_lines(&error.to_string());
+                self.board.suspend(|| eprintln!("cofferdam: {text}"));
+            }
+        }
+    }
+
     /// Prints for programs when `--json` is on, else for people.
     pub fn print(
         &self,
@@ -136,7 +148,10 @@ impl Context {
                 Output::Json => serde_json::to_writer_pretty(&mut out, document)
                     .map_err(std::io::Error::from)
                     .and_then(|()| writeln!(out)),
-                Output::Human => writeln!(out, "{}", text().trim_end()),
+                Output::Human => match text().trim_end() {
+                    "" => Ok(()),
+                    text => writeln!(out, "{text}"),
+                },
             }
         });
         match printed {

@@ -20,17 +20,18 @@ fn backup(report: &BackupReport) -> String {
     let mut text = format!(
         "Snapshot {} of project {}: {} saved, {}\n",
         manifest.snapshot,
-        manifest.project,
+        printable(&manifest.project),
         counted(manifest.targets.len() as u64, "target"),
         size(manifest.stored_bytes()),
     );
     for record in &manifest.targets {
         for warning in &record.warnings {
-            let _ = writeln!(text, "  warning: {}: {warning}", record.target);
+            let _ = writeln!(text, "  warning: {}: {}", record.target, printable(warning));
         }
     }
     for failure in &manifest.failed {
-        let _ = writeln!(text, "  FAILED: {}: {}", failure.target, failure.reason);
+        let reason = printable(&failure.reason);
+        let _ = writeln!(text, "  FAILED: {}: {reason}", failure.target);
     }
     problems(&mut text, &report.problems);
     text
@@ -41,7 +42,7 @@ pub fn restore(plan: &RestorePlan, report: &RestoreReport) -> String {
         FinalState::Restored => format!(
             "Restored {} of project {} from snapshot {}\n",
             counted(plan.targets.len() as u64, "target"),
-            plan.project,
+            printable(&plan.project),
             plan.snapshot
         ),
         FinalState::RolledBack => {
@@ -50,11 +51,11 @@ pub fn restore(plan: &RestorePlan, report: &RestoreReport) -> String {
         FinalState::Unfinished => format!(
             "NOT FINISHED: the data is neither all old nor all new. When the cause is mended, run:\n  \
              cofferdam recover --project {}\n",
-            plan.project
+            printable(&plan.project)
         ),
     };
     if let Some(cause) = &report.cause {
-        let _ = writeln!(text, "  cause: {cause}");
+        let _ = writeln!(text, "  cause: {}", printable(cause));
     }
     problems(&mut text, &report.problems);
     text
@@ -101,6 +102,6 @@ pub fn export(files: &[ExportedFile]) -> String {
 
 fn problems(text: &mut String, problems: &[String]) {
     for problem in problems {
-        let _ = writeln!(text, "  problem: {problem}");
+        let _ = writeln!(text, "  problem: {}", printable(problem));
     }
 }
