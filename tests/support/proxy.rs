@@ -190,6 +190,10 @@ impl Head {
         })
     }
 
+    fn is_upgraded(&self) -> bool {
+        self.lines[0].split(' ').nth(1) == Some("101")
+    }
+
     fn without(mut self, names: &[&str]) -> Self {
         self.lines.retain(|line| {
             let key = line.split(':').next().unwrap_or_default();
@@ -336,6 +340,12 @@ async fn answer(
             tokio::io::copy(&mut from_engine.take(bytes), to_client).await?;
             to_client.flush().await?;
             std::future::pending::<()>().await;
+        }
+        // Both directions of an upgraded connection go on until the engine has said everything.
+        Some(Fault::EndEarly(bytes)) if head.is_upgraded() => {
+            to_client.write_all(&head.bytes()).await?;
+            tokio::io::copy(&mut (&mut *from_engine).take(bytes), to_client).await?;
+            tokio::io::copy(from_engine, &mut tokio::io::sink()).await?;
         }
         Some(Fault::EndEarly(bytes)) => {
             let mut body = read_body(&head, from_engine).await?;
