@@ -111,6 +111,16 @@ pub trait Driver: Send + Sync {
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError>;
 
+    /// Loads the safety snapshot's record of a target that [`Driver::load`] has written over, wherever that had come to.
+    /// Idempotent.
+    async fn put_back(
+        &self,
+        record: &TargetRecord,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), DriverError> {
+        self.load(record, source).await
+    }
+
     /// Looks at what was loaded with the driver's own means, before the old data is given up.
     async fn check(&self, record: &TargetRecord) -> Result<(), DriverError>;
 

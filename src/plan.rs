@@ -34,4 +34,6 @@ pub enum PlanError {
         "{target} is restored through its container {container}, which does not run; start it first: docker start {container}"
     )]
     NotRunning { target: TargetId, container: String },
+    #[error("{target} cannot be put back: {reason}; to restore others without it, name them")]
+    Refused { target: TargetId, reason: String },
 }

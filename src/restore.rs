@@ -358,7 +358,9 @@ pub(crate) async fn undo_in_place(
     {
         Some(record) => {
             let source = SnapshotReader::new(session.repository.clone(), pipe::Progress::silent());
-            load_and_check(drivers, record, &source).await
+            let driver = drivers.of(target)?;
+            driver.put_back(record, &source).await?;
+            driver.check(record).await
         }
         None => roll_back(drivers, target).await,
     }

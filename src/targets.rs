@@ -96,6 +96,16 @@ impl Drivers {
         })
     }
 
+    /// Why a target cannot be put back now, where that is known beforehand.
+    pub fn refusal(&self, target: &TargetId) -> Option<&str> {
+        match target.driver {
+            DriverKind::Postgres => None,
+            DriverKind::Volume | DriverKind::Files => {
+                self.drivers.get(&target.service)?.tree.refusal(target)
+            }
+        }
+    }
+
     /// Every target that the labels of the stack ask for, and those that are asked for but cannot be reached.
     pub async fn targets(&self, survey: &Survey) -> (Vec<PlannedTarget>, Vec<Failure>) {
         let mut targets = Vec::new();
@@ -125,7 +135,15 @@ impl Drivers {
                     }),
                 }
             }
-            targets.extend(drivers.trees.iter().cloned());
+            for tree in &drivers.trees {
+                match drivers.tree.refusal(&tree.id) {
+                    None => targets.push(tree.clone()),
+                    Some(reason) => unreachable.push(Failure {
+                        target: tree.id.clone(),
+                        reason: reason.to_owned(),
+                    }),
+                }
+            }
         }
         (targets, unreachable)
     }

@@ -22,6 +22,7 @@ pub mod error;
 pub mod exchange;
 pub mod exclude;
 pub mod fs;
+mod ground;
 pub mod header;
 pub mod index;
 pub mod pack;

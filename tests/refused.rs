@@ -67,6 +67,42 @@ fn a_wrong_user_a_wrong_database_and_a_missing_path_each_say_what_is_wrong() {
 }
 
 #[test]
+fn files_that_the_engine_makes_are_refused_in_the_plan_already() {
+    let stack = TestStack::new("made");
+    let app = stack.toolbox(
+        "app",
+        &[
+            ("cofferdam.files.hosts", "/etc/hosts"),
+            ("cofferdam.files.app", "/opt/app"),
+        ],
+        &[],
+    );
+    app.sh("mkdir /opt/app");
+    let words = "`extra_hosts` of the compose file sets it";
+    stack.cofferdam(&["plan"]).expect_says(3, words);
+    stack.cofferdam(&["backup"]).expect_says(3, words);
+    assert_eq!(stack.manifest()["failed"][0]["target"], "app/files/hosts");
+    // A snapshot may hold such a file all the same: it was saved where the container had its own.
+    let manifest = stack.newest_snapshot().join("manifest.json");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    let text = text
+        .replace("/opt/app", "/etc/hosts")
+        .replace("files/app", "files/old");
+    std::fs::write(&manifest, text).unwrap();
+    for arguments in [
+        ["restore", "latest", "--dry-run"],
+        ["restore", "latest", "--yes"],
+    ] {
+        let run = stack.cofferdam(&arguments).expect_says(2, words);
+        assert!(
+            run.stderr.contains("app/files/old cannot be put back"),
+            "{run:?}"
+        );
+    }
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
 fn a_wrong_password_is_an_error_without_the_password() {
     let stack = TestStack::new("password");
     let postgres = stack.postgres_with(

@@ -243,6 +243,60 @@ fn t4_t5_single_files_and_files_of_a_containers_own_layer_come_back() {
 }
 
 #[test]
+fn a_restore_of_a_containers_own_layer_is_exact_while_it_runs_and_says_so_when_it_cannot_be() {
+    for (labels, expected) in [
+        (vec![], "app.py\nrun"),
+        (vec![("cofferdam.stop", "restore")], "app.py\nextra\nrun"),
+    ] {
+        let stack = TestStack::new("layer");
+        let is_exact = labels.is_empty();
+        let mut all = vec![("cofferdam.files.app", "/opt/app")];
+        all.extend(labels);
+        let app = stack.toolbox("app", &all, &["--tmpfs", "/opt/app/run"]);
+        app.sh("echo saved > /opt/app/app.py");
+        stack.cofferdam(&["backup"]).expect(0);
+        app.sh("cd /opt/app && echo changed > app.py && echo extra > extra");
+        let run = stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+        assert_eq!(
+            app.sh("cat /opt/app/app.py; ls -A /opt/app"),
+            format!("saved\n{expected}")
+        );
+        let told = run
+            .stderr
+            .contains("extras that were not saved stay below /opt (1 in all): app/extra")
+            && run
+                .stderr
+                .contains("without `restore` in its `cofferdam.stop`");
+        assert_eq!(told, !is_exact, "{}", run.stderr);
+        assert!(!run.stderr.contains("not put back"), "{}", run.stderr);
+        assert_eq!(app.sh("ls -A /tmp /var/tmp | grep coffer || true"), "");
+        stack.ensure_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_failed_restore_of_a_containers_own_layer_takes_back_what_it_added() {
+    let stack = TestStack::new("layer");
+    let app = stack.toolbox(
+        "app",
+        &[
+            ("cofferdam.files.a", "/opt/a"),
+            ("cofferdam.files.b", "/opt/b/tree"),
+        ],
+        &[],
+    );
+    app.sh("mkdir -p /opt/a/sub /opt/b/tree && echo saved > /opt/a/sub/file && echo b > /opt/b/tree/file");
+    stack.cofferdam(&["backup"]).expect(0);
+    // There is no directory any more that `tree` could come back into.
+    app.sh("rm -r /opt/a/sub /opt/b && echo now > /opt/a/now && echo file > /opt/b");
+    let before = app.sh("find /opt | sort; cat /opt/a/now");
+    let run = stack.cofferdam(&["restore", "latest", "--yes"]).expect(1);
+    assert!(run.stderr.contains("app/files/b"), "{run:?}");
+    assert_eq!(app.sh("find /opt | sort; cat /opt/a/now"), before);
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
 fn i3_what_is_left_out_on_purpose_is_shown_with_its_reason() {
     let stack = TestStack::new("igny8");
     let volume = compose_volume(&stack, "redis-data");

@@ -6,179 +6,26 @@ mod support;
 mod artifacts;
 #[path = "support/odd_tree.rs"]
 mod odd_tree;
+#[path = "support/trees.rs"]
+mod trees;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
-use artifacts::Artifacts;
-use cofferdam::agent::helper::{HELPER_LABEL, HELPER_PROJECT_LABEL, Helpers, sweep};
-use cofferdam::agent::inside::Removals;
-use cofferdam::driver::tree::{Moment, Placement, TreeDriver, TreeOrigin, TreeRun, TreeTarget};
-use cofferdam::driver::{Captured, Driver, WayBack};
-use cofferdam::engine::Engine;
-use cofferdam::labels::{TreeOptions, TreeRestore};
-use cofferdam::manifest::{ContainerRecord, Facts, Role, TargetRecord, Transfer, TreeShape};
-use cofferdam::target::{DriverKind, RunId, TargetId};
+use cofferdam::agent::helper::{HELPER_LABEL, HELPER_PROJECT_LABEL, sweep};
+use cofferdam::driver::tree::{Placement, TreeRun};
+use cofferdam::driver::{Driver, WayBack};
+use cofferdam::labels::TreeRestore;
+use cofferdam::manifest::{Role, Transfer, TreeShape};
+use cofferdam::target::RunId;
 use cofferdam::tree::{IndexReader, TreePath};
 use jiff::Timestamp;
 use odd_tree::{assert_same, describe};
-use support::{TestContainer, TestVolume, busybox_image, docker, engine, unique};
-
-/// One project's runs on a real engine.
-struct Stage {
-    engine: Engine,
-    image: String,
-    project: String,
-    artifacts: Artifacts,
-}
-
-impl Stage {
-    async fn new() -> Self {
-        let engine = engine().await;
-        let binary = Path::new(env!("CARGO_BIN_EXE_cofferdam"));
-        Self {
-            image: engine.agent_image_of(binary).await.unwrap(),
-            engine,
-            project: unique("project"),
-            artifacts: Artifacts::new(),
-        }
-    }
-
-    fn helpers(&self, run: &RunId) -> Helpers {
-        Helpers {
-            engine: self.engine.clone(),
-            image: self.image.clone(),
-            run: run.clone(),
-            project: self.project.clone(),
-            removals: Removals::default(),
-        }
-    }
-
-    async fn driver(
-        &self,
-        container: &TestContainer,
-        target: &TreeTarget,
-        run: TreeRun,
-    ) -> TreeDriver {
-        let id = RunId::generate(Timestamp::now());
-        self.driver_of(&id, container, target, run).await
-    }
-
-    async fn driver_of(
-        &self,
-        id: &RunId,
-        container: &TestContainer,
-        target: &TreeTarget,
-        run: TreeRun,
-    ) -> TreeDriver {
-        let container = self.engine.inspect(&container.id).await.unwrap();
-        TreeDriver::prepare(self.helpers(id), container, vec![target.clone()], run)
-            .await
-            .unwrap()
-    }
-
-    async fn dump(&self, container: &TestContainer, target: &TreeTarget) -> Captured {
-        let driver = self.driver(container, target, TreeRun::default()).await;
-        driver.dump(&target.id, &self.artifacts).await.unwrap()
-    }
-
-    async fn dump_error(&self, container: &TestContainer, target: &TreeTarget) -> String {
-        let driver = self.driver(container, target, TreeRun::default()).await;
-        let failed = driver.dump(&target.id, &self.artifacts).await;
-        failed.unwrap_err().to_string()
-    }
-
-    /// Restores and gives up the old data.
-    async fn restore(
-        &self,
-        container: &TestContainer,
-        target: &TreeTarget,
-        captured: &Captured,
-        run: TreeRun,
-    ) {
-        let driver = self.driver(container, target, restore(run)).await;
-        let record = record(target, captured);
-        driver.load(&record, &self.artifacts).await.unwrap();
-        driver.check(&record).await.unwrap();
-        driver.commit(&target.id).await.unwrap();
-    }
-
-    fn helpers_left(&self) -> String {
-        let filter = format!("label={HELPER_PROJECT_LABEL}={}", self.project);
-        docker(["ps", "-aq", "--filter", &filter])
-    }
-}
-
-fn restore(run: TreeRun) -> TreeRun {
-    TreeRun {
-        moment: Moment::Restore,
-        ..run
-    }
-}
-
-fn record(target: &TreeTarget, captured: &Captured) -> TargetRecord {
-    TargetRecord {
-        target: target.id.clone(),
-        container: ContainerRecord::default(),
-        transfer: captured.transfer,
-        facts: captured.facts.clone(),
-        artifacts: captured.artifacts.clone(),
-        warnings: captured.warnings.clone(),
-    }
-}
-
-fn volume_target(volume: &TestVolume, destination: &str) -> TreeTarget {
-    TreeTarget {
-        id: TargetId::new("app", DriverKind::Volume, "data"),
-        origin: TreeOrigin::Volume {
-            volume: volume.name.clone(),
-            destination: destination.to_owned(),
-        },
-        options: TreeOptions::default(),
-    }
-}
-
-fn files_target(path: &str) -> TreeTarget {
-    TreeTarget {
-        id: TargetId::new("app", DriverKind::Files, "files"),
-        origin: TreeOrigin::Path(path.to_owned()),
-        options: TreeOptions::default(),
-    }
-}
-
-fn with_mode(target: TreeTarget, mode: TreeRestore) -> TreeTarget {
-    TreeTarget {
-        options: TreeOptions {
-            restore: mode,
-            ..target.options
-        },
-        ..target
-    }
-}
-
-fn mountpoint(volume: &TestVolume) -> PathBuf {
-    let format = "{{.Mountpoint}}";
-    PathBuf::from(docker([
-        "volume",
-        "inspect",
-        "--format",
-        format,
-        &volume.name,
-    ]))
-}
-
-fn with_volume(volume: &TestVolume, destination: &str) -> TestContainer {
-    let mount = format!("{}:{destination}", volume.name);
-    TestContainer::idle_with(&["-v", &mount])
-}
-
-fn facts(captured: &Captured) -> cofferdam::manifest::TreeFacts {
-    match &captured.facts {
-        Facts::Volume(facts) | Facts::Files(facts) => facts.clone(),
-        Facts::Postgres(_) => panic!("not a tree"),
-    }
-}
+use support::{TestContainer, TestVolume, busybox_image, docker, unique};
+use trees::{
+    Stage, facts, files_target, mountpoint, record, restore, volume_target, with_mode, with_volume,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_with_every_oddity_comes_back() {
@@ -510,48 +357,6 @@ async fn files_on_mounts_are_found_wherever_links_lead() {
         let error = stage.dump_error(&container, &files_target(path)).await;
         assert!(error.contains(expected), "{path}: {error}");
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn files_in_the_container_s_own_layer_go_through_the_archive_api() {
-    let stage = Stage::new().await;
-    let container = TestContainer::idle();
-    container.sh("mkdir -p /opt/app/sub /opt/app/cache; echo 1 >/opt/app/one; ln /opt/app/one /opt/app/sub/uno; ln -s one /opt/app/link; chmod 640 /opt/app/one; chown 7:8 /opt/app/one; touch /opt/app/cache/x");
-    let mut target = files_target("/opt/app");
-    target.options.exclude = vec!["cache/".to_owned()];
-    let captured = stage.dump(&container, &target).await;
-    assert_eq!(captured.transfer, Transfer::Archive);
-    assert_eq!(facts(&captured).entries, 5);
-    container.sh("cd /opt/app; echo changed >one; rm sub/uno link; echo extra >extra");
-    let driver = stage
-        .driver(&container, &target, restore(TreeRun::default()))
-        .await;
-    assert_eq!(driver.way_back(&target.id), WayBack::SafetySnapshot);
-    stage
-        .restore(&container, &target, &captured, TreeRun::default())
-        .await;
-    assert_eq!(
-        container.sh("cd /opt/app; cat one sub/uno link extra; stat -c '%a %u:%g %h' one"),
-        "1\n1\n1\nextra\n640 7:8 2"
-    );
-    container.sh("cd /opt/app; echo changed >one; rm link");
-    let keep = with_mode(target.clone(), TreeRestore::KeepExisting);
-    stage
-        .restore(&container, &keep, &captured, TreeRun::default())
-        .await;
-    assert_eq!(
-        container.sh("cd /opt/app; cat one link"),
-        "changed\nchanged"
-    );
-
-    let file = files_target("/opt/app/one");
-    let captured = stage.dump(&container, &file).await;
-    assert_eq!(facts(&captured).shape, TreeShape::File);
-    container.sh("rm /opt/app/one");
-    stage
-        .restore(&container, &file, &captured, TreeRun::default())
-        .await;
-    assert_eq!(container.sh("cat /opt/app/one"), "changed");
 }
 
 #[tokio::test(flavor = "multi_thread")]

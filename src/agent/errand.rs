@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::job::{Errand, Failure, Report};
-use super::{dump, load, place};
+use super::{dump, load, place, remove};
 
 /// Does the errand that `job` (JSON) describes. The report, as JSON.
 pub fn run(errand: Errand, job: &str) -> String {
@@ -12,6 +12,7 @@ pub fn run(errand: Errand, job: &str) -> String {
         Errand::Arrive => answer(job, place::arrive),
         Errand::Dump => answer(job, dump::run),
         Errand::Load => answer(job, load::run),
+        Errand::Remove => answer(job, remove::run),
         Errand::Leave => answer(job, place::leave),
     }
 }
@@ -47,6 +48,10 @@ mod tests {
         for (errand, job) in [
             (Errand::Dump, ""),
             (Errand::Dump, r#"{"client":["true"]}"#),
+            (
+                Errand::Remove,
+                r#"{"within":"../etc","list":"list","paths":1}"#,
+            ),
             (Errand::Leave, r#"{"surprise":1}"#),
         ] {
             let report: Report<Left> = serde_json::from_str(&run(errand, job)).unwrap();

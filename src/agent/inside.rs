@@ -23,13 +23,20 @@ pub use self::removals::Removals;
 use self::stay::Stay;
 use super::job::{
     ArriveJob, Arrived, DIRECTORY_PREFIX, DumpJob, Dumped, Errand, Failure, LoadJob, Loaded,
+    RemoveJob, Removed,
 };
 use crate::engine::archive::NewFile;
 use crate::engine::{Container, Engine, EngineError};
 use crate::pipe::ByteStream;
 use crate::target::RunId;
+use crate::tree::TreePath;
+
+/// Where a process finds its own binary.
+pub const OWN_PROGRAM: &str = "/proc/self/exe";
 
 const PROGRAM: &str = "cofferdam";
+/// The file of paths that are to be removed.
+const LIST: &str = "paths";
 /// For steps that only look or remove.
 const SHORT: Duration = Duration::from_secs(60);
 /// How long the engine may be silent while a file comes out.
@@ -315,6 +322,35 @@ impl Visit {
         environment: &ClientEnvironment,
     ) -> Result<Loaded, VisitError> {
         self.stay.errand(Errand::Load, job, environment, None).await
+    }
+
+    /// Removes exactly these entries, whose paths are relative to the container's root; each has to lie below `within`,
+    /// and a directory has to come after what it holds. What the system does not let go stays, and is told.
+    pub async fn remove_entries(
+        &self,
+        within: &TreePath,
+        paths: impl Iterator<Item = &TreePath>,
+    ) -> Result<Removed, VisitError> {
+        // There may be more of them than an argument or an environment can hold.
+        let mut list = Vec::new();
+        let mut count = 0;
+        for path in paths {
+            list.extend_from_slice(path.as_bytes());
+            list.push(0);
+            count += 1;
+        }
+        let bytes = list.len() as u64;
+        self.put(LIST, bytes, Box::pin(std::io::Cursor::new(list)))
+            .await?;
+        let job = RemoveJob {
+            within: within.clone(),
+            list: self.path(LIST),
+            paths: count,
+        };
+        let environment = ClientEnvironment::default();
+        self.stay
+            .errand(Errand::Remove, &job, &environment, None)
+            .await
     }
 
     /// Removes everything that was put in. An error says what is left, and where.

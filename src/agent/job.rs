@@ -7,6 +7,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Compression, StreamDigest};
+use crate::tree::TreePath;
 
 /// What an agent inside a target's container can be asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -14,11 +15,18 @@ pub enum Errand {
     Arrive,
     Dump,
     Load,
+    Remove,
     Leave,
 }
 
 impl Errand {
-    pub const ALL: [Self; 4] = [Self::Arrive, Self::Dump, Self::Load, Self::Leave];
+    pub const ALL: [Self; 5] = [
+        Self::Arrive,
+        Self::Dump,
+        Self::Load,
+        Self::Remove,
+        Self::Leave,
+    ];
 
     /// The agent's argument.
     pub fn as_str(self) -> &'static str {
@@ -26,6 +34,7 @@ impl Errand {
             Self::Arrive => "arrive",
             Self::Dump => "dump",
             Self::Load => "load",
+            Self::Remove => "remove",
             Self::Leave => "leave",
         }
     }
@@ -99,6 +108,26 @@ pub enum Feed {
 #[serde(deny_unknown_fields)]
 pub struct Loaded {
     pub stderr: String,
+}
+
+/// Remove exactly these entries of the container's own file system.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RemoveJob {
+    /// Relative to the container's root, as the listed paths are; nothing outside is touched.
+    pub within: TreePath,
+    /// A file of paths, each as its bytes and a NUL, in an order in which a directory comes after what it holds.
+    pub list: String,
+    pub paths: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Removed {
+    pub removed: u64,
+    /// What could not be removed, and the system's words on the first of it.
+    pub kept: u64,
+    pub why: Vec<String>,
 }
 
 /// Prove that an agent can run here, and remove what dead runs left beside it.

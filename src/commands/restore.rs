@@ -13,6 +13,7 @@ use crate::driver::postgres::OldDatabase;
 use crate::driver::tree::{Moment, Placement, TreeRun};
 use crate::exit::Outcome;
 use crate::manifest::{Facts, Manifest, TargetRecord};
+use crate::plan::PlanError;
 use crate::plan::restore::{PlannedRestore, RestorePlan, service_of};
 use crate::report;
 use crate::restore::{FinalState, Restore, Safety};
@@ -90,6 +91,7 @@ fn options(args: &RestoreArgs) -> Result<RunOptions, CommandError> {
                 .collect::<Result<_, _>>()
                 .map_err(CommandError::usage)?,
             moment: Moment::Restore,
+            ..TreeRun::default()
         },
     })
 }
@@ -127,6 +129,12 @@ fn planned(
 ) -> Result<PlannedRestore, CommandError> {
     let service = service_of(stack, record).map_err(CommandError::usage)?;
     let driver = drivers.of(&record.target).map_err(CommandError::usage)?;
+    if let Some(reason) = drivers.refusal(&record.target) {
+        return Err(CommandError::usage(PlanError::Refused {
+            target: record.target.clone(),
+            reason: reason.to_owned(),
+        }));
+    }
     Ok(PlannedRestore {
         id: record.target.clone(),
         container: service.container.name.clone(),

@@ -48,7 +48,7 @@ pub use self::names::OldDatabase;
 use self::server::{Database, Server};
 use self::watch::Watch;
 use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack};
-use crate::agent::inside::{Removals, Visitor};
+use crate::agent::inside::{OWN_PROGRAM, Removals, Visitor};
 use crate::engine::{Container, Engine};
 use crate::labels::{PostgresLabels, PostgresRestore, Selection};
 use crate::manifest::{Facts, Failure, PostgresFacts, TargetRecord};
@@ -74,7 +74,7 @@ impl Default for PostgresOptions {
         Self {
             old_database: OldDatabase::default(),
             jobs: None,
-            program: PathBuf::from("/proc/self/exe"),
+            program: PathBuf::from(OWN_PROGRAM),
             removals: Removals::default(),
         }
     }

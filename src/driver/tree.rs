@@ -2,30 +2,38 @@
 //!
 //! ```text
 //! on a mount      helper: pack ─▶ sink        source ─▶ helper: unpack beside ─▶ exchange, or discard
-//! elsewhere       archive API ─▶ rewrite ─▶ sink        source ─▶ rewrite ─▶ archive API
+//! elsewhere       archive API ─▶ rewrite ─▶ sink        source ─▶ rewrite ─▶ archive API, after an agent's removals
 //! ```
 //!
 //! A tree on a mount goes through a helper container, and is restored beside the present one. A tree in the container's
 //! own layer, and every tree where helpers are refused, goes through the engine's archive API, which loses something
-//! ([`archive::LOSSES`]) and writes over what is there: its way back is a safety snapshot.
+//! ([`archive::LOSSES`]) and writes over what is there: its way back is a safety snapshot. It removes nothing either; for
+//! `replace` an agent in the container does, where one can run.
 //!
 //! - `site`: where a target really lies
 //! - `dump`, `load`: through helpers
-//! - `archive`: through the archive API
+//! - `archive`, `places`: through the archive API, and where entries go there
+//! - `exact`, `removal`: what `replace` takes away there, and the agent that does it
 
 mod archive;
 mod dump;
+mod exact;
 mod load;
+mod places;
+mod removal;
 mod site;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use async_trait::async_trait;
 use tracing::warn;
 
+use self::archive::Wanted;
 use self::site::Site;
 use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack};
 use crate::agent::helper::{Access, HelperError, Helpers};
+use crate::agent::inside::OWN_PROGRAM;
 use crate::agent::task::Task;
 use crate::engine::{Container, Engine};
 use crate::labels::{TreeOptions, TreeRestore};
@@ -54,15 +62,6 @@ pub enum TreeOrigin {
     Path(String),
 }
 
-impl TreeOrigin {
-    fn path(&self) -> &str {
-        match self {
-            Self::Volume { destination, .. } => destination,
-            Self::Path(path) => path,
-        }
-    }
-}
-
 /// Where a restore puts the new tree.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Placement {
@@ -74,12 +73,25 @@ pub enum Placement {
 }
 
 /// What the labels do not say.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct TreeRun {
     pub placement: Placement,
     /// Paths in the tree that are restored, each with all that is below it; empty for the whole tree.
     pub paths: Vec<TreePath>,
     pub moment: Moment,
+    /// Cofferdam's own binary, static, to be put into containers.
+    pub program: PathBuf,
+}
+
+impl Default for TreeRun {
+    fn default() -> Self {
+        Self {
+            placement: Placement::default(),
+            paths: Vec::new(),
+            moment: Moment::default(),
+            program: PathBuf::from(OWN_PROGRAM),
+        }
+    }
 }
 
 /// What a driver is made for.
@@ -150,6 +162,12 @@ impl TreeDriver {
         })
     }
 
+    /// Why a target can be neither saved nor put back now.
+    pub fn refusal(&self, target: &TargetId) -> Option<&str> {
+        let tree = self.trees.get(target)?;
+        tree.site.as_ref().err().map(String::as_str)
+    }
+
     fn tree(&self, target: &TargetId) -> Result<&Tree, DriverError> {
         self.trees
             .get(target)
@@ -195,25 +213,25 @@ impl Driver for TreeDriver {
         sink: &dyn ArtifactSink,
     ) -> Result<Captured, DriverError> {
         let tree = self.tree(target)?;
-        match tree.site()? {
+        let site = tree.site()?;
+        match site {
             Site::Mount(mount) => match self.dump_mount(&tree.target, mount, sink).await {
                 Err(DumpError::NoHelpers(why)) => {
-                    let path = tree.target.origin.path();
-                    self.dump_by_archive(&tree.target, path, Some(why), sink)
+                    self.dump_by_archive(&tree.target, site, Some(why), sink)
                         .await
                 }
                 Err(DumpError::Driver(error)) => Err(error),
                 Ok(captured) => Ok(captured),
             },
-            Site::Layer { path } => self.dump_by_archive(&tree.target, path, None, sink).await,
+            Site::Layer(_) => self.dump_by_archive(&tree.target, site, None, sink).await,
         }
     }
 
     async fn exists(&self, target: &TargetId) -> Result<bool, DriverError> {
         match self.tree(target)?.site()? {
             Site::Mount(_) => Ok(true),
-            Site::Layer { path } => {
-                let found = self.engine.stat(&self.container.id, path).await?;
+            Site::Layer(layer) => {
+                let found = self.engine.stat(&self.container.id, &layer.path).await?;
                 Ok(found.is_some())
             }
         }
@@ -257,8 +275,33 @@ impl Driver for TreeDriver {
                 self.load_mount(&tree.target, mount, record, source).await
             }
             site => {
-                let path = site.path();
-                self.load_by_archive(&tree.target, path, record, source)
+                let wanted = Wanted {
+                    paths: &self.run.paths,
+                    mode: tree.target.options.restore,
+                };
+                self.load_by_archive(&tree.target, site, wanted, record, source)
+                    .await
+            }
+        }
+    }
+
+    /// What a load by the archive API added goes again, whatever was chosen to be restored and however.
+    async fn put_back(
+        &self,
+        record: &TargetRecord,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), DriverError> {
+        let tree = self.tree(&record.target)?;
+        match tree.site()? {
+            Site::Mount(_) if self.no_helpers.is_none() => self.load(record, source).await,
+            site => {
+                // An agent of a load that was interrupted must not remove what is put back now.
+                self.helpers.removals.done().await;
+                let wanted = Wanted {
+                    paths: &[],
+                    mode: TreeRestore::Replace,
+                };
+                self.load_by_archive(&tree.target, site, wanted, record, source)
                     .await
             }
         }
@@ -274,6 +317,15 @@ impl Driver for TreeDriver {
     }
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
+        if let Site::Layer(layer) = self.tree(target)?.site()?
+            && self.exists(target).await?
+        {
+            // Nobody has kept count of what is the restore's in it, and what its container has made since.
+            warn!(
+                target = %target,
+                "{} was not there before; what has been put back of it stays: remove it if nobody wants it", layer.path
+            );
+        }
         self.settle(Task::Discard, target).await
     }
 }

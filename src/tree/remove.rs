@@ -1,4 +1,4 @@
-//! Removes entries with all that is below them.
+//! Removes entries: with all that is below them, or one by one.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -7,6 +7,7 @@ use rustix::io::Errno;
 
 use super::error::TreeError;
 use super::fs;
+use super::ground::{Borders, Ground};
 use super::path::TreePath;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,49 @@ pub fn remove(directory: impl AsFd, name: &[u8], path: &TreePath) -> Result<Remo
             Ok(Removed::Directory)
         }
         Err(errno) => Err(TreeError::file("remove", path)(errno)),
+    }
+}
+
+/// Removes single entries below a root, and nothing that was not named: a directory goes only when it is empty, so what it
+/// holds has to come before it. Never enters another mount and never follows a link.
+pub struct Removal(Ground);
+
+impl Removal {
+    pub fn below(root: OwnedFd) -> Self {
+        Self(Ground::new(root, Borders::Keep))
+    }
+
+    /// What is gone already is no error, and neither is what lies behind something that is no directory any more.
+    pub fn entry(&mut self, path: &TreePath) -> Result<Removed, TreeError> {
+        let failed = TreeError::file("remove", path);
+        let Some((parent, name)) = path.split_last() else {
+            return Err(failed(Errno::BUSY));
+        };
+        let directory = match self.0.look_up(&parent) {
+            Ok(directory) => directory,
+            Err(error) => {
+                return match error.errno() {
+                    Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Removed::Nothing),
+                    _ => Err(error),
+                };
+            }
+        };
+        let removed = match unlinkat(&directory, name, AtFlags::empty()) {
+            Ok(()) => Ok(Removed::Other),
+            // An immutable file answers EPERM as a directory may, and is none.
+            Err(refused @ (Errno::ISDIR | Errno::PERM)) => {
+                match unlinkat(&directory, name, AtFlags::REMOVEDIR) {
+                    Ok(()) => Ok(Removed::Directory),
+                    Err(Errno::NOTDIR) => Err(refused),
+                    Err(errno) => Err(errno),
+                }
+            }
+            Err(errno) => Err(errno),
+        };
+        match removed {
+            Err(Errno::NOENT) => Ok(Removed::Nothing),
+            other => other.map_err(failed),
+        }
     }
 }
 
@@ -81,3 +125,6 @@ fn remove_directory(parent: impl AsFd, name: &[u8], path: &TreePath) -> Result<(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

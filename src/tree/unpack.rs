@@ -6,7 +6,6 @@
 //!
 //! After an error the directory holds a part of the tree and is good for nothing but removal.
 
-mod ground;
 mod overwrite;
 mod selection;
 mod writers;
@@ -22,13 +21,13 @@ use rustix::fs::{
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use self::ground::Ground;
 use self::selection::Chosen;
 use self::writers::{FileJob, Writers};
 use super::attributes::{Place, Unsupported};
 use super::entry::{Entry, Kind, Metadata};
 use super::error::{TreeError, Warnings};
 use super::fs;
+use super::ground::{Borders, Ground};
 use super::path::{TreePath, encode};
 use super::reader::ArchiveReader;
 use super::remove::{Removed, remove};
@@ -95,7 +94,7 @@ impl Unpacker {
     pub fn new(root: OwnedFd, options: UnpackOptions) -> Self {
         Self {
             found: vec![false; options.selection.paths.len()],
-            ground: Ground::new(root),
+            ground: Ground::new(root, Borders::Cross),
             options,
             directories: Directories::new(),
             report: UnpackReport::default(),

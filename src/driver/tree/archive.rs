@@ -1,23 +1,30 @@
 //! Trees through the engine's archive API ("docker cp"): for what no helper can reach.
+//!
+//! The engine shows a container with everything that is mounted in it, and writes through mounts as well. What is mounted
+//! below a tree is no part of it: it is neither saved nor written over. Putting a file where a directory is makes the
+//! engine remove all that the directory holds, so it is never asked to where that holds something of others.
 
-use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::TryFutureExt;
 use tracing::warn;
 
-use super::dump::{facts, name_of, new_index, new_layer};
+use super::dump::{facts, hidden_warnings, name_of, new_index, new_layer};
+use super::exact::{Entries, Unwanted};
 use super::load::{Known, open_plain, tree_facts, verify_all};
+use super::places::{Places, entries_of, foreign, is_behind, mounts_in};
+use super::site::Site;
 use super::{TreeDriver, TreeTarget};
 use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError, StoreError};
 use crate::engine::EngineError;
 use crate::labels::TreeRestore;
-use crate::manifest::{TargetRecord, Transfer, TreeShape};
+use crate::manifest::{TargetRecord, Transfer};
 use crate::pipe::{Inlet, codec, compress, consume, inlet, transform};
 use crate::tree::entry::Kind;
 use crate::tree::pack::PackReport;
-use crate::tree::rewrite::{list, rewrite};
+use crate::tree::rewrite::rewrite;
 use crate::tree::unpack::Selection;
 use crate::tree::{Excludes, IndexEntry, TreeError, TreePath};
 
@@ -29,17 +36,27 @@ const IDLE: Duration = Duration::from_secs(300);
 /// How many names a warning holds.
 const SHOWN: usize = 10;
 
+/// What a load puts back, and how.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    /// Empty for the whole tree.
+    pub paths: &'a [TreePath],
+    pub mode: TreeRestore,
+}
+
 impl TreeDriver {
     /// `refused`: why no helper does this, when one ought to.
     pub(super) async fn dump_by_archive(
         &self,
         target: &TreeTarget,
-        path: &str,
+        site: &Site,
         refused: Option<String>,
         sink: &dyn ArtifactSink,
     ) -> Result<Captured, DriverError> {
+        let path = site.path();
         let excludes = Excludes::new(&target.options.exclude).map_err(tree_error)?;
         let name = name_of(path)?;
+        let mounts = mounts_in(site, &name)?;
         let archive = self
             .engine
             .archive_get(&self.container.id, path, IDLE)
@@ -48,6 +65,9 @@ impl TreeDriver {
         let (index_inlet, index) = inlet("the archive API");
         let rewriting = consume(archive, move |archive| {
             let rename = |path: &TreePath, kind: &Kind| {
+                if is_behind(&mounts, path, kind) {
+                    return None;
+                }
                 without_first(path, kind, &name)
                     .filter(|path| !excludes.covers(path, kind.is_directory()))
             };
@@ -76,11 +96,12 @@ impl TreeDriver {
                 .ok_or_else(|| DriverError::failed("the archive was stored before it had ended"))?;
         }
         let mut warnings = report.warnings.clone();
-        if let Some(why) = refused {
-            warnings.push(format!(
-                "saved by the archive API, since no helper container can be used ({why}): {LOSSES}"
-            ));
-        }
+        warnings.extend(hidden_warnings(site.hidden()));
+        let why = match refused {
+            Some(why) => format!("no helper container can be used ({why})"),
+            None => format!("{path} is in the container's own layer"),
+        };
+        warnings.push(format!("saved by the archive API, since {why}: {LOSSES}"));
         Ok(Captured {
             transfer: Transfer::Archive,
             facts: facts(target, path, None, &report),
@@ -92,39 +113,63 @@ impl TreeDriver {
     pub(super) async fn load_by_archive(
         &self,
         target: &TreeTarget,
-        path: &str,
+        site: &Site,
+        wanted: Wanted<'_>,
         record: &TargetRecord,
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError> {
         let facts = tree_facts(record)?;
         ensure_single_layer(record)?;
         verify_all(record, source).await?;
-        let (directory, _) = path.rsplit_once('/').unwrap_or_default();
+        let (directory, _) = site.path().rsplit_once('/').unwrap_or_default();
         let directory = if directory.is_empty() { "/" } else { directory };
-        let name = name_of(path)?;
-        let mode = target.options.restore;
-        let present = match mode {
-            TreeRestore::Overlay => BTreeSet::new(),
-            TreeRestore::Replace | TreeRestore::KeepExisting => self.present(path, &name).await?,
-        };
-        let known = Known::read(record, &self.run.paths, source).await?;
+        let known = Known::read(record, wanted.paths, source).await?;
         let selection = Selection {
-            paths: self.run.paths.clone(),
+            paths: wanted.paths.to_vec(),
             aliases: known.aliases,
         };
+        let mut places = Places {
+            mode: wanted.mode,
+            shape: facts.shape,
+            selection,
+            foreign: foreign(site, target, facts)?,
+            present: self.present(site, wanted.mode).await?,
+            unwanted: Unwanted::default(),
+        };
+        let saved = places.saved(record, source).await?;
+        if wanted.mode == TreeRestore::Replace {
+            places.unwanted = Unwanted::of(&places.present, &saved, &places.foreign, |path| {
+                places.is_chosen(path)
+            });
+            self.take_away(target, site, directory, &places.unwanted, &saved)
+                .await?;
+        }
+        let left_out = || places.left_out(&saved);
+        if left_out().next().is_some() {
+            warn!(
+                target = %target.id,
+                "not put back below {directory} ({} in all), since something else is mounted there, or would have to be \
+                 removed for it: {}",
+                left_out().count(),
+                some_of(left_out().map(TreePath::encode))
+            );
+        }
+        self.put(record, source, directory, places).await
+    }
+
+    async fn put(
+        &self,
+        record: &TargetRecord,
+        source: &dyn ArtifactSource,
+        directory: &str,
+        places: Places,
+    ) -> Result<(), DriverError> {
+        let places = Arc::new(places);
         for (layer, _) in record.layers() {
             let plain = open_plain(source, layer).await?;
-            let (keep, shape, name) = (present.clone(), facts.shape, name.clone());
-            let selection = selection.clone();
+            let places = places.clone();
             let renamed = transform(plain, move |input, output| {
-                let rename = |path: &TreePath, _: &Kind| {
-                    let path = selection.aliases.get(path).unwrap_or(path);
-                    let is_kept = mode == TreeRestore::KeepExisting && keep.contains(path);
-                    (selection.contains(path) && !is_kept).then(|| match shape {
-                        TreeShape::Directory => name.join_path(path),
-                        TreeShape::File => name.clone(),
-                    })
-                };
+                let rename = |path: &TreePath, kind: &Kind| places.place(path, kind);
                 rewrite(input, output, &rename, &mut |_| Ok(()))
                     .map(drop)
                     .map_err(io::Error::other)
@@ -133,71 +178,60 @@ impl TreeDriver {
                 .archive_put(&self.container.id, directory, renamed)
                 .await?;
         }
-        if mode == TreeRestore::Replace && self.run.paths.is_empty() {
-            self.tell_extras(target, path, record, present, source)
-                .await?;
-        }
         Ok(())
     }
 
-    /// The paths of the present tree. Reads all of it: the archive API has no list.
-    async fn present(
-        &self,
-        path: &str,
-        name: &TreePath,
-    ) -> Result<BTreeSet<TreePath>, DriverError> {
-        let archive = match self
-            .engine
-            .archive_get(&self.container.id, path, IDLE)
-            .await
-        {
-            Err(EngineError::NoSuchPath { .. }) => return Ok(BTreeSet::new()),
-            other => other?,
-        };
-        let name = name.clone();
-        let listed = consume(archive, move |archive| {
-            let mut paths = BTreeSet::new();
-            list(archive, &mut |entry| {
-                paths.extend(without_first(&entry.path, &entry.kind, &name));
-            })
-            .map(|()| paths)
-        });
-        listed.await.map_err(StoreError::Body)?.map_err(tree_error)
-    }
-
-    /// The archive API removes nothing: what is extra stays, and is told.
-    async fn tell_extras(
+    /// Before the saved entries come, so that they find room and their directories keep the saved times.
+    async fn take_away(
         &self,
         target: &TreeTarget,
-        path: &str,
-        record: &TargetRecord,
-        mut present: BTreeSet<TreePath>,
-        source: &dyn ArtifactSource,
+        site: &Site,
+        directory: &str,
+        unwanted: &Unwanted,
+        saved: &Entries,
     ) -> Result<(), DriverError> {
-        for (layer, _) in record.layers() {
-            let plain = open_plain(source, layer).await?;
-            let saved = consume(plain, |archive| {
-                let mut paths = BTreeSet::new();
-                list(archive, &mut |entry| {
-                    paths.insert(entry.path.clone());
-                })
-                .map(|()| paths)
-            });
-            let saved = saved.await.map_err(StoreError::Body)?.map_err(tree_error)?;
-            present.retain(|path| !saved.contains(path));
+        if unwanted.paths.is_empty() {
+            return Ok(());
         }
-        if !present.is_empty() {
-            let shown: Vec<String> = present.iter().take(SHOWN).map(TreePath::encode).collect();
+        let removed = self
+            .remove(&target.id, site, directory, &unwanted.paths)
+            .await?;
+        let extras = unwanted.extras(saved).count();
+        if let Err(why) = removed
+            && extras > 0
+        {
             warn!(
                 target = %target.id,
-                "{path} lies in the container's own layer, where the archive API can remove nothing: {} entries that were not saved stay: {}{}",
-                present.len(),
-                shown.join(", "),
-                if present.len() > SHOWN { ", …" } else { "" },
+                "extras that were not saved stay below {directory} ({extras} in all): {}; the archive API can remove \
+                 nothing, and {why}",
+                some_of(unwanted.extras(saved).map(TreePath::encode))
             );
         }
         Ok(())
     }
+
+    /// What is there now. Reads all of it: the archive API has no list. To lay over it, nobody needs to know.
+    async fn present(&self, site: &Site, mode: TreeRestore) -> Result<Entries, DriverError> {
+        if mode == TreeRestore::Overlay {
+            return Ok(Entries::new());
+        }
+        let archive = self
+            .engine
+            .archive_get(&self.container.id, site.path(), IDLE);
+        match archive.await {
+            Err(EngineError::NoSuchPath { .. }) => Ok(Entries::new()),
+            archive => entries_of(archive?, TreePath::clone).await,
+        }
+    }
+}
+
+fn some_of(all: impl Iterator<Item = String>) -> String {
+    let mut all = all.peekable();
+    let mut shown: Vec<String> = all.by_ref().take(SHOWN).collect();
+    if all.peek().is_some() {
+        shown.push("…".to_owned());
+    }
+    shown.join(", ")
 }
 
 /// The archive API names entries below the last component of the path; a tree names them from its root. A single file
@@ -246,6 +280,6 @@ fn ensure_single_layer(record: &TargetRecord) -> Result<(), DriverError> {
     ))
 }
 
-fn tree_error(error: TreeError) -> DriverError {
+pub(super) fn tree_error(error: TreeError) -> DriverError {
     DriverError::failed(error.to_string())
 }

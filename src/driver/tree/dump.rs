@@ -29,9 +29,7 @@ impl TreeDriver {
         };
         let (packed, layer, index) = store(packing, sink).await?;
         let mut warnings = packed.tree.warnings.clone();
-        warnings.extend(mount.hidden.iter().map(|path| {
-            format!("{path}: something else is mounted there; it is not a part of this target")
-        }));
+        warnings.extend(hidden_warnings(&mount.hidden));
         Ok(Captured {
             transfer: Transfer::Helper,
             facts: facts(target, &mount.path, mount.volume.clone(), &packed.tree),
@@ -42,6 +40,12 @@ impl TreeDriver {
             warnings,
         })
     }
+}
+
+pub(super) fn hidden_warnings(hidden: &[String]) -> impl Iterator<Item = String> {
+    hidden.iter().map(|path| {
+        format!("{path}: something else is mounted there; it is not a part of this target")
+    })
 }
 
 /// Both streams are stored while the helper is listened to. Its own words come first when something fails.

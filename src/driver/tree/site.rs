@@ -13,13 +13,26 @@ use crate::tree::TreePath;
 /// As many symbolic links as Linux follows on one path.
 const MOST_LINKS: usize = 40;
 
+/// What the engine makes anew for each container and mounts over the image's, and what of a compose file sets it.
+const MADE_BY_THE_ENGINE: [(&str, &str); 3] = [
+    ("/etc/hostname", "hostname"),
+    ("/etc/hosts", "extra_hosts"),
+    ("/etc/resolv.conf", "dns"),
+];
+
 #[derive(Clone, Debug)]
 pub enum Site {
     Mount(MountSite),
     /// In the container's own file system, which only the archive API reaches.
-    Layer {
-        path: String,
-    },
+    Layer(LayerSite),
+}
+
+#[derive(Clone, Debug)]
+pub struct LayerSite {
+    /// As the container sees it, links resolved.
+    pub path: String,
+    /// Mounts of the container below the tree: they hide a part of it, and are not a part of it.
+    pub hidden: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -47,7 +60,14 @@ impl Site {
     pub fn path(&self) -> &str {
         match self {
             Self::Mount(mount) => &mount.path,
-            Self::Layer { path } => path,
+            Self::Layer(layer) => &layer.path,
+        }
+    }
+
+    pub fn hidden(&self) -> &[String] {
+        match self {
+            Self::Mount(mount) => &mount.hidden,
+            Self::Layer(layer) => &layer.hidden,
         }
     }
 
@@ -82,7 +102,7 @@ pub async fn find(
             path: destination.clone(),
             place: TreePath::root(),
             root: MountRoot::Directory,
-            hidden: hidden(container, destination),
+            hidden: mounted_below(destinations(container), destination),
         })),
         TreeOrigin::Path(path) => find_path(engine, container, path, moment).await,
     }
@@ -97,6 +117,7 @@ async fn find_path(
     ensure_not_on_tmpfs(container, path)?;
     let (real, kind) = resolve(engine, container, path).await?;
     ensure_not_on_tmpfs(container, &real)?;
+    ensure_not_made_by_the_engine(container, &real)?;
     match kind {
         None if moment == Moment::Backup => {
             return Err(DriverError::failed_with_hint(
@@ -113,7 +134,11 @@ async fn find_path(
         Some(PathKind::File | PathKind::Directory | PathKind::Symlink) | None => {}
     }
     let Some(mount) = container.mount_of(&real) else {
-        return Ok(Site::Layer { path: real });
+        let hidden = match kind {
+            Some(PathKind::File) => Vec::new(),
+            _ => mounted_below_in_layer(engine, container, &real).await?,
+        };
+        return Ok(Site::Layer(LayerSite { path: real, hidden }));
     };
     let source = source_of(mount, container)?;
     let below = &real[mount.destination.trim_end_matches('/').len()..];
@@ -123,7 +148,7 @@ async fn find_path(
     Ok(Site::Mount(MountSite {
         source,
         volume: mount.volume.clone(),
-        hidden: hidden(container, &real),
+        hidden: mounted_below(destinations(container), &real),
         path: real,
         place,
         root: if is_file {
@@ -156,6 +181,25 @@ fn ensure_not_on_tmpfs(container: &Container, path: &str) -> Result<(), DriverEr
         ),
         "have the program write to a volume, or take this path out of the labels",
     ))
+}
+
+/// Such a file cannot be replaced in the container, and what is written into it is gone when the container is made anew.
+fn ensure_not_made_by_the_engine(container: &Container, path: &str) -> Result<(), DriverError> {
+    let made = MADE_BY_THE_ENGINE.iter().find(|(file, _)| *file == path);
+    let is_users = container
+        .mounts
+        .iter()
+        .any(|mount| mount.destination == path);
+    match made {
+        Some((_, setting)) if !is_users => Err(DriverError::failed_with_hint(
+            format!(
+                "{path} in container {} is no file of the container's: the engine makes it anew for each container and mounts it there",
+                container.name
+            ),
+            format!("take it out of the labels; `{setting}` of the compose file sets it"),
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// Replaces every symbolic link on the way, at its end too, by what it points to as the container sees it. `None` for the
@@ -211,14 +255,39 @@ fn components(path: &str) -> VecDeque<String> {
         .collect()
 }
 
-fn hidden(container: &Container, path: &str) -> Vec<String> {
+fn destinations(container: &Container) -> impl Iterator<Item = String> {
     let mounts = container.mounts.iter().map(|mount| &mount.destination);
-    let mut hidden: Vec<String> = mounts
-        .chain(&container.tmpfs)
-        .filter(|destination| destination.as_str() != path && is_within(destination, path))
-        .cloned()
+    mounts.chain(&container.tmpfs).cloned()
+}
+
+/// What is mounted below `path`.
+fn mounted_below(destinations: impl IntoIterator<Item = String>, path: &str) -> Vec<String> {
+    let made = MADE_BY_THE_ENGINE
+        .iter()
+        .map(|(file, _)| (*file).to_owned());
+    let mut mounted: Vec<String> = destinations
+        .into_iter()
+        .chain(made)
+        .filter(|destination| destination != path && is_within(destination, path))
         .collect();
-    hidden.sort();
-    hidden.dedup();
-    hidden
+    mounted.sort();
+    mounted.dedup();
+    mounted
+}
+
+/// The archive API shows a layer with what is mounted in it, wherever links have led that.
+async fn mounted_below_in_layer(
+    engine: &Engine,
+    container: &Container,
+    path: &str,
+) -> Result<Vec<String>, DriverError> {
+    let mut real = Vec::new();
+    for destination in destinations(container) {
+        real.push(if is_within(&destination, path) {
+            destination
+        } else {
+            resolve(engine, container, &destination).await?.0
+        });
+    }
+    Ok(mounted_below(real, path))
 }

@@ -1,4 +1,4 @@
-//! Where entries go: directories below a root, opened one component after the other, never through a symbolic link.
+//! Where entries lie: directories below a root, opened one component after the other, never through a symbolic link.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -6,14 +6,23 @@ use std::sync::Arc;
 use rustix::fs::{Mode, mkdirat};
 use rustix::io::Errno;
 
-use crate::tree::error::TreeError;
-use crate::tree::fs::open_directory;
-use crate::tree::path::TreePath;
+use super::error::TreeError;
+use super::fs::{open_directory, status_of};
+use super::path::TreePath;
 
 /// Keeps the directories on the way to the last one open: an archive comes in the order of a walk, so the next is near.
 pub struct Ground {
     root: Arc<OwnedFd>,
     open: Vec<(Vec<u8>, Arc<OwnedFd>)>,
+    borders: Borders,
+}
+
+/// What is done where something else is mounted below the root.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Borders {
+    Cross,
+    /// Nothing is looked up there: `EBUSY`.
+    Keep,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -23,10 +32,11 @@ enum Missing {
 }
 
 impl Ground {
-    pub fn new(root: OwnedFd) -> Self {
+    pub fn new(root: OwnedFd, borders: Borders) -> Self {
         Self {
             root: Arc::new(root),
             open: Vec::new(),
+            borders,
         }
     }
 
@@ -60,10 +70,21 @@ impl Ground {
                 }
                 other => other,
             };
-            let opened = opened.map_err(TreeError::file("open", path))?;
+            let opened = opened
+                .and_then(|opened| self.ensure_inside(&last, opened))
+                .map_err(TreeError::file("open", path))?;
             self.open.push((component.to_vec(), Arc::new(opened)));
         }
         Ok(self.last())
+    }
+
+    fn ensure_inside(&self, parent: &OwnedFd, opened: OwnedFd) -> Result<OwnedFd, Errno> {
+        if self.borders == Borders::Keep
+            && status_of(&opened)?.is_mount(&status_of(parent)?.identity)
+        {
+            return Err(Errno::BUSY);
+        }
+        Ok(opened)
     }
 
     fn last(&self) -> Arc<OwnedFd> {

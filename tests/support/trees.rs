@@ -1,0 +1,178 @@
+//! Trees of real containers, saved and put back by the driver.
+
+// Every test target compiles this anew and uses a part of it.
+#![allow(dead_code)]
+
+use std::path::{Path, PathBuf};
+
+use cofferdam::agent::helper::{HELPER_PROJECT_LABEL, Helpers};
+use cofferdam::agent::inside::Removals;
+use cofferdam::driver::tree::{Moment, TreeDriver, TreeOrigin, TreeRun, TreeTarget};
+use cofferdam::driver::{Captured, Driver};
+use cofferdam::engine::Engine;
+use cofferdam::labels::{TreeOptions, TreeRestore};
+use cofferdam::manifest::{ContainerRecord, Facts, TargetRecord};
+use cofferdam::target::{DriverKind, RunId, TargetId};
+use jiff::Timestamp;
+
+use crate::artifacts::Artifacts;
+use crate::support::{TestContainer, TestVolume, docker, engine, unique};
+
+/// One project's runs on a real engine.
+pub struct Stage {
+    pub engine: Engine,
+    pub image: String,
+    pub project: String,
+    pub artifacts: Artifacts,
+}
+
+impl Stage {
+    pub async fn new() -> Self {
+        let engine = engine().await;
+        let binary = Path::new(env!("CARGO_BIN_EXE_cofferdam"));
+        Self {
+            image: engine.agent_image_of(binary).await.unwrap(),
+            engine,
+            project: unique("project"),
+            artifacts: Artifacts::new(),
+        }
+    }
+
+    pub fn helpers(&self, run: &RunId) -> Helpers {
+        Helpers {
+            engine: self.engine.clone(),
+            image: self.image.clone(),
+            run: run.clone(),
+            project: self.project.clone(),
+            removals: Removals::default(),
+        }
+    }
+
+    pub async fn driver(
+        &self,
+        container: &TestContainer,
+        target: &TreeTarget,
+        run: TreeRun,
+    ) -> TreeDriver {
+        let id = RunId::generate(Timestamp::now());
+        self.driver_of(&id, container, target, run).await
+    }
+
+    pub async fn driver_of(
+        &self,
+        id: &RunId,
+        container: &TestContainer,
+        target: &TreeTarget,
+        run: TreeRun,
+    ) -> TreeDriver {
+        let container = self.engine.inspect(&container.id).await.unwrap();
+        let run = TreeRun {
+            program: PathBuf::from(env!("CARGO_BIN_EXE_cofferdam")),
+            ..run
+        };
+        TreeDriver::prepare(self.helpers(id), container, vec![target.clone()], run)
+            .await
+            .unwrap()
+    }
+
+    pub async fn dump(&self, container: &TestContainer, target: &TreeTarget) -> Captured {
+        let driver = self.driver(container, target, TreeRun::default()).await;
+        driver.dump(&target.id, &self.artifacts).await.unwrap()
+    }
+
+    pub async fn dump_error(&self, container: &TestContainer, target: &TreeTarget) -> String {
+        let driver = self.driver(container, target, TreeRun::default()).await;
+        let failed = driver.dump(&target.id, &self.artifacts).await;
+        failed.unwrap_err().to_string()
+    }
+
+    /// Restores and gives up the old data.
+    pub async fn restore(
+        &self,
+        container: &TestContainer,
+        target: &TreeTarget,
+        captured: &Captured,
+        run: TreeRun,
+    ) {
+        let driver = self.driver(container, target, restore(run)).await;
+        let record = record(target, captured);
+        driver.load(&record, &self.artifacts).await.unwrap();
+        driver.check(&record).await.unwrap();
+        driver.commit(&target.id).await.unwrap();
+    }
+
+    pub fn helpers_left(&self) -> String {
+        let filter = format!("label={HELPER_PROJECT_LABEL}={}", self.project);
+        docker(["ps", "-aq", "--filter", &filter])
+    }
+}
+
+pub fn restore(run: TreeRun) -> TreeRun {
+    TreeRun {
+        moment: Moment::Restore,
+        ..run
+    }
+}
+
+pub fn record(target: &TreeTarget, captured: &Captured) -> TargetRecord {
+    TargetRecord {
+        target: target.id.clone(),
+        container: ContainerRecord::default(),
+        transfer: captured.transfer,
+        facts: captured.facts.clone(),
+        artifacts: captured.artifacts.clone(),
+        warnings: captured.warnings.clone(),
+    }
+}
+
+pub fn volume_target(volume: &TestVolume, destination: &str) -> TreeTarget {
+    TreeTarget {
+        id: TargetId::new("app", DriverKind::Volume, "data"),
+        origin: TreeOrigin::Volume {
+            volume: volume.name.clone(),
+            destination: destination.to_owned(),
+        },
+        options: TreeOptions::default(),
+    }
+}
+
+pub fn files_target(path: &str) -> TreeTarget {
+    TreeTarget {
+        id: TargetId::new("app", DriverKind::Files, "files"),
+        origin: TreeOrigin::Path(path.to_owned()),
+        options: TreeOptions::default(),
+    }
+}
+
+pub fn with_mode(target: TreeTarget, mode: TreeRestore) -> TreeTarget {
+    TreeTarget {
+        options: TreeOptions {
+            restore: mode,
+            ..target.options
+        },
+        ..target
+    }
+}
+
+pub fn mountpoint(volume: &TestVolume) -> PathBuf {
+    let format = "{{.Mountpoint}}";
+    PathBuf::from(docker([
+        "volume",
+        "inspect",
+        "--format",
+        format,
+        &volume.name,
+    ]))
+}
+
+pub fn with_volume(volume: &TestVolume, destination: &str) -> TestContainer {
+    let mount = format!("{}:{destination}", volume.name);
+    TestContainer::idle_with(&["-v", &mount])
+}
+
+pub fn facts(captured: &Captured) -> cofferdam::manifest::TreeFacts {
+    match &captured.facts {
+        Facts::Volume(facts) | Facts::Files(facts) => facts.clone(),
+        Facts::Postgres(_) => panic!("not a tree"),
+    }
+}
