@@ -92,8 +92,8 @@ pub struct Restore<'a> {
 impl Restore<'_> {
     /// Executes the plan. An error means that nothing was touched.
     pub async fn execute(&self) -> Result<RestoreReport, RestoreError> {
-        self.verify_beforehand().await?;
         let safety = self.safety_targets().await?;
+        self.verify_beforehand(&safety).await?;
         let safety_run = (!safety.is_empty()).then(|| RunId::generate(Timestamp::now()));
         let lock = self
             .session
@@ -159,11 +159,13 @@ impl Restore<'_> {
         })
     }
 
-    /// Loads that write over the old data have no second chance: every byte they need is read first.
-    async fn verify_beforehand(&self) -> Result<(), RestoreError> {
+    /// Loads that write over old data have no second chance: every byte they need is read first. Others are verified while
+    /// they load.
+    async fn verify_beforehand(&self, saved: &[&TargetId]) -> Result<(), RestoreError> {
         let all = self.plan.targets.iter().map(|target| &target.id);
         verify_targets(&*self.session.repository, self.manifest, all, Depth::Sizes).await?;
         let in_place = self.plan.in_place().map(|target| &target.id);
+        let in_place = in_place.filter(|target| saved.contains(target));
         verify_targets(
             &*self.session.repository,
             self.manifest,

@@ -2,8 +2,10 @@
 
 mod support;
 
+use std::num::NonZero;
+
 use cofferdam::driver::Driver;
-use cofferdam::driver::postgres::{GLOBALS, OldDatabase};
+use cofferdam::driver::postgres::{GLOBALS, Jobs, OldDatabase};
 use cofferdam::labels::{PostgresLabels, PostgresRestore, Selection, TransferChoice};
 use cofferdam::manifest::{Compression, Transfer};
 use support::postgres::{EVERYTHING, PostgresServer, Run, assert_same, facts, portrait, target};
@@ -174,6 +176,34 @@ fn clinical_with_noexec_scratch() -> (PostgresServer, TestVolume) {
     ]);
     let mount = format!("{}:/scratch", volume.name);
     (clinical(&["-v", &mount]), volume)
+}
+
+#[tokio::test]
+async fn a_load_gives_the_same_whatever_goes_on_side_by_side() {
+    let engine = engine().await;
+    let server = clinical(&[]);
+    let before = portrait(&server, "clinical");
+    let run = Run::new(&engine).await;
+    let driver = run.driver(&server, &labels()).await;
+    let record = run.dump(&driver, &target(&server, "clinical")).await;
+    let record = record.unwrap();
+    let two = NonZero::new(2).unwrap();
+    for jobs in [Jobs::One, Jobs::Indexes(two), Jobs::All(two)] {
+        for restore in [PostgresRestore::Swap, PostgresRestore::Recreate] {
+            server.sql("clinical", DAMAGE);
+            let mut run = run.next();
+            run.options.jobs = Some(jobs);
+            let labels = PostgresLabels {
+                restore,
+                ..labels()
+            };
+            let driver = run.driver(&server, &labels).await;
+            run.restore(&driver, &record).await.unwrap();
+            let what = format!("{jobs:?} {restore:?}");
+            assert_same(&portrait(&server, "clinical"), &before, &what);
+            assert_eq!(server.left_behind(&[]), "", "{what}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -96,8 +96,11 @@ pub struct StoredFile {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Feed {
-    /// On standard input, as much as it wants; the rest is not looked at. For clients that only read the beginning.
-    Beginning,
+    /// On standard input, as much as it wants; the rest is not looked at. For clients that only read the beginning, which
+    /// is kept as a plain file where one is named.
+    Beginning { keep: Option<String> },
+    /// As the plain file that an earlier job kept, whose path is the client's last argument.
+    Kept { path: String },
     /// On standard input. Both digests are verified by the time the client has ended.
     Stdin,
     /// As a plain file, whose path is the client's last argument. Both digests are verified before the client starts.

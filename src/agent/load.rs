@@ -23,11 +23,13 @@ pub fn run(job: &LoadJob) -> Result<Loaded, Failure> {
         Some(path) => Stdio::from(NewFile::create(Path::new(path))?.into_file()),
         None => Stdio::null(),
     };
-    if job.verify_first {
+    // Before a plain file is given to the client, both digests have been verified anyway.
+    if job.verify_first && !matches!(job.feed, Feed::File { .. }) {
         verify_stored(&job.input, &attendant)?;
     }
     let stderr = match &job.feed {
-        Feed::Beginning => feed_beginning(job, &attendant, stdout),
+        Feed::Beginning { keep } => feed_beginning(job, keep.as_deref(), &attendant, stdout),
+        Feed::Kept { path } => run_on_file(job, path, &attendant, stdout),
         Feed::Stdin => feed_all(job, &attendant, stdout),
         Feed::File { path } => {
             let loaded = unpack(&job.input, path, &attendant)
@@ -118,10 +120,19 @@ fn run_on_file(
 }
 
 /// What the client does not read any more is not read at all, and nothing is verified.
-fn feed_beginning(job: &LoadJob, attendant: &Attendant, stdout: Stdio) -> Result<String, Failure> {
+fn feed_beginning(
+    job: &LoadJob,
+    keep: Option<&str>,
+    attendant: &Attendant,
+    stdout: Stdio,
+) -> Result<String, Failure> {
     let stored = BufReader::with_capacity(codec::CHUNK, open(&job.input)?);
-    let mut plain = codec::decompressor(stored, job.input.compression)
+    let plain = codec::decompressor(stored, job.input.compression)
         .map_err(|error| unreadable(&job.input, error))?;
+    let kept = keep
+        .map(|path| NewFile::create(Path::new(path)))
+        .transpose()?;
+    let mut plain = Keeping { plain, kept };
     let mut client = attendant.start(&job.client, Stdio::piped(), stdout)?;
     let fed = pour(&mut plain, client.stdin(), &job.input);
     if fed.is_err() {
@@ -129,6 +140,22 @@ fn feed_beginning(job: &LoadJob, attendant: &Attendant, stdout: Stdio) -> Result
     }
     let ended = client.wait();
     fed.and(ended)
+}
+
+/// Writes what is read to a file, too.
+struct Keeping<R> {
+    plain: R,
+    kept: Option<NewFile>,
+}
+
+impl<R: Read> Read for Keeping<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.plain.read(buffer)?;
+        if let Some(file) = &mut self.kept {
+            file.write_all(&buffer[..length])?;
+        }
+        Ok(length)
+    }
 }
 
 fn feed_all(job: &LoadJob, attendant: &Attendant, stdout: Stdio) -> Result<String, Failure> {
@@ -243,13 +270,35 @@ mod tests {
     #[test]
     fn a_client_that_stops_reading_may_still_succeed() {
         let (directory, input) = stored(&"x".repeat(5_000_000));
-        for feed in [Feed::Beginning, Feed::Stdin] {
+        for feed in [Feed::Beginning { keep: None }, Feed::Stdin] {
             let job = job(&directory, &input, feed, "head -c 3");
             run(&job).unwrap();
             let out = job.stdout.unwrap();
             assert_eq!(fs::read_to_string(&out).unwrap(), "xxx");
             fs::remove_file(out).unwrap();
         }
+    }
+
+    #[test]
+    fn what_a_client_has_read_of_the_beginning_is_kept_for_the_next() {
+        let plain = "x".repeat(5_000_000);
+        let (directory, input) = stored(&plain);
+        let path = directory.path().join("beginning").display().to_string();
+        let keep = Some(path.clone());
+        run(&job(
+            &directory,
+            &input,
+            Feed::Beginning { keep },
+            "head -c 3",
+        ))
+        .unwrap();
+        let kept = fs::read_to_string(&path).unwrap();
+        assert!(kept.len() >= 3 && kept.len() < plain.len() && plain.starts_with(&kept));
+
+        fs::remove_file(directory.path().join("out")).unwrap();
+        let job = job(&directory, &input, Feed::Kept { path }, READ);
+        run(&job).unwrap();
+        assert_eq!(fs::read_to_string(job.stdout.unwrap()).unwrap(), kept);
     }
 
     #[test]
@@ -310,7 +359,11 @@ mod tests {
         content[5] ^= 1;
         fs::write(&input.path, content).unwrap();
         let path = directory.path().join("unpacked").display().to_string();
-        for feed in [Feed::Beginning, Feed::Stdin, Feed::File { path }] {
+        for feed in [
+            Feed::Beginning { keep: None },
+            Feed::Stdin,
+            Feed::File { path },
+        ] {
             let trace = directory.path().join("started");
             let script = format!("touch {}", trace.display());
             let mut job = job(&directory, &input, feed, &script);

@@ -36,7 +36,6 @@ mod tee;
 mod trouble;
 mod watch;
 
-use std::num::NonZero;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -44,6 +43,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 pub use self::detect::{Detected, data_directory, detect};
+pub use self::inlet::Jobs;
 pub use self::names::OldDatabase;
 use self::server::{Database, Server};
 use self::watch::Watch;
@@ -61,8 +61,8 @@ pub const GLOBALS: &str = "@globals";
 #[derive(Clone, Debug)]
 pub struct PostgresOptions {
     pub old_database: OldDatabase,
-    /// Parallel jobs of a load; `None`: as many as pay.
-    pub jobs: Option<NonZero<usize>>,
+    /// What of a load goes on side by side; `None`: what pays.
+    pub jobs: Option<Jobs>,
     /// Cofferdam's own binary, static, to be put into containers.
     pub program: PathBuf,
     /// Shared by all drivers of a process, which waits for it before it ends.
@@ -191,7 +191,7 @@ impl PostgresDriver {
         self.options.old_database
     }
 
-    fn jobs(&self) -> Option<NonZero<usize>> {
+    fn jobs(&self) -> Option<Jobs> {
         self.options.jobs
     }
 

@@ -233,7 +233,7 @@ async fn by_agent(
             plain: dumped.plain.clone(),
             stored: dumped.stored.clone(),
         },
-        feed: Feed::Beginning,
+        feed: Feed::Beginning { keep: None },
         verify_first: false,
         stdout: Some(visit.path(LIST_FILE)),
     };

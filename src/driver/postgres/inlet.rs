@@ -1,5 +1,7 @@
 //! How a dump gets from a repository to the container's own `pg_restore`.
 
+use std::num::NonZero;
+
 use tokio::io::AsyncReadExt;
 use tracing::info;
 
@@ -16,6 +18,8 @@ use crate::repository::snapshot::open_plain;
 const DUMP_FILE: &str = "dump";
 const PLAIN_FILE: &str = "plain";
 const SCRIPT_FILE: &str = "script";
+/// The dump's table of contents, and some of what follows it.
+const CONTENTS_FILE: &str = "contents";
 /// Settings, grants and comments of one database: a bound for what is held in memory.
 const MOST_SCRIPT: u64 = 16 * 1024 * 1024;
 
@@ -26,6 +30,17 @@ pub enum Proof {
     First,
     /// By its end: nothing old has been touched until then.
     Meanwhile,
+}
+
+/// What of a load goes on side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Jobs {
+    /// Nothing.
+    One,
+    /// Indexes and constraints, once all tables have been filled one after the other.
+    Indexes(NonZero<usize>),
+    /// Everything. It takes the dump as a plain file, and each table is filled by one job.
+    All(NonZero<usize>),
 }
 
 pub enum Inlet<'a> {
@@ -111,14 +126,15 @@ impl<'a> Inlet<'a> {
         }
     }
 
-    /// Runs a `pg_restore` that loads. After an error, `watch` ends what an agent does not.
+    /// Runs a `pg_restore` that loads. After an error, `watch` ends what an agent does not. Several jobs need a
+    /// [`Inlet::script`] before them.
     pub async fn restore(
         &self,
         server: &Server,
         watch: &Watch,
         mut argv: Vec<String>,
         proof: Proof,
-        jobs: usize,
+        jobs: Jobs,
     ) -> Result<(), DriverError> {
         let environment = watch.mark(server.loading_environment());
         match self {
@@ -156,7 +172,8 @@ impl ByAgent<'_> {
         proof: Proof,
     ) -> Result<Vec<u8>, DriverError> {
         let failed = |error| visit_error(server, error);
-        let mut job = self.job(argv, Feed::Beginning, proof);
+        let keep = Some(self.visit.path(CONTENTS_FILE));
+        let mut job = self.job(argv, Feed::Beginning { keep }, proof);
         job.stdout = Some(self.visit.path(SCRIPT_FILE));
         let loaded = self.visit.load(&job, server.environment()).await;
         loaded.map_err(failed)?;
@@ -176,25 +193,61 @@ impl ByAgent<'_> {
         argv: Vec<String>,
         environment: ClientEnvironment,
         proof: Proof,
-        jobs: usize,
+        jobs: Jobs,
     ) -> Result<(), DriverError> {
-        if jobs > 1 {
-            let mut argv = argv.clone();
-            argv.push(format!("--jobs={jobs}"));
-            let path = self.visit.path(PLAIN_FILE);
-            let job = self.job(argv, Feed::File { path }, proof);
-            match self.visit.load(&job, &environment).await {
-                // The client has not been started.
-                Err(VisitError::NoRoom { place, .. }) => {
-                    info!("no room for the decompressed dump in {place}: loading with one job");
+        let failed = |error| visit_error(server, error);
+        match jobs {
+            Jobs::One => {
+                let job = self.job(argv, Feed::Stdin, proof);
+                let loaded = self.visit.load(&job, &environment).await;
+                loaded.map(drop).map_err(failed)
+            }
+            Jobs::Indexes(jobs) => {
+                let parts = self.restore_in_parts(argv, &environment, proof, jobs);
+                parts.await.map_err(failed)
+            }
+            Jobs::All(jobs) => {
+                let path = self.visit.path(PLAIN_FILE);
+                let job = self.job(in_parallel(&argv, jobs), Feed::File { path }, proof);
+                match self.visit.load(&job, &environment).await {
+                    // The client has not been started.
+                    Err(VisitError::NoRoom { place, .. }) => {
+                        info!(
+                            "no room for the decompressed dump in {place}: filling one table after the other"
+                        );
+                        let parts = self.restore_in_parts(argv, &environment, proof, jobs);
+                        parts.await.map_err(failed)
+                    }
+                    loaded => loaded.map(drop).map_err(failed),
                 }
-                loaded => return loaded.map(drop).map_err(|error| visit_error(server, error)),
             }
         }
-        let job = self.job(argv, Feed::Stdin, proof);
-        let loaded = self.visit.load(&job, &environment).await;
-        loaded.map(drop).map_err(|error| visit_error(server, error))
     }
+
+    /// What comes after the data is described by the table of contents alone, so the second `pg_restore`, which needs a file
+    /// to work in parallel, gets along with the dump's beginning.
+    async fn restore_in_parts(
+        &self,
+        argv: Vec<String>,
+        environment: &ClientEnvironment,
+        proof: Proof,
+        jobs: NonZero<usize>,
+    ) -> Result<(), VisitError> {
+        let mut filling = argv.clone();
+        filling.extend(["--section=pre-data", "--section=data"].map(str::to_owned));
+        let job = self.job(filling, Feed::Stdin, proof);
+        self.visit.load(&job, environment).await?;
+
+        let mut finishing = in_parallel(&argv, jobs);
+        finishing.push("--section=post-data".to_owned());
+        let path = self.visit.path(CONTENTS_FILE);
+        let job = self.job(finishing, Feed::Kept { path }, Proof::Meanwhile);
+        self.visit.load(&job, environment).await.map(drop)
+    }
+}
+
+fn in_parallel(argv: &[String], jobs: NonZero<usize>) -> Vec<String> {
+    [argv, &[format!("--jobs={jobs}")]].concat()
 }
 
 pub struct ByStream<'a> {

@@ -4,13 +4,15 @@
 //! and puts the new one into its place by itself, `swap` leaves that to the commit. `clean` loads into the database that is
 //! there, in one transaction, so that a load that fails has changed nothing.
 
+use std::num::NonZero;
+
 use serde::Deserialize;
 use tracing::{info, warn};
 
 use super::PostgresDriver;
 use super::create::{pg_restore_script, renamed_script};
 use super::failure::visit_error;
-use super::inlet::{Inlet, Proof};
+use super::inlet::{Inlet, Jobs, Proof};
 use super::server::{Server, Transaction};
 use super::sql::connection_string;
 use super::swap::Swap;
@@ -114,7 +116,7 @@ impl Load<'_> {
             PostgresRestore::Clean if self.swap.exists().await? => {
                 let options = ["--clean", "--if-exists", "--single-transaction"];
                 let argv = pg_restore(&options, &self.swap.names.database);
-                self.fill(inlet, argv, Proof::First, 1).await
+                self.fill(inlet, argv, Proof::First, Jobs::One).await
             }
             PostgresRestore::Clean => {
                 let script = self.script(inlet, Proof::Meanwhile).await?;
@@ -136,8 +138,8 @@ impl Load<'_> {
             .run_script(self.swap.seat(), script, Transaction::Each)
             .await?;
         let jobs = match (inlet.cores(), self.driver.jobs()) {
-            (1, _) => 1,
-            (_, Some(jobs)) => jobs.get(),
+            (1, _) => Jobs::One,
+            (_, Some(jobs)) => jobs,
             (cores, None) => jobs_that_pay(&self.facts.tables, cores),
         };
         let argv = pg_restore(&[], &self.swap.names.loading());
@@ -150,7 +152,7 @@ impl Load<'_> {
         inlet: &Inlet<'_>,
         argv: Vec<String>,
         proof: Proof,
-        jobs: usize,
+        jobs: Jobs,
     ) -> Result<(), DriverError> {
         let watch = self.driver.watch(self.server);
         inlet
@@ -166,15 +168,21 @@ const MOST_JOBS: usize = 8;
 /// Smaller databases are loaded before a second job has started, in bytes.
 const SMALLEST_FOR_JOBS: u64 = 64 * 1024 * 1024;
 
-/// Several jobs need the dump as a plain file, and each table is loaded by one of them: they pay only when no table holds
-/// most of the data.
-fn jobs_that_pay(tables: &[TableFacts], cores: usize) -> usize {
+/// To fill tables side by side, the dump has to be decompressed into a file first: that pays only when no table holds most
+/// of the data.
+fn jobs_that_pay(tables: &[TableFacts], cores: usize) -> Jobs {
     let total: u64 = tables.iter().map(|table| table.bytes).sum();
     let largest = tables.iter().map(|table| table.bytes).max().unwrap_or(0);
-    if total < SMALLEST_FOR_JOBS || largest > total / 10 * 7 {
-        return 1;
+    match NonZero::new(cores.min(MOST_JOBS)) {
+        Some(jobs) if jobs.get() > 1 && total >= SMALLEST_FOR_JOBS => {
+            if largest > total / 10 * 7 {
+                Jobs::Indexes(jobs)
+            } else {
+                Jobs::All(jobs)
+            }
+        }
+        _ => Jobs::One,
     }
-    cores.min(MOST_JOBS)
 }
 
 fn pg_restore(options: &[&str], database: &str) -> Vec<String> {
@@ -240,15 +248,18 @@ mod tests {
     #[test]
     fn jobs_pay_when_the_data_is_spread() {
         const MEBIBYTE: u64 = 1024 * 1024;
+        let indexes = |jobs| Jobs::Indexes(NonZero::new(jobs).unwrap());
+        let all = |jobs| Jobs::All(NonZero::new(jobs).unwrap());
         for (sizes, cores, jobs) in [
-            (&[][..], 4, 1),
-            (&[0, 0], 4, 1),
-            (&[10, 10, 10], 4, 1),
-            (&[1000], 4, 1),
-            (&[900, 100], 4, 1),
-            (&[600, 400], 2, 2),
-            (&[250, 250, 250, 250], 4, 4),
-            (&[100; 20], 64, 8),
+            (&[][..], 4, Jobs::One),
+            (&[0, 0], 4, Jobs::One),
+            (&[10, 10, 10], 4, Jobs::One),
+            (&[600, 400], 1, Jobs::One),
+            (&[1000], 4, indexes(4)),
+            (&[900, 100], 4, indexes(4)),
+            (&[600, 400], 2, all(2)),
+            (&[250, 250, 250, 250], 4, all(4)),
+            (&[100; 20], 64, all(8)),
         ] {
             let tables: Vec<TableFacts> = sizes
                 .iter()
