@@ -43,6 +43,13 @@ struct Bench {
     cases: Option<Vec<String>>,
 }
 
+/// Whether there is a database when it is restored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    Lost,
+    Present,
+}
+
 struct Row {
     case: &'static str,
     ours: Vec<Duration>,
@@ -91,7 +98,8 @@ impl Bench {
         if self.wants("database") {
             self.start_database()?;
             rows.push(self.database_backup()?);
-            rows.push(self.database_restore()?);
+            rows.push(self.database_restore(Before::Lost)?);
+            rows.push(self.database_restore(Before::Present)?);
             docker(&["rm", "--force", "--volumes", DATABASE])?;
         }
         if self.wants("volume") {
@@ -193,9 +201,13 @@ impl Bench {
         Ok(row)
     }
 
-    fn database_restore(&self) -> Result<Row, Failure> {
+    /// Where there is a database, `recreate` takes a safety snapshot before it drops it. By hand, the way back is a dump.
+    fn database_restore(&self, before: Before) -> Result<Row, Failure> {
         let mut row = Row {
-            case: "database restore",
+            case: match before {
+                Before::Lost => "database restore",
+                Before::Present => "… over a present one",
+            },
             ours: Vec::new(),
             theirs: Vec::new(),
             limit: 1.15,
@@ -206,22 +218,20 @@ impl Bench {
             &format!("{DATABASE}:/var/tmp/clinical.dump"),
         ])?;
         for round in 0..self.rounds {
-            say(&format!("database restore, round {}", round + 1));
+            say(&format!("{}, round {}", row.case, round + 1));
+            if before == Before::Lost {
+                order("DROP DATABASE clinical")?;
+            }
             row.theirs.push(timed(|| {
-                for statement in ["DROP DATABASE clinical", "CREATE DATABASE clinical"] {
-                    docker(&[
-                        "exec",
-                        DATABASE,
-                        "psql",
-                        "-q",
-                        "-U",
-                        "admin",
-                        "-d",
-                        "template1",
-                        "-c",
-                        statement,
-                    ])?;
+                if before == Before::Present {
+                    let way_back = self.work.join("before.dump");
+                    shell(&format!(
+                        "docker exec {DATABASE} pg_dump -U admin -Fc clinical > '{}'",
+                        way_back.display()
+                    ))?;
+                    order("DROP DATABASE clinical")?;
                 }
+                order("CREATE DATABASE clinical")?;
                 docker(&[
                     "exec",
                     DATABASE,
@@ -234,6 +244,9 @@ impl Bench {
                     "/var/tmp/clinical.dump",
                 ])
             })?);
+            if before == Before::Lost {
+                order("DROP DATABASE clinical")?;
+            }
             row.ours.push(timed(|| {
                 self.cofferdam(&["restore", "latest", "*/postgres/clinical", "--yes"])
             })?);
@@ -381,7 +394,7 @@ impl Bench {
 
 fn print_rows(rows: &[Row]) -> bool {
     println!(
-        "\n{:<18} {:>9} {:>9} {:>6} {:>8}",
+        "\n{:<20} {:>9} {:>9} {:>6} {:>8}",
         "case", "cofferdam", "by hand", "ratio", "at most"
     );
     for row in rows {
@@ -391,7 +404,7 @@ fn print_rows(rows: &[Row]) -> bool {
             "  over"
         };
         println!(
-            "{:<18} {:>8.2}s {:>8.2}s {:>6.2} {:>8.2}{verdict}",
+            "{:<20} {:>8.2}s {:>8.2}s {:>6.2} {:>8.2}{verdict}",
             row.case,
             median(&row.ours).as_secs_f64(),
             median(&row.theirs).as_secs_f64(),
@@ -431,6 +444,22 @@ fn retry<T>(what: &str, attempt: impl Fn() -> Result<T, Failure>) -> Result<T, F
 fn tidy_up() {
     let _ = docker(&["rm", "--force", "--volumes", DATABASE, APP]);
     let _ = docker(&["volume", "rm", "--force", VOLUME]);
+}
+
+/// Has the server do something.
+fn order(statement: &str) -> Result<String, Failure> {
+    docker(&[
+        "exec",
+        DATABASE,
+        "psql",
+        "-q",
+        "-U",
+        "admin",
+        "-d",
+        "template1",
+        "-c",
+        statement,
+    ])
 }
 
 fn shell(script: &str) -> Result<String, Failure> {
