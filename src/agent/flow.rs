@@ -1,8 +1,8 @@
 //! Streams through a helper: each stage on a thread of its own, bounded queues between them.
 //!
 //! ```text
-//! out: archive ─▶ compress ─▶ digest ─▶ frames      in: frames ─▶ decompress ─▶ archive
-//!             └─▶ digest                                                    └─▶ digest
+//! out: archive ─▶ compress ─▶ frames      in: frames ─▶ decompress ─▶ archive
+//!             └─▶ digest                                          └─▶ digest
 //! ```
 
 use std::io::{self, BufRead, Read, Write};
@@ -13,10 +13,10 @@ use bytes::{Buf, Bytes, BytesMut};
 
 use super::job::Failure;
 use super::task::{ExpectedLayer, Streamed};
-use super::wire::{FrameSender, Kind};
+use super::wire::{FrameSender, FrameWriter, Kind};
 use crate::manifest::{Compression, StreamDigest};
+use crate::pipe::Digester;
 use crate::pipe::codec::{self, Compressor};
-use crate::pipe::{Digester, Digesting};
 
 const PIECE: usize = 256 * 1024;
 const QUEUE: usize = 8;
@@ -26,7 +26,7 @@ pub struct Outflow<'scope> {
     filling: BytesMut,
     compress: SyncSender<Bytes>,
     digest: SyncSender<Bytes>,
-    compressing: ScopedJoinHandle<'scope, io::Result<StreamDigest>>,
+    compressing: ScopedJoinHandle<'scope, io::Result<u64>>,
     digesting: ScopedJoinHandle<'scope, StreamDigest>,
 }
 
@@ -38,14 +38,11 @@ impl<'scope> Outflow<'scope> {
     ) -> Self {
         let (compress, pieces) = sync_channel::<Bytes>(QUEUE);
         let compressing = scope.spawn(move || {
-            let (output, _) = Digesting::new(frames.writer(Kind::Data));
-            let mut compressor = Compressor::new(output, compression)?;
+            let mut compressor = Compressor::new(frames.writer(Kind::Data), compression)?;
             for piece in pieces {
                 compressor.write_all(&piece)?;
             }
-            let (mut output, stored) = compressor.finish()?.finish();
-            output.flush()?;
-            Ok(stored)
+            FrameWriter::finish(compressor.finish()?)
         });
         let (digest, pieces) = sync_channel::<Bytes>(QUEUE);
         let digesting = scope.spawn(move || digest_all(&pieces));
@@ -62,9 +59,12 @@ impl<'scope> Outflow<'scope> {
     pub fn finish(mut self) -> io::Result<Streamed> {
         self.flush()?;
         drop((self.compress, self.digest));
-        let stored = self.compressing.join().map_err(|_| died())??;
+        let stored_bytes = self.compressing.join().map_err(|_| died())??;
         let plain = self.digesting.join().map_err(|_| died())?;
-        Ok(Streamed { plain, stored })
+        Ok(Streamed {
+            plain,
+            stored_bytes,
+        })
     }
 
     /// Why nothing can be written any more: the words of the thread that stopped.

@@ -137,8 +137,8 @@ impl Helpers {
                     Kind::Index => index_inlet.send(payload).await,
                     Kind::Report => {
                         let packed: Packed = parse_report(&payload)?;
-                        layer_inlet.end(packed.layer.stored.bytes).await;
-                        index_inlet.end(packed.index.stored.bytes).await;
+                        layer_inlet.end(packed.layer.stored_bytes).await;
+                        index_inlet.end(packed.index.stored_bytes).await;
                         session.end().await?;
                         return Ok(packed);
                     }

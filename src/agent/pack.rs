@@ -9,7 +9,7 @@ use rustix::fs::{CWD, FileType};
 use super::flow::Outflow;
 use super::job::Failure;
 use super::task::{MOUNT, PackTask, Packed, Streamed};
-use super::wire::{Kind, Line};
+use super::wire::{FrameWriter, Kind, Line};
 use crate::pipe::Digesting;
 use crate::pipe::codec::Compressor;
 use crate::tree::pack::{PackReport, Source, pack};
@@ -20,7 +20,7 @@ pub fn run(task: &PackTask, line: &mut Line) -> Result<Packed, Failure> {
     let excludes = Excludes::new(&task.exclude)?;
     std::thread::scope(|scope| {
         let mut layer = Outflow::start(scope, line.sender(), task.compression);
-        let (output, _) = Digesting::new(line.sender().writer(Kind::Index));
+        let output = line.sender().writer(Kind::Index);
         let (mut index, _) = Digesting::new(Compressor::new(output, task.compression)?);
         let packed = pack(source, &excludes, &mut layer, &mut |entry| {
             index.write_all(&entry.to_line())
@@ -32,12 +32,14 @@ pub fn run(task: &PackTask, line: &mut Line) -> Result<Packed, Failure> {
         };
         let layer = layer.finish()?;
         let (compressor, plain) = index.finish();
-        let (mut output, stored) = compressor.finish()?.finish();
-        output.flush()?;
+        let stored_bytes = FrameWriter::finish(compressor.finish()?)?;
         Ok(Packed {
             tree,
             layer,
-            index: Streamed { plain, stored },
+            index: Streamed {
+                plain,
+                stored_bytes,
+            },
         })
     })
 }

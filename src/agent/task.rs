@@ -60,11 +60,11 @@ pub struct Packed {
     pub index: Streamed,
 }
 
-/// A stream as it was before and after compression.
+/// A stream as it was before compression, and its length after it. Each of its frames was checked on arrival.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Streamed {
     pub plain: StreamDigest,
-    pub stored: StreamDigest,
+    pub stored_bytes: u64,
 }
 
 /// Put a tree's layers somewhere.

@@ -1,7 +1,8 @@
 //! How an agent in a helper container talks with cofferdam: one TCP connection over a loopback interface that both share.
 //!
 //! Cofferdam listens, the helper connects and sends its token, 64 hexadecimal digits that were made for this one helper.
-//! After that both send frames: a kind of one byte, the length of the payload in four bytes (big-endian), the payload.
+//! After that both send frames: a kind of one byte, the length of the payload and its CRC-32 in four bytes each
+//! (big-endian), the payload.
 //! Each side sends [`Kind::Beat`] every few seconds whatever else it does, so that a peer that is dead shows within
 //! [`SILENCE`]. A helper's last frame is its report; a connection that ends without one is a failure.
 //!
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 pub const TOKEN_LENGTH: usize = 64;
 /// Of a payload, in bytes.
 pub const LONGEST_PAYLOAD: usize = 1024 * 1024;
-pub const HEADER_LENGTH: usize = 5;
+pub const HEADER_LENGTH: usize = 9;
 pub const BEAT: Duration = Duration::from_secs(5);
 /// How long a peer may send nothing at all before it counts as dead.
 pub const SILENCE: Duration = Duration::from_secs(120);
@@ -41,10 +42,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub fn parse_header(header: [u8; HEADER_LENGTH]) -> io::Result<(Self, usize)> {
-        let [kind, length @ ..] = header;
-        let length = u32::from_be_bytes(length) as usize;
-        let kind = [
+    fn parse(byte: u8) -> Option<Self> {
+        [
             Self::Beat,
             Self::Data,
             Self::Index,
@@ -53,9 +52,36 @@ impl Kind {
             Self::Report,
         ]
         .into_iter()
-        .find(|known| *known as u8 == kind);
-        match kind {
-            Some(kind) if length <= LONGEST_PAYLOAD => Ok((kind, length)),
+        .find(|kind| *kind as u8 == byte)
+    }
+}
+
+/// What stands before a payload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    pub kind: Kind,
+    pub length: usize,
+    crc: u32,
+}
+
+impl Header {
+    pub fn of(kind: Kind, payload: &[u8]) -> Self {
+        Self {
+            kind,
+            length: payload.len(),
+            crc: crc32fast::hash(payload),
+        }
+    }
+
+    pub fn parse(header: [u8; HEADER_LENGTH]) -> io::Result<Self> {
+        let [kind, l0, l1, l2, l3, crc @ ..] = header;
+        let length = u32::from_be_bytes([l0, l1, l2, l3]) as usize;
+        match Kind::parse(kind) {
+            Some(kind) if length <= LONGEST_PAYLOAD => Ok(Self {
+                kind,
+                length,
+                crc: u32::from_be_bytes(crc),
+            }),
             _ => Err(io::Error::new(
                 io::ErrorKind::InvalidData,
                 "the other side does not speak the protocol of helpers",
@@ -63,10 +89,22 @@ impl Kind {
         }
     }
 
-    pub fn header(self, length: usize) -> [u8; HEADER_LENGTH] {
-        let mut header = [self as u8, 0, 0, 0, 0];
-        header[1..].copy_from_slice(&(length as u32).to_be_bytes());
-        header
+    pub fn bytes(self) -> [u8; HEADER_LENGTH] {
+        let mut bytes = [self.kind as u8; HEADER_LENGTH];
+        bytes[1..5].copy_from_slice(&(self.length as u32).to_be_bytes());
+        bytes[5..].copy_from_slice(&self.crc.to_be_bytes());
+        bytes
+    }
+
+    /// Whether `payload` is what was sent.
+    pub fn check(self, payload: &[u8]) -> io::Result<()> {
+        if Self::of(self.kind, payload) == self {
+            return Ok(());
+        }
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "a frame was damaged on its way",
+        ))
     }
 }
 
@@ -142,11 +180,12 @@ impl Line {
         loop {
             let mut header = [0; HEADER_LENGTH];
             self.input.read_exact(&mut header).map_err(peer_is_gone)?;
-            let (kind, length) = Kind::parse_header(header)?;
-            let mut payload = vec![0; length];
+            let header = Header::parse(header)?;
+            let mut payload = vec![0; header.length];
             self.input.read_exact(&mut payload).map_err(peer_is_gone)?;
-            if kind != Kind::Beat {
-                return Ok((kind, payload));
+            header.check(&payload)?;
+            if header.kind != Kind::Beat {
+                return Ok((header.kind, payload));
             }
         }
     }
@@ -179,7 +218,7 @@ impl FrameSender {
         let mut rest = payload;
         loop {
             let (piece, more) = rest.split_at(rest.len().min(LONGEST_PAYLOAD));
-            stream.write_all(&kind.header(piece.len()))?;
+            stream.write_all(&Header::of(kind, piece).bytes())?;
             stream.write_all(piece)?;
             if more.is_empty() {
                 return Ok(());
@@ -193,6 +232,7 @@ impl FrameSender {
         let writer = FrameWriter {
             sender: self.clone(),
             kind,
+            sent: 0,
         };
         io::BufWriter::with_capacity(256 * 1024, writer)
     }
@@ -201,12 +241,22 @@ impl FrameSender {
 pub struct FrameWriter {
     sender: FrameSender,
     kind: Kind,
+    sent: u64,
+}
+
+impl FrameWriter {
+    /// Sends what `buffered` still holds; the length of everything that was sent.
+    pub fn finish(buffered: io::BufWriter<Self>) -> io::Result<u64> {
+        let writer = buffered.into_inner().map_err(|error| error.into_error())?;
+        Ok(writer.sent)
+    }
 }
 
 impl Write for FrameWriter {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if !bytes.is_empty() {
             self.sender.send(self.kind, bytes)?;
+            self.sent += bytes.len() as u64;
         }
         Ok(bytes.len())
     }
@@ -243,18 +293,31 @@ mod tests {
             Kind::Deletions,
             Kind::Report,
         ] {
-            for length in [0, 1, LONGEST_PAYLOAD] {
-                let parsed = Kind::parse_header(kind.header(length)).unwrap();
-                assert_eq!(parsed, (kind, length));
+            for payload in [&b""[..], b"x", &[7; LONGEST_PAYLOAD]] {
+                let header = Header::of(kind, payload);
+                assert_eq!(Header::parse(header.bytes()).unwrap(), header);
+                header.check(payload).unwrap();
             }
         }
     }
 
     #[test]
+    fn a_payload_that_was_damaged_is_refused() {
+        let header = Header::of(Kind::Data, b"rows of a patient");
+        for damaged in [&b"rows of b patient"[..], b"rows of a patien", b""] {
+            assert!(header.check(damaged).is_err());
+        }
+    }
+
+    #[test]
     fn foreign_protocols_are_refused() {
-        assert!(Kind::parse_header(*b"GET /").is_err());
-        assert!(Kind::parse_header(Kind::Data.header(LONGEST_PAYLOAD + 1)).is_err());
-        assert!(Kind::parse_header([6, 0, 0, 0, 0]).is_err());
+        assert!(Header::parse(*b"GET / HTT").is_err());
+        let mut header = Header::of(Kind::Data, b"").bytes();
+        header[0] = 6;
+        assert!(Header::parse(header).is_err());
+        header[0] = Kind::Data as u8;
+        header[1..5].copy_from_slice(&(LONGEST_PAYLOAD as u32 + 1).to_be_bytes());
+        assert!(Header::parse(header).is_err());
     }
 
     #[test]

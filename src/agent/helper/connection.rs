@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{HelperError, LayerInput};
-use crate::agent::wire::{BEAT, HEADER_LENGTH, Kind, SILENCE, TOKEN_LENGTH, Token};
+use crate::agent::wire::{BEAT, HEADER_LENGTH, Header, Kind, SILENCE, TOKEN_LENGTH, Token};
 use crate::tree::TreePath;
 
 /// How long whoever connects may take to show a token.
@@ -139,7 +139,7 @@ impl Output {
     async fn send(&self, kind: Kind, payload: &[u8]) -> Result<(), HelperError> {
         let mut output = self.0.lock().await;
         let sent = async {
-            output.write_all(&kind.header(payload.len())).await?;
+            output.write_all(&Header::of(kind, payload).bytes()).await?;
             output.write_all(payload).await
         };
         sent.await
@@ -180,8 +180,9 @@ async fn receive_one(input: &mut OwnedReadHalf) -> io::Result<(Kind, Bytes)> {
     };
     let mut header = [0; HEADER_LENGTH];
     input.read_exact(&mut header).await.map_err(gone)?;
-    let (kind, length) = Kind::parse_header(header)?;
-    let mut payload = BytesMut::zeroed(length);
+    let header = Header::parse(header)?;
+    let mut payload = BytesMut::zeroed(header.length);
     input.read_exact(&mut payload).await.map_err(gone)?;
-    Ok((kind, payload.freeze()))
+    header.check(&payload)?;
+    Ok((header.kind, payload.freeze()))
 }
