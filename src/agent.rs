@@ -5,7 +5,8 @@
 //! last frame of the connection when it runs in a helper. A report that is absent or does not parse is a failure.
 //!
 //! Inside a target: `errand` (dispatch), `job` (what is asked and answered), `place` (the agent's directory), `dump` and
-//! `load` (work with the database's own client, `client`), `remove` (for trees). On cofferdam's side: `inside`.
+//! `load` (work with the database's own client, `client`), `incoming` (what cofferdam sends meanwhile), `remove` (for
+//! trees). On cofferdam's side: `inside`.
 //!
 //! In a helper: `task` (what is asked and answered), `wire` (the connection), `flow` (streams through threads), `pack`,
 //! `unpack`, `exchange` and `discard`. On cofferdam's side: `helper`. `alive` is a helper too, which only looks.
@@ -23,6 +24,7 @@ pub mod errand;
 mod exchange;
 mod flow;
 pub mod helper;
+mod incoming;
 pub mod inside;
 pub mod job;
 mod load;

@@ -1,9 +1,9 @@
 //! The database's own client as the agent's child, and the thread that watches over it.
 //!
 //! The attendant ends the client when cofferdam goes away, or when the client has been silent for too long. Cofferdam
-//! shows that it is there by writing to the agent's standard input from time to time and keeping it open; the engine
-//! closes it when the connection ends, however that came about. An input that was never written to means nothing: some
-//! proxies do not carry it.
+//! shows that it is there by sending frames to the agent's standard input ([`super::incoming`]) from time to time and
+//! keeping it open; the engine closes it when the connection ends, however that came about. An input that was never
+//! written to means nothing: some proxies do not carry it.
 //!
 //! The attendant also writes to standard error from time to time, so that no proxy takes a long silence for a dead
 //! connection.
@@ -11,7 +11,8 @@
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
 use super::JOB;
+use super::incoming::{Incoming, QUEUE, hung_up, read_frame};
 use super::job::{ClientEnd, Failure};
 
 /// How often cofferdam and its agent show each other that they are there.
@@ -41,6 +43,8 @@ struct Shared {
     verdict: OnceLock<Verdict>,
     /// Bytes that the client has printed.
     printed: AtomicU64,
+    /// Something has come in: the input is carried.
+    heard: AtomicBool,
 }
 
 /// Why the attendant ended a client.
@@ -53,13 +57,27 @@ enum Verdict {
 impl Attendant {
     /// `idle_limit`: `None` for clients that print nothing by nature.
     pub fn begin(idle_limit: Option<Duration>) -> Self {
+        Self::attend(idle_limit, None)
+    }
+
+    /// For a client that gets `bytes` of what cofferdam sends.
+    pub fn begin_with_input(bytes: u64) -> (Self, Incoming) {
+        let (sender, pieces) = sync_channel(QUEUE);
+        let attendant = Self::attend(None, Some(sender));
+        let shared = attendant.shared.clone();
+        let is_carried = move || shared.heard.load(Ordering::Relaxed);
+        (attendant, Incoming::new(pieces, bytes, is_carried))
+    }
+
+    fn attend(idle_limit: Option<Duration>, input: Option<SyncSender<Vec<u8>>>) -> Self {
         let shared = Arc::new(Shared {
             running: Mutex::new(None),
             verdict: OnceLock::new(),
             printed: AtomicU64::new(0),
+            heard: AtomicBool::new(false),
         });
         let listening = shared.clone();
-        thread::spawn(move || listening.listen(io::stdin()));
+        thread::spawn(move || listening.listen(io::stdin(), input.as_ref(), hung_up));
         let watching = shared.clone();
         thread::spawn(move || watching.watch(idle_limit));
         Self { shared }
@@ -197,19 +215,23 @@ impl Shared {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits for the end of an input that was alive.
-    fn listen(&self, mut input: impl Read) {
-        let mut buffer = [0; 64];
-        let mut was_alive = false;
-        loop {
-            match input.read(&mut buffer) {
-                Ok(0) => break,
-                Ok(_) => was_alive = true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => break,
+    /// Hands on what comes in, and waits for the end of an input that was alive.
+    fn listen(
+        &self,
+        mut input: impl Read,
+        to: Option<&SyncSender<Vec<u8>>>,
+        hung_up: impl Fn() -> bool,
+    ) {
+        while let Ok(Some(piece)) = read_frame(&mut input) {
+            self.heard.store(true, Ordering::Relaxed);
+            if let Some(to) = to
+                && !piece.is_empty()
+                && !deliver(to, piece, &hung_up)
+            {
+                break;
             }
         }
-        if was_alive {
+        if self.heard.load(Ordering::Relaxed) {
             self.give(Verdict::Abandoned);
         }
     }
@@ -256,6 +278,21 @@ impl Shared {
             // A group that is gone already needs no signal.
             let _ = kill_process_group(group, signal);
         }
+    }
+}
+
+/// Waits until there is room; `false` when cofferdam goes away meanwhile. What nobody wants any more is thrown away.
+fn deliver(to: &SyncSender<Vec<u8>>, mut piece: Vec<u8>, hung_up: impl Fn() -> bool) -> bool {
+    const PAUSE: Duration = Duration::from_millis(5);
+    loop {
+        match to.try_send(piece) {
+            Ok(()) | Err(TrySendError::Disconnected(_)) => return true,
+            Err(TrySendError::Full(back)) => piece = back,
+        }
+        if hung_up() {
+            return false;
+        }
+        thread::sleep(PAUSE);
     }
 }
 

@@ -18,6 +18,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tracing::{debug, warn};
 
+use self::lifeline::carrying;
 use self::owner::Owner;
 pub use self::removals::Removals;
 use self::stay::Stay;
@@ -315,13 +316,25 @@ impl Visit {
         self.stay.errand(Errand::Dump, job, environment, None).await
     }
 
-    /// Runs a client on a file that [`Visit::dump`] made and [`Visit::put`] brought back.
+    /// Runs a client on a file that is there.
     pub async fn load(
         &self,
         job: &LoadJob,
         environment: &ClientEnvironment,
     ) -> Result<Loaded, VisitError> {
         self.stay.errand(Errand::Load, job, environment, None).await
+    }
+
+    /// Runs a client on what is sent meanwhile: `content` has to be what the job says of it.
+    pub async fn load_incoming(
+        &self,
+        job: &LoadJob,
+        environment: &ClientEnvironment,
+        content: ByteStream,
+    ) -> Result<Loaded, VisitError> {
+        self.stay
+            .errand_with(Errand::Load, job, environment, None, carrying(content))
+            .await
     }
 
     /// Removes exactly these entries, whose paths are relative to the container's root; each has to lie below `within`,

@@ -70,41 +70,49 @@ pub struct Dumped {
     pub stderr: String,
 }
 
-/// Run a client on a file that [`DumpJob`] made.
+/// Run a client on what [`DumpJob`] made.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LoadJob {
     pub client: Vec<String>,
-    pub input: StoredFile,
     pub feed: Feed,
-    /// Verify the stored digest before the client starts.
-    pub verify_first: bool,
     /// Where the client's standard output goes; without it, nowhere.
     pub stdout: Option<String>,
 }
 
+/// A compressed stream, and what it has to be like.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct StoredFile {
-    pub path: String,
+pub struct Stored {
+    pub place: Place,
     pub compression: Compression,
     pub plain: StreamDigest,
     pub stored: StreamDigest,
 }
 
-/// How the client gets its input, and when the input has been proven whole.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Place {
+    File {
+        path: String,
+    },
+    /// Sent by cofferdam while the job is done.
+    Incoming,
+}
+
+/// How the client gets its input, and when the input has been proven whole.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Feed {
     /// On standard input, as much as it wants; the rest is not looked at. For clients that only read the beginning, which
     /// is kept as a plain file where one is named.
-    Beginning { keep: Option<String> },
+    Beginning { input: Stored, keep: Option<String> },
+    /// On standard input. Both digests are verified by the time the client has ended.
+    Stdin { input: Stored },
+    /// As a plain file, whose path is the client's last argument. Both digests are verified before the client starts.
+    File { input: Stored, path: String },
     /// As the plain file that an earlier job kept, whose path is the client's last argument.
     Kept { path: String },
-    /// On standard input. Both digests are verified by the time the client has ended.
-    Stdin,
-    /// As a plain file, whose path is the client's last argument. Both digests are verified before the client starts.
-    File { path: String },
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

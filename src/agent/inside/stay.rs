@@ -10,6 +10,7 @@ use super::{ClientEnvironment, Hands, PROGRAM, SHORT, VisitError};
 use crate::agent::JOB;
 use crate::agent::job::{Errand, Failure, LeaveJob, Left, Report};
 use crate::engine::{Engine, EngineError, ExecOutput, ExecSpec};
+use crate::pipe::ByteStream;
 
 /// What errands and the removal need to know.
 #[derive(Clone)]
@@ -31,6 +32,19 @@ impl Stay {
         environment: &ClientEnvironment,
         limit: Option<Duration>,
     ) -> Result<T, VisitError> {
+        self.errand_with(errand, job, environment, limit, lifeline())
+            .await
+    }
+
+    /// `input`: a lifeline, which may carry content.
+    pub async fn errand_with<J: Serialize, T: DeserializeOwned>(
+        &self,
+        errand: Errand,
+        job: &J,
+        environment: &ClientEnvironment,
+        limit: Option<Duration>,
+        input: ByteStream,
+    ) -> Result<T, VisitError> {
         let job = serde_json::to_string(job).expect("a job has only string keys");
         let mut env = environment.plain.clone();
         env.push((JOB.to_owned(), job));
@@ -47,7 +61,7 @@ impl Stay {
         };
         let output = self
             .engine
-            .exec_with_input(&self.container, &spec, lifeline())
+            .exec_with_input(&self.container, &spec, input)
             .await?;
         report(&self.name, errand, &output)
     }

@@ -17,7 +17,7 @@ use super::sql::connection_string;
 use super::tee::tee;
 use super::watch::Watch;
 use crate::agent::inside::{Hands, Visit, VisitError};
-use crate::agent::job::{DumpJob, Feed, LoadJob, StoredFile};
+use crate::agent::job::{DumpJob, Feed, LoadJob, Place, Stored};
 use crate::driver::{ArtifactSink, Captured, DriverError, NewArtifact};
 use crate::engine::ExecOutput;
 use crate::labels::{PostgresLabels, TransferChoice};
@@ -227,14 +227,15 @@ async fn by_agent(
     let dumped = visit.dump(&job, environment).await.map_err(failed)?;
     let list = LoadJob {
         client: pg_restore_list(),
-        input: StoredFile {
-            path,
-            compression,
-            plain: dumped.plain.clone(),
-            stored: dumped.stored.clone(),
+        feed: Feed::Beginning {
+            input: Stored {
+                place: Place::File { path },
+                compression,
+                plain: dumped.plain.clone(),
+                stored: dumped.stored.clone(),
+            },
+            keep: None,
         },
-        feed: Feed::Beginning { keep: None },
-        verify_first: false,
         stdout: Some(visit.path(LIST_FILE)),
     };
     visit.load(&list, environment).await.map_err(failed)?;

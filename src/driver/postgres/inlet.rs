@@ -5,32 +5,22 @@ use std::num::NonZero;
 use tokio::io::AsyncReadExt;
 use tracing::info;
 
-use super::failure::{body_error, visit_error};
+use super::failure::{body_error, no_room, visit_error};
 use super::server::Server;
 use super::watch::Watch;
 use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError};
-use crate::agent::job::{Feed, LoadJob, StoredFile};
+use crate::agent::job::{Feed, LoadJob, Place, Stored};
 use crate::driver::{ArtifactSource, DriverError};
 use crate::engine::EngineError;
 use crate::manifest::{Artifact, Encryption};
 use crate::repository::snapshot::open_plain;
 
-const DUMP_FILE: &str = "dump";
 const PLAIN_FILE: &str = "plain";
 const SCRIPT_FILE: &str = "script";
 /// The dump's table of contents, and some of what follows it.
 const CONTENTS_FILE: &str = "contents";
 /// Settings, grants and comments of one database: a bound for what is held in memory.
 const MOST_SCRIPT: u64 = 16 * 1024 * 1024;
-
-/// When the dump in the container is proven whole, at the latest.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Proof {
-    /// Before the client starts: it writes over what is old, or what is old is given up after it.
-    First,
-    /// By its end: nothing old has been touched until then.
-    Meanwhile,
-}
 
 /// What of a load goes on side by side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,44 +34,36 @@ pub enum Jobs {
 }
 
 pub enum Inlet<'a> {
-    /// Compressed in the container; the agent feeds it.
+    /// Sent to the agent, which decompresses it, proves it, and feeds it to the client.
     Agent(ByAgent<'a>),
     /// Plain in the container, and proven on its way there.
     File { visit: &'a Visit },
-    /// Nowhere but in the repository, where it was read and proven once; by the exec's standard input.
+    /// Decompressed here, where it was read and proven once; by the exec's standard input.
     Stream(ByStream<'a>),
 }
 
 impl<'a> Inlet<'a> {
-    /// Puts the dump into the container.
-    pub async fn bring(
+    /// Finds the way to a client that a visit may use. Where the agent cannot run, the dump is brought in first.
+    pub async fn open(
         server: &Server,
         visit: &'a Visit,
-        source: &dyn ArtifactSource,
-        artifact: &Artifact,
+        source: &'a dyn ArtifactSource,
+        artifact: &'a Artifact,
     ) -> Result<Self, DriverError> {
-        let failed = |error| visit_error(server, error);
         match visit.hands() {
             // The length of the compressed stream inside an encrypted one is not known.
             Hands::Agent(arrived) if artifact.encryption == Encryption::None => {
-                let stored = source.open(artifact).await?;
-                let put = visit.put(DUMP_FILE, artifact.stored.bytes, stored);
-                put.await.map_err(failed)?;
                 Ok(Self::Agent(ByAgent {
                     visit,
-                    file: StoredFile {
-                        path: visit.path(DUMP_FILE),
-                        compression: artifact.compression,
-                        plain: artifact.plain.clone(),
-                        stored: artifact.stored.clone(),
-                    },
+                    source,
+                    artifact,
                     cores: arrived.cores,
                 }))
             }
             _ => {
                 let plain = open_plain(source, artifact).await?;
                 let put = visit.put(PLAIN_FILE, artifact.plain.bytes, plain);
-                put.await.map_err(failed)?;
+                put.await.map_err(|error| visit_error(server, error))?;
                 Ok(Self::File { visit })
             }
         }
@@ -113,11 +95,10 @@ impl<'a> Inlet<'a> {
         &self,
         server: &Server,
         mut argv: Vec<String>,
-        proof: Proof,
     ) -> Result<Vec<u8>, DriverError> {
         let environment = server.environment().clone();
         match self {
-            Self::Agent(agent) => agent.script(server, argv, proof).await,
+            Self::Agent(agent) => agent.script(server, argv).await,
             Self::File { visit } => {
                 argv.push(visit.path(PLAIN_FILE));
                 Ok(server.run(argv, environment).await?.stdout)
@@ -133,12 +114,11 @@ impl<'a> Inlet<'a> {
         server: &Server,
         watch: &Watch,
         mut argv: Vec<String>,
-        proof: Proof,
         jobs: Jobs,
     ) -> Result<(), DriverError> {
         let environment = watch.mark(server.loading_environment());
         match self {
-            Self::Agent(agent) => agent.restore(server, argv, environment, proof, jobs).await,
+            Self::Agent(agent) => agent.restore(server, argv, environment, jobs).await,
             Self::File { visit } => {
                 argv.push(visit.path(PLAIN_FILE));
                 server.run(argv, environment).await.map(drop)
@@ -150,33 +130,53 @@ impl<'a> Inlet<'a> {
 
 pub struct ByAgent<'a> {
     visit: &'a Visit,
-    file: StoredFile,
+    source: &'a dyn ArtifactSource,
+    artifact: &'a Artifact,
     cores: usize,
 }
 
 impl ByAgent<'_> {
-    fn job(&self, client: Vec<String>, feed: Feed, proof: Proof) -> LoadJob {
-        LoadJob {
-            client,
-            input: self.file.clone(),
-            feed,
-            verify_first: proof == Proof::First,
-            stdout: None,
+    fn input(&self) -> Stored {
+        Stored {
+            place: Place::Incoming,
+            compression: self.artifact.compression,
+            plain: self.artifact.plain.clone(),
+            stored: self.artifact.stored.clone(),
         }
     }
 
-    async fn script(
+    /// Runs a client on the dump, which is sent to it.
+    async fn run(
         &self,
         server: &Server,
-        argv: Vec<String>,
-        proof: Proof,
-    ) -> Result<Vec<u8>, DriverError> {
+        job: LoadJob,
+        environment: &ClientEnvironment,
+    ) -> Result<(), LoadError> {
+        let stored = self.source.open(self.artifact).await;
+        let stored = stored.map_err(|error| LoadError::Other(error.into()))?;
+        let loaded = self.visit.load_incoming(&job, environment, stored).await;
+        loaded.map(drop).map_err(|error| match error {
+            VisitError::NoRoom { place, .. } => LoadError::NoRoom(place),
+            VisitError::Engine(EngineError::Source { source, .. }) => {
+                LoadError::Other(body_error(server, source))
+            }
+            error => LoadError::Other(visit_error(server, error)),
+        })
+    }
+
+    async fn script(&self, server: &Server, client: Vec<String>) -> Result<Vec<u8>, DriverError> {
         let failed = |error| visit_error(server, error);
-        let keep = Some(self.visit.path(CONTENTS_FILE));
-        let mut job = self.job(argv, Feed::Beginning { keep }, proof);
-        job.stdout = Some(self.visit.path(SCRIPT_FILE));
-        let loaded = self.visit.load(&job, server.environment()).await;
-        loaded.map_err(failed)?;
+        let job = LoadJob {
+            client,
+            feed: Feed::Beginning {
+                input: self.input(),
+                keep: Some(self.visit.path(CONTENTS_FILE)),
+            },
+            stdout: Some(self.visit.path(SCRIPT_FILE)),
+        };
+        self.run(server, job, server.environment())
+            .await
+            .map_err(|error| error.at(server))?;
         let (_, script) = self.visit.get(SCRIPT_FILE).await.map_err(failed)?;
         let mut bytes = Vec::new();
         script
@@ -190,59 +190,99 @@ impl ByAgent<'_> {
     async fn restore(
         &self,
         server: &Server,
-        argv: Vec<String>,
+        client: Vec<String>,
         environment: ClientEnvironment,
-        proof: Proof,
         jobs: Jobs,
     ) -> Result<(), DriverError> {
-        let failed = |error| visit_error(server, error);
-        match jobs {
-            Jobs::One => {
-                let job = self.job(argv, Feed::Stdin, proof);
-                let loaded = self.visit.load(&job, &environment).await;
-                loaded.map(drop).map_err(failed)
-            }
+        let loaded = match jobs {
+            Jobs::One => self.restore_from_stdin(server, client, &environment).await,
             Jobs::Indexes(jobs) => {
-                let parts = self.restore_in_parts(argv, &environment, proof, jobs);
-                parts.await.map_err(failed)
+                self.restore_in_parts(server, client, &environment, jobs)
+                    .await
             }
             Jobs::All(jobs) => {
-                let path = self.visit.path(PLAIN_FILE);
-                let job = self.job(in_parallel(&argv, jobs), Feed::File { path }, proof);
-                match self.visit.load(&job, &environment).await {
+                let feed = Feed::File {
+                    input: self.input(),
+                    path: self.visit.path(PLAIN_FILE),
+                };
+                let job = LoadJob {
+                    client: in_parallel(&client, jobs),
+                    feed,
+                    stdout: None,
+                };
+                match self.run(server, job, &environment).await {
                     // The client has not been started.
-                    Err(VisitError::NoRoom { place, .. }) => {
+                    Err(LoadError::NoRoom(place)) => {
                         info!(
                             "no room for the decompressed dump in {place}: filling one table after the other"
                         );
-                        let parts = self.restore_in_parts(argv, &environment, proof, jobs);
-                        parts.await.map_err(failed)
+                        self.restore_in_parts(server, client, &environment, jobs)
+                            .await
                     }
-                    loaded => loaded.map(drop).map_err(failed),
+                    loaded => loaded,
                 }
             }
-        }
+        };
+        loaded.map_err(|error| error.at(server))
+    }
+
+    async fn restore_from_stdin(
+        &self,
+        server: &Server,
+        client: Vec<String>,
+        environment: &ClientEnvironment,
+    ) -> Result<(), LoadError> {
+        let job = LoadJob {
+            client,
+            feed: Feed::Stdin {
+                input: self.input(),
+            },
+            stdout: None,
+        };
+        self.run(server, job, environment).await
     }
 
     /// What comes after the data is described by the table of contents alone, so the second `pg_restore`, which needs a file
     /// to work in parallel, gets along with the dump's beginning.
     async fn restore_in_parts(
         &self,
-        argv: Vec<String>,
+        server: &Server,
+        client: Vec<String>,
         environment: &ClientEnvironment,
-        proof: Proof,
         jobs: NonZero<usize>,
-    ) -> Result<(), VisitError> {
-        let mut filling = argv.clone();
+    ) -> Result<(), LoadError> {
+        let mut filling = client.clone();
         filling.extend(["--section=pre-data", "--section=data"].map(str::to_owned));
-        let job = self.job(filling, Feed::Stdin, proof);
-        self.visit.load(&job, environment).await?;
+        self.restore_from_stdin(server, filling, environment)
+            .await?;
 
-        let mut finishing = in_parallel(&argv, jobs);
+        let mut finishing = in_parallel(&client, jobs);
         finishing.push("--section=post-data".to_owned());
-        let path = self.visit.path(CONTENTS_FILE);
-        let job = self.job(finishing, Feed::Kept { path }, Proof::Meanwhile);
-        self.visit.load(&job, environment).await.map(drop)
+        let job = LoadJob {
+            client: finishing,
+            feed: Feed::Kept {
+                path: self.visit.path(CONTENTS_FILE),
+            },
+            stdout: None,
+        };
+        let finished = self.visit.load(&job, environment).await;
+        finished
+            .map(drop)
+            .map_err(|error| LoadError::Other(visit_error(server, error)))
+    }
+}
+
+enum LoadError {
+    NoRoom(String),
+    Other(DriverError),
+}
+
+impl LoadError {
+    fn at(self, server: &Server) -> DriverError {
+        match self {
+            Self::NoRoom(place) => no_room(&server.container().name, &place),
+            Self::Other(error) => error,
+        }
     }
 }
 

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::PostgresDriver;
 use super::create::{pg_restore_script, renamed_script};
 use super::failure::visit_error;
-use super::inlet::{Inlet, Jobs, Proof};
+use super::inlet::{Inlet, Jobs};
 use super::server::{Server, Transaction};
 use super::sql::connection_string;
 use super::swap::Swap;
@@ -49,7 +49,7 @@ pub(super) async fn load_database(
     match Visit::begin(driver.visitor(server)).await {
         Ok(visit) => {
             let loaded = async {
-                let inlet = Inlet::bring(server, &visit, source, artifact).await?;
+                let inlet = Inlet::open(server, &visit, source, artifact).await?;
                 load.through(&inlet).await
             }
             .await;
@@ -104,11 +104,11 @@ impl Load<'_> {
         self.swap.roll_back().await?;
         match self.driver.labels().restore {
             PostgresRestore::Swap => {
-                let script = self.script(inlet, Proof::Meanwhile).await?;
+                let script = self.script(inlet).await?;
                 self.create_and_fill(inlet, script).await
             }
             PostgresRestore::Recreate => {
-                let script = self.script(inlet, Proof::First).await?;
+                let script = self.script(inlet).await?;
                 self.swap.drop_database().await?;
                 self.create_and_fill(inlet, script).await?;
                 self.swap.commit().await
@@ -116,10 +116,10 @@ impl Load<'_> {
             PostgresRestore::Clean if self.swap.exists().await? => {
                 let options = ["--clean", "--if-exists", "--single-transaction"];
                 let argv = pg_restore(&options, &self.swap.names.database);
-                self.fill(inlet, argv, Proof::First, Jobs::One).await
+                self.fill(inlet, argv, Jobs::One).await
             }
             PostgresRestore::Clean => {
-                let script = self.script(inlet, Proof::Meanwhile).await?;
+                let script = self.script(inlet).await?;
                 self.create_and_fill(inlet, script).await?;
                 self.swap.commit().await
             }
@@ -127,9 +127,9 @@ impl Load<'_> {
     }
 
     /// What makes the new database, before anything is in it.
-    async fn script(&self, inlet: &Inlet<'_>, proof: Proof) -> Result<Vec<u8>, DriverError> {
+    async fn script(&self, inlet: &Inlet<'_>) -> Result<Vec<u8>, DriverError> {
         let argv = pg_restore_script(self.driver.run().short());
-        let script = inlet.script(self.server, argv, proof).await?;
+        let script = inlet.script(self.server, argv).await?;
         renamed_script(&script, &self.swap.names.loading())
     }
 
@@ -143,7 +143,7 @@ impl Load<'_> {
             (cores, None) => jobs_that_pay(&self.facts.tables, cores),
         };
         let argv = pg_restore(&[], &self.swap.names.loading());
-        self.fill(inlet, argv, Proof::Meanwhile, jobs).await?;
+        self.fill(inlet, argv, jobs).await?;
         self.swap.mark_loaded(self.driver.old_database()).await
     }
 
@@ -151,13 +151,10 @@ impl Load<'_> {
         &self,
         inlet: &Inlet<'_>,
         argv: Vec<String>,
-        proof: Proof,
         jobs: Jobs,
     ) -> Result<(), DriverError> {
         let watch = self.driver.watch(self.server);
-        inlet
-            .restore(self.server, &watch, argv, proof, jobs)
-            .await?;
+        inlet.restore(self.server, &watch, argv, jobs).await?;
         watch.dismiss();
         Ok(())
     }
