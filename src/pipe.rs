@@ -11,6 +11,7 @@ pub mod codec;
 mod count;
 mod digest;
 mod inlet;
+mod pool;
 mod verified;
 
 use std::pin::Pin;
@@ -24,6 +25,7 @@ pub use bridge::{SyncSink, SyncSource, ahead, consume, produce, transform};
 pub use count::{Counting, Progress};
 pub use digest::{DigestHandle, Digester, Digesting};
 pub use inlet::{Inlet, inlet};
+pub use pool::{Buffer, Pool};
 pub use verified::Verified;
 
 use crate::manifest::{Compression, StreamDigest};

@@ -9,21 +9,21 @@ use std::io::{self, BufRead, Read, Write};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Scope, ScopedJoinHandle};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 
 use super::job::Failure;
 use super::task::{ExpectedLayer, Streamed};
-use super::wire::{FrameSender, FrameWriter, Kind};
+use super::wire::{FrameSender, FrameWriter, Kind, PIECE};
 use crate::manifest::{Compression, StreamDigest};
-use crate::pipe::Digester;
 use crate::pipe::codec::{self, Compressor};
+use crate::pipe::{Buffer, Digester, Pool};
 
-const PIECE: usize = 256 * 1024;
 const QUEUE: usize = 8;
 
 /// Takes an archive, and sends it compressed.
 pub struct Outflow<'scope> {
-    filling: BytesMut,
+    pool: Pool,
+    filling: Buffer,
     compress: SyncSender<Bytes>,
     digest: SyncSender<Bytes>,
     compressing: ScopedJoinHandle<'scope, io::Result<u64>>,
@@ -46,8 +46,10 @@ impl<'scope> Outflow<'scope> {
         });
         let (digest, pieces) = sync_channel::<Bytes>(QUEUE);
         let digesting = scope.spawn(move || digest_all(&pieces));
+        let pool = Pool::new(PIECE);
         Self {
-            filling: BytesMut::with_capacity(PIECE),
+            filling: pool.take(),
+            pool,
             compress,
             digest,
             compressing,
@@ -79,17 +81,16 @@ impl<'scope> Outflow<'scope> {
 
 impl Write for Outflow<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let length = bytes.len().min(PIECE - self.filling.len());
-        self.filling.extend_from_slice(&bytes[..length]);
-        if self.filling.len() == PIECE {
+        let length = self.filling.put(bytes);
+        if self.filling.is_full() {
             self.flush()?;
         }
         Ok(length)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let piece = std::mem::replace(&mut self.filling, BytesMut::with_capacity(PIECE)).freeze();
-        if !piece.is_empty() {
+        if !self.filling.is_empty() {
+            let piece = std::mem::replace(&mut self.filling, self.pool.take()).freeze();
             self.digest.send(piece.clone()).map_err(|_| died())?;
             self.compress.send(piece).map_err(|_| died())?;
         }
@@ -168,21 +169,20 @@ fn decompress(
     output: &mut PieceSender,
 ) -> io::Result<()> {
     let mut plain = codec::decompressor(PieceSource::new(pieces), compression)?;
+    let pool = Pool::new(PIECE);
     loop {
-        let mut piece = BytesMut::zeroed(PIECE);
-        let mut filled = 0;
-        while filled < piece.len() {
-            match plain.read(&mut piece[filled..]) {
+        let mut piece = pool.take();
+        while !piece.is_full() {
+            match plain.read(piece.room()) {
                 Ok(0) => break,
-                Ok(read) => filled += read,
+                Ok(read) => piece.advance(read),
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
         }
-        if filled == 0 {
+        if piece.is_empty() {
             return Ok(());
         }
-        piece.truncate(filled);
         output.send(piece.freeze())?;
     }
 }

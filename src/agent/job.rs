@@ -87,7 +87,7 @@ pub struct Stored {
     pub place: Place,
     pub compression: Compression,
     pub plain: StreamDigest,
-    pub stored: StreamDigest,
+    pub stored_bytes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,9 +107,9 @@ pub enum Feed {
     /// On standard input, as much as it wants; the rest is not looked at. For clients that only read the beginning, which
     /// is kept as a plain file where one is named.
     Beginning { input: Stored, keep: Option<String> },
-    /// On standard input. Both digests are verified by the time the client has ended.
+    /// On standard input. It is verified by the time the client has ended.
     Stdin { input: Stored },
-    /// As a plain file, whose path is the client's last argument. Both digests are verified before the client starts.
+    /// As a plain file, whose path is the client's last argument. It is verified before the client starts.
     File { input: Stored, path: String },
     /// As the plain file that an earlier job kept, whose path is the client's last argument.
     Kept { path: String },

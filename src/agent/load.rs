@@ -1,7 +1,7 @@
 //! Inside a container: gives a client what [`super::dump`] has stored.
 //!
 //! ```text
-//!   file, or what comes in ─▶ verify stored ─▶ decompress ─▶ verify plain ─▶ client's stdin, or a plain file
+//!   file, or what comes in ─▶ decompress ─▶ verify ─▶ client's stdin, or a plain file
 //! ```
 //!
 //! A client may stop reading before the end, as `pg_restore` does when it has what it needs; its exit code says whether
@@ -53,7 +53,7 @@ fn begin(input: &Stored) -> Result<(Attendant, Source<'_>), Failure> {
             (Attendant::begin(None), Box::new(file))
         }
         Place::Incoming => {
-            let (attendant, incoming) = Attendant::begin_with_input(input.stored.bytes);
+            let (attendant, incoming) = Attendant::begin_with_input(input.stored_bytes);
             (attendant, Box::new(incoming))
         }
     };
@@ -77,10 +77,9 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// The plain content; its end is an error unless both digests are right.
+    /// The plain content; its end is an error unless its digest is right.
     fn verified_plain(self) -> Result<impl Read + use<>, Failure> {
-        let stored = Verified::new(self.stored, self.input.stored.clone(), "the dump");
-        let stored = BufReader::with_capacity(codec::CHUNK, stored);
+        let stored = BufReader::with_capacity(codec::CHUNK, self.stored);
         let plain = codec::decompressor(stored, self.input.compression).map_err(unreadable)?;
         let what = "the dump, decompressed,";
         Ok(Verified::new(plain, self.input.plain.clone(), what))
@@ -242,7 +241,7 @@ mod tests {
             place: Place::File { path },
             compression,
             plain: dumped.plain,
-            stored: dumped.stored,
+            stored_bytes: dumped.stored.bytes,
         };
         (directory, file)
     }

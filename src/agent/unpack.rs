@@ -5,7 +5,6 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
 
-use bytes::Bytes;
 use rustix::fs::{CWD, Mode, OFlags, mkdirat, openat};
 use rustix::io::Errno;
 
@@ -110,7 +109,7 @@ fn receive_layer<T>(
         let receiving = scope.spawn(move || {
             loop {
                 let piece = match line.receive() {
-                    Ok((Kind::Data, data)) => Piece::Data(Bytes::from(data)),
+                    Ok((Kind::Data, data)) => Piece::Data(data),
                     Ok((Kind::LayerEnd, _)) => Piece::End,
                     Ok(_) => Piece::Failed(unexpected()),
                     Err(error) => Piece::Failed(error),

@@ -13,11 +13,16 @@ use std::net::{Ipv4Addr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
 
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
+
+use crate::pipe::{Buffer, Pool};
 
 pub const TOKEN_LENGTH: usize = 64;
 /// Of a payload, in bytes.
 pub const LONGEST_PAYLOAD: usize = 1024 * 1024;
+/// Of a payload of data, in bytes.
+pub const PIECE: usize = 256 * 1024;
 pub const HEADER_LENGTH: usize = 9;
 pub const BEAT: Duration = Duration::from_secs(5);
 /// How long a peer may send nothing at all before it counts as dead.
@@ -147,6 +152,7 @@ pub struct HelperJob<W> {
 /// A helper's connection to cofferdam.
 pub struct Line {
     input: TcpStream,
+    pool: Pool,
     output: FrameSender,
     /// Ends the signs of life when it is dropped.
     _beating: mpsc::Sender<()>,
@@ -167,6 +173,7 @@ impl Line {
         Ok(Self {
             input: stream,
             _beating: beat(output.clone()),
+            pool: Pool::new(PIECE),
             output,
         })
     }
@@ -176,16 +183,19 @@ impl Line {
     }
 
     /// The next frame that is not a mere sign of life. The end of the connection is an error.
-    pub fn receive(&mut self) -> io::Result<(Kind, Vec<u8>)> {
+    pub fn receive(&mut self) -> io::Result<(Kind, Bytes)> {
         loop {
             let mut header = [0; HEADER_LENGTH];
             self.input.read_exact(&mut header).map_err(peer_is_gone)?;
             let header = Header::parse(header)?;
-            let mut payload = vec![0; header.length];
-            self.input.read_exact(&mut payload).map_err(peer_is_gone)?;
-            header.check(&payload)?;
+            let mut payload = buffer_for(header, &self.pool);
+            self.input
+                .read_exact(&mut payload.room()[..header.length])
+                .map_err(peer_is_gone)?;
+            payload.advance(header.length);
+            header.check(payload.as_ref())?;
             if header.kind != Kind::Beat {
-                return Ok((header.kind, payload));
+                return Ok((header.kind, payload.freeze()));
             }
         }
     }
@@ -208,6 +218,15 @@ fn peer_is_gone(error: io::Error) -> io::Error {
             io::Error::new(io::ErrorKind::UnexpectedEof, "cofferdam went away")
         }
         _ => error,
+    }
+}
+
+/// Where the payload after `header` goes. Only those that are rare are longer than a piece.
+pub fn buffer_for(header: Header, pieces: &Pool) -> Buffer {
+    if header.length <= PIECE {
+        pieces.take()
+    } else {
+        Pool::new(header.length).take()
     }
 }
 
@@ -234,7 +253,7 @@ impl FrameSender {
             kind,
             sent: 0,
         };
-        io::BufWriter::with_capacity(256 * 1024, writer)
+        io::BufWriter::with_capacity(PIECE, writer)
     }
 }
 

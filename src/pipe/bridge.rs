@@ -22,6 +22,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::ByteStream;
 use super::codec::CHUNK;
+use super::pool::Pool;
 
 /// How many chunks wait between two stages.
 const DEPTH: usize = 4;
@@ -140,8 +141,9 @@ fn lost(error: JoinError) -> io::Error {
 fn feed(mut input: ByteStream) -> (SyncSource, AbortOnDropHandle<()>) {
     let (pieces, receiver) = channel(DEPTH);
     let feeder = tokio::spawn(async move {
+        let pool = Pool::new(CHUNK);
         loop {
-            let piece = match read_chunk(&mut input).await {
+            let piece = match read_chunk(&mut input, &pool).await {
                 Ok(chunk) if chunk.is_empty() => Piece::End,
                 Ok(chunk) => Piece::Chunk(chunk),
                 Err(error) => Piece::Failed(error),
@@ -161,11 +163,12 @@ fn feed(mut input: ByteStream) -> (SyncSource, AbortOnDropHandle<()>) {
 }
 
 /// Reads a whole chunk, less only at the end: small pieces would cost a change of threads each.
-async fn read_chunk(input: &mut ByteStream) -> io::Result<Bytes> {
-    let mut chunk = BytesMut::with_capacity(CHUNK);
-    while chunk.len() < CHUNK {
-        if input.read_buf(&mut chunk).await? == 0 {
-            break;
+async fn read_chunk(input: &mut ByteStream, pool: &Pool) -> io::Result<Bytes> {
+    let mut chunk = pool.take();
+    while !chunk.is_full() {
+        match input.read(chunk.room()).await? {
+            0 => break,
+            length => chunk.advance(length),
         }
     }
     Ok(chunk.freeze())
@@ -256,13 +259,14 @@ impl SyncSink {
     /// Reads `reader` to its end, straight into the chunks that are sent.
     pub fn copy_from(&mut self, reader: &mut impl Read) -> io::Result<()> {
         self.flush()?;
+        let pool = Pool::new(CHUNK);
         loop {
-            let mut chunk = BytesMut::zeroed(CHUNK);
-            let length = read_full(reader, &mut chunk)?;
-            chunk.truncate(length);
+            let mut chunk = pool.take();
+            let length = read_full(reader, chunk.room())?;
             if length == 0 {
                 return Ok(());
             }
+            chunk.advance(length);
             self.send(chunk.freeze())?;
         }
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
@@ -13,12 +13,14 @@ use tokio::task::JoinSet;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::{HelperError, LayerInput};
-use crate::agent::wire::{BEAT, HEADER_LENGTH, Header, Kind, SILENCE, TOKEN_LENGTH, Token};
+use crate::agent::wire::{
+    BEAT, HEADER_LENGTH, Header, Kind, PIECE, SILENCE, TOKEN_LENGTH, Token, buffer_for,
+};
+use crate::pipe::Pool;
 use crate::tree::TreePath;
 
 /// How long whoever connects may take to show a token.
 const INTRODUCTION: Duration = Duration::from_secs(5);
-const PIECE: usize = 256 * 1024;
 /// Frames that were received and not yet taken.
 const DEPTH: usize = 4;
 
@@ -91,18 +93,20 @@ impl Connection {
         let sending = async {
             send_deletions(&output, &layer.deletions).await?;
             let mut stored = layer.stored.await.map_err(HelperError::Source)?;
+            let pool = Pool::new(PIECE);
             loop {
-                let mut piece = BytesMut::with_capacity(PIECE);
-                while piece.len() < PIECE {
-                    let read = stored.read_buf(&mut piece).await;
-                    if read.map_err(HelperError::Source)? == 0 {
-                        break;
+                let mut piece = pool.take();
+                while !piece.is_full() {
+                    match stored.read(piece.room()).await {
+                        Ok(0) => break,
+                        Ok(read) => piece.advance(read),
+                        Err(error) => return Err(HelperError::Source(error)),
                     }
                 }
                 if piece.is_empty() {
                     return output.send(Kind::LayerEnd, &[]).await;
                 }
-                output.send(Kind::Data, &piece).await?;
+                output.send(Kind::Data, piece.as_ref()).await?;
             }
         };
         tokio::select! {
@@ -157,8 +161,9 @@ async fn beat(output: Output) {
 }
 
 async fn receive_all(mut input: OwnedReadHalf, frames: mpsc::Sender<io::Result<(Kind, Bytes)>>) {
+    let pool = Pool::new(PIECE);
     loop {
-        let frame = match tokio::time::timeout(SILENCE, receive_one(&mut input)).await {
+        let frame = match tokio::time::timeout(SILENCE, receive_one(&mut input, &pool)).await {
             Ok(Ok((Kind::Beat, _))) => continue,
             Ok(frame) => frame,
             Err(_) => Err(io::Error::new(
@@ -173,7 +178,7 @@ async fn receive_all(mut input: OwnedReadHalf, frames: mpsc::Sender<io::Result<(
     }
 }
 
-async fn receive_one(input: &mut OwnedReadHalf) -> io::Result<(Kind, Bytes)> {
+async fn receive_one(input: &mut OwnedReadHalf, pool: &Pool) -> io::Result<(Kind, Bytes)> {
     let gone = |error: io::Error| match error.kind() {
         io::ErrorKind::UnexpectedEof => io::Error::new(error.kind(), "its connection ended"),
         _ => error,
@@ -181,8 +186,10 @@ async fn receive_one(input: &mut OwnedReadHalf) -> io::Result<(Kind, Bytes)> {
     let mut header = [0; HEADER_LENGTH];
     input.read_exact(&mut header).await.map_err(gone)?;
     let header = Header::parse(header)?;
-    let mut payload = BytesMut::zeroed(header.length);
-    input.read_exact(&mut payload).await.map_err(gone)?;
-    header.check(&payload)?;
+    let mut payload = buffer_for(header, pool);
+    let room = &mut payload.room()[..header.length];
+    input.read_exact(room).await.map_err(gone)?;
+    payload.advance(header.length);
+    header.check(payload.as_ref())?;
     Ok((header.kind, payload.freeze()))
 }

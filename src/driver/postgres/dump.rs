@@ -232,7 +232,7 @@ async fn by_agent(
                 place: Place::File { path },
                 compression,
                 plain: dumped.plain.clone(),
-                stored: dumped.stored.clone(),
+                stored_bytes: dumped.stored.bytes,
             },
             keep: None,
         },

@@ -141,7 +141,7 @@ impl ByAgent<'_> {
             place: Place::Incoming,
             compression: self.artifact.compression,
             plain: self.artifact.plain.clone(),
-            stored: self.artifact.stored.clone(),
+            stored_bytes: self.artifact.stored.bytes,
         }
     }
 
