@@ -8,7 +8,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -188,12 +188,14 @@ impl Bench {
         for round in 0..self.rounds {
             say(&format!("database backup, round {}", round + 1));
             let dump = self.work.join("clinical.dump");
+            self.clear(&dump)?;
             row.theirs.push(timed(|| {
                 shell(&format!(
                     "docker exec {DATABASE} pg_dump -U admin -Fc clinical > '{}' && sync '{0}'",
                     dump.display()
                 ))
             })?);
+            self.clear(&self.snapshots())?;
             row.ours.push(timed(|| {
                 self.cofferdam(&["backup", "*/postgres/clinical"])
             })?);
@@ -291,6 +293,17 @@ impl Bench {
         Ok(())
     }
 
+    /// Where cofferdam keeps what it saved.
+    fn snapshots(&self) -> PathBuf {
+        self.work.join("repository").join(PROJECT)
+    }
+
+    /// Takes away what an earlier round has saved, and waits for the disk: a file that is written over is cheaper than a
+    /// new one, and both sides have to make new ones.
+    fn clear(&self, saved: &Path) -> Result<(), Failure> {
+        shell(&format!("rm -rf '{}' && sync", saved.display())).map(drop)
+    }
+
     fn volume_path(&self) -> Result<String, Failure> {
         docker(&["volume", "inspect", "--format", "{{.Mountpoint}}", VOLUME])
     }
@@ -306,12 +319,14 @@ impl Bench {
         let archive = self.work.join("data.tar.zst");
         for round in 0..self.rounds {
             say(&format!("volume backup, round {}", round + 1));
+            self.clear(&archive)?;
             row.theirs.push(timed(|| {
                 shell(&format!(
                     "tar -C '{source}' -cf - . | zstd -q -3 -T0 > '{}' && sync '{0}'",
                     archive.display()
                 ))
             })?);
+            self.clear(&self.snapshots())?;
             row.ours
                 .push(timed(|| self.cofferdam(&["backup", "*/volume/*"]))?);
         }

@@ -15,7 +15,7 @@ use super::job::Failure;
 use super::task::{ExpectedLayer, Streamed};
 use super::wire::{FrameSender, FrameWriter, Kind, PIECE};
 use crate::manifest::{Compression, StreamDigest};
-use crate::pipe::codec::{self, Compressor};
+use crate::pipe::codec::{self, Compressor, Memory};
 use crate::pipe::{Buffer, Digester, Pool};
 
 const QUEUE: usize = 8;
@@ -38,7 +38,8 @@ impl<'scope> Outflow<'scope> {
     ) -> Self {
         let (compress, pieces) = sync_channel::<Bytes>(QUEUE);
         let compressing = scope.spawn(move || {
-            let mut compressor = Compressor::new(frames.writer(Kind::Data), compression)?;
+            let mut compressor =
+                Compressor::new(frames.writer(Kind::Data), compression, Memory::Ample)?;
             for piece in pieces {
                 compressor.write_all(&piece)?;
             }

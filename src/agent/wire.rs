@@ -8,7 +8,7 @@
 //!
 //! This is the helper's side, without a runtime; [`super::helper`] is cofferdam's.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::Duration;
@@ -237,8 +237,16 @@ impl FrameSender {
         let mut rest = payload;
         loop {
             let (piece, more) = rest.split_at(rest.len().min(LONGEST_PAYLOAD));
-            stream.write_all(&Header::of(kind, piece).bytes())?;
-            stream.write_all(piece)?;
+            let header = Header::of(kind, piece).bytes();
+            // In one go, as far as it goes: a header of its own would be a packet of its own.
+            let sent = loop {
+                match stream.write_vectored(&[IoSlice::new(&header), IoSlice::new(piece)]) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    sent => break sent?,
+                }
+            };
+            stream.write_all(&header[sent.min(HEADER_LENGTH)..])?;
+            stream.write_all(&piece[sent.saturating_sub(HEADER_LENGTH)..])?;
             if more.is_empty() {
                 return Ok(());
             }

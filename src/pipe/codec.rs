@@ -17,12 +17,33 @@ use crate::manifest::{Compression, StreamDigest};
 /// How much is read, written and handed on at once, in bytes.
 pub const CHUNK: usize = 128 * 1024;
 
-/// What one worker of zstd compresses at a time. Its own choice for level 3, 8 MiB, takes 77 MiB with two workers; this
-/// takes 34 MiB, for 2 % of the ratio on source text and nothing on rows of a database.
-pub(super) const ZSTD_JOB: u32 = 2 * 1024 * 1024;
+/// How much of a container's memory compressing may take. What a worker of zstd compresses at a time decides: of every
+/// such job, a part of the one before is looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Memory {
+    /// 17 MiB for each of at most eight workers: somebody else's container.
+    Frugal,
+    /// 38 MiB for each of at most four: a container of our own.
+    Ample,
+}
 
-/// Beyond this many workers SHA-256 is the slowest stage, and each takes up to 10 MiB.
-const MOST_ZSTD_WORKERS: usize = 8;
+impl Memory {
+    pub(super) const fn zstd_job(self) -> u32 {
+        match self {
+            Self::Frugal => 2 * 1024 * 1024,
+            // Zstandard's own choice for level 3.
+            Self::Ample => 8 * 1024 * 1024,
+        }
+    }
+
+    /// Beyond so many SHA-256 is the slowest stage.
+    const fn most_workers(self) -> usize {
+        match self {
+            Self::Frugal => 8,
+            Self::Ample => 4,
+        }
+    }
+}
 
 /// The largest window that level 19 uses, as a power of two. A stream that asks for more is not ours, and would take
 /// that much memory to read.
@@ -39,7 +60,7 @@ enum Encoder<W: Write> {
 
 impl<W: Write> Compressor<W> {
     /// Zstandard compresses on all cores; gzip has no use for more than the one that it is called on.
-    pub fn new(writer: W, compression: Compression) -> io::Result<Self> {
+    pub fn new(writer: W, compression: Compression, memory: Memory) -> io::Result<Self> {
         let cores = available_parallelism().map_or(1, NonZero::get);
         Ok(Self(match compression {
             Compression::None => Encoder::None(writer),
@@ -51,8 +72,8 @@ impl<W: Write> Compressor<W> {
                 let mut encoder = zstd::stream::raw::Encoder::new(level.into())?;
                 for parameter in [
                     CParameter::ChecksumFlag(true),
-                    CParameter::NbWorkers(cores.clamp(1, MOST_ZSTD_WORKERS) as u32),
-                    CParameter::JobSize(ZSTD_JOB),
+                    CParameter::NbWorkers(cores.clamp(1, memory.most_workers()) as u32),
+                    CParameter::JobSize(memory.zstd_job()),
                 ] {
                     encoder.set_parameter(parameter)?;
                 }
@@ -136,7 +157,7 @@ pub fn compress(
 ) -> io::Result<Compressed> {
     let (mut plain, _) = Digesting::new(plain);
     let (stored, _) = Digesting::new(stored);
-    let mut compressor = Compressor::new(stored, compression)?;
+    let mut compressor = Compressor::new(stored, compression, Memory::Frugal)?;
     let mut buffer = vec![0; CHUNK];
     loop {
         let length = match plain.read(&mut buffer) {
