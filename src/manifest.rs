@@ -3,12 +3,18 @@
 //! It is written last and read first. A reader refuses a higher [`FORMAT`] and ignores fields that it does not know.
 //! It holds no secret, and everything read back from it is hostile until checked: see [`Manifest::parse`].
 
+mod compression;
+mod facts;
+mod object_path;
+
 use std::fmt;
-use std::str::FromStr;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
+pub use self::compression::{BadCompression, Compression};
+pub use self::facts::{Facts, PostgresFacts, TableFacts, TreeFacts, TreeShape};
+pub use self::object_path::{BadObjectPath, ObjectPath};
 use crate::target::{RunId, TargetId, encode_component};
 
 pub const FORMAT: u32 = 1;
@@ -100,69 +106,6 @@ impl fmt::Display for Transfer {
     }
 }
 
-/// What a driver knows about the target at the moment of the dump, and needs to put it back.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "driver", rename_all = "lowercase")]
-pub enum Facts {
-    Postgres(PostgresFacts),
-    Volume(TreeFacts),
-    Files(TreeFacts),
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct PostgresFacts {
-    /// As the server prints it: `15.8 (Debian 15.8-0+deb12u1)`.
-    pub server_version: String,
-    /// Empty for the roles and tablespaces of the whole server.
-    pub database: String,
-    /// `pg_database_size`, in bytes.
-    #[serde(default)]
-    pub size: u64,
-    /// Entries that `pg_restore --list` counted in the dump.
-    #[serde(default)]
-    pub entries: u64,
-    #[serde(default)]
-    pub tables: Vec<TableFacts>,
-    #[serde(default)]
-    pub exclude_tables: Vec<String>,
-    #[serde(default)]
-    pub exclude_table_data: Vec<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TableFacts {
-    pub schema: String,
-    pub name: String,
-    /// The server's estimate (`pg_class.reltuples`) at the time of the dump; absent when it has none.
-    pub estimated_rows: Option<u64>,
-    /// The server's estimate of its size (`pg_class.relpages`), in bytes; 0 when it has none.
-    #[serde(default)]
-    pub bytes: u64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TreeFacts {
-    /// Where the tree was seen inside the container.
-    pub path: String,
-    /// The engine's name of the volume, when the tree is on a named one.
-    #[serde(default)]
-    pub volume: Option<String>,
-    pub shape: TreeShape,
-    pub entries: u64,
-    /// Sum of the sizes of the files, in bytes.
-    pub content_bytes: u64,
-    #[serde(default)]
-    pub exclude: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum TreeShape {
-    Directory,
-    /// One entry that is not a directory; the archive holds it under its own name.
-    File,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Artifact {
     pub role: Role,
@@ -202,150 +145,6 @@ pub struct StreamDigest {
 pub enum Encryption {
     #[default]
     None,
-}
-
-/// How the bytes were compressed before they were stored: `zstd:3`, `gzip:6`, `none`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub enum Compression {
-    None,
-    Gzip(u8),
-    Zstd(u8),
-}
-
-impl Compression {
-    pub const DEFAULT: Self = Self::Zstd(3);
-
-    /// The ending that the usual tools expect, with its dot.
-    pub fn extension(self) -> &'static str {
-        match self {
-            Self::None => "",
-            Self::Gzip(_) => ".gz",
-            Self::Zstd(_) => ".zst",
-        }
-    }
-}
-
-impl fmt::Display for Compression {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::None => formatter.write_str("none"),
-            Self::Gzip(level) => write!(formatter, "gzip:{level}"),
-            Self::Zstd(level) => write!(formatter, "zstd:{level}"),
-        }
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a compression; use `zstd[:1-19]`, `gzip[:1-9]` or `none`")]
-pub struct BadCompression(String);
-
-impl FromStr for Compression {
-    type Err = BadCompression;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let bad = || BadCompression(text.to_owned());
-        let (name, level) = match text.split_once(':') {
-            Some((name, level)) => (name, Some(level.parse::<u8>().map_err(|_| bad())?)),
-            None => (text, None),
-        };
-        match (name, level) {
-            ("none", None) => Ok(Self::None),
-            ("gzip", level @ (None | Some(1..=9))) => Ok(Self::Gzip(level.unwrap_or(6))),
-            ("zstd", level @ (None | Some(1..=19))) => Ok(Self::Zstd(level.unwrap_or(3))),
-            _ => Err(bad()),
-        }
-    }
-}
-
-impl TryFrom<String> for Compression {
-    type Error = BadCompression;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        text.parse()
-    }
-}
-
-impl From<Compression> for String {
-    fn from(compression: Compression) -> Self {
-        compression.to_string()
-    }
-}
-
-/// Where an object lies, relative to the repository's root: `<project>/<snapshot>/<file>`.
-///
-/// Always exactly these three components, none of which can leave its place: this is checked when a path is made and
-/// when one is read back.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(try_from = "String", into = "String")]
-pub struct ObjectPath(String);
-
-impl ObjectPath {
-    /// `file` must be made of [`encode_component`] pieces and plain dots.
-    pub fn new(project: &str, snapshot: &RunId, file: &str) -> Result<Self, BadObjectPath> {
-        format!("{}/{snapshot}/{file}", encode_component(project)).try_into()
-    }
-
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    pub fn file_name(&self) -> &str {
-        self.component(2)
-    }
-
-    /// The project as it stands in the path, percent-encoded.
-    pub fn project(&self) -> &str {
-        self.component(0)
-    }
-
-    /// The snapshot in whose place the object lies, which may be an earlier one than the one that names it.
-    pub fn snapshot(&self) -> &str {
-        self.component(1)
-    }
-
-    fn component(&self, at: usize) -> &str {
-        self.0.split('/').nth(at).unwrap_or_default()
-    }
-}
-
-impl fmt::Display for ObjectPath {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&self.0)
-    }
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a path of the form `<project>/<snapshot>/<file>`")]
-pub struct BadObjectPath(String);
-
-impl TryFrom<String> for ObjectPath {
-    type Error = BadObjectPath;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let parts: Vec<&str> = text.split('/').collect();
-        let harmless = |part: &&str| {
-            !part.is_empty()
-                && !part.starts_with('.')
-                && !part.contains(['\\', '\0'])
-                && !part.chars().any(char::is_control)
-        };
-        let shaped = parts.len() == 3
-            && parts.iter().all(harmless)
-            && parts[1].parse::<RunId>().is_ok()
-            && parts[2] != MANIFEST_FILE;
-        if shaped {
-            Ok(Self(text))
-        } else {
-            Err(BadObjectPath(text))
-        }
-    }
-}
-
-impl From<ObjectPath> for String {
-    fn from(path: ObjectPath) -> Self {
-        path.0
-    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -469,50 +268,5 @@ impl TargetRecord {
                     .filter(|next| next.role == Role::Index);
                 (layer, index)
             })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn compressions_are_parsed_and_printed() {
-        for (text, expected) in [
-            ("zstd", Some(Compression::Zstd(3))),
-            ("zstd:19", Some(Compression::Zstd(19))),
-            ("gzip", Some(Compression::Gzip(6))),
-            ("gzip:1", Some(Compression::Gzip(1))),
-            ("none", Some(Compression::None)),
-            ("none:1", None),
-            ("zstd:0", None),
-            ("zstd:20", None),
-            ("gzip:10", None),
-            ("lz4", None),
-            ("", None),
-        ] {
-            assert_eq!(text.parse::<Compression>().ok(), expected, "{text}");
-        }
-        assert_eq!("zstd".parse::<Compression>().unwrap().to_string(), "zstd:3");
-    }
-
-    #[test]
-    fn an_object_path_cannot_leave_the_repository() {
-        let id = "20261121T020000Z-9f2c61aa";
-        for (text, good) in [
-            (format!("candig/{id}/db.postgres.clinical.dump.zst"), true),
-            (format!("../{id}/x"), false),
-            (format!("candig/{id}/../x"), false),
-            (format!("/candig/{id}/x"), false),
-            (format!("candig/{id}/a/b"), false),
-            (format!("candig/{id}/"), false),
-            (format!("candig/{id}/.hidden"), false),
-            (format!("candig/{id}/a\\b"), false),
-            (format!("candig/{id}/a\nb"), false),
-            (format!("candig/{id}/manifest.json"), false),
-            ("candig/latest/x".to_owned(), false),
-        ] {
-            assert_eq!(ObjectPath::try_from(text.clone()).is_ok(), good, "{text}");
-        }
     }
 }

@@ -2,12 +2,79 @@
 
 use std::io;
 
-use super::server::{Server, no_client};
+use super::server::Server;
+use super::trouble::Trouble;
 use crate::agent::inside::VisitError;
 use crate::agent::job::{ClientEnd, Failure};
 use crate::driver::{DriverError, StoreError};
-use crate::engine::EngineError;
+use crate::engine::{EngineError, ExecOutput};
 use crate::repository::RepositoryError;
+
+impl Server {
+    /// For words of clients that came as data; the engine layer redacts only what it saw as messages.
+    pub fn redact(&self, words: &str) -> String {
+        self.environment()
+            .secret
+            .iter()
+            .fold(words.to_owned(), |words, (_, secret)| secret.redact(&words))
+    }
+
+    pub fn ensure_success(&self, program: &str, output: &ExecOutput) -> Result<(), DriverError> {
+        match output.exit_code {
+            0 => Ok(()),
+            code => Err(self.client_error(program, code, &output.last_words())),
+        }
+    }
+
+    /// The failure of a client, with what mends it where that is known.
+    pub fn client_error(&self, program: &str, code: i64, words: &str) -> DriverError {
+        self.with_hint(
+            format!("{program} failed with exit code {code}"),
+            words,
+            DriverError::Client {
+                program: program.to_owned(),
+                code,
+                message: words.to_owned(),
+            },
+        )
+    }
+
+    /// `what` happened, and these were the client's last words: with a hint where one is known, else `otherwise`.
+    pub fn with_hint(&self, what: String, words: &str, otherwise: DriverError) -> DriverError {
+        match Trouble::of(words) {
+            Some(trouble) => DriverError::failed_with_hint(
+                format!("{what}: {words}"),
+                trouble.hint(&self.container().name, &self.facts.user),
+            ),
+            None => otherwise,
+        }
+    }
+
+    /// An engine's error, with what mends it when the client is not there.
+    pub fn engine_error(&self, error: EngineError) -> DriverError {
+        match error {
+            EngineError::CannotRun {
+                program, message, ..
+            } => no_client(&program, &self.container().name, &message),
+            EngineError::Exited {
+                program,
+                code,
+                message,
+                ..
+            } => self.client_error(&program, code, &message),
+            other => other.into(),
+        }
+    }
+}
+
+pub fn no_client(program: &str, container: &str, message: &str) -> DriverError {
+    DriverError::failed_with_hint(
+        format!(
+            "container {container} carries cofferdam.postgres, but {program} cannot be run in it: {message}"
+        ),
+        "put the label on the container of the database server, whose image has its clients",
+    )
+}
 
 /// A failure of what was done inside the container. The words of clients come through the agent as data, so they are
 /// redacted here.

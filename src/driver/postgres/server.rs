@@ -15,7 +15,7 @@ use super::sql::{connection_string, quote_literal};
 use super::trouble::Trouble;
 use crate::agent::inside::ClientEnvironment;
 use crate::driver::DriverError;
-use crate::engine::{Container, Engine, EngineError, ExecOutput, ExecSpec};
+use crate::engine::{Container, Engine, ExecOutput, ExecSpec};
 use crate::labels::PostgresLabels;
 
 /// How long a server that is starting up, or shutting down for a restart, is waited for.
@@ -312,70 +312,6 @@ impl Server {
         self.ensure_success(spec.program(), &output)?;
         Ok(output)
     }
-
-    /// For words of clients that came as data; the engine layer redacts only what it saw as messages.
-    pub fn redact(&self, words: &str) -> String {
-        self.environment
-            .secret
-            .iter()
-            .fold(words.to_owned(), |words, (_, secret)| secret.redact(&words))
-    }
-
-    pub fn ensure_success(&self, program: &str, output: &ExecOutput) -> Result<(), DriverError> {
-        match output.exit_code {
-            0 => Ok(()),
-            code => Err(self.client_error(program, code, &output.last_words())),
-        }
-    }
-
-    /// The failure of a client, with what mends it where that is known.
-    pub fn client_error(&self, program: &str, code: i64, words: &str) -> DriverError {
-        self.with_hint(
-            format!("{program} failed with exit code {code}"),
-            words,
-            DriverError::Client {
-                program: program.to_owned(),
-                code,
-                message: words.to_owned(),
-            },
-        )
-    }
-
-    /// `what` happened, and these were the client's last words: with a hint where one is known, else `otherwise`.
-    pub fn with_hint(&self, what: String, words: &str, otherwise: DriverError) -> DriverError {
-        match Trouble::of(words) {
-            Some(trouble) => DriverError::failed_with_hint(
-                format!("{what}: {words}"),
-                trouble.hint(&self.container.name, &self.facts.user),
-            ),
-            None => otherwise,
-        }
-    }
-
-    /// An engine's error, with what mends it when the client is not there.
-    pub fn engine_error(&self, error: EngineError) -> DriverError {
-        match error {
-            EngineError::CannotRun {
-                program, message, ..
-            } => no_client(&program, &self.container.name, &message),
-            EngineError::Exited {
-                program,
-                code,
-                message,
-                ..
-            } => self.client_error(&program, code, &message),
-            other => other.into(),
-        }
-    }
-}
-
-pub fn no_client(program: &str, container: &str, message: &str) -> DriverError {
-    DriverError::failed_with_hint(
-        format!(
-            "container {container} carries cofferdam.postgres, but {program} cannot be run in it: {message}"
-        ),
-        "put the label on the container of the database server, whose image has its clients",
-    )
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

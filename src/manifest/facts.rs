@@ -1,0 +1,66 @@
+//! What drivers know about their targets.
+
+use serde::{Deserialize, Serialize};
+
+/// What a driver knows about the target at the moment of the dump, and needs to put it back.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "driver", rename_all = "lowercase")]
+pub enum Facts {
+    Postgres(PostgresFacts),
+    Volume(TreeFacts),
+    Files(TreeFacts),
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct PostgresFacts {
+    /// As the server prints it: `15.8 (Debian 15.8-0+deb12u1)`.
+    pub server_version: String,
+    /// Empty for the roles and tablespaces of the whole server.
+    pub database: String,
+    /// `pg_database_size`, in bytes.
+    #[serde(default)]
+    pub size: u64,
+    /// Entries that `pg_restore --list` counted in the dump.
+    #[serde(default)]
+    pub entries: u64,
+    #[serde(default)]
+    pub tables: Vec<TableFacts>,
+    #[serde(default)]
+    pub exclude_tables: Vec<String>,
+    #[serde(default)]
+    pub exclude_table_data: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TableFacts {
+    pub schema: String,
+    pub name: String,
+    /// The server's estimate (`pg_class.reltuples`) at the time of the dump; absent when it has none.
+    pub estimated_rows: Option<u64>,
+    /// The server's estimate of its size (`pg_class.relpages`), in bytes; 0 when it has none.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TreeFacts {
+    /// Where the tree was seen inside the container.
+    pub path: String,
+    /// The engine's name of the volume, when the tree is on a named one.
+    #[serde(default)]
+    pub volume: Option<String>,
+    pub shape: TreeShape,
+    pub entries: u64,
+    /// Sum of the sizes of the files, in bytes.
+    pub content_bytes: u64,
+    #[serde(default)]
+    pub exclude: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum TreeShape {
+    Directory,
+    /// One entry that is not a directory; the archive holds it under its own name.
+    File,
+}
