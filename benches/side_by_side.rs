@@ -120,9 +120,9 @@ impl Bench {
             .is_none_or(|cases| cases.iter().any(|wanted| wanted == case))
     }
 
-    /// A database of a little over 1 GB: clinical-looking rows of words that do not all repeat.
+    /// A database of 3.5 GB: clinical-looking rows of words that do not all repeat.
     fn start_database(&self) -> Result<(), Failure> {
-        say("making a database of 1 GB");
+        say("making a database of 3.5 GB");
         docker(&[
             "run",
             "--detach",
@@ -529,12 +529,12 @@ CREATE INDEX ON sentences (n);
 ANALYZE words; ANALYZE sentences;
 INSERT INTO patients (name, born, notes)
   SELECT 'Patient ' || g, date '1930-01-01' + (g * 37 % 30000), a.text || ' ' || b.text
-  FROM generate_series(1, 200000) g
+  FROM generate_series(1, 600000) g
   JOIN sentences a ON a.n = abs(hashint8(g)) % 20000 JOIN sentences b ON b.n = abs(hashint8(g + 7)) % 20000;
 INSERT INTO observations (patient, taken, code, value, comment)
-  SELECT g % 200000 + 1, timestamptz '2020-01-01' + make_interval(secs => g * 7), 'LOINC-' || abs(hashint8(g)) % 90000,
+  SELECT g % 600000 + 1, timestamptz '2020-01-01' + make_interval(secs => g * 7), 'LOINC-' || abs(hashint8(g)) % 90000,
          round((random() * 1000)::numeric, 3), a.text || ' ' || b.text
-  FROM generate_series(1, 4300000) g
+  FROM generate_series(1, 12900000) g
   JOIN sentences a ON a.n = abs(hashint8(g * 3)) % 20000 JOIN sentences b ON b.n = abs(hashint8(g * 5)) % 20000;
 CREATE INDEX ON observations (patient);
 "#;
