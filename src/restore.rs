@@ -288,11 +288,17 @@ impl Restore<'_> {
 
     async fn commit_all(&self, ending: &mut Ending) {
         for target in &self.plan.targets {
-            if let Err(error) = commit(self.drivers, &target.id).await {
-                ending.leave_unfinished(format!(
-                    "{}: the old data could not be given up: {error}",
-                    target.id
-                ));
+            let board = &self.session.board;
+            let track = board.begin(Activity::Replacing, &target.id, None);
+            match commit(self.drivers, &target.id).await {
+                Ok(()) => track.done(),
+                Err(error) => {
+                    track.failed(&error.to_string());
+                    ending.leave_unfinished(format!(
+                        "{}: the old data could not be given up: {error}",
+                        target.id
+                    ));
+                }
             }
         }
     }

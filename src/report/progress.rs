@@ -30,6 +30,8 @@ pub struct Board {
 pub enum Activity {
     Saving,
     Loading,
+    /// The new data changes places with the old.
+    Replacing,
     Reading,
     Exporting,
 }
@@ -39,6 +41,7 @@ impl Activity {
         match self {
             Self::Saving => "saving",
             Self::Loading => "loading",
+            Self::Replacing => "replacing",
             Self::Reading => "reading",
             Self::Exporting => "exporting",
         }
@@ -48,6 +51,7 @@ impl Activity {
         match self {
             Self::Saving => "saved",
             Self::Loading => "loaded",
+            Self::Replacing => "replaced",
             Self::Reading => "read",
             Self::Exporting => "exported",
         }
