@@ -398,14 +398,15 @@ async fn no_room_is_told_and_leaves_none_taken() {
         assert_untouched(&server, what);
         assert_eq!(server.container.sh("ls -A /scratch"), "", "{what}");
 
-        // The same on the way back, with the old data in place.
+        // On the way back the dump itself takes no room. Either way, the old data is in place.
         let record = saved(&run, &server).await;
-        let error = driver
-            .load(&record, &run.source())
-            .await
-            .unwrap_err()
-            .to_string();
-        assert!(error.contains("no room"), "{what}: {error}");
+        let loaded = driver.load(&record, &run.source()).await;
+        if kilobytes < program {
+            let error = loaded.unwrap_err().to_string();
+            assert!(error.contains("no room"), "{what}: {error}");
+        } else {
+            loaded.unwrap();
+        }
         driver.rollback(&record.target).await.unwrap();
         run.options.removals.done().await;
         assert!(goods(&server).starts_with("200000 "));
@@ -560,7 +561,9 @@ async fn an_agent_that_is_left_alone_ends_its_client_and_itself() {
         .stdout(Stdio::null())
         .spawn()
         .unwrap();
-    docker.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    let sign_of_life = 0_u32.to_be_bytes();
+    let stdin = docker.stdin.as_mut().unwrap();
+    stdin.write_all(&sign_of_life).unwrap();
     let wait_until = |condition: &str| {
         let deadline = Instant::now() + Duration::from_secs(20);
         while container.sh(&format!("if {condition}; then echo yes; fi")) != "yes" {
