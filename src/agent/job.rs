@@ -88,6 +88,9 @@ pub struct Stored {
     pub compression: Compression,
     pub plain: StreamDigest,
     pub stored_bytes: u64,
+    /// What an earlier job kept of another reading of this stream: it has to be the beginning of this one, whose digest
+    /// then proves it, and all that was done with it.
+    pub beginning: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,7 @@
 //! that was right. The rest is verified all the same.
 
 use std::fs::{self, File};
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::Stdio;
 
@@ -82,7 +82,14 @@ impl Source<'_> {
         let stored = BufReader::with_capacity(codec::CHUNK, self.stored);
         let plain = codec::decompressor(stored, self.input.compression).map_err(unreadable)?;
         let what = "the dump, decompressed,";
-        Ok(Verified::new(plain, self.input.plain.clone(), what))
+        let plain = Verified::new(plain, self.input.plain.clone(), what);
+        let open_beginning =
+            |path: &String| File::open(path).map_err(|error| io_failure(path, "open", error));
+        let beginning = self.input.beginning.as_ref().map(open_beginning);
+        Ok(Compared {
+            plain,
+            beginning: beginning.transpose()?.map(BufReader::new),
+        })
     }
 
     fn unpack(self, path: &str, attendant: &Attendant) -> Result<(), Failure> {
@@ -150,6 +157,38 @@ impl Source<'_> {
             }
         }
     }
+}
+
+/// Compares what is read with a file that has to be its beginning.
+struct Compared<R> {
+    plain: R,
+    /// Gone once all of it has been seen.
+    beginning: Option<BufReader<File>>,
+}
+
+impl<R: Read> Read for Compared<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let length = self.plain.read(buffer)?;
+        if let Some(beginning) = &mut self.beginning {
+            let mut earlier = Vec::with_capacity(length);
+            beginning.take(length as u64).read_to_end(&mut earlier)?;
+            let is_over = earlier.len() < length;
+            if !buffer[..length].starts_with(&earlier) || (length == 0 && has_more(beginning)?) {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the dump is damaged: its beginning was another one before",
+                ));
+            }
+            if is_over {
+                self.beginning = None;
+            }
+        }
+        Ok(length)
+    }
+}
+
+fn has_more(beginning: &mut impl BufRead) -> io::Result<bool> {
+    Ok(!beginning.fill_buf()?.is_empty())
 }
 
 fn read(reader: &mut impl Read, buffer: &mut [u8]) -> Result<usize, Failure> {
@@ -242,6 +281,7 @@ mod tests {
             compression,
             plain: dumped.plain,
             stored_bytes: dumped.stored.bytes,
+            beginning: None,
         };
         (directory, file)
     }
@@ -307,15 +347,35 @@ mod tests {
     #[test]
     fn what_a_client_has_read_of_the_beginning_is_kept_for_the_next() {
         let plain = "x".repeat(5_000_000);
-        let (directory, input) = stored(&plain);
+        let (directory, mut input) = stored(&plain);
         let path = directory.path().join("beginning").display().to_string();
         let keep = Some(path.clone());
-        let beginning = Feed::Beginning { input, keep };
+        let beginning = Feed::Beginning {
+            input: input.clone(),
+            keep,
+        };
         run(&job(&directory, beginning, "head -c 3")).unwrap();
         let kept = fs::read_to_string(&path).unwrap();
         assert!(kept.len() >= 3 && kept.len() < plain.len() && plain.starts_with(&kept));
 
         fs::remove_file(directory.path().join("out")).unwrap();
+        input.beginning = Some(path.clone());
+        for (content, is_good) in [
+            (kept.clone(), true),
+            (String::new(), true),
+            (kept.replacen('x', "y", 1), false),
+            (format!("{}y", &kept[1..]), false),
+            (format!("{plain}x"), false),
+        ] {
+            fs::write(&path, content).unwrap();
+            for feed in every_feed(&directory, &input) {
+                let mut job = job(&directory, feed, READ);
+                job.stdout = None;
+                let outcome = run(&job);
+                assert_eq!(outcome.is_ok(), is_good, "{outcome:?}");
+            }
+        }
+        fs::write(&path, &kept).unwrap();
         let job = job(&directory, Feed::Kept { path }, READ);
         run(&job).unwrap();
         assert_eq!(fs::read_to_string(job.stdout.unwrap()).unwrap(), kept);

@@ -233,6 +233,7 @@ async fn by_agent(
                 compression,
                 plain: dumped.plain.clone(),
                 stored_bytes: dumped.stored.bytes,
+                beginning: None,
             },
             keep: None,
         },

@@ -1,6 +1,7 @@
 //! How a dump gets from a repository to the container's own `pg_restore`.
 
 use std::num::NonZero;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use tokio::io::AsyncReadExt;
 use tracing::info;
@@ -58,6 +59,7 @@ impl<'a> Inlet<'a> {
                     source,
                     artifact,
                     cores: arrived.cores,
+                    has_script: AtomicBool::new(false),
                 }))
             }
             _ => {
@@ -133,11 +135,15 @@ pub struct ByAgent<'a> {
     source: &'a dyn ArtifactSource,
     artifact: &'a Artifact,
     cores: usize,
+    /// A script was taken from it, and its beginning kept.
+    has_script: AtomicBool,
 }
 
 impl ByAgent<'_> {
     fn input(&self) -> Stored {
+        let has_script = self.has_script.load(Ordering::Relaxed);
         Stored {
+            beginning: has_script.then(|| self.visit.path(CONTENTS_FILE)),
             place: Place::Incoming,
             compression: self.artifact.compression,
             plain: self.artifact.plain.clone(),
@@ -177,6 +183,7 @@ impl ByAgent<'_> {
         self.run(server, job, server.environment())
             .await
             .map_err(|error| error.at(server))?;
+        self.has_script.store(true, Ordering::Relaxed);
         let (_, script) = self.visit.get(SCRIPT_FILE).await.map_err(failed)?;
         let mut bytes = Vec::new();
         script
