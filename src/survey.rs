@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::Scope;
 use crate::discover::{self, DiscoverError, Service, Stack, WantedVolume};
-use crate::driver::postgres::{data_directory, detect};
+use crate::driver::postgres::{Detected, Server, detect, look_at};
 use crate::engine::{Engine, EngineError, MountKind};
 use crate::labels::{LabelErrors, OptIn, PostgresLabels};
 
@@ -34,6 +34,8 @@ pub struct Survey {
 #[derive(Clone, Debug)]
 pub struct FoundDatabase {
     pub labels: PostgresLabels,
+    /// `None`: it let nobody in when it was looked at.
+    pub server: Option<Server>,
     /// Where it keeps its data, when that can be told.
     pub data_directory: Option<String>,
 }
@@ -86,20 +88,22 @@ async fn database_of(
         return Ok(None);
     }
     let options = labels.postgres.clone().unwrap_or_default();
-    let data_directory = match labels.opt_in {
-        OptIn::No => return Ok(None),
-        OptIn::Labels if labels.postgres.is_none() => return Ok(None),
-        OptIn::Labels if !container.is_running() => container.env.get("PGDATA").cloned(),
-        OptIn::Labels => data_directory(engine, container, &options).await,
-        OptIn::Detection => match detect(engine, container, &options).await? {
-            Some(detected) => detected.data_directory,
-            None => return Ok(None),
-        },
+    let detected = match labels.opt_in {
+        OptIn::No => None,
+        OptIn::Labels if labels.postgres.is_none() => None,
+        OptIn::Labels => Some(look_at(engine, container, &options).await),
+        OptIn::Detection => detect(engine, container, &options).await?,
     };
-    Ok(Some(FoundDatabase {
-        labels: options,
-        data_directory,
-    }))
+    Ok(detected.map(
+        |Detected {
+             server,
+             data_directory,
+         }| FoundDatabase {
+            labels: options,
+            server,
+            data_directory,
+        },
+    ))
 }
 
 async fn declared_names(

@@ -151,7 +151,7 @@ const HOSTILE: &AsciiSet = &CONTROLS
 pub fn encode_component(text: &str) -> String {
     let encoded = utf8_percent_encode(text, HOSTILE).to_string();
     match encoded.as_bytes().first() {
-        Some(first @ (b'.' | b'@' | b'-')) => format!("%{first:02X}{}", &encoded[1..]),
+        Some(first @ (b'.' | b'-')) => format!("%{first:02X}{}", &encoded[1..]),
         _ => encoded,
     }
 }
@@ -262,7 +262,7 @@ mod tests {
     fn hostile_names_lose_their_teeth() {
         let id = TargetId::new("db", DriverKind::Postgres, "../a b*");
         assert_eq!(id.to_string(), "db/postgres/%2E.%2Fa%20b%2A");
-        assert_eq!(encode_component("@globals"), "%40globals");
+        assert_eq!(encode_component("@globals"), "@globals");
     }
 
     proptest! {

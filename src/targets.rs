@@ -44,7 +44,7 @@ impl Drivers {
         let mut drivers = BTreeMap::new();
         for service in &survey.stack.services {
             let found = survey.databases.get(&service.name);
-            let postgres = PostgresDriver::new(
+            let mut postgres = PostgresDriver::new(
                 session.engine.clone(),
                 service.container.clone(),
                 found.map(|found| found.labels.clone()).unwrap_or_default(),
@@ -55,6 +55,9 @@ impl Drivers {
                     ..PostgresOptions::default()
                 },
             );
+            if let Some(server) = found.and_then(|found| found.server.clone()) {
+                postgres = postgres.with_login(server);
+            }
             let labelled = trees_of(survey, service);
             let trees = labelled.iter().map(|tree| planned(service, tree)).collect();
             let helpers = Helpers {

@@ -231,7 +231,8 @@ async fn a_container_without_a_server_says_so() {
     let run = Run::new(&engine).await;
     let idle = TestContainer::idle();
     let container = engine.inspect(&idle.id).await.unwrap();
-    assert_eq!(detect(&engine, &container, &labels()).await.unwrap(), None);
+    let detected = detect(&engine, &container, &labels()).await.unwrap();
+    assert!(detected.is_none(), "{detected:?}");
     let driver = PostgresDriver::new(
         engine.clone(),
         container,
@@ -267,10 +268,7 @@ async fn a_server_is_found_by_what_runs_and_where_it_keeps_its_data() {
         .await
         .unwrap()
         .expect("a server");
-    assert!(
-        detected.client.starts_with("pg_dump (PostgreSQL) 15"),
-        "{detected:?}"
-    );
+    assert!(detected.server.is_some(), "{detected:?}");
     assert_eq!(
         detected.data_directory.as_deref(),
         Some("/var/lib/postgresql/data")

@@ -63,7 +63,7 @@ fn d1_d2_each_database_is_one_artifact_and_nothing_of_it_stays_in_the_container(
     assert_eq!(
         saved,
         [
-            "postgres-db/postgres/%40globals",
+            "postgres-db/postgres/@globals",
             "postgres-db/postgres/clinical",
             "postgres-db/postgres/genomic"
         ]

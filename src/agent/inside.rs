@@ -111,6 +111,14 @@ pub struct ClientEnvironment {
     pub secret: Vec<(String, crate::secret::Secret)>,
 }
 
+impl ClientEnvironment {
+    /// Sets a variable that is no secret.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.plain.retain(|(there, _)| there != name);
+        self.plain.push((name.to_owned(), value.to_owned()));
+    }
+}
+
 /// A directory of ours in a running container.
 pub struct Visit {
     stay: Stay,

@@ -11,7 +11,7 @@
 //! A load goes the same ways back, into a database that nobody knows yet: see `swap` for how it takes the old one's place,
 //! and for what a crash at any point leaves. Statistics of the new database come from the server's own autovacuum.
 //!
-//! - `credentials`, `server`: logging in, queries
+//! - `credentials`, `server`, `queries`: logging in, asking
 //! - `failure`, `trouble`: errors with their remedies
 //! - `sql`: quoting, and reading scripts
 //! - `dump`, `contents`, `tee`: a database out; `watch`: no client is left behind
@@ -29,6 +29,7 @@ mod globals;
 mod inlet;
 mod load;
 mod names;
+mod queries;
 mod server;
 mod sql;
 mod swap;
@@ -42,10 +43,11 @@ use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
 
-pub use self::detect::{Detected, data_directory, detect};
+pub use self::detect::{Detected, detect, look_at};
 pub use self::inlet::Jobs;
 pub use self::names::OldDatabase;
-use self::server::{Database, Server};
+use self::queries::Database;
+pub use self::server::Server;
 use self::watch::Watch;
 use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack};
 use crate::agent::inside::{OWN_PROGRAM, Removals, Visitor};
@@ -172,11 +174,17 @@ impl PostgresDriver {
     /// Logs in on first use. A failure is not kept: the next use tries again.
     async fn server(&self) -> Result<&Server, DriverError> {
         self.server
-            .get_or_try_init(|| {
-                let application = format!("cofferdam-{}", self.run.short());
-                Server::connect(&self.engine, &self.container, &self.labels, application)
+            .get_or_try_init(|| async {
+                let server = Server::connect(&self.engine, &self.container, &self.labels).await?;
+                Ok(server.for_run(&self.run))
             })
             .await
+    }
+
+    /// Uses a login that there is already.
+    pub fn with_login(mut self, server: Server) -> Self {
+        self.server = OnceCell::new_with(Some(server.for_run(&self.run)));
+        self
     }
 
     fn labels(&self) -> &PostgresLabels {
@@ -348,5 +356,6 @@ impl Driver for PostgresDriver {
         swap::Swap::new(server, &target.name, &self.run)
             .roll_back()
             .await
+            .map(drop)
     }
 }

@@ -56,6 +56,10 @@ impl Activity {
             Self::Exporting => "exported",
         }
     }
+
+    fn moves_bytes(self) -> bool {
+        self != Self::Replacing
+    }
 }
 
 impl Board {
@@ -153,19 +157,14 @@ impl Track {
         let bytes = state.bytes.load(Ordering::Relaxed);
         let took = state.begun.elapsed();
         let verb = state.activity.done();
+        let bytes = state.activity.moves_bytes().then_some(bytes);
         match &state.bar {
             Some(bar) => {
                 bar.finish_and_clear();
-                let (bytes, rate) = (size(bytes), rate(bytes, took));
-                let line = format!(
-                    "{verb} {}  {bytes} in {} ({rate})",
-                    state.name,
-                    duration(took)
-                );
-                self.print(&line);
+                self.print(&done_line(verb, &state.name, bytes, took));
             }
             None => {
-                let seconds = took.as_secs_f64();
+                let seconds = took.as_millis() as f64 / 1000.0;
                 info!(target_id = %state.name, bytes, seconds, "{verb}");
             }
         }
@@ -216,6 +215,18 @@ impl Drop for TrackState {
     }
 }
 
+/// `loaded db/postgres/clinical  1.2 GiB in 14.2 s (86.5 MiB/s)`
+fn done_line(verb: &str, name: &str, bytes: Option<u64>, took: Duration) -> String {
+    let time = duration(took);
+    match bytes {
+        Some(bytes) => {
+            let (bytes, rate) = (size(bytes), rate(bytes, took));
+            format!("{verb} {name}  {bytes} in {time} ({rate})")
+        }
+        None => format!("{verb} {name}  in {time}"),
+    }
+}
+
 /// `85.3 MiB/s`; nothing is measured in less than a millisecond.
 fn rate(bytes: u64, took: Duration) -> String {
     let seconds = took.as_secs_f64().max(0.001);
@@ -252,6 +263,19 @@ mod tests {
         for template in [MEASURED, UNMEASURED] {
             assert!(ProgressStyle::with_template(template).is_ok(), "{template}");
         }
+    }
+
+    #[test]
+    fn a_done_line_tells_of_bytes_where_some_passed() {
+        let took = Duration::from_secs(2);
+        assert_eq!(
+            done_line("loaded", "app/volume/x", Some(10 << 20), took),
+            "loaded app/volume/x  10.0 MiB in 2.0 s (5.0 MiB/s)"
+        );
+        assert_eq!(
+            done_line("replaced", "app/volume/x", None, took),
+            "replaced app/volume/x  in 2.0 s"
+        );
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn globals() -> TargetRecord {
     };
     let script = artifact(
         Role::Globals,
-        "postgres-db.postgres.%40globals.sql",
+        "postgres-db.postgres.@globals.sql",
         900,
         900,
         Compression::None,
@@ -254,11 +254,11 @@ fn a_snapshot_shows_everything() {
                  candigv2/20261121T020000Z-9f2c61aa/postgres-db.postgres.clinical.dump.zst
                  sha256 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
 
-    postgres-db/postgres/%40globals
+    postgres-db/postgres/@globals
       What       roles and tablespaces of PostgreSQL 15.8
       From       container candigv2_postgres-db_1 of image postgres-db:15 (streamed out of it)
       Script     900 B (900 bytes)
-                 candigv2/20261121T020000Z-9f2c61aa/postgres-db.postgres.%40globals.sql
+                 candigv2/20261121T020000Z-9f2c61aa/postgres-db.postgres.@globals.sql
                  sha256 bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
 
     vault/volume/vault-data
@@ -296,12 +296,12 @@ fn a_partial_snapshot_shows_its_failures_first_and_fits_the_terminal() {
       Why        pg_dump failed with exit code 1: error: connection to server
                  failed: FATAL:  database "genomic" does not exist
 
-    postgres-db/postgres/%40globals
+    postgres-db/postgres/@globals
       What       roles and tablespaces of PostgreSQL 15.8
       From       container candigv2_postgres-db_1 of image postgres-db:15 (streamed
                  out of it)
       Script     900 B (900 bytes)
-                 candigv2/20261121T020000Z-9f2c61aa/postgres-db.postgres.%40globals.sql
+                 candigv2/20261121T020000Z-9f2c61aa/postgres-db.postgres.@globals.sql
                  sha256
                  bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb
 

@@ -8,6 +8,7 @@ mod name;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
@@ -194,15 +195,29 @@ impl ArtifactSink for TargetSink {
 pub struct SnapshotReader {
     repository: Arc<dyn Repository>,
     progress: Progress,
+    /// How much of each object has been read, at the farthest.
+    read: Mutex<BTreeMap<ObjectPath, Arc<AtomicU64>>>,
 }
 
 impl SnapshotReader {
-    /// `progress` is told of bytes as they come out of the repository.
+    /// `progress` is told of bytes as they come out of the repository; of those that are read again, once.
     pub fn new(repository: Arc<dyn Repository>, progress: Progress) -> Self {
         Self {
             repository,
             progress,
+            read: Mutex::default(),
         }
+    }
+
+    fn progress_of(&self, object: &ObjectPath) -> Progress {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let farthest = Arc::clone(read.entry(object.clone()).or_default());
+        let (progress, position) = (self.progress.clone(), AtomicU64::new(0));
+        Progress::new(move |bytes| {
+            let position = position.fetch_add(bytes, Ordering::Relaxed) + bytes;
+            let before = farthest.fetch_max(position, Ordering::Relaxed);
+            progress.advance(position.saturating_sub(before));
+        })
     }
 }
 
@@ -210,7 +225,8 @@ impl SnapshotReader {
 impl ArtifactSource for SnapshotReader {
     async fn open(&self, artifact: &Artifact) -> Result<ByteStream, RepositoryError> {
         let stored = self.repository.open(&artifact.object).await?;
-        let counted = Box::pin(Counting::new(stored, self.progress.clone()));
+        let progress = self.progress_of(&artifact.object);
+        let counted = Box::pin(Counting::new(stored, progress));
         Ok(verified(
             counted,
             artifact.stored.clone(),

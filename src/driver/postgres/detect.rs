@@ -9,11 +9,11 @@ use crate::labels::PostgresLabels;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// A PostgreSQL server that runs in a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A PostgreSQL server in a container.
+#[derive(Clone, Debug)]
 pub struct Detected {
-    /// As `pg_dump --version` prints it.
-    pub client: String,
+    /// `None`: it let nobody in (yet).
+    pub server: Option<Server>,
     /// Where the server keeps its data: a volume there is saved by the server's dumps, not as files. `None` when neither
     /// the container's environment nor the server tells.
     pub data_directory: Option<String>,
@@ -37,15 +37,11 @@ pub async fn detect(
         limit: Some(LIMIT),
         ..ExecSpec::new(["pg_dump", "--version"])
     };
-    let output = match engine.exec(&container.id, &spec).await {
-        Ok(output) if output.exit_code == 0 => output,
-        Ok(_) | Err(EngineError::CannotRun { .. }) => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    Ok(Some(Detected {
-        client: String::from_utf8_lossy(&output.stdout).trim().to_owned(),
-        data_directory: data_directory(engine, container, labels).await,
-    }))
+    match engine.exec(&container.id, &spec).await {
+        Ok(output) if output.exit_code == 0 => Ok(Some(look_at(engine, container, labels).await)),
+        Ok(_) | Err(EngineError::CannotRun { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// The kernel cuts names at 15 bytes; these are shorter.
@@ -53,27 +49,21 @@ fn is_server(process: &str) -> bool {
     matches!(process, "postgres" | "postmaster")
 }
 
-/// What the server says counts; without a login the environment has to do.
-pub async fn data_directory(
-    engine: &Engine,
-    container: &Container,
-    labels: &PostgresLabels,
-) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Setting {
-        directory: String,
-    }
-    let asked = async {
-        let server = Server::connect(engine, container, labels, "cofferdam".to_owned())
-            .await
-            .ok()?;
-        let query = "SELECT pg_catalog.current_setting('data_directory') AS directory";
-        let mut rows: Vec<Setting> = server.query(server.maintenance_db(), query).await.ok()?;
-        rows.pop().map(|row| row.directory)
+/// For a container that is known to run a server, or said to. What the server says counts; without a login the environment
+/// has to do.
+pub async fn look_at(engine: &Engine, container: &Container, labels: &PostgresLabels) -> Detected {
+    let server = if container.is_running() {
+        // Whoever needs the login tries again, and tells why there is none.
+        Server::connect(engine, container, labels).await.ok()
+    } else {
+        None
     };
-    match asked.await {
-        Some(directory) => Some(directory),
-        None => container.env.get("PGDATA").cloned(),
+    let told = server
+        .as_ref()
+        .and_then(|server| server.facts.data_directory.clone());
+    Detected {
+        data_directory: told.or_else(|| container.env.get("PGDATA").cloned()),
+        server,
     }
 }
 

@@ -15,7 +15,7 @@ use super::failure::visit_error;
 use super::inlet::{Inlet, Jobs};
 use super::server::{Server, Transaction};
 use super::sql::connection_string;
-use super::swap::Swap;
+use super::swap::{State, Swap};
 use crate::agent::inside::{Visit, VisitError};
 use crate::driver::{ArtifactSource, DriverError};
 use crate::labels::{PostgresRestore, TransferChoice};
@@ -101,27 +101,29 @@ struct Load<'a> {
 
 impl Load<'_> {
     async fn through(&self, inlet: &Inlet<'_>) -> Result<(), DriverError> {
-        self.swap.roll_back().await?;
+        let present = self.swap.roll_back().await?.is_present();
         match self.driver.labels().restore {
             PostgresRestore::Swap => {
                 let script = self.script(inlet).await?;
-                self.create_and_fill(inlet, script).await
+                self.create_and_fill(inlet, script).await.map(drop)
             }
             PostgresRestore::Recreate => {
                 let script = self.script(inlet).await?;
-                self.swap.drop_database().await?;
-                self.create_and_fill(inlet, script).await?;
-                self.swap.commit().await
+                if present {
+                    self.swap.drop_database().await?;
+                }
+                let loaded = self.create_and_fill(inlet, script).await?;
+                self.swap.commit_from(loaded).await
             }
-            PostgresRestore::Clean if self.swap.exists().await? => {
+            PostgresRestore::Clean if present => {
                 let options = ["--clean", "--if-exists", "--single-transaction"];
                 let argv = pg_restore(&options, &self.swap.names.database);
                 self.fill(inlet, argv, Jobs::One).await
             }
             PostgresRestore::Clean => {
                 let script = self.script(inlet).await?;
-                self.create_and_fill(inlet, script).await?;
-                self.swap.commit().await
+                let loaded = self.create_and_fill(inlet, script).await?;
+                self.swap.commit_from(loaded).await
             }
         }
     }
@@ -133,7 +135,11 @@ impl Load<'_> {
         renamed_script(&script, &self.swap.names.loading())
     }
 
-    async fn create_and_fill(&self, inlet: &Inlet<'_>, script: Vec<u8>) -> Result<(), DriverError> {
+    async fn create_and_fill(
+        &self,
+        inlet: &Inlet<'_>,
+        script: Vec<u8>,
+    ) -> Result<State, DriverError> {
         self.server
             .run_script(self.swap.seat(), script, Transaction::Each)
             .await?;

@@ -2,21 +2,23 @@
 //!
 //! Queries answer in JSON, so that no name can break out of its field. Passwords go by environment, names by quoting.
 
+use std::fmt;
 use std::io::Cursor;
 use std::time::Duration;
 
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tracing::debug;
 
 use super::credentials::Credentials;
-use super::sql::{connection_string, quote_literal};
+use super::queries::{DATABASES, Database, FACTS, ServerFacts, end_sessions, rows};
+use super::sql::connection_string;
 use super::trouble::Trouble;
 use crate::agent::inside::ClientEnvironment;
 use crate::driver::DriverError;
 use crate::engine::{Container, Engine, ExecOutput, ExecSpec};
 use crate::labels::PostgresLabels;
+use crate::target::RunId;
 
 /// How long a server that is starting up, or shutting down for a restart, is waited for.
 const STARTING_LIMIT: Duration = Duration::from_secs(30);
@@ -44,38 +46,21 @@ pub struct Server {
     pub facts: ServerFacts,
 }
 
-#[derive(Clone, Debug, Deserialize)]
-pub struct ServerFacts {
-    /// `150008` for 15.8.
-    pub number: u32,
-    /// As the server prints it.
-    pub version: String,
-    pub superuser: bool,
-    pub user: String,
-}
-
-impl ServerFacts {
-    pub fn major(&self) -> u32 {
-        self.number / 10_000
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("container", &self.container.name)
+            .field("facts", &self.facts)
+            .finish_non_exhaustive()
     }
 }
 
-/// A database as the server lists it.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
-pub struct Database {
-    pub name: String,
-    pub allows_connections: bool,
-    pub is_template: bool,
-}
-
 impl Server {
-    /// Logs in to the server in `container`, waiting for a while when it is only just starting. The server knows our
-    /// sessions by `application`.
+    /// Logs in to the server in `container`, waiting for a while when it is only just starting.
     pub async fn connect(
         engine: &Engine,
         container: &Container,
         labels: &PostgresLabels,
-        application: String,
     ) -> Result<Self, DriverError> {
         if !container.is_running() {
             return Err(DriverError::failed_with_hint(
@@ -84,6 +69,8 @@ impl Server {
             ));
         }
         let credentials = Credentials::find(engine, container, labels).await?;
+        // Until a run gives its own.
+        let application = format!("cofferdam-{:08x}", rand::random::<u32>());
         let mut server = Self {
             engine: engine.clone(),
             container: container.clone(),
@@ -96,6 +83,7 @@ impl Server {
                 version: String::new(),
                 superuser: false,
                 user: credentials.user,
+                data_directory: None,
             },
         };
         server.log_in().await?;
@@ -127,6 +115,13 @@ impl Server {
         }
     }
 
+    /// The same server, whose sessions from now on are known by the run, also to who recovers it.
+    pub fn for_run(mut self, run: &RunId) -> Self {
+        self.application = format!("cofferdam-{}", run.short());
+        self.environment.set("PGAPPNAME", &self.application);
+        self
+    }
+
     /// From the socket to the loopback address and back; whether this was the way there.
     fn switch_host(&mut self) -> bool {
         let variables = &mut self.environment.plain;
@@ -154,11 +149,7 @@ impl Server {
     /// For clients that write whole databases.
     pub fn loading_environment(&self) -> ClientEnvironment {
         let mut environment = self.environment.clone();
-        for (name, value) in &mut environment.plain {
-            if name == "PGOPTIONS" {
-                LOADING_OPTIONS.clone_into(value);
-            }
-        }
+        environment.set("PGOPTIONS", LOADING_OPTIONS);
         environment
     }
 
@@ -195,26 +186,9 @@ impl Server {
         database: &str,
         query: &str,
     ) -> Result<Vec<T>, DriverError> {
-        self.query_after(database, &[], query).await
-    }
-
-    /// The same, after orders that print nothing.
-    async fn query_after<T: DeserializeOwned>(
-        &self,
-        database: &str,
-        orders: &[&str],
-        query: &str,
-    ) -> Result<Vec<T>, DriverError> {
-        let query = format!(
-            "SELECT coalesce(pg_catalog.json_agg(pg_catalog.row_to_json(answer)), '[]') FROM ({query}) AS answer"
-        );
-        let orders = [orders, &[query.as_str()]].concat();
-        let output = self.psql(database, &orders, QUERY_LIMIT).await?;
+        let output = self.psql(database, &[&rows(query)], QUERY_LIMIT).await?;
         self.ensure_success("psql", &output)?;
-        if output.truncated {
-            return Err(DriverError::failed("the server's answer is too long"));
-        }
-        parse(&output.stdout)
+        whole(&output)
     }
 
     /// Gives orders one after the other, each in a transaction of its own, and stops at the first that fails.
@@ -223,17 +197,23 @@ impl Server {
         self.ensure_success("psql", &output)
     }
 
-    /// Like [`Server::execute`], but an order that is refused is `Ok(Err(words))`.
-    pub async fn try_execute(
+    /// Like [`Server::execute`], for orders that print nothing; then lists the databases. Before that, every other session
+    /// of this run is ended: a client whose exec was given up goes on by itself, and would change things under our hands.
+    ///
+    /// An order that is refused is `Ok(Err(words))`.
+    pub async fn execute_and_list(
         &self,
-        database: &str,
+        seat: &str,
         orders: &[&str],
-    ) -> Result<Result<(), String>, DriverError> {
-        let output = self.psql(database, orders, ORDER_LIMIT).await?;
-        Ok(match output.exit_code {
-            0 => Ok(()),
-            _ => Err(output.last_words()),
-        })
+    ) -> Result<Result<Vec<Database>, String>, DriverError> {
+        let end = end_sessions(&self.application);
+        let list = rows(DATABASES);
+        let orders = [orders, &[&end, &list]].concat();
+        let output = self.psql(seat, &orders, ORDER_LIMIT).await?;
+        match output.exit_code {
+            0 => whole(&output).map(Ok),
+            _ => Ok(Err(output.last_words())),
+        }
     }
 
     /// Runs a script. It may hold secrets (password hashes): it goes by standard input.
@@ -264,13 +244,6 @@ impl Server {
     /// All databases, in the order of their names.
     pub async fn databases(&self, seat: &str) -> Result<Vec<Database>, DriverError> {
         self.query(seat, DATABASES).await
-    }
-
-    /// The same, once every other session of this run has been ended: a client whose exec was given up goes on by itself,
-    /// and would change things under our hands.
-    pub async fn databases_undisturbed(&self, seat: &str) -> Result<Vec<Database>, DriverError> {
-        let end = end_sessions(&self.application);
-        self.query_after(seat, &[&end], DATABASES).await
     }
 
     /// A name for the sessions of one step.
@@ -322,16 +295,6 @@ pub enum Transaction {
     Each,
 }
 
-const FACTS: &str = "SELECT pg_catalog.row_to_json(answer) FROM (SELECT \
-    pg_catalog.current_setting('server_version_num')::int AS number, \
-    pg_catalog.current_setting('server_version') AS version, \
-    (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user) AS superuser, \
-    current_user::text AS user) AS answer";
-
-const DATABASES: &str = "SELECT datname::text AS name, datallowconn AS allows_connections, \
-    datistemplate AS is_template \
-    FROM pg_catalog.pg_database ORDER BY datname";
-
 fn psql_argv(database: &str) -> Vec<String> {
     let mut argv: Vec<String> = [
         "psql",
@@ -378,10 +341,15 @@ fn environment(
 
 /// For clients whose input and output we write and read. A dump keeps its database's own encoding.
 pub fn utf8(mut environment: ClientEnvironment) -> ClientEnvironment {
+    environment.set("PGCLIENTENCODING", "UTF8");
     environment
-        .plain
-        .push(("PGCLIENTENCODING".to_owned(), "UTF8".to_owned()));
-    environment
+}
+
+fn whole<T: DeserializeOwned>(output: &ExecOutput) -> Result<T, DriverError> {
+    if output.truncated {
+        return Err(DriverError::failed("the server's answer is too long"));
+    }
+    parse(&output.stdout)
 }
 
 fn parse<T: DeserializeOwned>(stdout: &[u8]) -> Result<T, DriverError> {
@@ -390,19 +358,4 @@ fn parse<T: DeserializeOwned>(stdout: &[u8]) -> Result<T, DriverError> {
             "the server's answer is not what was asked for: {error}"
         ))
     })
-}
-
-/// An order, which prints nothing, that ends the other sessions whose application's name begins like this.
-pub fn end_sessions(application: &str) -> String {
-    let body = format!(
-        "BEGIN PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
-         WHERE pg_catalog.strpos(application_name, {}) = 1 AND pid <> pg_catalog.pg_backend_pid(); END",
-        quote_literal(application)
-    );
-    format!("DO {}", quote_literal(&body))
-}
-
-/// A condition that picks databases by name.
-pub fn named(database: &str) -> String {
-    format!("datname = {}", quote_literal(database))
 }

@@ -30,7 +30,8 @@ use std::time::Duration;
 use tracing::{debug, info};
 
 use super::names::{Names, New, OldDatabase};
-use super::server::{Database, Server, named};
+use super::queries::{Database, end_sessions_in};
+use super::server::Server;
 use super::sql::quote_ident;
 use crate::driver::DriverError;
 use crate::target::RunId;
@@ -41,10 +42,17 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// What exists of [`Names`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct State {
+pub(super) struct State {
     database: Option<Door>,
     new: Option<New>,
     old: Option<OldDatabase>,
+}
+
+impl State {
+    /// Whether there is a database of the name that is restored.
+    pub fn is_present(&self) -> bool {
+        self.database.is_some()
+    }
 }
 
 /// Whether a database lets anybody in.
@@ -122,8 +130,12 @@ impl<'a> Swap<'a> {
 
     /// Puts the new database into the old one's place. Idempotent.
     pub async fn commit(&self) -> Result<(), DriverError> {
+        self.commit_from(self.state().await?).await
+    }
+
+    pub async fn commit_from(&self, state: State) -> Result<(), DriverError> {
         let reached = self
-            .go(|state| {
+            .go(state, |state| {
                 next_of_commit(state).map_err(|why| {
                     let database = &self.names.database;
                     DriverError::failed(format!(
@@ -140,35 +152,46 @@ impl<'a> Swap<'a> {
     }
 
     /// Puts the old database back into its place, and removes what an earlier attempt of this run has left. Idempotent.
-    pub async fn roll_back(&self) -> Result<(), DriverError> {
-        self.go(|state| Ok(next_of_rollback(state))).await.map(drop)
+    pub async fn roll_back(&self) -> Result<State, DriverError> {
+        let state = self.state().await?;
+        self.go(state, |state| Ok(next_of_rollback(state))).await
     }
 
     /// Takes step after step until there is none. A step that failed because an order that was given up had done the same
     /// is no failure: what exists has changed then.
     async fn go(
         &self,
+        mut state: State,
         next: impl Fn(State) -> Result<Option<Step>, DriverError>,
     ) -> Result<State, DriverError> {
-        let mut state = self.state().await?;
         while let Some(step) = next(state)? {
-            let performed = self.perform(step).await;
-            let reached = self.state().await?;
-            if reached == state {
-                performed?;
-                return Err(DriverError::failed(format!(
-                    "{step:?} changed nothing on the server"
-                )));
-            }
+            let reached = match self.perform(step).await {
+                Ok(reached) if reached == state => {
+                    return Err(DriverError::failed(format!(
+                        "{step:?} changed nothing on the server"
+                    )));
+                }
+                Ok(reached) => reached,
+                Err(error) => match self.state().await? {
+                    reached if reached == state => return Err(error),
+                    reached => reached,
+                },
+            };
             state = reached;
         }
         Ok(state)
     }
 
     async fn state(&self) -> Result<State, DriverError> {
-        let databases = self.server.databases_undisturbed(&self.seat).await?;
+        match self.server.execute_and_list(&self.seat, &[]).await? {
+            Ok(databases) => Ok(self.state_of(&databases)),
+            Err(words) => Err(self.server.client_error("psql", 1, &words)),
+        }
+    }
+
+    fn state_of(&self, databases: &[Database]) -> State {
         let find = |name: &str| databases.iter().find(|database| database.name == name);
-        Ok(State {
+        State {
             database: find(&self.names.database).map(|database| {
                 if database.allows_connections {
                     Door::Open
@@ -180,7 +203,7 @@ impl<'a> Swap<'a> {
             old: OldDatabase::ALL
                 .into_iter()
                 .find(|&old| find(&self.names.old(old)).is_some()),
-        })
+        }
     }
 
     /// Where the data that was loaded is now.
@@ -191,22 +214,18 @@ impl<'a> Swap<'a> {
         })
     }
 
-    pub async fn exists(&self) -> Result<bool, DriverError> {
-        Ok(self.state().await?.database.is_some())
-    }
-
     /// Notes that the new database is whole. The server has it on disk when this returns, and so everything before.
-    pub async fn mark_loaded(&self, old: OldDatabase) -> Result<(), DriverError> {
+    pub async fn mark_loaded(&self, old: OldDatabase) -> Result<State, DriverError> {
         let (loading, loaded) = (self.names.loading(), self.names.name_of(New::Loaded(old)));
         self.alone(&[&loading], &[&rename(&loading, &loaded)]).await
     }
 
     /// For a load that writes over the old data.
     pub async fn drop_database(&self) -> Result<(), DriverError> {
-        self.drop(&self.names.database).await
+        self.drop(&self.names.database).await.map(drop)
     }
 
-    async fn perform(&self, step: Step) -> Result<(), DriverError> {
+    async fn perform(&self, step: Step) -> Result<State, DriverError> {
         let database = &self.names.database;
         debug!(database, ?step, "restoring");
         let new = |new: New| self.names.name_of(new);
@@ -266,12 +285,12 @@ impl<'a> Swap<'a> {
         }
     }
 
-    async fn drop(&self, database: &str) -> Result<(), DriverError> {
+    async fn drop(&self, database: &str) -> Result<State, DriverError> {
         let databases = self.server.databases(&self.seat).await?;
         let Some(Database { is_template, .. }) =
             databases.iter().find(|found| found.name == database)
         else {
-            return Ok(());
+            return self.state().await;
         };
         let mut orders = vec![allow_connections(database, false)];
         if *is_template {
@@ -286,20 +305,15 @@ impl<'a> Swap<'a> {
     }
 
     /// Gives orders of which the server refuses the last while anybody is in one of `databases`: before it, their sessions
-    /// are ended.
-    async fn alone(&self, databases: &[&str], orders: &[&str]) -> Result<(), DriverError> {
-        let conditions: Vec<String> = databases.iter().map(|database| named(database)).collect();
-        let terminate = format!(
-            "SELECT pg_catalog.count(pg_catalog.pg_terminate_backend(pid)) FROM pg_catalog.pg_stat_activity \
-             WHERE ({}) AND pid <> pg_catalog.pg_backend_pid()",
-            conditions.join(" OR ")
-        );
+    /// are ended. What exists after them.
+    async fn alone(&self, databases: &[&str], orders: &[&str]) -> Result<State, DriverError> {
+        let terminate = end_sessions_in(databases);
         let mut all = orders.to_vec();
         all.insert(all.len().saturating_sub(1), &terminate);
         let mut attempt = 1;
         loop {
-            match self.server.try_execute(&self.seat, &all).await? {
-                Ok(()) => return Ok(()),
+            match self.server.execute_and_list(&self.seat, &all).await? {
+                Ok(databases) => return Ok(self.state_of(&databases)),
                 Err(words)
                     if words.contains("is being accessed by other users") && attempt < ATTEMPTS =>
                 {

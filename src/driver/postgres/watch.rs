@@ -6,7 +6,8 @@
 
 use tracing::debug;
 
-use super::server::{Server, end_sessions};
+use super::queries::end_sessions;
+use super::server::Server;
 use crate::agent::inside::{ClientEnvironment, Removals};
 
 /// Watches over the clients of one step; unless it is dismissed, it ends what is left of them when it is dropped.
@@ -29,9 +30,7 @@ impl Watch {
 
     /// `environment`, with the name that the server knows these clients by.
     pub fn mark(&self, mut environment: ClientEnvironment) -> ClientEnvironment {
-        let variables = &mut environment.plain;
-        variables.retain(|(name, _)| name != "PGAPPNAME");
-        variables.push(("PGAPPNAME".to_owned(), self.application.clone()));
+        environment.set("PGAPPNAME", &self.application);
         environment
     }
 

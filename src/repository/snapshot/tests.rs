@@ -76,6 +76,14 @@ async fn what_is_stored_can_be_read_and_both_are_counted() {
     stream.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "files");
     assert_eq!(counted.load(Ordering::Relaxed), 10);
+
+    let mut stream = reader.open(&stored).await.unwrap();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert_eq!(
+        counted.load(Ordering::Relaxed),
+        10,
+        "what is read again is no progress"
+    );
 }
 
 #[tokio::test]
