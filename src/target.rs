@@ -37,7 +37,7 @@ impl fmt::Display for DriverKind {
 /// `service/driver/name`, for instance `postgres-db/postgres/clinical`.
 ///
 /// Service and name come from outside, so their printed form is percent-encoded: `/`, `%`, white space, control
-/// characters, glob characters, and a leading `@` or `.` never stand in it as themselves.
+/// characters, glob characters, and a leading `.` or `-` never stand in it as themselves.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct TargetId {
     pub service: String,

@@ -1,5 +1,5 @@
-//! A proxy between Cofferdam and the engine that does what real ones and dying engines do: it cuts, delays, hangs, refuses
-//! and leaves out.
+//! A proxy between Cofferdam and the engine that does what real ones and dying engines do: it cuts, delays, hangs, refuses,
+//! damages and leaves out.
 //!
 //! It listens on a socket of its own and carries one request a connection. Connections that are upgraded (exec) pass raw
 //! in both directions. It runs on a thread of its own, so that it goes on while a test waits for a program.
@@ -7,6 +7,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -37,11 +38,31 @@ pub enum Fault {
     Refuse,
     /// Changes an answer in JSON.
     Rewrite(Arc<dyn Fn(&mut Value) + Send + Sync>),
+    /// Changes what is sent over an upgraded connection, piece by piece.
+    Damage(Arc<dyn Fn(&mut [u8]) + Send + Sync>),
+    /// Never tells the engine that nothing more is sent over an upgraded connection.
+    NoEndOfInput,
+    /// Carries nothing of what is sent over an upgraded connection.
+    NoInput,
 }
 
 impl Fault {
     pub fn rewrite(change: impl Fn(&mut Value) + Send + Sync + 'static) -> Self {
         Self::Rewrite(Arc::new(change))
+    }
+
+    /// Overwrites every `from` with `to`, in the first piece that holds it. Pieces end anywhere.
+    pub fn damage_once(from: &'static [u8], to: &'static [u8]) -> Self {
+        assert_eq!(from.len(), to.len());
+        let done = AtomicBool::new(false);
+        Self::Damage(Arc::new(move |piece| {
+            for at in 0..(piece.len() + 1).saturating_sub(from.len()) {
+                let found = &mut piece[at..at + from.len()];
+                if found == from && !done.swap(true, Ordering::Relaxed) {
+                    found.copy_from_slice(to);
+                }
+            }
+        }))
     }
 }
 
@@ -190,6 +211,12 @@ impl Head {
         })
     }
 
+    /// 0 where there is none, or where it is not known.
+    fn content_length(&self) -> io::Result<u64> {
+        let length = self.header("content-length").unwrap_or("0");
+        length.parse().map_err(io::Error::other)
+    }
+
     fn is_upgraded(&self) -> bool {
         self.lines[0].split(' ').nth(1) == Some("101")
     }
@@ -304,11 +331,28 @@ async fn exchange(
     };
     to_engine.write_all(&request.bytes()).await?;
 
+    let body = request.content_length()?;
+    let input = fault.clone();
     let up = async {
-        tokio::io::copy(&mut from_client, &mut to_engine).await?;
+        tokio::io::copy(&mut (&mut from_client).take(body), &mut to_engine).await?;
+        to_engine.flush().await?;
+        match &input {
+            Some(Fault::NoInput) => {
+                tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await?;
+                std::future::pending::<()>().await;
+            }
+            Some(Fault::Damage(change)) => {
+                damaged(&mut from_client, &mut to_engine, &**change).await?
+            }
+            _ => {
+                tokio::io::copy(&mut from_client, &mut to_engine).await?;
+            }
+        }
         // Half of an upgraded connection may be closed; otherwise, the client is gone.
         if is_upgrade {
-            to_engine.shutdown().await?;
+            if !matches!(input, Some(Fault::NoEndOfInput)) {
+                to_engine.shutdown().await?;
+            }
             std::future::pending::<()>().await;
         }
         Ok(())
@@ -320,6 +364,23 @@ async fn exchange(
     }
 }
 
+async fn damaged(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    change: &(dyn Fn(&mut [u8]) + Send + Sync),
+) -> io::Result<()> {
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        let length = from.read(&mut piece).await?;
+        if length == 0 {
+            return Ok(());
+        }
+        change(&mut piece[..length]);
+        to.write_all(&piece[..length]).await?;
+        to.flush().await?;
+    }
+}
+
 async fn answer(
     from_engine: &mut (impl AsyncRead + Unpin),
     to_client: &mut (impl AsyncWrite + Unpin),
@@ -327,7 +388,15 @@ async fn answer(
 ) -> io::Result<()> {
     let head = Head::read(from_engine).await?;
     match fault {
-        None | Some(Fault::Hang | Fault::Refuse | Fault::Delay(_)) => {
+        None
+        | Some(
+            Fault::Hang
+            | Fault::Refuse
+            | Fault::Delay(_)
+            | Fault::Damage(_)
+            | Fault::NoEndOfInput
+            | Fault::NoInput,
+        ) => {
             to_client.write_all(&head.bytes()).await?;
             tokio::io::copy(from_engine, to_client).await?;
         }
