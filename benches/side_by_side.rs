@@ -298,10 +298,10 @@ impl Bench {
         self.work.join("repository").join(PROJECT)
     }
 
-    /// Takes away what an earlier round has saved, and waits for the disk: a file that is written over is cheaper than a
-    /// new one, and both sides have to make new ones.
-    fn clear(&self, saved: &Path) -> Result<(), Failure> {
-        shell(&format!("rm -rf '{}' && sync", saved.display())).map(drop)
+    /// Takes away what an earlier round has made, and waits for the disk: a file that is written over is cheaper than a
+    /// new one, and neither side is to wait for what the other has left to be done.
+    fn clear(&self, made: &Path) -> Result<(), Failure> {
+        shell(&format!("rm -rf '{}' && sync", made.display())).map(drop)
     }
 
     fn volume_path(&self) -> Result<String, Failure> {
@@ -344,6 +344,7 @@ impl Bench {
         let target = self.work.join("restored");
         for round in 0..self.rounds {
             say(&format!("volume restore, round {}", round + 1));
+            self.clear(&target)?;
             fs::create_dir_all(&target)?;
             row.theirs.push(timed(|| {
                 shell(&format!(
@@ -352,7 +353,7 @@ impl Bench {
                     target.display()
                 ))
             })?);
-            fs::remove_dir_all(&target)?;
+            self.clear(&target)?;
             row.ours.push(timed(|| {
                 self.cofferdam(&["restore", "latest", "*/volume/*", "--yes"])
             })?);

@@ -54,7 +54,7 @@ pub fn compress(plain: ByteStream, compression: Compression) -> (ByteStream, Dig
             &[
                 CParameter::checksum_flag(true),
                 CParameter::nb_workers(WORKERS),
-                CParameter::job_size(codec::Memory::Frugal.zstd_job()),
+                CParameter::job_size(codec::ZSTD_JOB),
             ],
         )),
     };

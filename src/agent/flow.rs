@@ -1,8 +1,8 @@
 //! Streams through a helper: each stage on a thread of its own, bounded queues between them.
 //!
 //! ```text
-//! out: archive ─▶ compress ─▶ frames      in: frames ─▶ decompress ─▶ archive
-//!             └─▶ digest                                          └─▶ digest
+//! out: archive ─▶ digest, compress ─▶ frames      in: frames ─▶ decompress ─▶ archive
+//!                                                                         └─▶ digest
 //! ```
 
 use std::io::{self, BufRead, Read, Write};
@@ -15,7 +15,7 @@ use super::job::Failure;
 use super::task::{ExpectedLayer, Streamed};
 use super::wire::{FrameSender, FrameWriter, Kind, PIECE};
 use crate::manifest::{Compression, StreamDigest};
-use crate::pipe::codec::{self, Compressor, Memory};
+use crate::pipe::codec::{self, Compressor};
 use crate::pipe::{Buffer, Digester, Pool};
 
 const QUEUE: usize = 8;
@@ -24,10 +24,8 @@ const QUEUE: usize = 8;
 pub struct Outflow<'scope> {
     pool: Pool,
     filling: Buffer,
-    compress: SyncSender<Bytes>,
-    digest: SyncSender<Bytes>,
-    compressing: ScopedJoinHandle<'scope, io::Result<u64>>,
-    digesting: ScopedJoinHandle<'scope, StreamDigest>,
+    pieces: SyncSender<Bytes>,
+    compressing: ScopedJoinHandle<'scope, io::Result<Streamed>>,
 }
 
 impl<'scope> Outflow<'scope> {
@@ -36,43 +34,39 @@ impl<'scope> Outflow<'scope> {
         frames: FrameSender,
         compression: Compression,
     ) -> Self {
-        let (compress, pieces) = sync_channel::<Bytes>(QUEUE);
+        let (pieces, filled) = sync_channel::<Bytes>(QUEUE);
         let compressing = scope.spawn(move || {
-            let mut compressor =
-                Compressor::new(frames.writer(Kind::Data), compression, Memory::Ample)?;
-            for piece in pieces {
+            let mut compressor = Compressor::new(frames.writer(Kind::Data), compression)?;
+            let mut plain = Digester::default();
+            for piece in filled {
+                // On the same thread: what compression is about to copy is in this core's cache then.
+                plain.update(&piece);
                 compressor.write_all(&piece)?;
             }
-            FrameWriter::finish(compressor.finish()?)
+            Ok(Streamed {
+                stored_bytes: FrameWriter::finish(compressor.finish()?)?,
+                plain: plain.finish(),
+            })
         });
-        let (digest, pieces) = sync_channel::<Bytes>(QUEUE);
-        let digesting = scope.spawn(move || digest_all(&pieces));
         let pool = Pool::new(PIECE);
         Self {
             filling: pool.take(),
             pool,
-            compress,
-            digest,
+            pieces,
             compressing,
-            digesting,
         }
     }
 
     /// Waits until everything has been sent. To be called only when the archive is complete.
     pub fn finish(mut self) -> io::Result<Streamed> {
         self.flush()?;
-        drop((self.compress, self.digest));
-        let stored_bytes = self.compressing.join().map_err(|_| died())??;
-        let plain = self.digesting.join().map_err(|_| died())?;
-        Ok(Streamed {
-            plain,
-            stored_bytes,
-        })
+        drop(self.pieces);
+        self.compressing.join().map_err(|_| died())?
     }
 
     /// Why nothing can be written any more: the words of the thread that stopped.
     pub fn failure(self) -> io::Error {
-        drop((self.compress, self.digest));
+        drop(self.pieces);
         match self.compressing.join() {
             Ok(Err(error)) => error,
             _ => died(),
@@ -92,8 +86,7 @@ impl Write for Outflow<'_> {
     fn flush(&mut self) -> io::Result<()> {
         if !self.filling.is_empty() {
             let piece = std::mem::replace(&mut self.filling, self.pool.take()).freeze();
-            self.digest.send(piece.clone()).map_err(|_| died())?;
-            self.compress.send(piece).map_err(|_| died())?;
+            self.pieces.send(piece).map_err(|_| died())?;
         }
         Ok(())
     }

@@ -11,7 +11,7 @@ use super::job::Failure;
 use super::task::{MOUNT, PackTask, Packed, Streamed};
 use super::wire::{FrameWriter, Kind, Line};
 use crate::pipe::Digesting;
-use crate::pipe::codec::{Compressor, Memory};
+use crate::pipe::codec::Compressor;
 use crate::tree::pack::{PackReport, Source, pack};
 use crate::tree::{Excludes, TreeError, fs};
 
@@ -21,8 +21,7 @@ pub fn run(task: &PackTask, line: &mut Line) -> Result<Packed, Failure> {
     std::thread::scope(|scope| {
         let mut layer = Outflow::start(scope, line.sender(), task.compression);
         let output = line.sender().writer(Kind::Index);
-        let (mut index, _) =
-            Digesting::new(Compressor::new(output, task.compression, Memory::Frugal)?);
+        let (mut index, _) = Digesting::new(Compressor::new(output, task.compression)?);
         let packed = pack(source, &excludes, &mut layer, &mut |entry| {
             index.write_all(&entry.to_line())
         });

@@ -2,13 +2,14 @@
 //! a task of its own.
 //!
 //! ```text
-//!   ByteStream ─(task)─▶ channel ─▶ SyncSource ─(thread)─▶ SyncSink ─▶ channel ─▶ ByteStream
+//!   ByteStream ─▶ SyncSource ─(thread)─▶ SyncSink ─▶ channel ─▶ ByteStream      transform; consume and produce: half of it
+//!   ByteStream ─(task)─▶ channel ─▶ ByteStream                                  ahead
 //! ```
 //!
 //! Each channel holds [`DEPTH`] chunks of [`CHUNK`] bytes, so a slow stage holds back the ones before it. Ends stay
 //! true across the threads: a source ends well only when the stream before it did, and a stream that comes out ends well
-//! only when the thread has returned `Ok`. When a stream that came out is dropped, the task that feeds its thread is
-//! aborted, and the thread sees an error at its next read or write.
+//! only when the thread has returned `Ok`. Where nobody waits for a thread any more, it sees an error at its next read or
+//! write.
 
 use std::io::{self, BufRead, Read, Write};
 use std::pin::Pin;
@@ -16,8 +17,10 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use tokio::runtime::Handle;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
 use tokio::task::{JoinError, JoinHandle, spawn_blocking};
+use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::AbortOnDropHandle;
 
 use super::ByteStream;
@@ -40,10 +43,10 @@ pub fn transform<F>(input: ByteStream, work: F) -> ByteStream
 where
     F: FnOnce(&mut SyncSource, &mut SyncSink) -> io::Result<()> + Send + 'static,
 {
-    let (mut source, feeder) = feed(input);
-    spawn_worker(Some(feeder), move |sink| {
+    let (mut source, guard) = SyncSource::new(input);
+    spawn_worker(Some(guard), move |sink| {
         work(&mut source, sink)?;
-        source.skip_to_end()
+        source.copy_to(&mut io::sink())
     })
 }
 
@@ -64,7 +67,7 @@ where
     F: FnOnce(&mut SyncSource) -> T + Send + 'static,
     T: Send + 'static,
 {
-    let (mut source, _feeder) = feed(input);
+    let (mut source, _guard) = SyncSource::new(input);
     spawn_blocking(move || work(&mut source))
         .await
         .map_err(lost)
@@ -74,12 +77,13 @@ where
 ///
 /// An error stays: a reader that asks again gets an error again, whatever `stream` itself would answer.
 pub fn ahead(stream: ByteStream) -> ByteStream {
-    let (source, feeder) = feed(stream);
+    let (sender, pieces) = channel(DEPTH);
+    let feeder = tokio::spawn(feed(stream, sender));
     Box::pin(Ahead {
-        pieces: source.receiver,
+        pieces,
         current: Bytes::new(),
         state: State::Reading,
-        _feeder: feeder,
+        _feeder: AbortOnDropHandle::new(feeder),
     })
 }
 
@@ -138,28 +142,19 @@ fn lost(error: JoinError) -> io::Error {
     io::Error::other(format!("a worker thread did not finish: {error}"))
 }
 
-fn feed(mut input: ByteStream) -> (SyncSource, AbortOnDropHandle<()>) {
-    let (pieces, receiver) = channel(DEPTH);
-    let feeder = tokio::spawn(async move {
-        let pool = Pool::new(CHUNK);
-        loop {
-            let piece = match read_chunk(&mut input, &pool).await {
-                Ok(chunk) if chunk.is_empty() => Piece::End,
-                Ok(chunk) => Piece::Chunk(chunk),
-                Err(error) => Piece::Failed(error),
-            };
-            let last = !matches!(piece, Piece::Chunk(_));
-            if pieces.send(piece).await.is_err() || last {
-                return;
-            }
+async fn feed(mut stream: ByteStream, pieces: Sender<Piece>) {
+    let pool = Pool::new(CHUNK);
+    loop {
+        let piece = match read_chunk(&mut stream, &pool).await {
+            Ok(chunk) if chunk.is_empty() => Piece::End,
+            Ok(chunk) => Piece::Chunk(chunk),
+            Err(error) => Piece::Failed(error),
+        };
+        let last = !matches!(piece, Piece::Chunk(_));
+        if pieces.send(piece).await.is_err() || last {
+            return;
         }
-    });
-    let source = SyncSource {
-        receiver,
-        current: Bytes::new(),
-        ended: false,
-    };
-    (source, AbortOnDropHandle::new(feeder))
+    }
 }
 
 /// Reads a whole chunk, less only at the end: small pieces would cost a change of threads each.
@@ -174,7 +169,8 @@ async fn read_chunk(input: &mut ByteStream, pool: &Pool) -> io::Result<Bytes> {
     Ok(chunk.freeze())
 }
 
-fn spawn_worker<F>(feeder: Option<AbortOnDropHandle<()>>, work: F) -> ByteStream
+/// `source`: keeps the worker's own source readable for as long as anybody reads what comes out.
+fn spawn_worker<F>(source: Option<DropGuard>, work: F) -> ByteStream
 where
     F: FnOnce(&mut SyncSink) -> io::Result<()> + Send + 'static,
 {
@@ -191,18 +187,38 @@ where
         receiver,
         current: Bytes::new(),
         worker: Worker::Running(worker),
-        _feeder: feeder,
+        _source: source,
     })
 }
 
-/// The synchronous end of a stream that is read by a task.
+/// The synchronous end of a stream. Its stages run on the thread that reads it: what they have just touched is hashed and
+/// written where it is still warm.
 pub struct SyncSource {
-    receiver: Receiver<Piece>,
+    stream: ByteStream,
+    runtime: Handle,
+    /// Nobody waits for the outcome any more.
+    given_up: CancellationToken,
+    pool: Pool,
     current: Bytes,
     ended: bool,
 }
 
 impl SyncSource {
+    /// When the guard is dropped, the next read is an error, also one that waits.
+    fn new(stream: ByteStream) -> (Self, DropGuard) {
+        let given_up = CancellationToken::new();
+        let guard = given_up.clone().drop_guard();
+        let source = Self {
+            stream,
+            runtime: Handle::current(),
+            given_up,
+            pool: Pool::new(CHUNK),
+            current: Bytes::new(),
+            ended: false,
+        };
+        (source, guard)
+    }
+
     /// Writes everything up to the end to `writer`, chunk by chunk.
     pub fn copy_to(&mut self, writer: &mut impl Write) -> io::Result<()> {
         loop {
@@ -215,21 +231,17 @@ impl SyncSource {
             self.consume(length);
         }
     }
-
-    fn skip_to_end(&mut self) -> io::Result<()> {
-        self.copy_to(&mut io::sink())
-    }
 }
 
 impl BufRead for SyncSource {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.current.is_empty() && !self.ended {
-            match self.receiver.blocking_recv() {
-                Some(Piece::Chunk(chunk)) => self.current = chunk,
-                Some(Piece::End) => self.ended = true,
-                Some(Piece::Failed(error)) => return Err(error),
-                None => return Err(abandoned()),
-            }
+            let read = read_chunk(&mut self.stream, &self.pool);
+            let read = self
+                .runtime
+                .block_on(self.given_up.run_until_cancelled(read));
+            self.current = read.ok_or_else(abandoned)??;
+            self.ended = self.current.is_empty();
         }
         Ok(&self.current)
     }
@@ -330,7 +342,7 @@ struct WorkerOutput {
     receiver: Receiver<Bytes>,
     current: Bytes,
     worker: Worker,
-    _feeder: Option<AbortOnDropHandle<()>>,
+    _source: Option<DropGuard>,
 }
 
 impl AsyncRead for WorkerOutput {

@@ -17,33 +17,11 @@ use crate::manifest::{Compression, StreamDigest};
 /// How much is read, written and handed on at once, in bytes.
 pub const CHUNK: usize = 128 * 1024;
 
-/// How much of a container's memory compressing may take. What a worker of zstd compresses at a time decides: of every
-/// such job, a part of the one before is looked at again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Memory {
-    /// 17 MiB for each of at most eight workers: somebody else's container.
-    Frugal,
-    /// 38 MiB for each of at most four: a container of our own.
-    Ample,
-}
-
-impl Memory {
-    pub(super) const fn zstd_job(self) -> u32 {
-        match self {
-            Self::Frugal => 2 * 1024 * 1024,
-            // Zstandard's own choice for level 3.
-            Self::Ample => 8 * 1024 * 1024,
-        }
-    }
-
-    /// Beyond so many SHA-256 is the slowest stage.
-    const fn most_workers(self) -> usize {
-        match self {
-            Self::Frugal => 8,
-            Self::Ample => 4,
-        }
-    }
-}
+/// What a worker of zstd compresses at a time, in bytes: of every such job, a part of the one before is looked at again;
+/// larger ones leave the cache, and take more of the container's memory.
+pub(super) const ZSTD_JOB: u32 = 2 * 1024 * 1024;
+/// Each takes 17 MiB. Beyond so many SHA-256 is the slowest stage.
+const MOST_WORKERS: usize = 8;
 
 /// The largest window that level 19 uses, as a power of two. A stream that asks for more is not ours, and would take
 /// that much memory to read.
@@ -60,7 +38,7 @@ enum Encoder<W: Write> {
 
 impl<W: Write> Compressor<W> {
     /// Zstandard compresses on all cores; gzip has no use for more than the one that it is called on.
-    pub fn new(writer: W, compression: Compression, memory: Memory) -> io::Result<Self> {
+    pub fn new(writer: W, compression: Compression) -> io::Result<Self> {
         let cores = available_parallelism().map_or(1, NonZero::get);
         Ok(Self(match compression {
             Compression::None => Encoder::None(writer),
@@ -72,8 +50,8 @@ impl<W: Write> Compressor<W> {
                 let mut encoder = zstd::stream::raw::Encoder::new(level.into())?;
                 for parameter in [
                     CParameter::ChecksumFlag(true),
-                    CParameter::NbWorkers(cores.clamp(1, memory.most_workers()) as u32),
-                    CParameter::JobSize(memory.zstd_job()),
+                    CParameter::NbWorkers(cores.clamp(1, MOST_WORKERS) as u32),
+                    CParameter::JobSize(ZSTD_JOB),
                 ] {
                     encoder.set_parameter(parameter)?;
                 }
@@ -157,7 +135,7 @@ pub fn compress(
 ) -> io::Result<Compressed> {
     let (mut plain, _) = Digesting::new(plain);
     let (stored, _) = Digesting::new(stored);
-    let mut compressor = Compressor::new(stored, compression, Memory::Frugal)?;
+    let mut compressor = Compressor::new(stored, compression)?;
     let mut buffer = vec![0; CHUNK];
     loop {
         let length = match plain.read(&mut buffer) {

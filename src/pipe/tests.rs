@@ -374,7 +374,7 @@ proptest! {
     ) {
         let plain = pieces.concat();
         for compression in [Compression::None, Compression::Gzip(level.min(9)), Compression::Zstd(level)] {
-            let mut compressor = codec::Compressor::new(Vec::new(), compression, codec::Memory::Ample).unwrap();
+            let mut compressor = codec::Compressor::new(Vec::new(), compression).unwrap();
             for piece in &pieces {
                 compressor.write_all(piece).unwrap();
             }

@@ -23,7 +23,7 @@ use super::writer::ArchiveWriter;
 use crate::manifest::TreeShape;
 
 /// How much of a large file is read at a time, in bytes.
-const PIECE: usize = 512 * 1024;
+const PIECE: usize = 128 * 1024;
 
 /// What is packed.
 pub enum Source {

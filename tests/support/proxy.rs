@@ -21,6 +21,8 @@ use tokio::runtime::Runtime;
 
 use super::endpoint;
 
+type Change = dyn Fn(&mut [u8]) + Send + Sync;
+
 /// What happens to a request that a rule matches.
 #[derive(Clone)]
 pub enum Fault {
@@ -39,7 +41,7 @@ pub enum Fault {
     /// Changes an answer in JSON.
     Rewrite(Arc<dyn Fn(&mut Value) + Send + Sync>),
     /// Changes what is sent over an upgraded connection, piece by piece.
-    Damage(Arc<dyn Fn(&mut [u8]) + Send + Sync>),
+    Damage(Arc<Change>),
     /// Never tells the engine that nothing more is sent over an upgraded connection.
     NoEndOfInput,
     /// Carries nothing of what is sent over an upgraded connection.
@@ -367,7 +369,7 @@ async fn exchange(
 async fn damaged(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
-    change: &(dyn Fn(&mut [u8]) + Send + Sync),
+    change: &Change,
 ) -> io::Result<()> {
     let mut piece = vec![0; 64 * 1024];
     loop {

@@ -1,15 +1,13 @@
 //! Files that appear whole or not at all: [`Partial`], [`Sealed`], [`Published`].
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::num::NonZero;
+use std::io;
 
 use indicatif::HumanBytes;
-use rustix::fs::{
-    Advice, AtFlags, OFlags, RenameFlags, fadvise, openat, renameat, renameat_with, unlinkat,
-};
+use rustix::fs::{AtFlags, OFlags, RenameFlags, openat, renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
+use super::append::Appender;
 use super::{Directory, FILE_MODE, FileError};
 
 impl Directory {
@@ -23,14 +21,15 @@ impl Directory {
         let file = openat(&*self.fd, hidden.as_str(), flags, FILE_MODE)
             .map_err(|errno| self.failed("create", name, errno))?;
         Ok(Partial {
-            file: File::from(file),
+            content: Appender::new(File::from(file)),
             written: 0,
-            sent_on: 0,
-            name: name.to_owned(),
-            guard: Guard {
-                directory: self.clone(),
-                name: hidden,
-                armed: true,
+            ending: Ending {
+                name: name.to_owned(),
+                guard: Guard {
+                    directory: self.clone(),
+                    name: hidden,
+                    armed: true,
+                },
             },
         })
     }
@@ -52,9 +51,6 @@ impl Directory {
         })
     }
 }
-
-/// In bytes. Small enough for little to be left at the end, large enough for a disk to write at a stretch.
-const WRITE_BEHIND: u64 = 8 * 1024 * 1024;
 
 const PARTIAL_PREFIX: &str = ".cofferdam-";
 const PARTIAL_SUFFIX: &str = ".partial";
@@ -92,10 +88,14 @@ impl Drop for Guard {
 /// A file that is being written under a hidden name.
 #[derive(Debug)]
 pub struct Partial {
-    file: File,
+    content: Appender,
     written: u64,
-    /// Up to where the disk has been told to write.
-    sent_on: u64,
+    ending: Ending,
+}
+
+/// What becomes of it.
+#[derive(Debug)]
+struct Ending {
     /// What it will be called.
     name: String,
     guard: Guard,
@@ -103,54 +103,46 @@ pub struct Partial {
 
 impl Partial {
     pub fn append(&mut self, bytes: &[u8]) -> Result<(), FileError> {
-        self.file
-            .write_all(bytes)
-            .map_err(|error| self.failed("write", error))?;
+        self.content
+            .append(bytes)
+            .map_err(|error| self.ending.failed("write", error, self.written))?;
         self.written += bytes.len() as u64;
-        if self.written - self.sent_on >= WRITE_BEHIND {
-            self.send_on();
-        }
         Ok(())
-    }
-
-    /// Lets the disk begin with what was written since the last time, so that it works while the rest is still coming
-    /// and little is left for the sync at the end. Linux starts writing dirty pages when it is told that they are not
-    /// needed (`mm/fadvise.c`); as advice, it cannot fail in a way that matters.
-    fn send_on(&mut self) {
-        let length = NonZero::new(self.written - self.sent_on);
-        let _ = fadvise(&self.file, self.sent_on, length, Advice::DontNeed);
-        self.sent_on = self.written;
     }
 
     /// Returns when the content will survive a loss of power.
     pub fn seal(self) -> Result<Sealed, FileError> {
-        self.file
-            .sync_all()
-            .map_err(|error| self.failed("sync", error))?;
-        let length = self
-            .file
+        let Self {
+            content,
+            written,
+            ending,
+        } = self;
+        let file = content
+            .finish()
+            .map_err(|error| ending.failed("write", error, written))?;
+        let length = file
             .metadata()
-            .map_err(|error| self.failed("look at", error))?
+            .map_err(|error| ending.failed("look at", error, written))?
             .len();
-        if length != self.written {
-            let error = io::Error::other(format!(
-                "{} bytes were written, and it has {length}",
-                self.written
-            ));
-            return Err(self.failed("write", error));
+        if length != written {
+            let error =
+                io::Error::other(format!("{written} bytes were written, and it has {length}"));
+            return Err(ending.failed("write", error, written));
         }
         Ok(Sealed {
-            name: self.name,
-            guard: self.guard,
+            name: ending.name,
+            guard: ending.guard,
         })
     }
+}
 
-    fn failed(&self, action: &'static str, error: io::Error) -> FileError {
+impl Ending {
+    fn failed(&self, action: &'static str, error: io::Error, written: u64) -> FileError {
         let mut failed = self.guard.directory.failed(action, &self.name, error);
         if let Some(hint) = &mut failed.hint {
             *hint = format!(
                 "{} of it were written and have been removed again; {hint}",
-                HumanBytes(self.written)
+                HumanBytes(written)
             );
         }
         failed
