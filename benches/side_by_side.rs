@@ -43,7 +43,7 @@ struct Bench {
     cases: Option<Vec<String>>,
 }
 
-/// Whether there is a database when it is restored.
+/// Whether there is anything when it is restored.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
     Lost,
@@ -105,7 +105,8 @@ impl Bench {
         if self.wants("volume") {
             self.start_app(1)?;
             rows.push(self.volume_backup()?);
-            rows.push(self.volume_restore()?);
+            rows.push(self.volume_restore(Before::Lost)?);
+            rows.push(self.volume_restore(Before::Present)?);
         }
         let mut good = print_rows(&rows);
         if self.wants("memory") {
@@ -333,31 +334,44 @@ impl Bench {
         Ok(row)
     }
 
-    fn volume_restore(&self) -> Result<Row, Failure> {
+    /// Where there are files, they have to go: a restore leaves exactly what was saved.
+    fn volume_restore(&self, before: Before) -> Result<Row, Failure> {
         let mut row = Row {
-            case: "volume restore",
+            case: match before {
+                Before::Lost => "volume restore",
+                Before::Present => "… over a present one",
+            },
             ours: Vec::new(),
             theirs: Vec::new(),
             limit: 1.25,
         };
         let archive = self.work.join("data.tar.zst");
         let target = self.work.join("restored");
+        fs::create_dir_all(&target)?;
         for round in 0..self.rounds {
-            say(&format!("volume restore, round {}", round + 1));
-            self.clear(&target)?;
-            fs::create_dir_all(&target)?;
+            say(&format!("{}, round {}", row.case, round + 1));
+            if before == Before::Lost {
+                self.clear(&target)?;
+                fs::create_dir_all(&target)?;
+            }
+            forget(&archive)?;
             row.theirs.push(timed(|| {
                 shell(&format!(
-                    "zstd -q -d < '{}' | tar -C '{}' -xf - && sync -f '{1}'",
+                    "rm -rf '{1}'/* && zstd -q -d < '{0}' | tar -C '{1}' -xf - && sync -f '{1}'",
                     archive.display(),
                     target.display()
                 ))
             })?);
-            self.clear(&target)?;
+            if before == Before::Lost {
+                docker(&["exec", APP, "find", "/data", "-mindepth", "1", "-delete"])?;
+                shell("sync")?;
+            }
+            forget(&self.snapshots())?;
             row.ours.push(timed(|| {
                 self.cofferdam(&["restore", "latest", "*/volume/*", "--yes"])
             })?);
         }
+        self.clear(&target)?;
         Ok(row)
     }
 
@@ -406,6 +420,16 @@ impl Bench {
             .arg(self.work.join("repository"));
         output(command)
     }
+}
+
+/// Takes files out of the page cache: what is restored was stored long ago.
+fn forget(stored: &Path) -> Result<(), Failure> {
+    let drop_pages = "dd if={} iflag=nocache count=0 status=none";
+    shell(&format!(
+        "sync && find '{}' -type f -exec {drop_pages} ';'",
+        stored.display()
+    ))
+    .map(drop)
 }
 
 fn print_rows(rows: &[Row]) -> bool {

@@ -6,6 +6,7 @@
 //!
 //! The agent has no runtime: it does the same with synchronous code ([`codec`]). Either side reads what the other wrote.
 
+mod append;
 mod bridge;
 pub mod codec;
 mod count;
@@ -21,6 +22,7 @@ use async_compression::tokio::bufread::{GzipDecoder, GzipEncoder, ZstdDecoder, Z
 use async_compression::zstd::{CParameter, DParameter};
 use tokio::io::{AsyncRead, BufReader};
 
+pub use append::Appender;
 pub use bridge::{SyncSink, SyncSource, ahead, consume, produce, transform};
 pub use count::{Counting, Progress};
 pub use digest::{DigestHandle, Digester, Digesting};

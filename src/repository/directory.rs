@@ -7,7 +7,6 @@
 //!
 //! Below the directory no symbolic link is followed: what lies there may have been put by others.
 
-mod append;
 mod whole;
 
 use std::ffi::{OsStr, OsString};

@@ -7,8 +7,8 @@ use indicatif::HumanBytes;
 use rustix::fs::{AtFlags, OFlags, RenameFlags, openat, renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
-use super::append::Appender;
 use super::{Directory, FILE_MODE, FileError};
+use crate::pipe::Appender;
 
 impl Directory {
     /// Begins a file that is to be called `name` once it is whole.
@@ -120,6 +120,8 @@ impl Partial {
         let file = content
             .finish()
             .map_err(|error| ending.failed("write", error, written))?;
+        file.sync_all()
+            .map_err(|error| ending.failed("sync", error, written))?;
         let length = file
             .metadata()
             .map_err(|error| ending.failed("look at", error, written))?

@@ -2,6 +2,7 @@
 //!
 //! At most [`QUEUE`] small files and a few pieces of large ones are in memory at a time.
 
+use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -10,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use rustix::fs::ftruncate;
 use rustix::io::{Errno, pwrite};
 
+use crate::pipe::Appender;
 use crate::tree::attributes::{Place, Unsupported};
 use crate::tree::entry::{Extent, Metadata};
 use crate::tree::error::TreeError;
@@ -153,6 +155,10 @@ fn fill(job: &mut FileJob, shared: &Shared) -> Result<Unsupported, TreeError> {
         offset: 0,
         length: job.size,
     }];
+    if let (None, Content::Pieces(pieces)) = (&job.extents, &job.content) {
+        fill_in_order(job, pieces, shared)?;
+        return apply(job);
+    }
     let extents = job.extents.as_deref().unwrap_or(&whole);
     let mut target = Target {
         file: &job.file,
@@ -178,6 +184,36 @@ fn fill(job: &mut FileJob, shared: &Shared) -> Result<Unsupported, TreeError> {
     if job.extents.is_some() {
         ftruncate(&job.file, job.size).map_err(TreeError::file("set the size of", &job.path))?;
     }
+    apply(job)
+}
+
+fn fill_in_order(
+    job: &FileJob,
+    pieces: &Receiver<Vec<u8>>,
+    shared: &Shared,
+) -> Result<(), TreeError> {
+    let failed = |source| TreeError::File {
+        action: "write",
+        path: job.path.to_string(),
+        source,
+    };
+    let file = job.file.try_clone().map_err(failed)?;
+    let mut output = Appender::new(File::from(file));
+    let mut written = 0;
+    for piece in pieces.iter() {
+        output.append(&piece).map_err(failed)?;
+        written += piece.len() as u64;
+        recycle(shared, piece);
+    }
+    output.finish().map_err(failed)?;
+    if written == job.size {
+        Ok(())
+    } else {
+        Err(stopped())
+    }
+}
+
+fn apply(job: &FileJob) -> Result<Unsupported, TreeError> {
     Place::Open(job.file.as_fd())
         .apply(&job.metadata)
         .map_err(TreeError::file("restore the attributes of", &job.path))

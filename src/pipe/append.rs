@@ -1,7 +1,7 @@
 //! Appending to a large file past the page cache.
 //!
-//! What is stored is not read again soon, and the pages that it would fill belong to the databases of the host. It is also
-//! cheaper: a backup's bytes are copied once less, and little is left for the sync at the end.
+//! What is stored or put back is not read again at once, and the pages that it would fill belong to the databases of the
+//! host. It is also cheaper: bytes are copied once less, and little is left for a sync at the end.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -54,11 +54,12 @@ impl Appender {
         Ok(())
     }
 
-    /// Returns when everything will survive a loss of power.
+    /// Writes what is left. Nothing is synced.
     pub fn finish(mut self) -> io::Result<File> {
-        self.leave_direct()?;
+        if self.way == Way::Direct {
+            set_direct(&self.file, false)?;
+        }
         self.file.write_all(self.block.filled())?;
-        self.file.sync_all()?;
         Ok(self.file)
     }
 
@@ -91,13 +92,6 @@ impl Appender {
         }
         self.written += BLOCK as u64;
         self.block.clear();
-        Ok(())
-    }
-
-    fn leave_direct(&mut self) -> io::Result<()> {
-        if self.way == Way::Direct {
-            set_direct(&self.file, false)?;
-        }
         Ok(())
     }
 }
