@@ -103,7 +103,10 @@ fn set_direct(file: &File, on: bool) -> io::Result<()> {
 }
 
 fn is_refusal(error: &io::Error) -> bool {
-    Errno::from_io_error(error) == Some(Errno::INVAL)
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::INVAL | Errno::NOTSUP)
+    )
 }
 
 /// Memory at an address that disks can read from. Takes none before it is used.
