@@ -554,3 +554,46 @@ async fn excluded_tables_stay_out_and_are_not_missed() {
         "2000"
     );
 }
+
+#[tokio::test]
+#[ignore = "needs the images of all majors"]
+async fn every_major_makes_the_round_trip() {
+    let engine = engine().await;
+    let two = NonZero::new(2).unwrap();
+    for major in ["13", "15", "17", "18"] {
+        let trust = ["-e", "POSTGRES_HOST_AUTH_METHOD=trust"];
+        let server = PostgresServer::start(major, "postgres", &trust);
+        fill(&server, "clinical");
+        let before = portrait(&server, "clinical");
+        let run = Run::new(&engine).await;
+        let driver = run.driver(&server, &labels()).await;
+        let record = run
+            .dump(&driver, &target(&server, "clinical"))
+            .await
+            .unwrap();
+        assert_eq!(record.transfer, Transfer::Copy, "{major}");
+        for (restore, jobs) in [
+            (PostgresRestore::Swap, Jobs::One),
+            (PostgresRestore::Swap, Jobs::Indexes(two)),
+            (PostgresRestore::Recreate, Jobs::All(two)),
+            (PostgresRestore::Clean, Jobs::One),
+        ] {
+            let mut run = run.next();
+            run.options.jobs = Some(jobs);
+            server.sql("clinical", "UPDATE patients SET name = 'overwritten'");
+            assert_ne!(portrait(&server, "clinical"), before);
+            let labels = PostgresLabels {
+                restore,
+                ..labels()
+            };
+            let driver = run.driver(&server, &labels).await;
+            run.restore(&driver, &record).await.unwrap();
+            assert_eq!(
+                portrait(&server, "clinical"),
+                before,
+                "{major}, {restore:?}, {jobs:?}"
+            );
+        }
+        assert_eq!(server.left_behind(&[]), "", "{major}");
+    }
+}
