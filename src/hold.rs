@@ -13,7 +13,7 @@ pub mod ending;
 pub mod journal;
 pub mod owner;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -161,6 +161,29 @@ impl Lock {
             .filter(|container| container.labels.contains_key(LABEL_JOURNAL))
             .map(|container| Self::of_container(engine, image, container))
             .collect())
+    }
+
+    /// Removes the decisions whose journals are gone: their runs died between the two removals of [`Lock::close`], when
+    /// everything had been done.
+    pub async fn sweep_decisions(
+        engine: &Engine,
+        in_scope: impl Fn(&str) -> bool,
+    ) -> Result<(), EngineError> {
+        let found = engine.containers(&[LABEL_HOLD.to_owned()]).await?;
+        let label = |container: &Container, key: &str| container.labels.get(key).cloned();
+        let journals: BTreeSet<String> = found
+            .iter()
+            .filter_map(|container| label(container, LABEL_RUN))
+            .collect();
+        for container in &found {
+            let run = label(container, LABEL_DECIDED);
+            let is_left = run.is_some_and(|run| !journals.contains(&run));
+            let project = label(container, LABEL_HOLD).unwrap_or_default();
+            if is_left && in_scope(&project) {
+                engine.remove(&container.id).await?;
+            }
+        }
+        Ok(())
     }
 
     fn of_container(

@@ -48,9 +48,12 @@ impl Session {
         }
     }
 
-    /// The lock is ours, so helpers of other runs of the project are nobody's.
+    /// The lock is ours, so what other runs of the project have left is nobody's.
     async fn swept(&self, lock: Lock) -> Result<Lock, LockError> {
         let journal = lock.journal();
+        Lock::sweep_decisions(&self.engine, |project| project == journal.project)
+            .await
+            .map_err(HoldError::from)?;
         helper::sweep(&self.engine, &journal.project, &journal.run)
             .await
             .map_err(HoldError::from)?;

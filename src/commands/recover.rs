@@ -39,6 +39,9 @@ pub async fn run(context: &Context, args: RecoverArgs) -> Result<Outcome, Comman
             .map_err(CommandError::failed)?;
         recovered.push(journal);
     }
+    Lock::sweep_decisions(&engine, |project| in_scope(&project.to_owned()))
+        .await
+        .map_err(CommandError::failed)?;
     context.print(&recovered, || {
         if recovered.is_empty() {
             return "Nothing was left unfinished.".to_owned();

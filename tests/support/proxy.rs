@@ -338,32 +338,36 @@ async fn exchange(
     let up = async {
         tokio::io::copy(&mut (&mut from_client).take(body), &mut to_engine).await?;
         to_engine.flush().await?;
-        match &input {
-            Some(Fault::NoInput) => {
-                tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await?;
-                std::future::pending::<()>().await;
-            }
+        let passed = match &input {
+            Some(Fault::NoInput) => Ok(()),
             Some(Fault::Damage(change)) => {
-                damaged(&mut from_client, &mut to_engine, &**change).await?
+                damaged(&mut from_client, &mut to_engine, &**change).await
             }
-            _ => {
-                tokio::io::copy(&mut from_client, &mut to_engine).await?;
-            }
+            _ => tokio::io::copy(&mut from_client, &mut to_engine)
+                .await
+                .map(drop),
+        };
+        // Half of an upgraded connection may be closed, by either side; otherwise, the client is gone.
+        if !is_upgrade {
+            return passed;
         }
-        // Half of an upgraded connection may be closed; otherwise, the client is gone.
-        if is_upgrade {
-            if !matches!(input, Some(Fault::NoEndOfInput)) {
-                to_engine.shutdown().await?;
-            }
-            std::future::pending::<()>().await;
+        if !matches!(input, Some(Fault::NoEndOfInput | Fault::NoInput)) {
+            to_engine.shutdown().await.ok();
         }
-        Ok(())
+        // What the engine does not take any more is taken all the same, and what it says goes on.
+        tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await?;
+        std::future::pending().await
     };
     let down = answer(&mut from_engine, &mut to_client, fault);
     tokio::select! {
-        result = up => result,
-        result = down => result,
+        result = up => result?,
+        result = down => result?,
     }
+    if is_upgrade {
+        // Closing at once would take the answer away from a client that is still sending.
+        tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await?;
+    }
+    Ok(())
 }
 
 async fn damaged(
