@@ -195,7 +195,6 @@ mod tests {
             set_direct(&appender.file, true).unwrap();
         }
         appender.append(&[2; BLOCK]).unwrap();
-        assert_eq!(appender.way, Way::Cached);
         appender.append(b"end").unwrap();
         appender.finish().unwrap();
         let expected = [&[1; BLOCK][..], b"odd", &[2; BLOCK], b"end"].concat();

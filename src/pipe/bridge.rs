@@ -200,7 +200,7 @@ pub struct SyncSource {
     given_up: CancellationToken,
     pool: Pool,
     current: Bytes,
-    ended: bool,
+    state: State,
 }
 
 impl SyncSource {
@@ -214,7 +214,7 @@ impl SyncSource {
             given_up,
             pool: Pool::new(CHUNK),
             current: Bytes::new(),
-            ended: false,
+            state: State::Reading,
         };
         (source, guard)
     }
@@ -235,13 +235,24 @@ impl SyncSource {
 
 impl BufRead for SyncSource {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
-        if self.current.is_empty() && !self.ended {
+        if self.current.is_empty() {
+            match self.state {
+                State::Reading => {}
+                State::Ended => return Ok(&[]),
+                State::Failed => return Err(abandoned()),
+            }
+            // Unless it is read: an error stays, whatever the stream would answer to who asks again.
+            self.state = State::Failed;
             let read = read_chunk(&mut self.stream, &self.pool);
             let read = self
                 .runtime
                 .block_on(self.given_up.run_until_cancelled(read));
             self.current = read.ok_or_else(abandoned)??;
-            self.ended = self.current.is_empty();
+            self.state = if self.current.is_empty() {
+                State::Ended
+            } else {
+                State::Reading
+            };
         }
         Ok(&self.current)
     }

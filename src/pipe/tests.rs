@@ -1,10 +1,11 @@
 use std::io::{self, Cursor, Read, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use proptest::prelude::*;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 
 use super::*;
 
@@ -247,6 +248,31 @@ async fn the_end_of_the_input_counts_even_when_the_work_needs_no_more() {
         read(stream).await.unwrap_err().to_string(),
         "the engine went away"
     );
+}
+
+/// A stream that fails once and then, asked again, claims to be at its end.
+struct FailsOnce(bool);
+
+impl AsyncRead for FailsOnce {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if std::mem::replace(&mut self.0, true) {
+            return Poll::Ready(Ok(()));
+        }
+        Poll::Ready(Err(io::Error::other("the engine went away")))
+    }
+}
+
+#[tokio::test]
+async fn an_error_that_the_work_overlooks_is_no_good_end() {
+    let stream = transform(Box::pin(FailsOnce(false)), |source, sink| {
+        let _ = source.read(&mut [0]);
+        sink.write_all(b"whatever")
+    });
+    assert!(read(stream).await.is_err());
 }
 
 #[tokio::test]
