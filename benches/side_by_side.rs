@@ -103,7 +103,8 @@ impl Bench {
             docker(&["rm", "--force", "--volumes", DATABASE])?;
         }
         if self.wants("volume") {
-            self.start_app(1)?;
+            self.fixed_cost()?;
+            self.start_app(3)?;
             rows.push(self.volume_backup()?);
             rows.push(self.volume_restore(Before::Lost)?);
             rows.push(self.volume_restore(Before::Present)?);
@@ -373,6 +374,25 @@ impl Bench {
         }
         self.clear(&target)?;
         Ok(row)
+    }
+
+    /// What containers of helpers cost, whatever is in a volume.
+    fn fixed_cost(&self) -> Result<(), Failure> {
+        self.start_app(0)?;
+        let mut backups = Vec::new();
+        let mut restores = Vec::new();
+        for _ in 0..self.rounds {
+            backups.push(timed(|| self.cofferdam(&["backup", "*/volume/*"]))?);
+            restores.push(timed(|| {
+                self.cofferdam(&["restore", "latest", "*/volume/*", "--yes"])
+            })?);
+        }
+        println!(
+            "an empty volume    backup {:.2}s, restore {:.2}s",
+            median(&backups).as_secs_f64(),
+            median(&restores).as_secs_f64()
+        );
+        Ok(())
     }
 
     /// Peak resident memory of a backup and a restore must not grow with the data.

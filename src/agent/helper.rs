@@ -194,7 +194,7 @@ impl Helpers {
             ..HelperSpec::default()
         };
         let id = self.engine.create_helper(&spec).await?;
-        self.guard(id).remove().await;
+        drop(self.guard(id));
         Ok(())
     }
 
@@ -219,7 +219,6 @@ impl Helpers {
             engine: self.engine.clone(),
             removals: self.removals.clone(),
             id,
-            removed: false,
         }
     }
 
@@ -377,35 +376,20 @@ impl Session {
                 "it ended with exit code {code}"
             )));
         }
-        container.remove().await;
         Ok(())
     }
 }
 
-/// Removes its container when it is dropped.
+/// Removes its container when it is dropped, while the run goes on. A failure is no failure of the task: the next run
+/// sweeps.
 struct HelperContainer {
     engine: Engine,
     removals: Removals,
     id: String,
-    removed: bool,
-}
-
-impl HelperContainer {
-    /// A failure is no failure of the task: the next run sweeps.
-    async fn remove(mut self) {
-        let removed = self.engine.remove(&self.id).await;
-        self.removed = true;
-        if let Err(error) = removed {
-            warn!(container = %self.id, "a helper container stays until the next run: {error}");
-        }
-    }
 }
 
 impl Drop for HelperContainer {
     fn drop(&mut self) {
-        if self.removed {
-            return;
-        }
         let (engine, id) = (self.engine.clone(), self.id.clone());
         self.removals.spawn(async move {
             if let Err(error) = engine.remove(&id).await {

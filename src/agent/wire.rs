@@ -23,6 +23,8 @@ pub const TOKEN_LENGTH: usize = 64;
 pub const LONGEST_PAYLOAD: usize = 1024 * 1024;
 /// Of a payload of data, in bytes.
 pub const PIECE: usize = 256 * 1024;
+/// Shorter payloads of data are put together, in bytes.
+const SMALL: usize = 32 * 1024;
 pub const HEADER_LENGTH: usize = 9;
 pub const BEAT: Duration = Duration::from_secs(5);
 /// How long a peer may send nothing at all before it counts as dead.
@@ -254,14 +256,14 @@ impl FrameSender {
         }
     }
 
-    /// A writer whose bytes go out as frames of one kind.
+    /// A writer whose bytes go out as frames of one kind. Only small pieces are gathered: large ones are not copied.
     pub fn writer(&self, kind: Kind) -> io::BufWriter<FrameWriter> {
         let writer = FrameWriter {
             sender: self.clone(),
             kind,
             sent: 0,
         };
-        io::BufWriter::with_capacity(PIECE, writer)
+        io::BufWriter::with_capacity(SMALL, writer)
     }
 }
 
