@@ -8,15 +8,33 @@
 //! old. Until then [`Driver::rollback`] brings everything back. Both must work from nothing but the run's id and the
 //! target, since after a crash another process calls them.
 
+pub mod clients;
 pub mod postgres;
 pub mod tree;
 
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::manifest::{Artifact, Compression, Facts, Role, StreamDigest, TargetRecord, Transfer};
+use crate::manifest::{
+    Artifact, Compression, Facts, Failure, Role, StreamDigest, TargetRecord, Transfer,
+};
 use crate::pipe::ByteStream;
-use crate::target::TargetId;
+use crate::target::{DriverKind, TargetId};
+
+/// What labels ask a driver for.
+#[derive(Clone, Debug, Default)]
+pub struct FoundTargets {
+    pub targets: Vec<FoundTarget>,
+    /// What a label names, and is not there or cannot be reached.
+    pub missing: Vec<Failure>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundTarget {
+    pub id: TargetId,
+    /// For people: `database clinical`, `volume candigv2_vault-data at /vault`.
+    pub what: String,
+}
 
 /// What a driver returns when a dump is complete and confirmed by its producer.
 #[derive(Clone, Debug)]
@@ -86,6 +104,17 @@ pub enum WayBack {
 /// No method retries by itself: a failed step is reported, and the caller decides.
 #[async_trait]
 pub trait Driver: Send + Sync {
+    /// Whose targets it knows; the first stands for all of them where no target can be told.
+    fn kinds(&self) -> &'static [DriverKind];
+
+    /// What the labels ask to save.
+    async fn targets(&self) -> Result<FoundTargets, DriverError>;
+
+    /// Why a target can be neither saved nor put back now, where that is known beforehand.
+    fn refusal(&self, _target: &TargetId) -> Option<&str> {
+        None
+    }
+
     /// Captures one target completely, or fails. Leaves nothing behind in the container in either case.
     async fn dump(
         &self,

@@ -218,13 +218,7 @@ impl Manifest {
         let inconsistent = |what: String| Err(ManifestError::Inconsistent(what));
         for record in &self.targets {
             let id = &record.target;
-            let matching = match (&record.facts, id.driver) {
-                (Facts::Postgres(_), crate::target::DriverKind::Postgres)
-                | (Facts::Volume(_), crate::target::DriverKind::Volume)
-                | (Facts::Files(_), crate::target::DriverKind::Files) => true,
-                (Facts::Postgres(_) | Facts::Volume(_) | Facts::Files(_), _) => false,
-            };
-            if !matching {
+            if record.facts.driver() != id.driver {
                 return inconsistent(format!("{id} carries the facts of another driver"));
             }
             if record.artifacts.is_empty() {

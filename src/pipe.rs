@@ -13,6 +13,7 @@ mod count;
 mod digest;
 mod inlet;
 mod pool;
+mod tail;
 mod verified;
 
 use std::pin::Pin;
@@ -28,6 +29,7 @@ pub use count::{Counting, Progress};
 pub use digest::{DigestHandle, Digester, Digesting};
 pub use inlet::{Inlet, inlet};
 pub use pool::{Buffer, Pool};
+pub use tail::{Tail, TailHandle};
 pub use verified::Verified;
 
 use crate::manifest::{Compression, StreamDigest};

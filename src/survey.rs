@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::config::Scope;
 use crate::discover::{self, DiscoverError, Service, Stack, WantedVolume};
-use crate::driver::postgres::{Detected, Server, detect, look_at};
+use crate::driver::postgres::{Server, detect, look_at};
 use crate::engine::{Engine, EngineError, MountKind};
 use crate::labels::{LabelErrors, OptIn, PostgresLabels};
 
@@ -23,21 +23,40 @@ pub enum SurveyError {
 pub struct Survey {
     pub stack: Stack,
     /// By the service's name.
-    pub databases: BTreeMap<String, FoundDatabase>,
+    pub databases: BTreeMap<String, Vec<FoundDatabase>>,
     /// By the service's name.
     pub volumes: BTreeMap<String, Vec<WantedVolume>>,
     /// The names of volumes in compose files, by the engine's names.
     pub declared: BTreeMap<String, String>,
 }
 
-/// A PostgreSQL server that labels, or detection, ask to save.
+/// A database server that labels, or detection, ask to save.
 #[derive(Clone, Debug)]
 pub struct FoundDatabase {
-    pub labels: PostgresLabels,
-    /// `None`: it let nobody in when it was looked at.
-    pub server: Option<Server>,
+    pub server: FoundServer,
     /// Where it keeps its data, when that can be told.
     pub data_directory: Option<String>,
+}
+
+/// What a server is, with its login: `None` when it let nobody in when it was looked at.
+#[derive(Clone, Debug)]
+pub enum FoundServer {
+    Postgres {
+        labels: PostgresLabels,
+        login: Option<Server>,
+    },
+}
+
+impl Survey {
+    pub fn databases_of(&self, service: &str) -> impl Iterator<Item = &FoundDatabase> {
+        self.databases.get(service).into_iter().flatten()
+    }
+
+    /// Where the databases of a service keep their data.
+    pub fn data_directories(&self, service: &str) -> impl Iterator<Item = &str> {
+        self.databases_of(service)
+            .filter_map(|found| found.data_directory.as_deref())
+    }
 }
 
 /// Surveys the projects of `scope`.
@@ -54,16 +73,16 @@ pub async fn survey(engine: &Engine, scope: &Scope) -> Result<Vec<Survey>, Surve
 async fn survey_stack(engine: &Engine, stack: Stack) -> Result<Survey, SurveyError> {
     let mut databases = BTreeMap::new();
     for service in &stack.services {
-        if let Some(found) = database_of(engine, service).await? {
-            databases.insert(service.name.clone(), found);
-        }
+        let found = databases_of(engine, service).await?;
+        databases.insert(service.name.clone(), found);
     }
+    let directory = |found: &FoundDatabase| found.data_directory.clone();
     let directories = databases
         .iter()
         .map(|(service, found)| {
             (
                 service.clone(),
-                found.data_directory.iter().cloned().collect(),
+                found.iter().filter_map(directory).collect(),
             )
         })
         .collect();
@@ -77,16 +96,23 @@ async fn survey_stack(engine: &Engine, stack: Stack) -> Result<Survey, SurveyErr
     })
 }
 
-async fn database_of(
+async fn databases_of(
+    engine: &Engine,
+    service: &Service,
+) -> Result<Vec<FoundDatabase>, EngineError> {
+    if service.labels.skip.is_some() {
+        return Ok(Vec::new());
+    }
+    Ok(postgres_of(engine, service).await?.into_iter().collect())
+}
+
+async fn postgres_of(
     engine: &Engine,
     service: &Service,
 ) -> Result<Option<FoundDatabase>, EngineError> {
     let Service {
         container, labels, ..
     } = service;
-    if labels.skip.is_some() {
-        return Ok(None);
-    }
     let options = labels.postgres.clone().unwrap_or_default();
     let detected = match labels.opt_in {
         OptIn::No => None,
@@ -94,16 +120,13 @@ async fn database_of(
         OptIn::Labels => Some(look_at(engine, container, &options).await),
         OptIn::Detection => detect(engine, container, &options).await?,
     };
-    Ok(detected.map(
-        |Detected {
-             server,
-             data_directory,
-         }| FoundDatabase {
+    Ok(detected.map(|detected| FoundDatabase {
+        server: FoundServer::Postgres {
             labels: options,
-            server,
-            data_directory,
+            login: detected.server,
         },
-    ))
+        data_directory: detected.data_directory,
+    }))
 }
 
 async fn declared_names(

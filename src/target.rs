@@ -26,6 +26,14 @@ impl DriverKind {
             Self::Files => "files",
         }
     }
+
+    /// Whether its targets are saved and put back by programs in their own container, which must run for that.
+    pub fn needs_running_container(self) -> bool {
+        match self {
+            Self::Postgres => true,
+            Self::Volume | Self::Files => false,
+        }
+    }
 }
 
 impl fmt::Display for DriverKind {

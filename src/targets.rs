@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::agent::helper::Helpers;
 use crate::discover::{self, MountedVolume, Service};
-use crate::driver::postgres::{GLOBALS, OldDatabase, PostgresDriver, PostgresOptions};
+use crate::driver::postgres::{OldDatabase, PostgresDriver, PostgresOptions};
 use crate::driver::tree::{TreeDriver, TreeOrigin, TreeRun, TreeTarget};
 use crate::driver::{Driver, DriverError};
 use crate::labels::TreeOptions;
 use crate::manifest::{Facts, Failure, TargetRecord};
 use crate::plan::backup::PlannedTarget;
 use crate::session::Session;
-use crate::survey::Survey;
+use crate::survey::{FoundServer, Survey};
 use crate::target::{DriverKind, RunId, TargetId};
 
 /// What a run wants of its drivers, beside what the labels say.
@@ -21,15 +21,16 @@ pub struct RunOptions {
     pub trees: TreeRun,
 }
 
-/// The drivers of one run: for each service of the stack the one that knows its database and the one that knows its trees.
+/// The drivers of one run, by the service's name.
 pub struct Drivers {
-    drivers: BTreeMap<String, ServiceDrivers>,
+    services: BTreeMap<String, Vec<ServiceDriver>>,
 }
 
-struct ServiceDrivers {
-    postgres: PostgresDriver,
-    tree: TreeDriver,
-    trees: Vec<PlannedTarget>,
+/// Restores may need a driver that no label asks for any more.
+struct ServiceDriver {
+    driver: Box<dyn Driver>,
+    /// Whether labels, or detection, ask it for targets.
+    is_asked: bool,
 }
 
 impl Drivers {
@@ -41,72 +42,34 @@ impl Drivers {
         options: &RunOptions,
         restored: &[&TargetRecord],
     ) -> Result<Self, DriverError> {
-        let mut drivers = BTreeMap::new();
+        let mut services = BTreeMap::new();
         for service in &survey.stack.services {
-            let found = survey.databases.get(&service.name);
-            let mut postgres = PostgresDriver::new(
-                session.engine.clone(),
-                service.container.clone(),
-                found.map(|found| found.labels.clone()).unwrap_or_default(),
-                run.clone(),
-                PostgresOptions {
-                    old_database: options.old_database,
-                    removals: session.removals.clone(),
-                    ..PostgresOptions::default()
-                },
-            );
-            if let Some(server) = found.and_then(|found| found.server.clone()) {
-                postgres = postgres.with_login(server);
-            }
-            let labelled = trees_of(survey, service);
-            let trees = labelled.iter().map(|tree| planned(service, tree)).collect();
-            let helpers = Helpers {
-                engine: session.engine.clone(),
-                image: session.image.clone(),
-                run: run.clone(),
-                project: survey.stack.project.clone(),
-                removals: session.removals.clone(),
+            let made = Making {
+                session,
+                survey,
+                service,
+                run,
+                options,
             };
-            let all = with_unlabelled(survey, service, labelled, restored);
-            let tree = TreeDriver::prepare(
-                helpers,
-                service.container.clone(),
-                all,
-                options.trees.clone(),
-            )
-            .await?;
-            let known = ServiceDrivers {
-                postgres,
-                tree,
-                trees,
-            };
-            drivers.insert(service.name.clone(), known);
+            let drivers = vec![made.postgres(), made.trees(restored).await?];
+            services.insert(service.name.clone(), drivers);
         }
-        Ok(Self { drivers })
+        Ok(Self { services })
     }
 
     /// The driver of a target whose service is in the stack.
     pub fn of(&self, target: &TargetId) -> Result<&dyn Driver, DriverError> {
-        let drivers = self.drivers.get(&target.service).ok_or_else(|| {
+        let drivers = self.services.get(&target.service).ok_or_else(|| {
             DriverError::failed(format!(
                 "there is no container of service {} (any more)",
                 target.service
             ))
         })?;
-        Ok(match target.driver {
-            DriverKind::Postgres => &drivers.postgres,
-            DriverKind::Volume | DriverKind::Files => &drivers.tree,
-        })
-    }
-
-    /// Why a target cannot be put back now, where that is known beforehand.
-    pub fn refusal(&self, target: &TargetId) -> Option<&str> {
-        match target.driver {
-            DriverKind::Postgres => None,
-            DriverKind::Volume | DriverKind::Files => {
-                self.drivers.get(&target.service)?.tree.refusal(target)
-            }
-        }
+        drivers
+            .iter()
+            .map(|known| &*known.driver)
+            .find(|driver| driver.kinds().contains(&target.driver))
+            .ok_or_else(|| DriverError::failed(format!("no driver knows {target}")))
     }
 
     /// Every target that the labels of the stack ask for, and those that are asked for but cannot be reached.
@@ -114,41 +77,90 @@ impl Drivers {
         let mut targets = Vec::new();
         let mut unreachable = Vec::new();
         for service in &survey.stack.services {
-            let Some(drivers) = self.drivers.get(&service.name) else {
-                continue;
-            };
-            if survey.databases.contains_key(&service.name) {
-                // Replicas of a service have names of their own.
-                let own = |id: TargetId| TargetId::new(&service.name, id.driver, id.name);
-                match drivers.postgres.targets().await {
+            // Replicas of a service have names of their own.
+            let own = |id: TargetId| TargetId::new(&service.name, id.driver, id.name);
+            let drivers = self.services.get(&service.name).into_iter().flatten();
+            for ServiceDriver { driver, .. } in drivers.filter(|known| known.is_asked) {
+                match driver.targets().await {
                     Ok(found) => {
-                        targets.extend(found.targets.into_iter().map(|id| PlannedTarget {
-                            what: describe_database(&id),
+                        targets.extend(found.targets.into_iter().map(|found| PlannedTarget {
+                            id: own(found.id),
                             container: service.container.name.clone(),
-                            id: own(id),
+                            what: found.what,
                         }));
                         unreachable.extend(found.missing.into_iter().map(|missing| Failure {
                             target: own(missing.target),
                             ..missing
                         }));
                     }
-                    Err(error) => unreachable.push(Failure {
-                        target: TargetId::new(&service.name, DriverKind::Postgres, "*"),
-                        reason: error.to_string(),
-                    }),
-                }
-            }
-            for tree in &drivers.trees {
-                match drivers.tree.refusal(&tree.id) {
-                    None => targets.push(tree.clone()),
-                    Some(reason) => unreachable.push(Failure {
-                        target: tree.id.clone(),
-                        reason: reason.to_owned(),
-                    }),
+                    Err(error) => {
+                        let kind = driver.kinds().first();
+                        unreachable.extend(kind.map(|kind| Failure {
+                            target: TargetId::new(&service.name, *kind, "*"),
+                            reason: error.to_string(),
+                        }));
+                    }
                 }
             }
         }
         (targets, unreachable)
+    }
+}
+
+/// Makes the drivers of one service.
+struct Making<'a> {
+    session: &'a Session,
+    survey: &'a Survey,
+    service: &'a Service,
+    run: &'a RunId,
+    options: &'a RunOptions,
+}
+
+impl Making<'_> {
+    fn postgres(&self) -> ServiceDriver {
+        let found = self
+            .survey
+            .databases_of(&self.service.name)
+            .find_map(|found| match &found.server {
+                FoundServer::Postgres { labels, login } => Some((labels, login)),
+            });
+        let mut driver = PostgresDriver::new(
+            self.session.engine.clone(),
+            self.service.container.clone(),
+            found.map(|(labels, _)| labels.clone()).unwrap_or_default(),
+            self.run.clone(),
+            PostgresOptions {
+                old_database: self.options.old_database,
+                removals: self.session.removals.clone(),
+                ..PostgresOptions::default()
+            },
+        );
+        if let Some(login) = found.and_then(|(_, login)| login.clone()) {
+            driver = driver.with_login(login);
+        }
+        ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: found.is_some(),
+        }
+    }
+
+    async fn trees(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
+        let labelled = trees_of(self.survey, self.service);
+        let unlabelled = unlabelled_trees(self.survey, self.service, &labelled, restored);
+        let helpers = Helpers {
+            engine: self.session.engine.clone(),
+            image: self.session.image.clone(),
+            run: self.run.clone(),
+            project: self.survey.stack.project.clone(),
+            removals: self.session.removals.clone(),
+        };
+        let container = self.service.container.clone();
+        let run = self.options.trees.clone();
+        let driver = TreeDriver::prepare(helpers, container, labelled, unlabelled, run).await?;
+        Ok(ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: true,
+        })
     }
 }
 
@@ -169,17 +181,18 @@ fn trees_of(survey: &Survey, service: &Service) -> Vec<TreeTarget> {
     volumes.chain(files.filter(|_| !skipped)).collect()
 }
 
-/// Adds what is restored although no label takes it: as a volume that the service mounts, or at the path that was saved.
-fn with_unlabelled(
+/// What is restored although no label takes it: as a volume that the service mounts, or at the path that was saved.
+fn unlabelled_trees(
     survey: &Survey,
     service: &Service,
-    mut trees: Vec<TreeTarget>,
+    labelled: &[TreeTarget],
     restored: &[&TargetRecord],
 ) -> Vec<TreeTarget> {
     let mounted = discover::mounted(service, &survey.stack.project, &survey.declared);
+    let mut trees = Vec::new();
     for record in restored {
         let id = &record.target;
-        if id.service != service.name || trees.iter().any(|tree| tree.id == *id) {
+        if id.service != service.name || labelled.iter().any(|tree| tree.id == *id) {
             continue;
         }
         let origin = match &record.facts {
@@ -188,7 +201,7 @@ fn with_unlabelled(
                 .find(|volume| volume.name == id.name)
                 .map(origin_of),
             Facts::Files(facts) => Some(TreeOrigin::Path(facts.path.clone())),
-            Facts::Postgres(_) => None,
+            _ => None,
         };
         trees.extend(origin.map(|origin| TreeTarget {
             id: id.clone(),
@@ -203,28 +216,5 @@ fn origin_of(volume: &MountedVolume) -> TreeOrigin {
     TreeOrigin::Volume {
         volume: volume.volume.clone(),
         destination: volume.destination.clone(),
-    }
-}
-
-fn planned(service: &Service, tree: &TreeTarget) -> PlannedTarget {
-    let what = match &tree.origin {
-        TreeOrigin::Volume {
-            volume,
-            destination,
-        } => format!("volume {volume} at {destination}"),
-        TreeOrigin::Path(path) => format!("files at {path}"),
-    };
-    PlannedTarget {
-        id: tree.id.clone(),
-        container: service.container.name.clone(),
-        what,
-    }
-}
-
-fn describe_database(id: &TargetId) -> String {
-    if id.name == GLOBALS {
-        "roles and tablespaces".to_owned()
-    } else {
-        format!("database {}", id.name)
     }
 }

@@ -270,7 +270,7 @@ async fn names_mean_nothing_but_themselves() {
     assert_eq!(
         targets
             .iter()
-            .map(|target| target.name.clone())
+            .map(|target| target.id.name.clone())
             .collect::<Vec<_>>(),
         expected
     );
@@ -443,7 +443,7 @@ async fn the_old_database_serves_until_the_commit_and_can_be_kept() {
         .unwrap()
         .targets
         .into_iter()
-        .map(|target| target.name)
+        .map(|target| target.id.name)
         .collect();
     assert_eq!(names, [GLOBALS, "clinical"]);
     // Both ends are idempotent.
@@ -497,7 +497,7 @@ async fn all_means_what_somebody_made() {
     let driver = run.driver(&server, &labels()).await;
     let names = async || -> Vec<String> {
         let targets = driver.targets().await.unwrap().targets;
-        targets.into_iter().map(|target| target.name).collect()
+        targets.into_iter().map(|target| target.id.name).collect()
     };
     assert_eq!(names().await, [GLOBALS]);
     server.sql("postgres", "CREATE DATABASE shut; ");

@@ -213,7 +213,7 @@ async fn one_database_that_is_not_there_does_not_keep_the_others_from_being_save
     let names: Vec<_> = found
         .targets
         .iter()
-        .map(|target| target.name.as_str())
+        .map(|target| target.id.name.as_str())
         .collect();
     assert_eq!(names, ["@globals", "postgres"]);
     let [missing] = found.missing.as_slice() else {
@@ -317,7 +317,7 @@ async fn a_password_goes_its_way_unseen() {
         let driver = run.driver(&server, &labels).await;
         let mut printed = String::new();
         for target in driver.targets().await.unwrap().targets {
-            let record = run.dump(&driver, &target).await.unwrap();
+            let record = run.dump(&driver, &target.id).await.unwrap();
             printed.push_str(&serde_json::to_string(&record).unwrap());
             run.restore(&driver, &record).await.unwrap();
         }

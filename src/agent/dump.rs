@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use super::client::Attendant;
 use super::job::{DumpJob, Dumped, Failure};
-use crate::pipe::codec;
+use crate::pipe::{Tail, codec};
 
 pub fn run(job: &DumpJob) -> Result<Dumped, Failure> {
     let attendant = Attendant::begin(Some(Duration::from_secs(job.idle_limit_seconds)));
@@ -32,7 +32,8 @@ pub fn run(job: &DumpJob) -> Result<Dumped, Failure> {
 fn dump(job: &DumpJob, attendant: &Attendant, output: NewFile) -> Result<Dumped, Failure> {
     let mut client = attendant.start(&job.client, Stdio::null(), Stdio::piped())?;
     let place = output.place.clone();
-    let compressed = codec::compress(client.stdout(), output, job.compression);
+    let (plain, tail) = Tail::new(client.stdout());
+    let compressed = codec::compress(plain, output, job.compression);
     if compressed.is_err() {
         client.end();
     }
@@ -40,6 +41,7 @@ fn dump(job: &DumpJob, attendant: &Attendant, output: NewFile) -> Result<Dumped,
         (Ok(compressed), Ok(stderr)) => Ok(Dumped {
             plain: compressed.plain,
             stored: compressed.stored,
+            tail: tail.get(),
             stderr,
         }),
         (Ok(_), Err(failure)) => Err(failure),
@@ -159,6 +161,7 @@ mod tests {
         let dumped = run(&job).unwrap();
         assert_eq!(dumped.stderr, "careful");
         assert_eq!(dumped.plain.bytes, 11);
+        assert_eq!(dumped.tail, b"hello world");
         assert_eq!(
             dumped.plain.sha256,
             "b94d27b9934d3e08a52e52d7da7dabfac484efe37a5380ee9088f7ace2efcde9"

@@ -66,6 +66,8 @@ pub struct DumpJob {
 pub struct Dumped {
     pub plain: StreamDigest,
     pub stored: StreamDigest,
+    /// The end of the plain stream.
+    pub tail: Vec<u8>,
     /// The end of what the client said although it succeeded: its warnings.
     pub stderr: String,
 }

@@ -129,7 +129,7 @@ fn planned(
 ) -> Result<PlannedRestore, CommandError> {
     let service = service_of(stack, record).map_err(CommandError::usage)?;
     let driver = drivers.of(&record.target).map_err(CommandError::usage)?;
-    if let Some(reason) = drivers.refusal(&record.target) {
+    if let Some(reason) = driver.refusal(&record.target) {
         return Err(CommandError::usage(PlanError::Refused {
             target: record.target.clone(),
             reason: reason.to_owned(),

@@ -12,7 +12,7 @@
 //! and for what a crash at any point leaves. Statistics of the new database come from the server's own autovacuum.
 //!
 //! - `credentials`, `server`, `queries`: logging in, asking
-//! - `failure`, `trouble`: errors with their remedies
+//! - `trouble`: errors with their remedies
 //! - `sql`: quoting, and reading scripts
 //! - `dump`, `contents`, `tee`: a database out; `watch`: no client is left behind
 //! - `load`, `inlet`, `create`, `swap`, `names`: a database in
@@ -24,7 +24,6 @@ mod create;
 mod credentials;
 mod detect;
 mod dump;
-mod failure;
 mod globals;
 mod inlet;
 mod load;
@@ -49,7 +48,9 @@ pub use self::names::OldDatabase;
 use self::queries::Database;
 pub use self::server::Server;
 use self::watch::Watch;
-use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack};
+use super::{
+    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
+};
 use crate::agent::inside::{OWN_PROGRAM, Removals, Visitor};
 use crate::engine::{Container, Engine};
 use crate::labels::{PostgresLabels, PostgresRestore, Selection};
@@ -82,14 +83,6 @@ impl Default for PostgresOptions {
     }
 }
 
-/// What labels ask a server for.
-#[derive(Clone, Debug, Default)]
-pub struct FoundTargets {
-    pub targets: Vec<TargetId>,
-    /// Databases that a label names and the server does not have.
-    pub missing: Vec<Failure>,
-}
-
 /// The databases of one server, for the length of one run.
 pub struct PostgresDriver {
     engine: Engine,
@@ -117,44 +110,6 @@ impl PostgresDriver {
             options,
             server: OnceCell::new(),
         }
-    }
-
-    /// What the labels ask to save: [`GLOBALS`], then databases by name; and what they name that is not there.
-    ///
-    /// `*` means every database that allows connections and is no template; `postgres` only when it holds something that
-    /// somebody made there.
-    pub async fn targets(&self) -> Result<FoundTargets, DriverError> {
-        let server = self.server().await?;
-        let databases = server.databases(server.maintenance_db()).await?;
-        let mut names = match &self.labels.databases {
-            Selection::All => all_databases(server, &databases).await?,
-            Selection::Names(names) => names.clone(),
-        };
-        names.sort();
-        names.dedup();
-        if names.iter().any(|name| name == GLOBALS) {
-            return Err(DriverError::failed_with_hint(
-                format!(
-                    "a database of container {} has the name {GLOBALS}, which stands for roles",
-                    self.container.name
-                ),
-                "name the databases to save in cofferdam.postgres, without this one",
-            ));
-        }
-        let exists = |name: &String| databases.iter().any(|database| database.name == *name);
-        let (present, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(exists);
-        let id = |name: String| TargetId::new(self.container.service(), DriverKind::Postgres, name);
-        let failure = |name: String| Failure {
-            reason: self.no_such_database(&name, &databases).to_string(),
-            target: id(name),
-        };
-        Ok(FoundTargets {
-            targets: std::iter::once(GLOBALS.to_owned())
-                .chain(present)
-                .map(id)
-                .collect(),
-            missing: missing.into_iter().map(failure).collect(),
-        })
     }
 
     fn no_such_database(&self, name: &str, databases: &[Database]) -> DriverError {
@@ -211,7 +166,7 @@ impl PostgresDriver {
         Visitor {
             engine: &self.engine,
             container: &self.container,
-            user: server.exec_user(),
+            user: server.clients().exec_user.as_deref(),
             scratch: self.labels.scratch.as_deref(),
             run: &self.run,
             program: &self.options.program,
@@ -265,7 +220,7 @@ async fn is_untouched(server: &Server, database: &str) -> Result<bool, DriverErr
 fn facts_of(record: &TargetRecord) -> Result<&PostgresFacts, DriverError> {
     match &record.facts {
         Facts::Postgres(facts) => Ok(facts),
-        Facts::Volume(_) | Facts::Files(_) => Err(DriverError::failed(format!(
+        _ => Err(DriverError::failed(format!(
             "{} is recorded as something else than a database",
             record.target
         ))),
@@ -274,6 +229,53 @@ fn facts_of(record: &TargetRecord) -> Result<&PostgresFacts, DriverError> {
 
 #[async_trait]
 impl Driver for PostgresDriver {
+    fn kinds(&self) -> &'static [DriverKind] {
+        &[DriverKind::Postgres]
+    }
+
+    /// [`GLOBALS`], then databases by name; and what labels name that is not there.
+    ///
+    /// `*` means every database that allows connections and is no template; `postgres` only when it holds something that
+    /// somebody made there.
+    async fn targets(&self) -> Result<FoundTargets, DriverError> {
+        let server = self.server().await?;
+        let databases = server.databases(server.maintenance_db()).await?;
+        let mut names = match &self.labels.databases {
+            Selection::All => all_databases(server, &databases).await?,
+            Selection::Names(names) => names.clone(),
+        };
+        names.sort();
+        names.dedup();
+        if names.iter().any(|name| name == GLOBALS) {
+            return Err(DriverError::failed_with_hint(
+                format!(
+                    "a database of container {} has the name {GLOBALS}, which stands for roles",
+                    self.container.name
+                ),
+                "name the databases to save in cofferdam.postgres, without this one",
+            ));
+        }
+        let exists = |name: &String| databases.iter().any(|database| database.name == *name);
+        let (present, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(exists);
+        let id = |name: String| TargetId::new(self.container.service(), DriverKind::Postgres, name);
+        let globals = FoundTarget {
+            what: "roles and tablespaces".to_owned(),
+            id: id(GLOBALS.to_owned()),
+        };
+        let databases_found = present.into_iter().map(|name| FoundTarget {
+            what: format!("database {name}"),
+            id: id(name),
+        });
+        let failure = |name: String| Failure {
+            reason: self.no_such_database(&name, &databases).to_string(),
+            target: id(name),
+        };
+        Ok(FoundTargets {
+            targets: std::iter::once(globals).chain(databases_found).collect(),
+            missing: missing.into_iter().map(failure).collect(),
+        })
+    }
+
     async fn dump(
         &self,
         target: &TargetId,

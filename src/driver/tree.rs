@@ -31,14 +31,16 @@ use tracing::warn;
 
 use self::archive::Wanted;
 use self::site::Site;
-use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, WayBack};
+use super::{
+    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
+};
 use crate::agent::helper::{Access, HelperError, Helpers};
 use crate::agent::inside::OWN_PROGRAM;
 use crate::agent::task::Task;
 use crate::engine::{Container, Engine};
 use crate::labels::{TreeOptions, TreeRestore};
-use crate::manifest::TargetRecord;
-use crate::target::TargetId;
+use crate::manifest::{Failure, TargetRecord};
+use crate::target::{DriverKind, TargetId};
 use crate::tree::TreePath;
 use crate::tree::staging::staging_name;
 
@@ -60,6 +62,19 @@ pub enum TreeOrigin {
     },
     /// Absolute, as the container sees it.
     Path(String),
+}
+
+impl TreeOrigin {
+    /// For people.
+    fn describe(&self) -> String {
+        match self {
+            Self::Volume {
+                volume,
+                destination,
+            } => format!("volume {volume} at {destination}"),
+            Self::Path(path) => format!("files at {path}"),
+        }
+    }
 }
 
 /// Where a restore puts the new tree.
@@ -115,22 +130,26 @@ pub struct TreeDriver {
 
 struct Tree {
     target: TreeTarget,
+    is_labelled: bool,
     /// A site that cannot be used fails its own target and no other.
     site: Result<Site, String>,
 }
 
 impl TreeDriver {
-    /// Looks where the targets lie. For a restore it is also tried out whether helpers can be made, since the way back
-    /// depends on it.
+    /// Looks where the targets lie: those that labels take, and those that are restored although none does. For a restore
+    /// it is also tried out whether helpers can be made, since the way back depends on it.
     pub async fn prepare(
         helpers: Helpers,
         container: Container,
-        targets: Vec<TreeTarget>,
+        labelled: Vec<TreeTarget>,
+        unlabelled: Vec<TreeTarget>,
         run: TreeRun,
     ) -> Result<Self, DriverError> {
         let engine = helpers.engine.clone();
         let mut trees = BTreeMap::new();
-        for target in targets {
+        let labelled = labelled.into_iter().map(|target| (target, true));
+        let unlabelled = unlabelled.into_iter().map(|target| (target, false));
+        for (target, is_labelled) in labelled.chain(unlabelled) {
             let site = match site::find(&engine, &container, &target.origin, run.moment).await {
                 Ok(site) => Ok(site),
                 Err(DriverError::Failed { what, hint }) => Err(match hint {
@@ -139,7 +158,12 @@ impl TreeDriver {
                 }),
                 Err(error) => return Err(error),
             };
-            trees.insert(target.id.clone(), Tree { target, site });
+            let tree = Tree {
+                target,
+                is_labelled,
+                site,
+            };
+            trees.insert(tree.target.id.clone(), tree);
         }
         let any_mount = trees
             .values()
@@ -160,12 +184,6 @@ impl TreeDriver {
             run,
             trees,
         })
-    }
-
-    /// Why a target can be neither saved nor put back now.
-    pub fn refusal(&self, target: &TargetId) -> Option<&str> {
-        let tree = self.trees.get(target)?;
-        tree.site.as_ref().err().map(String::as_str)
     }
 
     fn tree(&self, target: &TargetId) -> Result<&Tree, DriverError> {
@@ -207,6 +225,32 @@ impl Tree {
 
 #[async_trait]
 impl Driver for TreeDriver {
+    fn kinds(&self) -> &'static [DriverKind] {
+        &[DriverKind::Volume, DriverKind::Files]
+    }
+
+    async fn targets(&self) -> Result<FoundTargets, DriverError> {
+        let mut found = FoundTargets::default();
+        for (id, tree) in self.trees.iter().filter(|(_, tree)| tree.is_labelled) {
+            match &tree.site {
+                Ok(_) => found.targets.push(FoundTarget {
+                    id: id.clone(),
+                    what: tree.target.origin.describe(),
+                }),
+                Err(reason) => found.missing.push(Failure {
+                    target: id.clone(),
+                    reason: reason.clone(),
+                }),
+            }
+        }
+        Ok(found)
+    }
+
+    fn refusal(&self, target: &TargetId) -> Option<&str> {
+        let tree = self.trees.get(target)?;
+        tree.site.as_ref().err().map(String::as_str)
+    }
+
     async fn dump(
         &self,
         target: &TargetId,

@@ -199,6 +199,7 @@ impl<'a> Parser<'a> {
 
     fn finish(mut self) -> Result<ContainerLabels, LabelErrors> {
         self.ensure_labels_agree();
+        let names_a_target = self.has_driver_label();
         if !self.problems.is_empty() {
             self.problems.sort_by(|a, b| a.label.cmp(&b.label));
             return Err(LabelErrors {
@@ -217,8 +218,6 @@ impl<'a> Parser<'a> {
             .into_iter()
             .filter_map(|(point, draft)| Some((point, draft.finish()?)))
             .collect();
-        let names_a_target =
-            self.databases.is_some() || labels.volumes.is_some() || !labels.files.is_empty();
         labels.opt_in = match labels.enable {
             Some(false) => OptIn::No,
             _ if names_a_target => OptIn::Labels,

@@ -63,6 +63,16 @@ pub enum HookLabel {
     Timeout,
 }
 
+impl Label {
+    /// Whether it names what is saved, and so opts its container in.
+    pub fn names_targets(self) -> bool {
+        matches!(
+            self,
+            Self::Postgres(PostgresLabel::Databases) | Self::Volumes | Self::FilesPath
+        )
+    }
+}
+
 const fn entry(pattern: &'static str, label: Label, summary: &'static str) -> Entry {
     Entry {
         pattern,

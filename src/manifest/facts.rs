@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::target::DriverKind;
+
 /// What a driver knows about the target at the moment of the dump, and needs to put it back.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "driver", rename_all = "lowercase")]
@@ -9,6 +11,17 @@ pub enum Facts {
     Postgres(PostgresFacts),
     Volume(TreeFacts),
     Files(TreeFacts),
+}
+
+impl Facts {
+    /// Whose facts these are.
+    pub fn driver(&self) -> DriverKind {
+        match self {
+            Self::Postgres(_) => DriverKind::Postgres,
+            Self::Volume(_) => DriverKind::Volume,
+            Self::Files(_) => DriverKind::Files,
+        }
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

@@ -45,13 +45,10 @@ fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
     let mounted =
         |service: &Service| discover::mounted(service, &survey.stack.project, &survey.declared);
     for service in &survey.stack.services {
-        let directory = survey
-            .databases
-            .get(&service.name)
-            .and_then(|found| found.data_directory.as_deref());
         for volume in mounted(service) {
-            let holds_database =
-                directory.is_some_and(|directory| is_within(directory, &volume.destination));
+            let holds_database = survey
+                .data_directories(&service.name)
+                .any(|directory| is_within(directory, &volume.destination));
             if holds_database || service.labels.skip.is_some() {
                 explained.insert(volume.volume);
             }

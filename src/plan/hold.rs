@@ -7,7 +7,7 @@ use super::order::start_order;
 use crate::discover::{Service, Stack};
 use crate::hold::{Action, Held, Operation};
 use crate::labels::Moment;
-use crate::target::{DriverKind, TargetId};
+use crate::target::TargetId;
 
 /// One container that is going to be held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -102,7 +102,7 @@ fn ensure_no_database_is_held(
 ) -> Result<(), PlanError> {
     let database = targets
         .iter()
-        .find(|target| target.service == service.name && target.driver == DriverKind::Postgres);
+        .find(|target| target.service == service.name && target.driver.needs_running_container());
     match database {
         Some(target) => Err(PlanError::DatabaseHeld {
             service: service.name.clone(),

@@ -9,7 +9,7 @@ use crate::discover::{Service, Stack};
 use crate::driver::WayBack;
 use crate::hold::Operation;
 use crate::manifest::{Facts, Manifest, TargetRecord};
-use crate::target::{DriverKind, RunId, TargetId};
+use crate::target::{RunId, TargetId};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RestorePlan {
@@ -49,7 +49,7 @@ pub fn service_of<'a>(stack: &'a Stack, record: &TargetRecord) -> Result<&'a Ser
                 record.target
             ),
         })?;
-    if record.target.driver == DriverKind::Postgres && !service.container.is_running() {
+    if record.target.driver.needs_running_container() && !service.container.is_running() {
         return Err(PlanError::NotRunning {
             target: record.target.clone(),
             container: service.container.name.clone(),

@@ -70,7 +70,8 @@ impl Stage {
             program: PathBuf::from(env!("CARGO_BIN_EXE_cofferdam")),
             ..run
         };
-        TreeDriver::prepare(self.helpers(id), container, vec![target.clone()], run)
+        let targets = vec![target.clone()];
+        TreeDriver::prepare(self.helpers(id), container, targets, Vec::new(), run)
             .await
             .unwrap()
     }

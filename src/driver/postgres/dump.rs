@@ -11,20 +11,19 @@ use serde::Deserialize;
 
 use super::PostgresDriver;
 use super::contents::Contents;
-use super::failure::{body_error, no_room, store_error, visit_error};
 use super::server::Server;
 use super::sql::connection_string;
 use super::tee::tee;
 use super::watch::Watch;
 use crate::agent::inside::{Hands, Visit, VisitError};
 use crate::agent::job::{DumpJob, Feed, LoadJob, Place, Stored};
+use crate::driver::clients::said;
 use crate::driver::{ArtifactSink, Captured, DriverError, NewArtifact};
 use crate::engine::ExecOutput;
 use crate::labels::{PostgresLabels, TransferChoice};
 use crate::manifest::{
     Artifact, Compression, Facts, PostgresFacts, Role, StreamDigest, TableFacts, Transfer,
 };
-use crate::pipe::{ByteStream, compress};
 
 /// How long a table may be locked by someone else before the dump gives up. Meanwhile the dump's own locks are in the way
 /// of those who want to change tables, and they in the way of everybody else.
@@ -69,7 +68,7 @@ pub(super) async fn dump_database(
                     stream(server, driver.watch(server), client, sink).await?,
                 )
             }
-            Err(error) => return Err(visit_error(server, error)),
+            Err(error) => return Err(server.clients().visit_error(error)),
         },
     };
     let tables = observed
@@ -214,7 +213,7 @@ async fn by_agent(
     client: Vec<String>,
     sink: &dyn ArtifactSink,
 ) -> Result<Taken, DriverError> {
-    let failed = |error| visit_error(server, error);
+    let failed = |error| server.clients().visit_error(error);
     let compression = sink.compression();
     let path = visit.path(DUMP_FILE);
     let job = DumpJob {
@@ -243,22 +242,16 @@ async fn by_agent(
     let (_, list) = visit.get(LIST_FILE).await.map_err(failed)?;
     let contents = Contents::read(list)
         .await
-        .map_err(|error| body_error(server, error))?;
+        .map_err(|error| server.clients().body_error(error))?;
 
-    let (_, body) = visit.get(DUMP_FILE).await.map_err(failed)?;
-    let mut artifact = sink.store(new_artifact(compression), body).await?;
-    if artifact.plain != dumped.stored {
-        return Err(DriverError::Damaged {
-            what: "the dump".to_owned(),
-            expected: dumped.stored,
-            found: artifact.plain,
-        });
-    }
-    artifact.plain = dumped.plain;
+    let artifact = server
+        .clients()
+        .bring_out(visit, DUMP_FILE, &dumped, new_artifact, sink)
+        .await?;
     Ok(Taken {
         artifact,
         contents,
-        warnings: said(&dumped.stderr),
+        warnings: said("pg_dump", &dumped.stderr),
     })
 }
 
@@ -276,7 +269,7 @@ async fn by_file(
         .run(client, watch.mark(server.environment().clone()))
         .await
         .map_err(|error| match error.to_string() {
-            words if words.contains("No space left") => no_room(&server.container().name, &path),
+            words if words.contains("No space left") => server.clients().no_room(&path),
             _ => error,
         })?;
     let list = [pg_restore_list(), vec![path]].concat();
@@ -287,8 +280,9 @@ async fn by_file(
     let (bytes, body) = visit
         .get(DUMP_FILE)
         .await
-        .map_err(|error| visit_error(server, error))?;
-    let artifact = store_compressed(server, body, sink).await?;
+        .map_err(|error| server.clients().visit_error(error))?;
+    let clients = server.clients();
+    let artifact = clients.store_compressed(new_artifact, body, sink).await?;
     if artifact.plain.bytes != bytes {
         let expected = StreamDigest {
             bytes,
@@ -303,7 +297,7 @@ async fn by_file(
     Ok(Taken {
         artifact,
         contents,
-        warnings: said(&dumped.last_words()),
+        warnings: said("pg_dump", &dumped.last_words()),
     })
 }
 
@@ -314,24 +308,24 @@ async fn stream(
     client: Vec<String>,
     sink: &dyn ArtifactSink,
 ) -> Result<Taken, DriverError> {
-    let (engine, container) = (server.engine(), &server.container().id);
-    let spec = server.spec(client, watch.mark(server.environment().clone()));
-    let body = engine
-        .exec_stream(container, &spec, IDLE)
+    let clients = server.clients();
+    let spec = clients.spec(client, watch.mark(server.environment().clone()));
+    let body = clients
+        .engine
+        .exec_stream(&clients.container.id, &spec, IDLE)
         .await
-        .map_err(|error| server.engine_error(error))?;
+        .map_err(|error| clients.engine_error(error))?;
     let (body, beginning) = tee(body);
-    let list = server.spec(pg_restore_list(), server.environment().clone());
-    let listing = async {
-        let listed = engine.exec_with_input(container, &list, beginning).await;
-        listed.map_err(|error| server.engine_error(error))
-    };
-    let (stored, listed) = tokio::join!(store_compressed(server, body, sink), listing);
+    let list = clients.spec(pg_restore_list(), server.environment().clone());
+    let (stored, listed) = tokio::join!(
+        clients.store_compressed(new_artifact, body, sink),
+        clients.exec_with_input(&list, beginning)
+    );
     // A dump that broke off is no list either; the first reason counts.
     let artifact = stored?;
     watch.dismiss();
     let listed = listed?;
-    server.ensure_success("pg_restore", &listed)?;
+    clients.ensure_success("pg_restore", &listed)?;
     Ok(Taken {
         artifact,
         contents: contents_of(listed).await?,
@@ -353,37 +347,4 @@ async fn contents_of(listed: ExecOutput) -> Result<Contents, DriverError> {
                 "the dump's table of contents cannot be read: {error}"
             ))
         })
-}
-
-/// Stores a plain stream compressed; the artifact tells the plain digest.
-pub(super) async fn store_compressed_as(
-    server: &Server,
-    artifact: impl FnOnce(Compression) -> NewArtifact,
-    plain: ByteStream,
-    sink: &dyn ArtifactSink,
-) -> Result<Artifact, DriverError> {
-    let compression = sink.compression();
-    let (body, digest) = compress(plain, compression);
-    let stored = sink.store(artifact(compression), body).await;
-    let mut artifact = stored.map_err(|error| store_error(server, error))?;
-    artifact.plain = digest
-        .get()
-        .ok_or_else(|| DriverError::failed("the stream was stored before it had ended"))?;
-    Ok(artifact)
-}
-
-async fn store_compressed(
-    server: &Server,
-    plain: ByteStream,
-    sink: &dyn ArtifactSink,
-) -> Result<Artifact, DriverError> {
-    store_compressed_as(server, new_artifact, plain, sink).await
-}
-
-/// What a client that succeeded had to say.
-fn said(words: &str) -> Vec<String> {
-    match words {
-        "" => Vec::new(),
-        words => vec![format!("pg_dump said: {words}")],
-    }
 }

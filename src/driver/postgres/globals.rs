@@ -11,8 +11,7 @@ use serde::Deserialize;
 use tokio::io::AsyncReadExt;
 use tracing::{info, warn};
 
-use super::dump::{IDLE, store_compressed_as};
-use super::failure::body_error;
+use super::dump::IDLE;
 use super::server::{Server, Transaction, utf8};
 use super::sql::{Statement, connection_string, statements};
 use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError, NewArtifact};
@@ -46,12 +45,13 @@ pub(super) async fn dump_globals(
             server.facts.user
         ));
     }
-    let spec = server.spec(argv, utf8(server.environment().clone()));
-    let script = server
-        .engine()
-        .exec_stream(&server.container().id, &spec, IDLE)
+    let clients = server.clients();
+    let spec = clients.spec(argv, utf8(server.environment().clone()));
+    let script = clients
+        .engine
+        .exec_stream(&clients.container.id, &spec, IDLE)
         .await
-        .map_err(|error| server.engine_error(error))?;
+        .map_err(|error| clients.engine_error(error))?;
     let script = read_whole(server, script).await?;
     ensure_trailer(&script)?;
 
@@ -60,7 +60,8 @@ pub(super) async fn dump_globals(
         extension: "sql",
         compression,
     };
-    let artifact = store_compressed_as(server, new, Box::pin(Cursor::new(script)), sink).await?;
+    let script = Box::pin(Cursor::new(script));
+    let artifact = clients.store_compressed(new, script, sink).await?;
     Ok(Captured {
         transfer: Transfer::Stream,
         facts: Facts::Postgres(PostgresFacts {
@@ -78,7 +79,7 @@ async fn read_whole(server: &Server, script: ByteStream) -> Result<Vec<u8>, Driv
         .take(MOST_SCRIPT + 1)
         .read_to_end(&mut bytes)
         .await
-        .map_err(|error| body_error(server, error))?;
+        .map_err(|error| server.clients().body_error(error))?;
     if length as u64 > MOST_SCRIPT {
         return Err(DriverError::failed(format!(
             "the script of roles is longer than {MOST_SCRIPT} bytes"

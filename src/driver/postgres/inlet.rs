@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::AsyncReadExt;
 use tracing::info;
 
-use super::failure::{body_error, no_room, visit_error};
 use super::server::Server;
 use super::watch::Watch;
 use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError};
@@ -65,7 +64,8 @@ impl<'a> Inlet<'a> {
             _ => {
                 let plain = open_plain(source, artifact).await?;
                 let put = visit.put(PLAIN_FILE, artifact.plain.bytes, plain);
-                put.await.map_err(|error| visit_error(server, error))?;
+                put.await
+                    .map_err(|error| server.clients().visit_error(error))?;
                 Ok(Self::File { visit })
             }
         }
@@ -80,7 +80,7 @@ impl<'a> Inlet<'a> {
         let mut plain = open_plain(source, artifact).await?;
         tokio::io::copy(&mut plain, &mut tokio::io::sink())
             .await
-            .map_err(|error| body_error(server, error))?;
+            .map_err(|error| server.clients().body_error(error))?;
         Ok(Self::Stream(ByStream { source, artifact }))
     }
 
@@ -164,14 +164,14 @@ impl ByAgent<'_> {
         loaded.map(drop).map_err(|error| match error {
             VisitError::NoRoom { place, .. } => LoadError::NoRoom(place),
             VisitError::Engine(EngineError::Source { source, .. }) => {
-                LoadError::Other(body_error(server, source))
+                LoadError::Other(server.clients().body_error(source))
             }
-            error => LoadError::Other(visit_error(server, error)),
+            error => LoadError::Other(server.clients().visit_error(error)),
         })
     }
 
     async fn script(&self, server: &Server, client: Vec<String>) -> Result<Vec<u8>, DriverError> {
-        let failed = |error| visit_error(server, error);
+        let failed = |error| server.clients().visit_error(error);
         let job = LoadJob {
             client,
             feed: Feed::Beginning {
@@ -190,7 +190,7 @@ impl ByAgent<'_> {
             .take(MOST_SCRIPT)
             .read_to_end(&mut bytes)
             .await
-            .map_err(|error| body_error(server, error))?;
+            .map_err(|error| server.clients().body_error(error))?;
         Ok(bytes)
     }
 
@@ -275,7 +275,7 @@ impl ByAgent<'_> {
         let finished = self.visit.load(&job, environment).await;
         finished
             .map(drop)
-            .map_err(|error| LoadError::Other(visit_error(server, error)))
+            .map_err(|error| LoadError::Other(server.clients().visit_error(error)))
     }
 }
 
@@ -287,7 +287,7 @@ enum LoadError {
 impl LoadError {
     fn at(self, server: &Server) -> DriverError {
         match self {
-            Self::NoRoom(place) => no_room(&server.container().name, &place),
+            Self::NoRoom(place) => server.clients().no_room(&place),
             Self::Other(error) => error,
         }
     }
@@ -311,16 +311,10 @@ impl ByStream<'_> {
         environment: ClientEnvironment,
     ) -> Result<Vec<u8>, DriverError> {
         let plain = open_plain(self.source, self.artifact).await?;
-        let spec = server.spec(argv, environment);
-        let output = server
-            .engine()
-            .exec_with_input(&server.container().id, &spec, plain)
-            .await
-            .map_err(|error| match error {
-                EngineError::Source { source, .. } => body_error(server, source),
-                other => server.engine_error(other),
-            })?;
-        server.ensure_success(spec.program(), &output)?;
+        let clients = server.clients();
+        let spec = clients.spec(argv, environment);
+        let output = clients.exec_with_input(&spec, plain).await?;
+        clients.ensure_success(spec.program(), &output)?;
         Ok(output.stdout)
     }
 }

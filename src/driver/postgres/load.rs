@@ -11,7 +11,6 @@ use tracing::{info, warn};
 
 use super::PostgresDriver;
 use super::create::{pg_restore_script, renamed_script};
-use super::failure::visit_error;
 use super::inlet::{Inlet, Jobs};
 use super::server::{Server, Transaction};
 use super::sql::connection_string;
@@ -62,7 +61,7 @@ pub(super) async fn load_database(
             warn!("{error}; the dump goes through the exec's standard input instead");
             by_stream().await
         }
-        Err(error) => Err(visit_error(server, error)),
+        Err(error) => Err(server.clients().visit_error(error)),
     }
 }
 

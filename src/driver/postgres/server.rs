@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::io::Cursor;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::de::DeserializeOwned;
@@ -16,10 +17,13 @@ use super::sql::connection_string;
 use super::trouble::Trouble;
 use crate::agent::inside::ClientEnvironment;
 use crate::driver::DriverError;
-use crate::engine::{Container, Engine, ExecOutput, ExecSpec};
+use crate::driver::clients::{Clients, Remedy};
+use crate::engine::{Container, Engine, ExecOutput};
 use crate::labels::PostgresLabels;
 use crate::target::RunId;
 
+/// What the labels of this driver begin with.
+const LABEL: &str = "cofferdam.postgres";
 /// How long a server that is starting up, or shutting down for a restart, is waited for.
 const STARTING_LIMIT: Duration = Duration::from_secs(30);
 const STARTING_PAUSE: Duration = Duration::from_millis(500);
@@ -36,10 +40,7 @@ const LOADING_OPTIONS: &str = "-c default_transaction_read_only=off -c synchrono
 
 #[derive(Clone)]
 pub struct Server {
-    engine: Engine,
-    container: Container,
-    exec_user: Option<String>,
-    environment: ClientEnvironment,
+    clients: Clients,
     maintenance_db: String,
     /// What the server knows our sessions by.
     application: String,
@@ -49,7 +50,7 @@ pub struct Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Server")
-            .field("container", &self.container.name)
+            .field("clients", &self.clients)
             .field("facts", &self.facts)
             .finish_non_exhaustive()
     }
@@ -72,10 +73,14 @@ impl Server {
         // Until a run gives its own.
         let application = format!("cofferdam-{:08x}", rand::random::<u32>());
         let mut server = Self {
-            engine: engine.clone(),
-            container: container.clone(),
-            exec_user: labels.exec_user.clone(),
-            environment: environment(&credentials, labels, &application),
+            clients: Clients {
+                engine: engine.clone(),
+                container: container.clone(),
+                label: LABEL.to_owned(),
+                exec_user: labels.exec_user.clone(),
+                environment: environment(&credentials, labels, &application),
+                remedy: remedy(&container.name, &credentials.user),
+            },
             maintenance_db: labels.maintenance_db.clone(),
             application,
             facts: ServerFacts {
@@ -93,7 +98,7 @@ impl Server {
     /// Tries the local socket first, as the official image's clients do, then the loopback address.
     async fn log_in(&mut self) -> Result<(), DriverError> {
         let deadline = Instant::now() + STARTING_LIMIT;
-        let may_choose_host = !self.container.env.contains_key("PGHOST");
+        let may_choose_host = !self.container().env.contains_key("PGHOST");
         let maintenance_db = self.maintenance_db.clone();
         loop {
             let output = self.psql(&maintenance_db, &[FACTS], QUERY_LIMIT).await?;
@@ -105,11 +110,11 @@ impl Server {
             let trouble = Trouble::of(&words);
             if trouble == Some(Trouble::Unreachable) && may_choose_host && self.switch_host() {
                 debug!(
-                    container = self.container.name,
+                    container = self.container().name,
                     "no answer at this address; trying the other"
                 );
             } else if !trouble.is_some_and(Trouble::may_pass) || Instant::now() >= deadline {
-                return Err(self.client_error("psql", output.exit_code, &words));
+                return Err(self.clients.client_error("psql", output.exit_code, &words));
             }
             tokio::time::sleep(STARTING_PAUSE).await;
         }
@@ -118,13 +123,13 @@ impl Server {
     /// The same server, whose sessions from now on are known by the run, also to who recovers it.
     pub fn for_run(mut self, run: &RunId) -> Self {
         self.application = format!("cofferdam-{}", run.short());
-        self.environment.set("PGAPPNAME", &self.application);
+        self.clients.environment.set("PGAPPNAME", &self.application);
         self
     }
 
     /// From the socket to the loopback address and back; whether this was the way there.
     fn switch_host(&mut self) -> bool {
-        let variables = &mut self.environment.plain;
+        let variables = &mut self.clients.environment.plain;
         let before = variables.len();
         variables.retain(|(name, _)| name != "PGHOST");
         let to_loopback = variables.len() == before;
@@ -134,37 +139,23 @@ impl Server {
         to_loopback
     }
 
-    pub fn engine(&self) -> &Engine {
-        &self.engine
+    pub fn clients(&self) -> &Clients {
+        &self.clients
     }
 
     pub fn container(&self) -> &Container {
-        &self.container
+        &self.clients.container
     }
 
     pub fn environment(&self) -> &ClientEnvironment {
-        &self.environment
+        &self.clients.environment
     }
 
     /// For clients that write whole databases.
     pub fn loading_environment(&self) -> ClientEnvironment {
-        let mut environment = self.environment.clone();
+        let mut environment = self.environment().clone();
         environment.set("PGOPTIONS", LOADING_OPTIONS);
         environment
-    }
-
-    pub fn exec_user(&self) -> Option<&str> {
-        self.exec_user.as_deref()
-    }
-
-    /// A client of the server's, with this environment.
-    pub fn spec(&self, argv: Vec<String>, environment: ClientEnvironment) -> ExecSpec {
-        ExecSpec {
-            env: environment.plain,
-            secret_env: environment.secret,
-            user: self.exec_user.clone(),
-            ..ExecSpec::new(argv)
-        }
     }
 
     /// A database to give orders from that concern `database`: nobody may rename or drop the one they are in.
@@ -187,14 +178,14 @@ impl Server {
         query: &str,
     ) -> Result<Vec<T>, DriverError> {
         let output = self.psql(database, &[&rows(query)], QUERY_LIMIT).await?;
-        self.ensure_success("psql", &output)?;
+        self.clients.ensure_success("psql", &output)?;
         whole(&output)
     }
 
     /// Gives orders one after the other, each in a transaction of its own, and stops at the first that fails.
     pub async fn execute(&self, database: &str, orders: &[&str]) -> Result<(), DriverError> {
         let output = self.psql(database, orders, ORDER_LIMIT).await?;
-        self.ensure_success("psql", &output)
+        self.clients.ensure_success("psql", &output)
     }
 
     /// Like [`Server::execute`], for orders that print nothing; then lists the databases. Before that, every other session
@@ -228,17 +219,14 @@ impl Server {
             argv.push("--single-transaction".to_owned());
         }
         argv.extend(["-f", "-"].map(str::to_owned));
-        let mut spec = self.spec(argv, utf8(self.environment.clone()));
+        let mut spec = self.clients.spec(argv, utf8(self.environment().clone()));
         spec.limit = Some(ORDER_LIMIT);
         let mut script = script;
         // Some proxies do not carry the end of an input.
         script.extend_from_slice(b"\n\\quit\n");
-        let output = self
-            .engine
-            .exec_with_input(&self.container.id, &spec, Box::pin(Cursor::new(script)))
-            .await
-            .map_err(|error| self.engine_error(error))?;
-        self.ensure_success("psql", &output)
+        let script = Box::pin(Cursor::new(script));
+        let output = self.clients.exec_with_input(&spec, script).await?;
+        self.clients.ensure_success("psql", &output)
     }
 
     /// All databases, in the order of their names.
@@ -262,12 +250,9 @@ impl Server {
         for order in orders {
             argv.extend(["-c".to_owned(), (*order).to_owned()]);
         }
-        let mut spec = self.spec(argv, utf8(self.environment.clone()));
+        let mut spec = self.clients.spec(argv, utf8(self.environment().clone()));
         spec.limit = Some(limit);
-        self.engine
-            .exec(&self.container.id, &spec)
-            .await
-            .map_err(|error| self.engine_error(error))
+        self.clients.exec(&spec).await
     }
 
     /// Runs a client to its good end, however long it takes.
@@ -276,13 +261,9 @@ impl Server {
         argv: Vec<String>,
         environment: ClientEnvironment,
     ) -> Result<ExecOutput, DriverError> {
-        let spec = self.spec(argv, environment);
-        let output = self
-            .engine
-            .exec(&self.container.id, &spec)
-            .await
-            .map_err(|error| self.engine_error(error))?;
-        self.ensure_success(spec.program(), &output)?;
+        let spec = self.clients.spec(argv, environment);
+        let output = self.clients.exec(&spec).await?;
+        self.clients.ensure_success(spec.program(), &output)?;
         Ok(output)
     }
 }
@@ -311,6 +292,11 @@ fn psql_argv(database: &str) -> Vec<String> {
     .to_vec();
     argv.push(connection_string(database));
     argv
+}
+
+fn remedy(container: &str, user: &str) -> Remedy {
+    let (container, user) = (container.to_owned(), user.to_owned());
+    Arc::new(move |words| Trouble::of(words).map(|trouble| trouble.hint(&container, &user)))
 }
 
 fn environment(

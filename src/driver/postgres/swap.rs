@@ -185,7 +185,7 @@ impl<'a> Swap<'a> {
     async fn state(&self) -> Result<State, DriverError> {
         match self.server.execute_and_list(&self.seat, &[]).await? {
             Ok(databases) => Ok(self.state_of(&databases)),
-            Err(words) => Err(self.server.client_error("psql", 1, &words)),
+            Err(words) => Err(self.server.clients().client_error("psql", 1, &words)),
         }
     }
 
@@ -321,7 +321,7 @@ impl<'a> Swap<'a> {
                     attempt += 1;
                     tokio::time::sleep(PAUSE).await;
                 }
-                Err(words) => return Err(self.server.client_error("psql", 1, &words)),
+                Err(words) => return Err(self.server.clients().client_error("psql", 1, &words)),
             }
         }
     }

@@ -98,8 +98,8 @@ impl TreeDriver {
 pub(super) fn tree_facts(record: &TargetRecord) -> Result<&TreeFacts, DriverError> {
     match &record.facts {
         Facts::Volume(facts) | Facts::Files(facts) => Ok(facts),
-        Facts::Postgres(_) => Err(DriverError::failed(format!(
-            "{} is recorded as a database",
+        _ => Err(DriverError::failed(format!(
+            "{} is recorded as something else than files",
             record.target
         ))),
     }

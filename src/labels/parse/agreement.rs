@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Parser;
 use crate::labels::nearest::nearest_word;
-use crate::labels::table::{self, HookLabel, Label, PostgresLabel, TREE_OPTIONS, TreeLabel};
+use crate::labels::table::{self, HookLabel, Label, TREE_OPTIONS, TreeLabel};
 use crate::labels::{Moment, Selection};
 use crate::text::quoted;
 
@@ -39,8 +39,8 @@ impl Parser<'_> {
             };
             let name = name.unwrap_or_default();
             match label {
-                Label::Postgres(PostgresLabel::Databases) => {}
-                Label::Postgres(_) => self.ensure_postgres_is_saved(key),
+                _ if label.names_targets() => {}
+                Label::Postgres(_) => self.ensure_database_is_saved(key, "cofferdam.postgres"),
                 Label::Volume(option) => self.ensure_volume_is_taken(key, name, option),
                 Label::Files(option) => self.ensure_files_have_a_path(key, name, option),
                 Label::HoldFor if !self.has("cofferdam.stop") && !self.has("cofferdam.pause") => {
@@ -60,11 +60,11 @@ impl Parser<'_> {
         self.has("cofferdam.enable") || self.has("cofferdam.skip")
     }
 
-    fn ensure_postgres_is_saved(&mut self, key: &str) {
+    fn ensure_database_is_saved(&mut self, key: &str, driver: &str) {
         let may_be_detected = self.is_switched() && !self.has_driver_label();
-        if !self.has("cofferdam.postgres") && !may_be_detected {
-            let hint = "add `cofferdam.postgres` with the databases' names, or with `*`";
-            self.problem(key, "has no database to serve", Some(hint.to_owned()));
+        if !self.has(driver) && !may_be_detected {
+            let hint = format!("add `{driver}` with the databases' names, or with `*`");
+            self.problem(key, "has no database to serve", Some(hint));
         }
     }
 
@@ -137,16 +137,9 @@ impl Parser<'_> {
         }
     }
 
-    fn has_driver_label(&self) -> bool {
-        self.container.labels.keys().any(|key| {
-            matches!(
-                table::find(key),
-                Some((
-                    Label::Postgres(PostgresLabel::Databases) | Label::Volumes | Label::FilesPath,
-                    _
-                ))
-            )
-        })
+    pub(super) fn has_driver_label(&self) -> bool {
+        let mut keys = self.container.labels.keys();
+        keys.any(|key| table::find(key).is_some_and(|(label, _)| label.names_targets()))
     }
 }
 

@@ -1,0 +1,332 @@
+//! A server's own clients, run in its own container; what they print becomes an artifact, and an artifact what they read.
+//!
+//! ```text
+//! copy    client ─▶ agent: digest, compress, digest ─▶ file ─▶ archive API ─▶ sink
+//! stream  client ─▶ exec's stdout ─▶ compress ─▶ sink            where no agent can run, or by label
+//! load    source ─▶ exec's stdin ─▶ agent: decompress, prove ─▶ client, or plain to the client itself
+//! ```
+//!
+//! - `failure`: what went wrong, in the terms of an administrator
+
+mod failure;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tracing::warn;
+
+use super::{ArtifactSink, ArtifactSource, DriverError, NewArtifact};
+use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError, Visitor};
+use crate::agent::job::{DumpJob, Dumped, Feed, LoadJob, Place, Stored};
+use crate::engine::{Container, Engine, EngineError, ExecOutput, ExecSpec};
+use crate::labels::TransferChoice;
+use crate::manifest::{Artifact, Compression, Encryption, Role, Transfer};
+use crate::pipe::{ByteStream, Tail, compress};
+use crate::repository::snapshot::open_plain;
+
+/// What mends a failure that a client told in these words.
+pub type Remedy = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;
+
+/// The clients in one container, as one driver runs them.
+#[derive(Clone)]
+pub struct Clients {
+    pub engine: Engine,
+    pub container: Container,
+    /// What the driver's labels begin with: `cofferdam.postgres`.
+    pub label: String,
+    /// Who execs run as; `None`: the container's own user.
+    pub exec_user: Option<String>,
+    pub environment: ClientEnvironment,
+    pub remedy: Remedy,
+}
+
+/// A dump that is to be taken from a client's standard output.
+#[derive(Clone, Debug)]
+pub struct DumpOrder {
+    pub argv: Vec<String>,
+    pub role: Role,
+    /// The ending of the plain content, without a dot.
+    pub extension: &'static str,
+    pub transfer: TransferChoice,
+    /// How long the client may print nothing.
+    pub idle_limit: Duration,
+}
+
+/// A dump that has arrived.
+#[derive(Clone, Debug)]
+pub struct Taken {
+    pub transfer: Transfer,
+    pub artifact: Artifact,
+    /// How the plain dump ends.
+    pub tail: Vec<u8>,
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Debug for Clients {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Clients")
+            .field("container", &self.container.name)
+            .field("label", &self.label)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Clients {
+    /// A client with this environment.
+    pub fn spec(&self, argv: Vec<String>, environment: ClientEnvironment) -> ExecSpec {
+        ExecSpec {
+            env: environment.plain,
+            secret_env: environment.secret,
+            user: self.exec_user.clone(),
+            ..ExecSpec::new(argv)
+        }
+    }
+
+    /// Runs a client to its end, whatever that is.
+    pub async fn exec(&self, spec: &ExecSpec) -> Result<ExecOutput, DriverError> {
+        self.engine
+            .exec(&self.container.id, spec)
+            .await
+            .map_err(|error| self.engine_error(error))
+    }
+
+    /// Runs a client on this input to its end, whatever that is.
+    pub async fn exec_with_input(
+        &self,
+        spec: &ExecSpec,
+        input: ByteStream,
+    ) -> Result<ExecOutput, DriverError> {
+        self.engine
+            .exec_with_input(&self.container.id, spec, input)
+            .await
+            .map_err(|error| match error {
+                EngineError::Source { source, .. } => self.body_error(source),
+                other => self.engine_error(other),
+            })
+    }
+
+    /// Takes what a client prints into the snapshot. It counts only when the client has ended with 0.
+    pub async fn dump(
+        &self,
+        visitor: Visitor<'_>,
+        order: &DumpOrder,
+        sink: &dyn ArtifactSink,
+    ) -> Result<Taken, DriverError> {
+        let mut warnings = Vec::new();
+        if order.transfer == TransferChoice::Copy {
+            match Visit::begin(visitor).await {
+                Ok(visit) => {
+                    let taken = match visit.hands() {
+                        Hands::Agent(_) => Some(self.dump_by_agent(&visit, order, sink).await),
+                        Hands::Clients { why } => {
+                            warnings.push(format!(
+                                "the agent cannot run in container {}, so the dump was streamed, which is slower: {why}",
+                                self.container.name
+                            ));
+                            None
+                        }
+                    };
+                    warnings.extend(visit.end().await.err().map(|left| left.to_string()));
+                    if let Some(taken) = taken {
+                        return Ok(taken?.warned_of(warnings));
+                    }
+                }
+                Err(error @ VisitError::NoPlace { .. }) => warnings.push(format!(
+                    "{error}; the dump was streamed instead, which is slower"
+                )),
+                Err(error) => return Err(self.visit_error(error)),
+            }
+        }
+        Ok(self.dump_by_stream(order, sink).await?.warned_of(warnings))
+    }
+
+    async fn dump_by_agent(
+        &self,
+        visit: &Visit,
+        order: &DumpOrder,
+        sink: &dyn ArtifactSink,
+    ) -> Result<Taken, DriverError> {
+        const FILE: &str = "dump";
+        let job = DumpJob {
+            client: order.argv.clone(),
+            output: visit.path(FILE),
+            compression: sink.compression(),
+            idle_limit_seconds: order.idle_limit.as_secs(),
+        };
+        let dumped = visit
+            .dump(&job, &self.environment)
+            .await
+            .map_err(|error| self.visit_error(error))?;
+        let artifact = self
+            .bring_out(visit, FILE, &dumped, order.new_artifact(), sink)
+            .await?;
+        let program = order.argv.first().map_or("", String::as_str);
+        Ok(Taken {
+            transfer: Transfer::Copy,
+            artifact,
+            warnings: said(program, &dumped.stderr),
+            tail: dumped.tail,
+        })
+    }
+
+    /// Brings out what an agent has made. What arrives has to be what was sent.
+    pub async fn bring_out(
+        &self,
+        visit: &Visit,
+        file: &str,
+        dumped: &Dumped,
+        artifact: impl FnOnce(Compression) -> NewArtifact,
+        sink: &dyn ArtifactSink,
+    ) -> Result<Artifact, DriverError> {
+        let (_, body) = visit
+            .get(file)
+            .await
+            .map_err(|error| self.visit_error(error))?;
+        let artifact = sink.store(artifact(sink.compression()), body).await?;
+        if artifact.plain != dumped.stored {
+            return Err(DriverError::Damaged {
+                what: "the dump".to_owned(),
+                expected: dumped.stored.clone(),
+                found: artifact.plain,
+            });
+        }
+        Ok(Artifact {
+            plain: dumped.plain.clone(),
+            ..artifact
+        })
+    }
+
+    async fn dump_by_stream(
+        &self,
+        order: &DumpOrder,
+        sink: &dyn ArtifactSink,
+    ) -> Result<Taken, DriverError> {
+        let spec = self.spec(order.argv.clone(), self.environment.clone());
+        let body = self
+            .engine
+            .exec_stream(&self.container.id, &spec, order.idle_limit)
+            .await
+            .map_err(|error| self.engine_error(error))?;
+        let (body, tail) = Tail::new(body);
+        let artifact = self
+            .store_compressed(order.new_artifact(), Box::pin(body), sink)
+            .await?;
+        Ok(Taken {
+            transfer: Transfer::Stream,
+            artifact,
+            tail: tail.get(),
+            warnings: Vec::new(),
+        })
+    }
+
+    /// Stores a plain stream compressed; the artifact tells the plain digest.
+    pub async fn store_compressed(
+        &self,
+        artifact: impl FnOnce(Compression) -> NewArtifact,
+        plain: ByteStream,
+        sink: &dyn ArtifactSink,
+    ) -> Result<Artifact, DriverError> {
+        let compression = sink.compression();
+        let (body, digest) = compress(plain, compression);
+        let stored = sink.store(artifact(compression), body).await;
+        let mut artifact = stored.map_err(|error| self.store_error(error))?;
+        artifact.plain = digest
+            .get()
+            .ok_or_else(|| DriverError::failed("the stream was stored before it had ended"))?;
+        Ok(artifact)
+    }
+
+    /// Feeds an artifact to a client's standard input. Its digests have been verified when this returns well; a client may
+    /// have seen all of a damaged stream before that shows.
+    pub async fn load(
+        &self,
+        visitor: Visitor<'_>,
+        transfer: TransferChoice,
+        argv: Vec<String>,
+        source: &dyn ArtifactSource,
+        artifact: &Artifact,
+    ) -> Result<(), DriverError> {
+        // The length of the compressed stream inside an encrypted one is not known, and an agent has to know it.
+        if transfer == TransferChoice::Copy && artifact.encryption == Encryption::None {
+            match Visit::begin(visitor).await {
+                Ok(visit) => {
+                    let loaded = match visit.hands() {
+                        Hands::Agent(_) => Some(
+                            self.load_by_agent(&visit, argv.clone(), source, artifact)
+                                .await,
+                        ),
+                        Hands::Clients { .. } => None,
+                    };
+                    if let Err(left) = visit.end().await {
+                        warn!("{left}");
+                    }
+                    if let Some(loaded) = loaded {
+                        return loaded;
+                    }
+                }
+                Err(VisitError::NoPlace { .. }) => {}
+                Err(error) => return Err(self.visit_error(error)),
+            }
+        }
+        let plain = open_plain(source, artifact).await?;
+        let spec = self.spec(argv, self.environment.clone());
+        let output = self.exec_with_input(&spec, plain).await?;
+        self.ensure_success(spec.program(), &output)
+    }
+
+    async fn load_by_agent(
+        &self,
+        visit: &Visit,
+        client: Vec<String>,
+        source: &dyn ArtifactSource,
+        artifact: &Artifact,
+    ) -> Result<(), DriverError> {
+        let input = Stored {
+            place: Place::Incoming,
+            compression: artifact.compression,
+            plain: artifact.plain.clone(),
+            stored_bytes: artifact.stored.bytes,
+            beginning: None,
+        };
+        let job = LoadJob {
+            client,
+            feed: Feed::Stdin { input },
+            stdout: None,
+        };
+        let stored = source.open(artifact).await?;
+        let loaded = visit.load_incoming(&job, &self.environment, stored).await;
+        loaded.map(drop).map_err(|error| match error {
+            VisitError::Engine(EngineError::Source { source, .. }) => self.body_error(source),
+            error => self.visit_error(error),
+        })
+    }
+}
+
+impl DumpOrder {
+    fn new_artifact(&self) -> impl FnOnce(Compression) -> NewArtifact + use<> {
+        let (role, extension) = (self.role, self.extension);
+        move |compression| NewArtifact {
+            role,
+            extension,
+            compression,
+        }
+    }
+}
+
+impl Taken {
+    fn warned_of(mut self, mut earlier: Vec<String>) -> Self {
+        earlier.append(&mut self.warnings);
+        self.warnings = earlier;
+        self
+    }
+}
+
+/// What a client that succeeded had to say.
+pub fn said(program: &str, words: &str) -> Vec<String> {
+    match words {
+        "" => Vec::new(),
+        words => vec![format!("{program} said: {words}")],
+    }
+}
