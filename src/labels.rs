@@ -84,6 +84,7 @@ pub struct PostgresLabels {
     pub password_file: Option<String>,
     pub port: Option<u16>,
     pub maintenance_db: String,
+    pub mode: PostgresMode,
     pub exclude_tables: Vec<String>,
     pub exclude_table_data: Vec<String>,
     pub restore: PostgresRestore,
@@ -101,6 +102,7 @@ impl Default for PostgresLabels {
             password_file: None,
             port: None,
             maintenance_db: "template1".to_owned(),
+            mode: PostgresMode::default(),
             exclude_tables: Vec::new(),
             exclude_table_data: Vec::new(),
             restore: PostgresRestore::default(),
@@ -109,6 +111,16 @@ impl Default for PostgresLabels {
             exec_user: None,
         }
     }
+}
+
+/// How a server is saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PostgresMode {
+    /// One artifact a database, and one for roles and tablespaces.
+    #[default]
+    Dump,
+    /// One script for the whole server.
+    Dumpall,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -118,12 +118,10 @@ struct Making<'a> {
 
 impl Making<'_> {
     fn postgres(&self) -> ServiceDriver {
-        let found = self
-            .survey
-            .databases_of(&self.service.name)
-            .find_map(|found| match &found.server {
-                FoundServer::Postgres { labels, login } => Some((labels, login)),
-            });
+        let mut found = self.survey.databases_of(&self.service.name);
+        let found = found.next().map(|found| match &found.server {
+            FoundServer::Postgres { labels, login } => (labels, login),
+        });
         let mut driver = PostgresDriver::new(
             self.session.engine.clone(),
             self.service.container.clone(),

@@ -8,7 +8,7 @@ use cofferdam::driver::Driver;
 use cofferdam::driver::postgres::{GLOBALS, Jobs, OldDatabase};
 use cofferdam::labels::{PostgresLabels, PostgresRestore, Selection, TransferChoice};
 use cofferdam::manifest::{Compression, Transfer};
-use support::postgres::{EVERYTHING, PostgresServer, Run, assert_same, facts, portrait, target};
+use support::postgres::{DAMAGE, PostgresServer, Run, assert_same, facts, fill, portrait, target};
 use support::{TestVolume, engine};
 
 fn labels() -> PostgresLabels {
@@ -21,31 +21,6 @@ fn clinical(options: &[&str]) -> PostgresServer {
     fill(&server, "clinical");
     server
 }
-
-fn fill(server: &PostgresServer, database: &str) {
-    let name = format!("\"{}\"", database.replace('"', "\"\""));
-    server.sql(
-        "postgres",
-        &format!(
-            "DO $$ BEGIN CREATE ROLE app; CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
-             CREATE DATABASE {name} OWNER app TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';"
-        ),
-    );
-    server.sql(
-        "postgres",
-        &format!(
-            "ALTER DATABASE {name} SET work_mem TO '5MB'; ALTER DATABASE {name} SET search_path TO public, \"Odd Schema\";
-             ALTER ROLE reader IN DATABASE {name} SET work_mem TO '6MB'; ALTER DATABASE {name} CONNECTION LIMIT 50;
-             COMMENT ON DATABASE {name} IS 'DATABASE {database}'; REVOKE ALL ON DATABASE {name} FROM public;
-             GRANT CONNECT ON DATABASE {name} TO reader;"
-        )
-        .replace(&format!("'DATABASE {database}'"), "'DATABASE \"x\"; DROP'"),
-    );
-    server.sql(database, EVERYTHING);
-}
-
-const DAMAGE: &str = "UPDATE patients SET name = 'overwritten'; DROP VIEW old_patients; CREATE TABLE later (a int); \
-    DROP TABLE \"Odd Schema\".\"odd \"\"table\";";
 
 #[tokio::test]
 async fn every_transfer_brings_a_database_back_as_it_was() {

@@ -1,6 +1,7 @@
 //! PostgreSQL, by its own clients in its own container.
 //!
-//! A target is a database, or [`GLOBALS`]: the roles and tablespaces of the whole server, which are loaded first.
+//! A target is a database, or [`GLOBALS`]: the roles and tablespaces of the whole server, which are loaded first. Or all of a
+//! server is one target, [`CLUSTER`].
 //!
 //! ```text
 //! copy    pg_dump ─▶ agent: digest, compress, digest ─▶ file ─▶ archive API ─▶ sink
@@ -16,7 +17,8 @@
 //! - `sql`: quoting, and reading scripts
 //! - `dump`, `contents`, `tee`: a database out; `watch`: no client is left behind
 //! - `load`, `inlet`, `create`, `swap`, `names`: a database in
-//! - `globals`: roles and tablespaces
+//! - `globals`: roles and tablespaces; `dumpall`: everything in one script
+//! - `targets`: what there is to save
 //! - `detect`: containers that carry no label
 
 mod contents;
@@ -24,6 +26,7 @@ mod create;
 mod credentials;
 mod detect;
 mod dump;
+mod dumpall;
 mod globals;
 mod inlet;
 mod load;
@@ -32,6 +35,7 @@ mod queries;
 mod server;
 mod sql;
 mod swap;
+mod targets;
 mod tee;
 mod trouble;
 mod watch;
@@ -39,26 +43,21 @@ mod watch;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
-use serde::Deserialize;
 use tokio::sync::OnceCell;
 
 pub use self::detect::{Detected, detect, look_at};
 pub use self::inlet::Jobs;
 pub use self::names::OldDatabase;
-use self::queries::Database;
 pub use self::server::Server;
+use self::targets::Subject;
+pub use self::targets::{CLUSTER, GLOBALS};
 use self::watch::Watch;
-use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
-};
+use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, WayBack};
 use crate::agent::inside::{OWN_PROGRAM, Removals, Visitor};
 use crate::engine::{Container, Engine};
-use crate::labels::{PostgresLabels, PostgresRestore, Selection};
-use crate::manifest::{Facts, Failure, PostgresFacts, TargetRecord};
+use crate::labels::{PostgresLabels, PostgresRestore};
+use crate::manifest::{Facts, PostgresFacts, TargetRecord};
 use crate::target::{DriverKind, RunId, TargetId};
-
-/// The target that is not a database.
-pub const GLOBALS: &str = "@globals";
 
 /// What the labels do not say.
 #[derive(Clone, Debug)]
@@ -112,20 +111,6 @@ impl PostgresDriver {
         }
     }
 
-    fn no_such_database(&self, name: &str, databases: &[Database]) -> DriverError {
-        let there: Vec<&str> = databases
-            .iter()
-            .map(|database| database.name.as_str())
-            .collect();
-        DriverError::failed_with_hint(
-            format!("container {} has no database {name}", self.container.name),
-            format!(
-                "correct its label cofferdam.postgres; there are: {}",
-                there.join(", ")
-            ),
-        )
-    }
-
     /// Logs in on first use. A failure is not kept: the next use tries again.
     async fn server(&self) -> Result<&Server, DriverError> {
         self.server
@@ -175,48 +160,6 @@ impl PostgresDriver {
     }
 }
 
-async fn all_databases(
-    server: &Server,
-    databases: &[Database],
-) -> Result<Vec<String>, DriverError> {
-    const POSTGRES: &str = "postgres";
-
-    let mut names: Vec<String> = databases
-        .iter()
-        .filter(|database| database.allows_connections && !database.is_template)
-        .map(|database| database.name.clone())
-        .collect();
-    if names.iter().any(|name| name == POSTGRES) && is_untouched(server, POSTGRES).await? {
-        names.retain(|name| name != POSTGRES);
-    }
-    Ok(names)
-}
-
-/// Whether a database holds nothing but what every new one does. The server numbers what users make from 16384 on.
-async fn is_untouched(server: &Server, database: &str) -> Result<bool, DriverError> {
-    #[derive(Deserialize)]
-    struct Answer {
-        touched: bool,
-    }
-    let catalogs = [
-        "pg_class",
-        "pg_proc",
-        "pg_namespace",
-        "pg_type",
-        "pg_extension",
-        "pg_largeobject_metadata",
-    ];
-    let any: Vec<String> = catalogs
-        .iter()
-        .map(|catalog| {
-            format!("EXISTS (SELECT FROM pg_catalog.{catalog} WHERE oid::bigint >= 16384)")
-        })
-        .collect();
-    let query = format!("SELECT {} AS touched", any.join(" OR "));
-    let answer: Vec<Answer> = server.query(database, &query).await?;
-    Ok(answer.iter().all(|answer| !answer.touched))
-}
-
 fn facts_of(record: &TargetRecord) -> Result<&PostgresFacts, DriverError> {
     match &record.facts {
         Facts::Postgres(facts) => Ok(facts),
@@ -233,47 +176,8 @@ impl Driver for PostgresDriver {
         &[DriverKind::Postgres]
     }
 
-    /// [`GLOBALS`], then databases by name; and what labels name that is not there.
-    ///
-    /// `*` means every database that allows connections and is no template; `postgres` only when it holds something that
-    /// somebody made there.
     async fn targets(&self) -> Result<FoundTargets, DriverError> {
-        let server = self.server().await?;
-        let databases = server.databases(server.maintenance_db()).await?;
-        let mut names = match &self.labels.databases {
-            Selection::All => all_databases(server, &databases).await?,
-            Selection::Names(names) => names.clone(),
-        };
-        names.sort();
-        names.dedup();
-        if names.iter().any(|name| name == GLOBALS) {
-            return Err(DriverError::failed_with_hint(
-                format!(
-                    "a database of container {} has the name {GLOBALS}, which stands for roles",
-                    self.container.name
-                ),
-                "name the databases to save in cofferdam.postgres, without this one",
-            ));
-        }
-        let exists = |name: &String| databases.iter().any(|database| database.name == *name);
-        let (present, missing): (Vec<String>, Vec<String>) = names.into_iter().partition(exists);
-        let id = |name: String| TargetId::new(self.container.service(), DriverKind::Postgres, name);
-        let globals = FoundTarget {
-            what: "roles and tablespaces".to_owned(),
-            id: id(GLOBALS.to_owned()),
-        };
-        let databases_found = present.into_iter().map(|name| FoundTarget {
-            what: format!("database {name}"),
-            id: id(name),
-        });
-        let failure = |name: String| Failure {
-            reason: self.no_such_database(&name, &databases).to_string(),
-            target: id(name),
-        };
-        Ok(FoundTargets {
-            targets: std::iter::once(globals).chain(databases_found).collect(),
-            missing: missing.into_iter().map(failure).collect(),
-        })
+        targets::find(self, self.server().await?).await
     }
 
     async fn dump(
@@ -282,40 +186,42 @@ impl Driver for PostgresDriver {
         sink: &dyn ArtifactSink,
     ) -> Result<Captured, DriverError> {
         let server = self.server().await?;
-        if target.name == GLOBALS {
-            globals::dump_globals(server, sink).await
-        } else {
-            dump::dump_database(self, server, &target.name, sink).await
+        match Subject::of(target) {
+            Subject::Globals => globals::dump_globals(server, sink).await,
+            Subject::Cluster => dumpall::dump_all(self, server, sink).await,
+            Subject::Database(name) => dump::dump_database(self, server, name, sink).await,
         }
     }
 
     async fn exists(&self, target: &TargetId) -> Result<bool, DriverError> {
         let server = self.server().await?;
+        let Subject::Database(name) = Subject::of(target) else {
+            return Ok(true);
+        };
         let databases = server.databases(server.maintenance_db()).await?;
-        Ok(target.name == GLOBALS
-            || databases
-                .iter()
-                .any(|database| database.name == target.name))
+        Ok(databases.iter().any(|database| database.name == name))
     }
 
     fn describe_restore(&self, record: &TargetRecord) -> String {
-        let name = &record.target.name;
-        if name == GLOBALS {
-            return "create missing roles and tablespaces".to_owned();
-        }
-        match self.labels.restore {
-            PostgresRestore::Swap => format!("swap database {name}"),
-            PostgresRestore::Recreate => format!("drop, create and load database {name}"),
-            PostgresRestore::Clean => format!("clean and load database {name}"),
+        match (Subject::of(&record.target), self.labels.restore) {
+            (Subject::Globals, _) => "create missing roles and tablespaces".to_owned(),
+            (Subject::Cluster, _) => "drop, create and load all databases of the server".to_owned(),
+            (Subject::Database(name), PostgresRestore::Swap) => format!("swap database {name}"),
+            (Subject::Database(name), PostgresRestore::Recreate) => {
+                format!("drop, create and load database {name}")
+            }
+            (Subject::Database(name), PostgresRestore::Clean) => {
+                format!("clean and load database {name}")
+            }
         }
     }
 
     fn way_back(&self, target: &TargetId) -> WayBack {
-        match self.labels.restore {
+        match (Subject::of(target), self.labels.restore) {
             // Only what is missing is created.
-            _ if target.name == GLOBALS => WayBack::Staged,
-            PostgresRestore::Swap => WayBack::Staged,
-            PostgresRestore::Recreate | PostgresRestore::Clean => WayBack::SafetySnapshot,
+            (Subject::Globals, _) => WayBack::Staged,
+            (Subject::Database(_), PostgresRestore::Swap) => WayBack::Staged,
+            (Subject::Cluster | Subject::Database(_), _) => WayBack::SafetySnapshot,
         }
     }
 
@@ -325,37 +231,42 @@ impl Driver for PostgresDriver {
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError> {
         let server = self.server().await?;
-        if record.target.name == GLOBALS {
-            globals::load_globals(server, record, source).await
-        } else {
-            load::load_database(self, server, record, facts_of(record)?, source).await
+        match Subject::of(&record.target) {
+            Subject::Globals => globals::load_globals(server, record, source).await,
+            Subject::Cluster => {
+                dumpall::load_all(self, server, record, facts_of(record)?, source).await
+            }
+            Subject::Database(_) => {
+                load::load_database(self, server, record, facts_of(record)?, source).await
+            }
         }
     }
 
     /// The load of [`GLOBALS`] ends with its own check, since only the script names what has to be there.
     async fn check(&self, record: &TargetRecord) -> Result<(), DriverError> {
-        if record.target.name == GLOBALS {
-            return Ok(());
+        match Subject::of(&record.target) {
+            Subject::Globals => Ok(()),
+            Subject::Cluster => dumpall::check_all(self.server().await?, facts_of(record)?).await,
+            Subject::Database(_) => {
+                load::check_database(self, self.server().await?, record, facts_of(record)?).await
+            }
         }
-        load::check_database(self, self.server().await?, record, facts_of(record)?).await
     }
 
     async fn commit(&self, target: &TargetId) -> Result<(), DriverError> {
-        if target.name == GLOBALS {
+        let Subject::Database(name) = Subject::of(target) else {
             return Ok(());
-        }
+        };
         let server = self.server().await?;
-        swap::Swap::new(server, &target.name, &self.run)
-            .commit()
-            .await
+        swap::Swap::new(server, name, &self.run).commit().await
     }
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
-        if target.name == GLOBALS {
+        let Subject::Database(name) = Subject::of(target) else {
             return Ok(());
-        }
+        };
         let server = self.server().await?;
-        swap::Swap::new(server, &target.name, &self.run)
+        swap::Swap::new(server, name, &self.run)
             .roll_back()
             .await
             .map(drop)

@@ -12,7 +12,7 @@ use super::table::{
 };
 use super::values::{self, BadValue};
 use super::{
-    ContainerLabels, FilesLabels, HookPoint, HookSpec, Moment, OptIn, PostgresLabels,
+    ContainerLabels, FilesLabels, HookPoint, HookSpec, Moment, OptIn, PostgresLabels, PostgresMode,
     PostgresRestore, Selection, TransferChoice, TreeOptions, TreeRestore,
 };
 use crate::engine::Container;
@@ -27,6 +27,10 @@ const POSTGRES_RESTORES: [(&str, PostgresRestore); 3] = [
     ("swap", PostgresRestore::Swap),
     ("recreate", PostgresRestore::Recreate),
     ("clean", PostgresRestore::Clean),
+];
+const POSTGRES_MODES: [(&str, PostgresMode); 2] = [
+    ("dump", PostgresMode::Dump),
+    ("dumpall", PostgresMode::Dumpall),
 ];
 const TREE_RESTORES: [(&str, TreeRestore); 3] = [
     ("replace", TreeRestore::Replace),
@@ -149,7 +153,7 @@ impl<'a> Parser<'a> {
             PostgresLabel::MaintenanceDb => {
                 postgres.maintenance_db = values::text(value, "a database's name")?;
             }
-            PostgresLabel::Mode => ensure_postgres_mode(value)?,
+            PostgresLabel::Mode => postgres.mode = postgres_mode(value)?,
             PostgresLabel::ExcludeTables => {
                 postgres.exclude_tables = values::list(value, "patterns of tables")?;
             }
@@ -291,15 +295,14 @@ fn tree_option(options: &mut TreeOptions, option: TreeLabel, value: &str) -> Res
     Ok(())
 }
 
-fn ensure_postgres_mode(value: &str) -> Result<(), BadValue> {
-    let planned = ["dumpall", "basebackup"];
-    match value.trim() {
-        mode if planned.contains(&mode) => Err(BadValue::new(
-            format!("is `{mode}`, which this version does not support yet"),
-            "use `dump`, or remove the label",
-        )),
-        mode => values::word(mode, &[("dump", ())]),
+fn postgres_mode(value: &str) -> Result<PostgresMode, BadValue> {
+    if value.trim() == "basebackup" {
+        return Err(BadValue::new(
+            "is `basebackup`, which this version does not support yet",
+            "use `dump` or `dumpall`, or remove the label",
+        ));
     }
+    values::word(value, &POSTGRES_MODES)
 }
 
 /// A name that reads the same in a path, a target id and a shell.

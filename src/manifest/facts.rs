@@ -28,8 +28,11 @@ impl Facts {
 pub struct PostgresFacts {
     /// As the server prints it: `15.8 (Debian 15.8-0+deb12u1)`.
     pub server_version: String,
-    /// Empty for the roles and tablespaces of the whole server.
+    /// Empty for what concerns the whole server.
     pub database: String,
+    /// What a script of the whole server makes; empty for its roles and tablespaces alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub databases: Vec<String>,
     /// `pg_database_size`, in bytes.
     #[serde(default)]
     pub size: u64,

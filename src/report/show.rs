@@ -105,7 +105,11 @@ fn target(page: &mut Page, record: &TargetRecord) {
 fn postgres(page: &mut Page, facts: &PostgresFacts) {
     let server = format!("PostgreSQL {}", printable(&facts.server_version));
     if facts.database.is_empty() {
-        page.field("What", &format!("roles and tablespaces of {server}"));
+        let what = match facts.databases.len() as u64 {
+            0 => format!("roles and tablespaces of {server}"),
+            databases => format!("the whole of {server}: {}", counted(databases, "database")),
+        };
+        page.field("What", &what);
         return;
     }
     let what = format!("database `{}` of {server}", printable(&facts.database));

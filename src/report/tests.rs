@@ -69,6 +69,7 @@ fn database() -> TargetRecord {
     let facts = PostgresFacts {
         server_version: "15.8 (Debian 15.8-0+deb12u1)".to_owned(),
         database: "clinical".to_owned(),
+        databases: Vec::new(),
         size: 1_200_000_000,
         entries: 120,
         tables: vec![

@@ -333,3 +333,30 @@ GRANT USAGE ON SCHEMA "Odd Schema" TO reader;
 SELECT lo_from_bytea(0, '\xdeadbeef');
 ANALYZE;
 "#;
+
+/// Makes a database with a bit of everything, and the roles that it needs.
+pub fn fill(server: &PostgresServer, database: &str) {
+    let name = format!("\"{}\"", database.replace('"', "\"\""));
+    server.sql(
+        "postgres",
+        &format!(
+            "DO $$ BEGIN CREATE ROLE app; CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$;
+             CREATE DATABASE {name} OWNER app TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';"
+        ),
+    );
+    server.sql(
+        "postgres",
+        &format!(
+            "ALTER DATABASE {name} SET work_mem TO '5MB'; ALTER DATABASE {name} SET search_path TO public, \"Odd Schema\";
+             ALTER ROLE reader IN DATABASE {name} SET work_mem TO '6MB'; ALTER DATABASE {name} CONNECTION LIMIT 50;
+             COMMENT ON DATABASE {name} IS 'DATABASE {database}'; REVOKE ALL ON DATABASE {name} FROM public;
+             GRANT CONNECT ON DATABASE {name} TO reader;"
+        )
+        .replace(&format!("'DATABASE {database}'"), "'DATABASE \"x\"; DROP'"),
+    );
+    server.sql(database, EVERYTHING);
+}
+
+/// What a restore has to undo.
+pub const DAMAGE: &str = "UPDATE patients SET name = 'overwritten'; DROP VIEW old_patients; CREATE TABLE later (a int); \
+    DROP TABLE \"Odd Schema\".\"odd \"\"table\";";

@@ -27,7 +27,7 @@ use crate::manifest::{
 
 /// How long a table may be locked by someone else before the dump gives up. Meanwhile the dump's own locks are in the way
 /// of those who want to change tables, and they in the way of everybody else.
-const LOCK_WAIT: Duration = Duration::from_secs(600);
+pub(super) const LOCK_WAIT: Duration = Duration::from_secs(600);
 /// How long `pg_dump` may print nothing: it reads the catalogs of a hundred thousand tables first.
 pub(super) const IDLE: Duration = Duration::from_secs(3600);
 
@@ -82,6 +82,7 @@ pub(super) async fn dump_database(
         facts: Facts::Postgres(PostgresFacts {
             server_version: server.facts.version.clone(),
             database: database.to_owned(),
+            databases: Vec::new(),
             size: observed.size,
             entries: taken.contents.entries,
             tables,

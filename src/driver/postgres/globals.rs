@@ -31,20 +31,8 @@ pub(super) async fn dump_globals(
     sink: &dyn ArtifactSink,
 ) -> Result<Captured, DriverError> {
     let mut warnings = Vec::new();
-    let mut argv = ["pg_dumpall", "--globals-only", "--no-password"]
-        .map(str::to_owned)
-        .to_vec();
-    argv.push(format!(
-        "--database={}",
-        connection_string(server.maintenance_db())
-    ));
-    if !server.facts.superuser {
-        argv.push("--no-role-passwords".to_owned());
-        warnings.push(format!(
-            "{} is no superuser: the passwords of roles are not saved",
-            server.facts.user
-        ));
-    }
+    let mut argv = pg_dumpall(server, &mut warnings);
+    argv.push("--globals-only".to_owned());
     let clients = server.clients();
     let spec = clients.spec(argv, utf8(server.environment().clone()));
     let script = clients
@@ -73,6 +61,23 @@ pub(super) async fn dump_globals(
     })
 }
 
+/// Roles' passwords are read from a table that only superusers may look into.
+pub(super) fn pg_dumpall(server: &Server, warnings: &mut Vec<String>) -> Vec<String> {
+    let mut argv = ["pg_dumpall", "--no-password"].map(str::to_owned).to_vec();
+    argv.push(format!(
+        "--database={}",
+        connection_string(server.maintenance_db())
+    ));
+    if !server.facts.superuser {
+        argv.push("--no-role-passwords".to_owned());
+        warnings.push(format!(
+            "{} is no superuser: the passwords of roles are not saved",
+            server.facts.user
+        ));
+    }
+    argv
+}
+
 async fn read_whole(server: &Server, script: ByteStream) -> Result<Vec<u8>, DriverError> {
     let mut bytes = Vec::new();
     let length = script
@@ -88,26 +93,32 @@ async fn read_whole(server: &Server, script: ByteStream) -> Result<Vec<u8>, Driv
     Ok(bytes)
 }
 
-fn ensure_trailer(script: &[u8]) -> Result<(), DriverError> {
+/// `script`: all of it, or its end.
+pub(super) fn ensure_trailer(script: &[u8]) -> Result<(), DriverError> {
     let end = &script[script.len().saturating_sub(TRAILER_WITHIN)..];
     if String::from_utf8_lossy(end).contains(TRAILER) {
         Ok(())
     } else {
         Err(DriverError::failed(
-            "the script of roles is not whole: pg_dumpall's last line is missing",
+            "the script is not whole: pg_dumpall's last line is missing",
         ))
     }
 }
 
-/// Creates the roles and tablespaces that the server lacks.
+/// Puts roles and tablespaces back.
 pub(super) async fn load_globals(
     server: &Server,
     record: &TargetRecord,
     source: &dyn ArtifactSource,
 ) -> Result<(), DriverError> {
     let script = fetch(server, record, source).await?;
+    create_missing(server, &script).await
+}
+
+/// Creates the roles and tablespaces of a script that the server lacks.
+pub(super) async fn create_missing(server: &Server, script: &str) -> Result<(), DriverError> {
     let present = present(server).await?;
-    let missing = missing(&script, &present)?;
+    let missing = missing(script, &present)?;
     for name in &missing.created {
         info!(
             container = server.container().name,
@@ -133,7 +144,7 @@ pub(super) async fn load_globals(
             .run_script(server.maintenance_db(), tablespaces, Transaction::Each)
             .await?;
     }
-    ensure_complete(server, &script).await
+    ensure_complete(server, script).await
 }
 
 /// Every role and tablespace of the script is there.
@@ -238,6 +249,7 @@ fn missing(script: &str, present: &Present) -> Result<Missing, DriverError> {
                     }
                 }
             }
+            Subject::Dropped => {}
             Subject::Unknown => missing.unknown.push(first_words(statement)),
         }
     }
@@ -264,6 +276,8 @@ enum Subject<'a> {
     /// It is wanted when one of these roles is new.
     Roles(Vec<&'a str>),
     Tablespace(&'a str),
+    /// Roles are never dropped, and databases by those who know whether anybody is in them.
+    Dropped,
     Unknown,
 }
 
@@ -275,6 +289,8 @@ impl<'a> Subject<'a> {
         let tablespace = |words: &[&str]| name_after(words).map(Self::Tablespace);
         let subject = if statement.begins_with(&["set"]) {
             Some(Self::Session)
+        } else if statement.begins_with(&["drop"]) {
+            Some(Self::Dropped)
         } else if statement.begins_with(&["create", "role"]) {
             role(&["create", "role"])
         } else if statement.begins_with(&["alter", "role"]) {

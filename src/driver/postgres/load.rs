@@ -66,7 +66,7 @@ pub(super) async fn load_database(
 }
 
 /// `pg_restore` understands dumps of its own version and of older ones.
-fn ensure_not_older(server: &Server, facts: &PostgresFacts) -> Result<(), DriverError> {
+pub(super) fn ensure_not_older(server: &Server, facts: &PostgresFacts) -> Result<(), DriverError> {
     let saved: Option<u32> = facts
         .server_version
         .split(|character: char| !character.is_ascii_digit())

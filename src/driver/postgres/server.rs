@@ -276,7 +276,8 @@ pub enum Transaction {
     Each,
 }
 
-fn psql_argv(database: &str) -> Vec<String> {
+/// psql in a state in which only what is told counts, stopping at the first error.
+pub(super) fn psql_argv(database: &str) -> Vec<String> {
     let mut argv: Vec<String> = [
         "psql",
         "-X",

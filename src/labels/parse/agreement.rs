@@ -5,13 +5,14 @@ use std::collections::BTreeMap;
 use super::Parser;
 use crate::labels::nearest::nearest_word;
 use crate::labels::table::{self, HookLabel, Label, TREE_OPTIONS, TreeLabel};
-use crate::labels::{Moment, Selection};
+use crate::labels::{Moment, PostgresMode, Selection};
 use crate::text::quoted;
 
 impl Parser<'_> {
     pub(super) fn ensure_labels_agree(&mut self) {
         self.ensure_nothing_contradicts();
         self.ensure_options_belong_to_something();
+        self.ensure_mode_serves_its_options();
         self.ensure_paths_differ();
     }
 
@@ -65,6 +66,31 @@ impl Parser<'_> {
         if !self.has(driver) && !may_be_detected {
             let hint = format!("add `{driver}` with the databases' names, or with `*`");
             self.problem(key, "has no database to serve", Some(hint));
+        }
+    }
+
+    /// A script of the whole server knows neither single databases nor tables.
+    fn ensure_mode_serves_its_options(&mut self) {
+        if self.postgres.mode != PostgresMode::Dumpall {
+            return;
+        }
+        if matches!(self.databases, Some(Selection::Names(_))) {
+            let hint = "write `*`, or save single databases with `cofferdam.postgres.mode: dump`";
+            self.problem(
+                "cofferdam.postgres",
+                "names databases, and `cofferdam.postgres.mode: dumpall` saves the whole server",
+                Some(hint.to_owned()),
+            );
+        }
+        for option in ["exclude-tables", "exclude-table-data", "restore"] {
+            let key = format!("cofferdam.postgres.{option}");
+            if self.has(&key) {
+                self.problem(
+                    &key,
+                    "does not go with `cofferdam.postgres.mode: dumpall`",
+                    Some("remove one of them".to_owned()),
+                );
+            }
         }
     }
 

@@ -88,6 +88,7 @@ fn every_postgres_option_is_read() {
             password_file: Some("/run/secrets/postgres_db_secret".to_owned()),
             port: Some(5433),
             maintenance_db: "postgres".to_owned(),
+            mode: PostgresMode::Dump,
             exclude_tables: vec!["tmp_*".to_owned(), "audit.log".to_owned()],
             exclude_table_data: vec!["public.jobs".to_owned()],
             restore: PostgresRestore::Recreate,
@@ -281,7 +282,11 @@ fn values_are_strict() {
     assert_snapshot!(bad(&[("postgres", "clinical,,genomic")]), @r"container db: label `cofferdam.postgres` has an empty item; remove the comma that is too many");
     assert_snapshot!(bad(&[("postgres", "*,genomic")]), @r"container db: label `cofferdam.postgres` has `*` beside other items; `*` stands alone: it takes all of them");
     assert_snapshot!(bad(&[("postgres", "*"), ("postgres.restore", "swp")]), @r"container db: label `cofferdam.postgres.restore` is `swp`; did you mean `swap`? (accepted: `swap`, `recreate` or `clean`)");
-    assert_snapshot!(bad(&[("postgres", "*"), ("postgres.mode", "dumpall")]), @r"container db: label `cofferdam.postgres.mode` is `dumpall`, which this version does not support yet; use `dump`, or remove the label");
+    assert_snapshot!(bad(&[("postgres", "*"), ("postgres.mode", "basebackup")]), @r"container db: label `cofferdam.postgres.mode` is `basebackup`, which this version does not support yet; use `dump` or `dumpall`, or remove the label");
+    assert_snapshot!(bad(&[("postgres", "clinical"), ("postgres.mode", "dumpall"), ("postgres.restore", "swap")]), @r"
+    container db: label `cofferdam.postgres` names databases, and `cofferdam.postgres.mode: dumpall` saves the whole server; write `*`, or save single databases with `cofferdam.postgres.mode: dump`
+    container db: label `cofferdam.postgres.restore` does not go with `cofferdam.postgres.mode: dumpall`; remove one of them
+    ");
     assert_snapshot!(bad(&[("postgres", "*"), ("postgres.port", "70000")]), @r"container db: label `cofferdam.postgres.port` is `70000`; write a port from 1 to 65535");
     assert_snapshot!(bad(&[("postgres", "*"), ("postgres.scratch", "tmp")]), @r"container db: label `cofferdam.postgres.scratch` is `tmp`, which is not absolute; write the whole path as the container sees it, beginning with `/`");
     assert_snapshot!(bad(&[("volumes", "*"), ("volumes.a.exclude", "cache[")]), @r"container db: label `cofferdam.volumes.a.exclude` has the pattern `cache[`, which is malformed: unclosed character class; missing ']'; a comma separates patterns, also inside `{}`; put `\` before `*`, `?`, `[`, `]`, `{` or `}` that is meant as itself");

@@ -1,0 +1,159 @@
+//! What there is to save of a server.
+
+use serde::Deserialize;
+
+use super::PostgresDriver;
+use super::queries::Database;
+use super::server::Server;
+use crate::driver::{DriverError, FoundTarget, FoundTargets};
+use crate::labels::{PostgresMode, Selection};
+use crate::manifest::Failure;
+use crate::target::{DriverKind, TargetId};
+
+/// The target that stands for roles and tablespaces.
+pub const GLOBALS: &str = "@globals";
+/// The target that stands for the whole server.
+pub const CLUSTER: &str = "@cluster";
+
+/// What a target of this driver is, told by its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Subject<'a> {
+    Globals,
+    Cluster,
+    Database(&'a str),
+}
+
+impl<'a> Subject<'a> {
+    pub fn of(target: &'a TargetId) -> Self {
+        match target.name.as_str() {
+            GLOBALS => Self::Globals,
+            CLUSTER => Self::Cluster,
+            name => Self::Database(name),
+        }
+    }
+}
+
+/// [`CLUSTER`]; or [`GLOBALS`], then databases by name, and what labels name that is not there.
+///
+/// `*` means every database that allows connections and is no template; `postgres` only when it holds something that
+/// somebody made there.
+pub(super) async fn find(
+    driver: &PostgresDriver,
+    server: &Server,
+) -> Result<FoundTargets, DriverError> {
+    let service = driver.container.service();
+    let id = |name: &str| TargetId::new(service, DriverKind::Postgres, name);
+    if driver.labels.mode == PostgresMode::Dumpall {
+        let all = FoundTarget {
+            id: id(CLUSTER),
+            what: "all databases, roles and tablespaces".to_owned(),
+        };
+        return Ok(FoundTargets {
+            targets: vec![all],
+            missing: Vec::new(),
+        });
+    }
+    let databases = server.databases(server.maintenance_db()).await?;
+    let mut names = match &driver.labels.databases {
+        Selection::All => all_databases(server, &databases).await?,
+        Selection::Names(names) => names.clone(),
+    };
+    names.sort();
+    names.dedup();
+    ensure_names_are_free(server, &names)?;
+
+    let mut found = FoundTargets::default();
+    found.targets.push(FoundTarget {
+        id: id(GLOBALS),
+        what: "roles and tablespaces".to_owned(),
+    });
+    for name in &names {
+        if databases.iter().any(|database| database.name == *name) {
+            found.targets.push(FoundTarget {
+                id: id(name),
+                what: format!("database {name}"),
+            });
+        } else {
+            found.missing.push(Failure {
+                target: id(name),
+                reason: no_such_database(server, name, &databases).to_string(),
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn ensure_names_are_free(server: &Server, names: &[String]) -> Result<(), DriverError> {
+    match names
+        .iter()
+        .find(|name| [GLOBALS, CLUSTER].contains(&name.as_str()))
+    {
+        None => Ok(()),
+        Some(name) => Err(DriverError::failed_with_hint(
+            format!(
+                "a database of container {} has the name {name}, which stands for something else here",
+                server.container().name
+            ),
+            "name the databases to save in cofferdam.postgres, without this one",
+        )),
+    }
+}
+
+fn no_such_database(server: &Server, name: &str, databases: &[Database]) -> DriverError {
+    let there: Vec<&str> = databases
+        .iter()
+        .map(|database| database.name.as_str())
+        .collect();
+    DriverError::failed_with_hint(
+        format!(
+            "container {} has no database {name}",
+            server.container().name
+        ),
+        format!(
+            "correct its label cofferdam.postgres; there are: {}",
+            there.join(", ")
+        ),
+    )
+}
+
+async fn all_databases(
+    server: &Server,
+    databases: &[Database],
+) -> Result<Vec<String>, DriverError> {
+    const POSTGRES: &str = "postgres";
+
+    let mut names: Vec<String> = databases
+        .iter()
+        .filter(|database| database.allows_connections && !database.is_template)
+        .map(|database| database.name.clone())
+        .collect();
+    if names.iter().any(|name| name == POSTGRES) && is_untouched(server, POSTGRES).await? {
+        names.retain(|name| name != POSTGRES);
+    }
+    Ok(names)
+}
+
+/// Whether a database holds nothing but what every new one does. The server numbers what users make from 16384 on.
+async fn is_untouched(server: &Server, database: &str) -> Result<bool, DriverError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        touched: bool,
+    }
+    let catalogs = [
+        "pg_class",
+        "pg_proc",
+        "pg_namespace",
+        "pg_type",
+        "pg_extension",
+        "pg_largeobject_metadata",
+    ];
+    let any: Vec<String> = catalogs
+        .iter()
+        .map(|catalog| {
+            format!("EXISTS (SELECT FROM pg_catalog.{catalog} WHERE oid::bigint >= 16384)")
+        })
+        .collect();
+    let query = format!("SELECT {} AS touched", any.join(" OR "));
+    let answer: Vec<Answer> = server.query(database, &query).await?;
+    Ok(answer.iter().all(|answer| !answer.touched))
+}

@@ -1,0 +1,199 @@
+//! A whole PostgreSQL server as one script, on real servers: rows C5 (`pg_dumpall`) and C7.
+
+#[path = "support/artifacts.rs"]
+mod artifacts;
+mod support;
+
+use std::io::Cursor;
+
+use artifacts::Artifacts;
+use cofferdam::driver::postgres::CLUSTER;
+use cofferdam::driver::{ArtifactSink, Driver, NewArtifact, WayBack};
+use cofferdam::labels::{PostgresLabels, PostgresMode, TransferChoice};
+use cofferdam::manifest::{
+    Compression, ContainerRecord, Facts, PostgresFacts, Role, TargetRecord, Transfer,
+};
+use support::postgres::{DAMAGE, PostgresServer, Run, assert_same, facts, fill, portrait, target};
+use support::{docker, engine};
+
+fn labels() -> PostgresLabels {
+    PostgresLabels {
+        mode: PostgresMode::Dumpall,
+        ..PostgresLabels::default()
+    }
+}
+
+/// Two databases with a bit of everything, something in `postgres` and `template1`, and roles with passwords.
+fn server(version: &str, user: &str) -> PostgresServer {
+    let trust = ["-e", "POSTGRES_HOST_AUTH_METHOD=trust"];
+    let server = PostgresServer::start(version, user, &trust);
+    server.sql("template1", "CREATE TABLE everywhere (a int)");
+    fill(&server, "clinical");
+    fill(&server, "odd \"name\"");
+    server.sql("postgres", "CREATE TABLE kept AS SELECT 1 AS a");
+    server.sql(
+        "postgres",
+        "ALTER ROLE reader PASSWORD 'hunter2'; GRANT app TO reader",
+    );
+    server
+}
+
+const DATABASES: [&str; 4] = ["clinical", "odd \"name\"", "postgres", "template1"];
+
+async fn round_trip(version: &str, transfer: TransferChoice) {
+    let engine = engine().await;
+    let server = server(version, "postgres");
+    let before = DATABASES.map(|database| portrait(&server, database));
+    let databases = server.databases();
+    let labels = PostgresLabels {
+        transfer,
+        ..labels()
+    };
+    let run = Run::new(&engine).await;
+    let driver = run.driver(&server, &labels).await;
+    let found = driver.targets().await.unwrap();
+    let names: Vec<&str> = found
+        .targets
+        .iter()
+        .map(|target| target.id.name.as_str())
+        .collect();
+    assert_eq!(names, [CLUSTER], "it stands for all databases");
+    let target = target(&server, CLUSTER);
+    assert_eq!(driver.way_back(&target), WayBack::SafetySnapshot);
+    let record = run.dump(&driver, &target).await.unwrap();
+    assert_eq!(record.warnings, Vec::<String>::new());
+    assert_eq!(record.artifacts.len(), 1);
+    assert_eq!(
+        facts(&record).databases,
+        ["clinical", "odd \"name\"", "postgres", "template1"]
+    );
+
+    // The server that lost and changed things, with somebody in a database that goes.
+    server.sql("clinical", DAMAGE);
+    server.sql("postgres", "DROP DATABASE \"odd \"\"name\"\"\"; CREATE DATABASE later; DROP TABLE kept; CREATE TABLE other (a int)");
+    let container = server.container.id.as_str();
+    let stay = "SELECT pg_sleep(600)";
+    docker([
+        "exec", "-d", container, "psql", "-U", "postgres", "-d", "clinical", "-c", stay,
+    ]);
+    run.restore(&driver, &record).await.unwrap();
+    for (database, before) in DATABASES.iter().zip(&before) {
+        assert_same(&portrait(&server, database), before, database);
+    }
+    let mut with_later = databases;
+    with_later.push("later".to_owned());
+    with_later.sort();
+    let mut now = server.databases();
+    now.sort();
+    assert_eq!(now, with_later, "what the script does not know stays");
+}
+
+#[tokio::test]
+async fn c5_c7_a_whole_server_comes_back_as_it_was() {
+    round_trip("15", TransferChoice::Copy).await;
+}
+
+#[tokio::test]
+async fn a_whole_server_can_be_streamed() {
+    round_trip("15", TransferChoice::Stream).await;
+}
+
+/// The oldest, and those whose scripts hold `\restrict`.
+#[tokio::test]
+#[ignore = "images of several PostgreSQL majors: make test-full"]
+async fn whole_servers_of_other_majors_come_back() {
+    for version in ["13", "17", "18"] {
+        round_trip(version, TransferChoice::Copy).await;
+    }
+}
+
+#[tokio::test]
+async fn c7_an_empty_server_of_another_superuser_gets_everything_with_its_roles() {
+    let engine = engine().await;
+    let old = server("15", "postgres");
+    let run = Run::new(&engine).await;
+    let driver = run.driver(&old, &labels()).await;
+    let record = run.dump(&driver, &target(&old, CLUSTER)).await.unwrap();
+    assert_eq!(record.transfer, Transfer::Copy);
+
+    let empty = PostgresServer::start("15", "admin", &["-e", "POSTGRES_HOST_AUTH_METHOD=trust"]);
+    let run = run.next();
+    let driver = run.driver(&empty, &labels()).await;
+    run.restore(&driver, &record).await.unwrap();
+    for database in DATABASES {
+        assert_same(
+            &portrait(&empty, database),
+            &portrait(&old, database),
+            database,
+        );
+    }
+    let password = "SELECT rolpassword FROM pg_authid WHERE rolname = 'reader'";
+    assert_eq!(
+        empty.sql("postgres", password),
+        old.sql("postgres", password)
+    );
+}
+
+/// A snapshot whose script was made up.
+async fn made_up(
+    server: &PostgresServer,
+    artifacts: &Artifacts,
+    script: &'static str,
+) -> TargetRecord {
+    let new = NewArtifact {
+        role: Role::Dump,
+        extension: "sql",
+        compression: Compression::None,
+    };
+    let artifact = artifacts
+        .store(new, Box::pin(Cursor::new(script)))
+        .await
+        .unwrap();
+    TargetRecord {
+        target: target(server, CLUSTER),
+        container: ContainerRecord::default(),
+        transfer: Transfer::Copy,
+        facts: Facts::Postgres(PostgresFacts {
+            server_version: "15.0".to_owned(),
+            databases: vec!["shop".to_owned()],
+            ..PostgresFacts::default()
+        }),
+        artifacts: vec![artifact],
+        warnings: Vec::new(),
+    }
+}
+
+#[tokio::test]
+async fn c7_a_load_stops_at_the_first_error_and_says_which() {
+    let engine = engine().await;
+    let server = PostgresServer::trusting(&[]);
+    let run = Run::new(&engine).await;
+    let driver = run.driver(&server, &labels()).await;
+    let artifacts = Artifacts::new();
+    for (script, words) in [
+        (
+            "SET a.b = c;\n-- Databases\n\\connect postgres\nCREATE TABLE one (a int);\nCREATE TABLE two (a nonsense);\nCREATE TABLE three (a int);\n",
+            "nonsense",
+        ),
+        ("CREATE DATABASE shop;\n", "no script of pg_dumpall"),
+        (
+            "-- Databases\n\\connect postgres\n",
+            "these databases are missing: shop",
+        ),
+    ] {
+        let record = made_up(&server, &artifacts, script).await;
+        let loaded = match driver.load(&record, &artifacts).await {
+            Ok(()) => driver.check(&record).await,
+            failed => failed,
+        };
+        let error = loaded.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let tables =
+        "SELECT string_agg(relname, ',') FROM pg_class WHERE relname IN ('one', 'two', 'three')";
+    assert_eq!(
+        server.sql("postgres", tables),
+        "one",
+        "nothing runs after an error"
+    );
+}
