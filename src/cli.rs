@@ -5,7 +5,9 @@
 
 mod selectors;
 
-pub use selectors::{BadSnapshotSelector, BadTargetPattern, SnapshotSelector, TargetPattern};
+pub use selectors::{
+    BadSnapshotSelector, BadTargetPattern, SnapshotSelector, TargetMap, TargetPattern,
+};
 
 use std::path::PathBuf;
 
@@ -227,7 +229,9 @@ Examples:
   One database, without a question:
       cofferdam restore latest postgres-db/postgres/clinical --yes
   One file and one directory out of a volume:
-      cofferdam restore latest vault/volume/vault-data --path config.hcl --path core/cluster")]
+      cofferdam restore latest vault/volume/vault-data --path config.hcl --path core/cluster
+  A copy for staging: into a stack that is up as project candig-staging, whose database service is called `db` there:
+      cofferdam restore latest --project candig --to-project candig-staging --map postgres-db=db")]
 pub struct RestoreArgs {
     /// An id, a beginning of one that fits no other, or `latest`
     pub snapshot: SnapshotSelector,
@@ -260,6 +264,16 @@ pub struct RestoreArgs {
     /// Write trees over what is there, where there is no room for both; a snapshot taken first is the way back
     #[arg(long, conflicts_with = "keep_old")]
     pub in_place: bool,
+
+    /// Put the data into this project instead, a stack that is up under another name: a copy for staging, for instance. The
+    /// snapshot is then that of `--project`
+    #[arg(long, value_name = "PROJECT")]
+    pub to_project: Option<String>,
+
+    /// What is called otherwise where the data goes: a service, as `db=database`, or one target, as
+    /// `app/volume/shop_uploads=app/volume/staging_uploads`; may be given several times
+    #[arg(long = "map", value_name = "OLD=NEW")]
+    pub maps: Vec<TargetMap>,
 }
 
 /// Write a snapshot's dumps and archives to a directory

@@ -7,6 +7,7 @@ use crate::config::Scope;
 use crate::driver::tree::{Moment, TreeRun};
 use crate::driver::{DriverError, WayBack};
 use crate::engine::EngineError;
+use crate::hold::journal::RestoreStep;
 use crate::hold::{Ending, HoldError, Lock, Operation, RestoreJournal};
 use crate::hooks::{HookOutcome, Hooks};
 use crate::manifest::TargetRecord;
@@ -111,19 +112,17 @@ async fn drivers_of(
     run: &RunId,
     restore: &RestoreJournal,
 ) -> Result<Drivers, RecoverError> {
-    let snapshot = SnapshotRef::new(&survey.stack.project, restore.snapshot.clone());
+    let snapshot = SnapshotRef::new(&restore.project, restore.snapshot.clone());
     let manifest = session.repository.manifest(&snapshot).await.ok();
-    let is_restored = |record: &&TargetRecord| {
-        restore
-            .targets
-            .iter()
-            .any(|step| step.target == record.target)
+    let restored = |step: &RestoreStep| {
+        let record = manifest.as_ref()?.target(&step.saved_as)?;
+        Some(TargetRecord {
+            target: step.target.clone(),
+            ..record.clone()
+        })
     };
-    let records: Vec<&TargetRecord> = manifest
-        .iter()
-        .flat_map(|manifest| &manifest.targets)
-        .filter(is_restored)
-        .collect();
+    let records: Vec<TargetRecord> = restore.targets.iter().filter_map(restored).collect();
+    let records: Vec<&TargetRecord> = records.iter().collect();
     let options = RunOptions {
         trees: TreeRun {
             moment: Moment::Restore,

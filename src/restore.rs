@@ -206,6 +206,7 @@ impl Restore<'_> {
             self.plan.holds.iter().map(|hold| hold.to_held()).collect(),
         );
         journal.restore = Some(RestoreJournal {
+            project: self.manifest.project.clone(),
             snapshot: self.plan.snapshot.clone(),
             repository: self.session.repository.location(),
             targets: self
@@ -214,6 +215,7 @@ impl Restore<'_> {
                 .iter()
                 .map(|target| RestoreStep {
                     target: target.id.clone(),
+                    saved_as: target.saved_as.clone(),
                     way_back: target.way_back,
                 })
                 .collect(),

@@ -6,7 +6,7 @@
 //! should get last week's data without having asked for it. Its manifest may list targets that failed; they are not in
 //! it, and a restore that names one is refused.
 
-use crate::cli::{SnapshotSelector, TargetPattern};
+use crate::cli::{SnapshotSelector, TargetMap, TargetPattern};
 use crate::manifest::Purpose;
 use crate::repository::{Repository, RepositoryError, SnapshotRef};
 use crate::target::TargetId;
@@ -52,6 +52,10 @@ pub enum SelectError {
         pattern: String,
         available: Vec<TargetId>,
     },
+    #[error(
+        "two targets would both be restored as {0}; restore one of them, or --map it to another"
+    )]
+    SameName(TargetId),
 }
 
 fn lines<T: ToString>(items: &[T]) -> String {
@@ -196,6 +200,29 @@ pub fn targets<'a>(
         patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(target))
     };
     Ok(available.into_iter().filter(chosen).collect())
+}
+
+/// What targets of a snapshot are called where they are restored. A map that fits none of them is an error, and so is one
+/// that gives two targets one name.
+pub fn renamed(targets: &[&TargetId], maps: &[TargetMap]) -> Result<Vec<TargetId>, SelectError> {
+    for map in maps {
+        if !targets.iter().any(|target| map.apply(target).is_some()) {
+            return Err(SelectError::NoTarget {
+                pattern: map.to_string(),
+                available: targets.iter().map(|target| (*target).clone()).collect(),
+            });
+        }
+    }
+    let mut names = Vec::new();
+    for target in targets {
+        let name = maps.iter().find_map(|map| map.apply(target));
+        let name = name.unwrap_or_else(|| (*target).clone());
+        if names.contains(&name) {
+            return Err(SelectError::SameName(name));
+        }
+        names.push(name);
+    }
+    Ok(names)
 }
 
 #[cfg(test)]

@@ -471,3 +471,64 @@ fn a_snapshot_is_restored_by_hand_with_nothing_but_standard_tools() {
         "saved\n33:33\n2\nvalue"
     );
 }
+
+#[test]
+fn a_stack_is_restored_into_another_that_is_up_and_empty() {
+    let production = TestStack::new("shop");
+    let uploads = compose_volume(&production, "uploads");
+    let mount = format!("{}:/srv", uploads.name);
+    let volumes = [
+        ("cofferdam.volumes", "uploads"),
+        ("cofferdam.stop", "restore"),
+    ];
+    let app = production.toolbox("app", &volumes, &["--volume", &mount]);
+    let database = production.postgres("db", &[("cofferdam.postgres", "clinical")]);
+    database.seed("clinical", 300);
+    app.sh("echo receipt > /srv/receipt && chown 7:8 /srv/receipt");
+    production.cofferdam(&["backup"]).expect(0);
+
+    let staging = TestStack::new("staging");
+    let other_uploads = compose_volume(&staging, "uploads");
+    let mount = format!("{}:/srv", other_uploads.name);
+    let web = staging.toolbox("app", &volumes, &["--volume", &mount]);
+    let other = staging.postgres("postgres", &[("cofferdam.postgres", "clinical")]);
+    web.sh("echo old > /srv/old");
+    let first_life = web.inspect("{{.State.StartedAt}}");
+    let restore = |maps: &[&str]| {
+        let into = [
+            "restore",
+            "latest",
+            "--yes",
+            "--to-project",
+            &staging.project,
+        ];
+        production.cofferdam(&[&into, maps].concat())
+    };
+
+    restore(&[]).expect_says(2, "targets of service db");
+    restore(&["--map", "nobody=postgres"]).expect_says(2, "no target fits `nobody=postgres`");
+    restore(&["--map", "db=app"]).expect_says(2, "needs it running");
+    restore(&["--map", "db=postgres", "--dry-run"])
+        .expect_says(0, "postgres/postgres/clinical from db/postgres/clinical");
+    assert_eq!(web.sh("ls /srv"), "old", "nothing was touched so far");
+
+    restore(&["--map", "db=postgres"]).expect(0);
+    assert_eq!(
+        other.fingerprint("clinical"),
+        database.fingerprint("clinical")
+    );
+    assert_eq!(
+        web.sh("cd /srv && ls && stat -c '%u %g' receipt"),
+        "receipt\n7 8"
+    );
+    assert_ne!(
+        web.inspect("{{.State.StartedAt}}"),
+        first_life,
+        "it was not stopped"
+    );
+    // The other stack was only read.
+    assert_eq!(app.sh("ls /srv"), "receipt");
+    assert!(is_running(&app) && is_running(&web));
+    production.ensure_nothing_is_left();
+    staging.ensure_nothing_is_left();
+}

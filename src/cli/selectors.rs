@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use globset::{GlobBuilder, GlobMatcher};
 
-use crate::target::TargetId;
+use crate::target::{BadTargetId, TargetId};
 
 /// `latest`, or an id or the beginning of one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -93,6 +93,67 @@ impl fmt::Display for TargetPattern {
     }
 }
 
+/// What a service, or a target, of the snapshot is called where it is restored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TargetMap {
+    Service { from: String, to: String },
+    Target { from: TargetId, to: TargetId },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BadTargetMap {
+    #[error("write it as `OLD=NEW`: two services, as `db=database`, or two targets of one kind")]
+    NotAPair,
+    #[error("{0}")]
+    NotATarget(#[from] BadTargetId),
+    #[error("{from} and {to} are of different kinds")]
+    DifferentKinds { from: TargetId, to: TargetId },
+}
+
+impl FromStr for TargetMap {
+    type Err = BadTargetMap;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (from, to) = text.split_once('=').ok_or(BadTargetMap::NotAPair)?;
+        if from.is_empty() || to.is_empty() {
+            return Err(BadTargetMap::NotAPair);
+        }
+        if !from.contains('/') && !to.contains('/') {
+            return Ok(Self::Service {
+                from: from.to_owned(),
+                to: to.to_owned(),
+            });
+        }
+        let (from, to): (TargetId, TargetId) = (from.parse()?, to.parse()?);
+        if from.driver != to.driver {
+            return Err(BadTargetMap::DifferentKinds { from, to });
+        }
+        Ok(Self::Target { from, to })
+    }
+}
+
+impl TargetMap {
+    /// What it makes of a target; `None` when it is about others.
+    pub fn apply(&self, target: &TargetId) -> Option<TargetId> {
+        match self {
+            Self::Service { from, to } if *from == target.service => {
+                Some(TargetId::new(to, target.driver, &target.name))
+            }
+            Self::Target { from, to } if from == target => Some(to.clone()),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for TargetMap {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Service { from, to } => write!(formatter, "{from}={to}"),
+            Self::Target { from, to } => write!(formatter, "{from}={to}"),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -138,5 +199,28 @@ mod tests {
         }
         assert!("db/[".parse::<TargetPattern>().is_err());
         assert!("".parse::<TargetPattern>().is_err());
+    }
+
+    #[test]
+    fn maps_rename_services_or_single_targets() {
+        let clinical = TargetId::new("db", DriverKind::Postgres, "clinical");
+        let genomic = TargetId::new("db", DriverKind::Postgres, "genomic");
+        let apply = |map: &str, target| map.parse::<TargetMap>().unwrap().apply(target);
+        let renamed = TargetId::new("database", DriverKind::Postgres, "clinical");
+        assert_eq!(apply("db=database", &clinical), Some(renamed));
+        assert_eq!(apply("app=web", &clinical), None);
+        let single = "db/postgres/clinical=other/postgres/copy";
+        let copy = TargetId::new("other", DriverKind::Postgres, "copy");
+        assert_eq!(apply(single, &clinical), Some(copy));
+        assert_eq!(apply(single, &genomic), None);
+        for bad in [
+            "db",
+            "=x",
+            "x=",
+            "db/postgres/a=other",
+            "db/postgres/a=db/volume/a",
+        ] {
+            assert!(bad.parse::<TargetMap>().is_err(), "{bad}");
+        }
     }
 }

@@ -412,6 +412,14 @@ fn help_of_restore() {
               Write trees over what is there, where there is no room for both; a snapshot taken first is
               the way back
 
+          --to-project <PROJECT>
+              Put the data into this project instead, a stack that is up under another name: a copy for
+              staging, for instance. The snapshot is then that of `--project`
+
+          --map <OLD=NEW>
+              What is called otherwise where the data goes: a service, as `db=database`, or one target,
+              as `app/volume/shop_uploads=app/volume/staging_uploads`; may be given several times
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -426,6 +434,9 @@ fn help_of_restore() {
           cofferdam restore latest postgres-db/postgres/clinical --yes
       One file and one directory out of a volume:
           cofferdam restore latest vault/volume/vault-data --path config.hcl --path core/cluster
+      A copy for staging: into a stack that is up as project candig-staging, whose database service is
+      called `db` there:
+          cofferdam restore latest --project candig --to-project candig-staging --map postgres-db=db
     ");
 }
 

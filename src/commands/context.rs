@@ -71,6 +71,15 @@ impl Context {
         }
     }
 
+    /// One project, whatever the command's scope is.
+    pub async fn survey_of(&self, engine: &Engine, project: &str) -> Result<Survey, CommandError> {
+        let scope = Scope::Projects(vec![project.to_owned()]);
+        let mut surveys = survey(engine, &scope).await?;
+        surveys.pop().ok_or_else(|| {
+            CommandError::usage(anyhow::anyhow!("project {project} has no containers"))
+        })
+    }
+
     /// The projects whose snapshots a command looks at; `None` means all. Where no project is our own, as outside of a
     /// container, all are meant unless some are named: looking does no harm.
     pub async fn projects(&self) -> Option<Vec<String>> {

@@ -67,7 +67,8 @@ impl From<SelectError> for CommandError {
             | SelectError::Ambiguous { .. }
             | SelectError::SeveralProjects { .. }
             | SelectError::OnlySafety { .. }
-            | SelectError::NoTarget { .. } => Self::usage(error),
+            | SelectError::NoTarget { .. }
+            | SelectError::SameName(_) => Self::usage(error),
         }
     }
 }

@@ -18,19 +18,26 @@ use crate::plan::restore::{PlannedRestore, RestorePlan, service_of};
 use crate::report;
 use crate::restore::{FinalState, Restore, Safety};
 use crate::select;
-use crate::target::RunId;
+use crate::target::{RunId, TargetId};
 use crate::targets::{Drivers, RunOptions};
 use crate::tree::path::TreePath;
 
 pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, CommandError> {
     let engine = context.engine().await?;
-    let survey = context.only_survey(&engine).await?;
+    let survey = match &args.to_project {
+        Some(project) => context.survey_of(&engine, project).await?,
+        None => context.only_survey(&engine).await?,
+    };
     let session = context.session(&engine).await?;
-    let project = [survey.stack.project.clone()];
-    let manifest = context
-        .manifest_of(&*session.repository, Some(&project), &args.snapshot)
+    let projects = match &args.to_project {
+        Some(_) => context.projects().await,
+        None => Some(vec![survey.stack.project.clone()]),
+    };
+    let saved = context
+        .manifest_of(&*session.repository, projects.as_deref(), &args.snapshot)
         .await?;
-    let records = chosen(&manifest, &args)?;
+    let (manifest, saved_as) = renamed(chosen(&saved, &args)?, &saved, &args)?;
+    let records: Vec<&TargetRecord> = manifest.targets.iter().collect();
 
     let run = RunId::generate(Timestamp::now());
     let drivers = Drivers::prepare(&session, &survey, &run, &options(&args)?, &records)
@@ -38,7 +45,8 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
         .map_err(CommandError::failed)?;
     let targets = records
         .into_iter()
-        .map(|record| planned(&survey.stack, &drivers, record))
+        .zip(saved_as)
+        .map(|(record, saved_as)| planned(&survey.stack, &drivers, record, saved_as))
         .collect::<Result<Vec<_>, _>>()?;
     let plan = RestorePlan::new(&survey.stack, &manifest, targets).map_err(CommandError::usage)?;
 
@@ -122,10 +130,35 @@ fn chosen<'m>(
     Ok(records)
 }
 
+/// The snapshot as if it held nothing but what is restored, under the names of where it goes; and the names it was saved by.
+fn renamed(
+    records: Vec<&TargetRecord>,
+    saved: &Manifest,
+    args: &RestoreArgs,
+) -> Result<(Manifest, Vec<TargetId>), CommandError> {
+    let saved_as: Vec<&TargetId> = records.iter().map(|record| &record.target).collect();
+    let names = select::renamed(&saved_as, &args.maps)?;
+    let saved_as = saved_as.into_iter().cloned().collect();
+    let targets = records
+        .into_iter()
+        .zip(names)
+        .map(|(record, target)| TargetRecord {
+            target,
+            ..record.clone()
+        })
+        .collect();
+    let manifest = Manifest {
+        targets,
+        ..saved.clone()
+    };
+    Ok((manifest, saved_as))
+}
+
 fn planned(
     stack: &Stack,
     drivers: &Drivers,
     record: &TargetRecord,
+    saved_as: TargetId,
 ) -> Result<PlannedRestore, CommandError> {
     let service = service_of(stack, record).map_err(CommandError::usage)?;
     let driver = drivers.of(&record.target).map_err(CommandError::usage)?;
@@ -137,6 +170,7 @@ fn planned(
     }
     Ok(PlannedRestore {
         id: record.target.clone(),
+        saved_as,
         container: service.container.name.clone(),
         what: driver.describe_restore(record),
         way_back: driver.way_back(&record.target),

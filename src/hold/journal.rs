@@ -59,6 +59,8 @@ pub enum Action {
 /// What is needed to finish or undo a restore whose process died.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreJournal {
+    /// The project that the snapshot is of.
+    pub project: String,
     pub snapshot: RunId,
     /// The repository as the user named it, for messages.
     pub repository: String,
@@ -70,6 +72,8 @@ pub struct RestoreJournal {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RestoreStep {
     pub target: TargetId,
+    /// Its id in the snapshot.
+    pub saved_as: TargetId,
     pub way_back: WayBack,
 }
 
@@ -134,10 +138,12 @@ mod tests {
             }],
         );
         journal.restore = Some(RestoreJournal {
+            project: "candig".to_owned(),
             snapshot: "20261120T020000Z-00000001".parse().unwrap(),
             repository: "/backups".to_owned(),
             targets: vec![RestoreStep {
                 target: "postgres-db/postgres/clinical".parse().unwrap(),
+                saved_as: "db/postgres/clinical".parse().unwrap(),
                 way_back: WayBack::Staged,
             }],
             safety: None,

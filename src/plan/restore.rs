@@ -26,6 +26,8 @@ pub struct RestorePlan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlannedRestore {
     pub id: TargetId,
+    /// Its id in the snapshot.
+    pub saved_as: TargetId,
     pub container: String,
     /// [`crate::driver::Driver::describe_restore`]
     pub what: String,

@@ -62,8 +62,13 @@ pub fn restore(plan: &RestorePlan, view: &View) -> String {
                     "; writes over the old data, which a safety snapshot keeps"
                 }
             };
+            let from = if target.saved_as == target.id {
+                String::new()
+            } else {
+                format!(" from {}", target.saved_as)
+            };
             format!(
-                "{}: {} ({}){way_back}",
+                "{}{from}: {} ({}){way_back}",
                 target.id,
                 target.what,
                 size(target.bytes)
