@@ -121,6 +121,8 @@ pub enum PostgresMode {
     Dump,
     /// One script for the whole server.
     Dumpall,
+    /// The server's data directory.
+    Basebackup,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,33 +7,48 @@ use jiff::Timestamp;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 use serde::{Deserialize, Serialize};
 
+use crate::labels::Moment;
+
 /// Knows one kind of target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum DriverKind {
     Postgres,
+    Basebackup,
     Volume,
     Files,
 }
 
 impl DriverKind {
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Volume, Self::Files];
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Basebackup, Self::Volume, Self::Files];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::Basebackup => "basebackup",
             Self::Volume => "volume",
             Self::Files => "files",
         }
     }
 
-    /// Whether its targets are saved and put back by programs in their own container, which must run for that.
-    pub fn needs_running_container(self) -> bool {
-        match self {
-            Self::Postgres => true,
-            Self::Volume | Self::Files => false,
+    /// In what state a target's own container has to be while the target is saved, or put back.
+    pub fn state_needed(self, moment: Moment) -> StateNeeded {
+        match (self, moment) {
+            // Its own programs do the work.
+            (Self::Postgres, _) | (Self::Basebackup, Moment::Backup) => StateNeeded::Running,
+            // What it has open is replaced under it.
+            (Self::Basebackup, Moment::Restore) => StateNeeded::Stopped,
+            (Self::Volume | Self::Files, _) => StateNeeded::Any,
         }
     }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StateNeeded {
+    Running,
+    /// It is stopped for as long as it takes, whatever its labels say.
+    Stopped,
+    Any,
 }
 
 impl fmt::Display for DriverKind {

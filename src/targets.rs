@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use crate::agent::helper::Helpers;
 use crate::discover::{self, MountedVolume, Service};
-use crate::driver::postgres::{OldDatabase, PostgresDriver, PostgresOptions};
+use crate::driver::postgres::basebackup::BasebackupDriver;
+use crate::driver::postgres::{OldDatabase, PostgresDriver, PostgresOptions, Server};
 use crate::driver::tree::{TreeDriver, TreeOrigin, TreeRun, TreeTarget};
 use crate::driver::{Driver, DriverError};
-use crate::labels::TreeOptions;
+use crate::labels::{PostgresLabels, PostgresMode, TreeOptions};
 use crate::manifest::{Facts, Failure, TargetRecord};
 use crate::plan::backup::PlannedTarget;
 use crate::session::Session;
@@ -51,7 +52,8 @@ impl Drivers {
                 run,
                 options,
             };
-            let drivers = vec![made.postgres(), made.trees(restored).await?];
+            let mut drivers = vec![made.postgres(), made.trees(restored).await?];
+            drivers.extend(made.basebackup(restored).await?);
             services.insert(service.name.clone(), drivers);
         }
         Ok(Self { services })
@@ -118,11 +120,23 @@ struct Making<'a> {
 
 impl Making<'_> {
     fn postgres(&self) -> ServiceDriver {
+        let mode = self.found_postgres().map(|(labels, _)| labels.mode);
+        ServiceDriver {
+            driver: Box::new(self.postgres_driver()),
+            is_asked: mode.is_some_and(|mode| mode != PostgresMode::Basebackup),
+        }
+    }
+
+    fn found_postgres(&self) -> Option<(&PostgresLabels, &Option<Server>)> {
         let mut found = self.survey.databases_of(&self.service.name);
-        let found = found.next().map(|found| match &found.server {
+        found.next().map(|found| match &found.server {
             FoundServer::Postgres { labels, login } => (labels, login),
-        });
-        let mut driver = PostgresDriver::new(
+        })
+    }
+
+    fn postgres_driver(&self) -> PostgresDriver {
+        let found = self.found_postgres();
+        let driver = PostgresDriver::new(
             self.session.engine.clone(),
             self.service.container.clone(),
             found.map(|(labels, _)| labels.clone()).unwrap_or_default(),
@@ -133,25 +147,61 @@ impl Making<'_> {
                 ..PostgresOptions::default()
             },
         );
-        if let Some(login) = found.and_then(|(_, login)| login.clone()) {
-            driver = driver.with_login(login);
+        match found.and_then(|(_, login)| login.clone()) {
+            Some(login) => driver.with_login(login),
+            None => driver,
         }
-        ServiceDriver {
+    }
+
+    /// Only where the labels, or a record that is restored, are about a data directory.
+    async fn basebackup(
+        &self,
+        restored: &[&TargetRecord],
+    ) -> Result<Option<ServiceDriver>, DriverError> {
+        let name = &self.service.name;
+        let is_asked = self
+            .found_postgres()
+            .is_some_and(|(labels, _)| labels.mode == PostgresMode::Basebackup);
+        let saved = restored.iter().find_map(|record| match &record.facts {
+            Facts::Basebackup(facts) if record.target.service == *name => Some(&facts.tree.path),
+            _ => None,
+        });
+        let present = self.survey.data_directories(name).next();
+        let Some(directory) = present.or(saved.map(String::as_str)) else {
+            return Ok(None);
+        };
+        if !is_asked && saved.is_none() {
+            return Ok(None);
+        }
+        let moment = self.options.trees.moment;
+        let driver = BasebackupDriver::prepare(
+            self.postgres_driver(),
+            self.helpers(),
+            name,
+            directory,
+            moment,
+        )
+        .await?;
+        Ok(Some(ServiceDriver {
             driver: Box::new(driver),
-            is_asked: found.is_some(),
+            is_asked,
+        }))
+    }
+
+    fn helpers(&self) -> Helpers {
+        Helpers {
+            engine: self.session.engine.clone(),
+            image: self.session.image.clone(),
+            run: self.run.clone(),
+            project: self.survey.stack.project.clone(),
+            removals: self.session.removals.clone(),
         }
     }
 
     async fn trees(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
         let labelled = trees_of(self.survey, self.service);
         let unlabelled = unlabelled_trees(self.survey, self.service, &labelled, restored);
-        let helpers = Helpers {
-            engine: self.session.engine.clone(),
-            image: self.session.image.clone(),
-            run: self.run.clone(),
-            project: self.survey.stack.project.clone(),
-            removals: self.session.removals.clone(),
-        };
+        let helpers = self.helpers();
         let container = self.service.container.clone();
         let run = self.options.trees.clone();
         let driver = TreeDriver::prepare(helpers, container, labelled, unlabelled, run).await?;

@@ -4,6 +4,7 @@
 //! also when the future is dropped. What a killed cofferdam left is removed by [`sweep`].
 
 mod connection;
+mod stand_in;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,6 +16,7 @@ use tokio::net::TcpListener;
 use tracing::{debug, warn};
 
 use self::connection::Connection;
+pub use self::stand_in::StandIn;
 use super::JOB;
 use super::inside::Removals;
 use super::job::{Failure, Report};

@@ -19,8 +19,10 @@
 //! - `load`, `inlet`, `create`, `swap`, `names`: a database in
 //! - `globals`: roles and tablespaces; `dumpall`: everything in one script
 //! - `targets`: what there is to save
+//! - `basebackup`: the data directory itself, by a driver of its own
 //! - `detect`: containers that carry no label
 
+pub mod basebackup;
 mod contents;
 mod create;
 mod credentials;

@@ -30,11 +30,13 @@ use async_trait::async_trait;
 use tracing::warn;
 
 use self::archive::Wanted;
+pub(super) use self::archive::store_archive;
+pub(super) use self::load::tree_facts;
 use self::site::Site;
 use super::{
     ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
 };
-use crate::agent::helper::{Access, HelperError, Helpers};
+use crate::agent::helper::{Access, HelperError, HelperView, Helpers};
 use crate::agent::inside::OWN_PROGRAM;
 use crate::agent::task::Task;
 use crate::engine::{Container, Engine};
@@ -42,7 +44,7 @@ use crate::labels::{TreeOptions, TreeRestore};
 use crate::manifest::{Failure, TargetRecord};
 use crate::target::{DriverKind, TargetId};
 use crate::tree::TreePath;
-use crate::tree::staging::staging_name;
+use crate::tree::staging::{new_tree_path, staging_name};
 
 /// One tree of a container.
 #[derive(Clone, Debug)]
@@ -107,6 +109,13 @@ impl Default for TreeRun {
             program: PathBuf::from(OWN_PROGRAM),
         }
     }
+}
+
+/// A tree that was loaded and waits.
+pub struct Staged {
+    pub mount: HelperView,
+    /// Relative to the mount's root.
+    pub path: String,
 }
 
 /// What a driver is made for.
@@ -195,6 +204,19 @@ impl TreeDriver {
     /// Whether a restore of this target lies beside the present tree until it is committed.
     fn is_staged(&self, site: &Site) -> bool {
         self.run.placement == Placement::Beside && self.no_helpers.is_none() && site.can_be_staged()
+    }
+
+    /// Where the new tree waits until it is committed; an error where it does not wait beside the old one.
+    pub(super) fn staged(&self, target: &TargetId) -> Result<Staged, DriverError> {
+        match self.tree(target)?.site()? {
+            site @ Site::Mount(mount) if self.is_staged(site) => Ok(Staged {
+                mount: mount.view(Access::Write),
+                path: new_tree_path(&self.helpers.run, target),
+            }),
+            _ => Err(DriverError::failed(format!(
+                "{target} is not loaded beside the old data"
+            ))),
+        }
     }
 
     async fn settle(&self, task: Task, target: &TargetId) -> Result<(), DriverError> {

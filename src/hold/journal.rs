@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::Owner;
 use super::{LABEL_HOLD, LABEL_JOURNAL, LABEL_RUN};
 use crate::driver::WayBack;
+use crate::labels::Moment;
 use crate::target::{RunId, TargetId};
 
 /// The format of the journal; another cofferdam may have to read it.
@@ -30,6 +31,16 @@ pub struct Journal {
 pub enum Operation {
     Backup,
     Restore,
+}
+
+impl Operation {
+    /// As labels name it.
+    pub fn moment(self) -> Moment {
+        match self {
+            Self::Backup => Moment::Backup,
+            Self::Restore => Moment::Restore,
+        }
+    }
 }
 
 impl fmt::Display for Operation {

@@ -28,9 +28,10 @@ const POSTGRES_RESTORES: [(&str, PostgresRestore); 3] = [
     ("recreate", PostgresRestore::Recreate),
     ("clean", PostgresRestore::Clean),
 ];
-const POSTGRES_MODES: [(&str, PostgresMode); 2] = [
+const POSTGRES_MODES: [(&str, PostgresMode); 3] = [
     ("dump", PostgresMode::Dump),
     ("dumpall", PostgresMode::Dumpall),
+    ("basebackup", PostgresMode::Basebackup),
 ];
 const TREE_RESTORES: [(&str, TreeRestore); 3] = [
     ("replace", TreeRestore::Replace),
@@ -153,7 +154,7 @@ impl<'a> Parser<'a> {
             PostgresLabel::MaintenanceDb => {
                 postgres.maintenance_db = values::text(value, "a database's name")?;
             }
-            PostgresLabel::Mode => postgres.mode = postgres_mode(value)?,
+            PostgresLabel::Mode => postgres.mode = values::word(value, &POSTGRES_MODES)?,
             PostgresLabel::ExcludeTables => {
                 postgres.exclude_tables = values::list(value, "patterns of tables")?;
             }
@@ -293,16 +294,6 @@ fn tree_option(options: &mut TreeOptions, option: TreeLabel, value: &str) -> Res
         TreeLabel::Restore => options.restore = values::word(value, &TREE_RESTORES)?,
     }
     Ok(())
-}
-
-fn postgres_mode(value: &str) -> Result<PostgresMode, BadValue> {
-    if value.trim() == "basebackup" {
-        return Err(BadValue::new(
-            "is `basebackup`, which this version does not support yet",
-            "use `dump` or `dumpall`, or remove the label",
-        ));
-    }
-    values::word(value, &POSTGRES_MODES)
 }
 
 /// A name that reads the same in a path, a target id and a shell.

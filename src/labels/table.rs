@@ -128,7 +128,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.postgres.mode",
         Label::Postgres(PostgresLabel::Mode),
-        "how the server is saved: `dump` or `dumpall`",
+        "how the server is saved: `dump`, `dumpall` or `basebackup`",
     ),
     entry(
         "cofferdam.postgres.exclude-tables",

@@ -9,6 +9,7 @@ use crate::target::DriverKind;
 #[serde(tag = "driver", rename_all = "lowercase")]
 pub enum Facts {
     Postgres(PostgresFacts),
+    Basebackup(BasebackupFacts),
     Volume(TreeFacts),
     Files(TreeFacts),
 }
@@ -18,6 +19,7 @@ impl Facts {
     pub fn driver(&self) -> DriverKind {
         match self {
             Self::Postgres(_) => DriverKind::Postgres,
+            Self::Basebackup(_) => DriverKind::Basebackup,
             Self::Volume(_) => DriverKind::Volume,
             Self::Files(_) => DriverKind::Files,
         }
@@ -56,6 +58,17 @@ pub struct TableFacts {
     /// The server's estimate of its size (`pg_class.relpages`), in bytes; 0 when it has none.
     #[serde(default)]
     pub bytes: u64,
+}
+
+/// A server's data directory, as `pg_basebackup` copied it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BasebackupFacts {
+    /// As the server prints it. A data directory serves only servers of the same major version.
+    pub server_version: String,
+    /// Whom the files belong to: the user that the server runs as.
+    pub uid: u32,
+    pub gid: u32,
+    pub tree: TreeFacts,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -7,7 +7,7 @@ use super::order::start_order;
 use crate::discover::{Service, Stack};
 use crate::hold::{Action, Held, Operation};
 use crate::labels::Moment;
-use crate::target::TargetId;
+use crate::target::{StateNeeded, TargetId};
 
 /// One container that is going to be held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -46,18 +46,13 @@ pub fn plan_holds(
         else {
             continue;
         };
-        let Some(action) = action_of(service, operation) else {
+        let Some((action, serves)) = hold_of(service, operation, targets) else {
             continue;
         };
-        let serves: Vec<TargetId> = targets
-            .iter()
-            .filter(|target| serves_target(service, target))
-            .cloned()
-            .collect();
         if serves.is_empty() || !service.container.is_running() {
             continue;
         }
-        ensure_no_database_is_held(service, action, targets)?;
+        ensure_no_database_is_held(service, action, operation, targets)?;
         holds.push(PlannedHold {
             service: service.name.clone(),
             action,
@@ -66,6 +61,28 @@ pub fn plan_holds(
         });
     }
     Ok(holds)
+}
+
+/// What labels ask for, and what targets of the service's own need.
+fn hold_of(
+    service: &Service,
+    operation: Operation,
+    targets: &[TargetId],
+) -> Option<(Action, Vec<TargetId>)> {
+    let needs_stop = |target: &&TargetId| {
+        target.service == service.name
+            && target.driver.state_needed(operation.moment()) == StateNeeded::Stopped
+    };
+    let labelled = action_of(service, operation);
+    let serves = |target: &&TargetId| {
+        needs_stop(target) || (labelled.is_some() && serves_target(service, target))
+    };
+    let action = if targets.iter().any(|target| needs_stop(&target)) {
+        Some(Action::Stop)
+    } else {
+        labelled
+    };
+    Some((action?, targets.iter().filter(serves).cloned().collect()))
 }
 
 fn action_of(service: &Service, operation: Operation) -> Option<Action> {
@@ -98,11 +115,13 @@ fn is_service(name: &str, service: &str) -> bool {
 fn ensure_no_database_is_held(
     service: &Service,
     action: Action,
+    operation: Operation,
     targets: &[TargetId],
 ) -> Result<(), PlanError> {
-    let database = targets
-        .iter()
-        .find(|target| target.service == service.name && target.driver.needs_running_container());
+    let database = targets.iter().find(|target| {
+        target.service == service.name
+            && target.driver.state_needed(operation.moment()) == StateNeeded::Running
+    });
     match database {
         Some(target) => Err(PlanError::DatabaseHeld {
             service: service.name.clone(),

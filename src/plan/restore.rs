@@ -8,8 +8,9 @@ use super::hold::{PlannedHold, plan_holds};
 use crate::discover::{Service, Stack};
 use crate::driver::WayBack;
 use crate::hold::Operation;
+use crate::labels::Moment;
 use crate::manifest::{Facts, Manifest, TargetRecord};
-use crate::target::{RunId, TargetId};
+use crate::target::{RunId, StateNeeded, TargetId};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RestorePlan {
@@ -51,7 +52,8 @@ pub fn service_of<'a>(stack: &'a Stack, record: &TargetRecord) -> Result<&'a Ser
                 record.target
             ),
         })?;
-    if record.target.driver.needs_running_container() && !service.container.is_running() {
+    let needed = record.target.driver.state_needed(Moment::Restore);
+    if needed == StateNeeded::Running && !service.container.is_running() {
         return Err(PlanError::NotRunning {
             target: record.target.clone(),
             container: service.container.name.clone(),

@@ -4,8 +4,8 @@ use super::View;
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
 use crate::manifest::{
-    Artifact, Compression, Facts, Manifest, PostgresFacts, Purpose, Role, TargetRecord, Transfer,
-    TreeFacts, TreeShape,
+    Artifact, BasebackupFacts, Compression, Facts, Manifest, PostgresFacts, Purpose, Role,
+    TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::text::printable;
 
@@ -79,6 +79,7 @@ fn state(manifest: &Manifest) -> String {
 fn target(page: &mut Page, record: &TargetRecord) {
     match &record.facts {
         Facts::Postgres(facts) => postgres(page, facts),
+        Facts::Basebackup(facts) => basebackup(page, facts),
         Facts::Volume(facts) | Facts::Files(facts) => tree(page, facts),
     }
     let container = &record.container;
@@ -126,6 +127,15 @@ fn postgres(page: &mut Page, facts: &PostgresFacts) {
     page.field("Content", &content);
     left_out(page, &facts.exclude_tables, "tables");
     left_out(page, &facts.exclude_table_data, "rows of");
+}
+
+fn basebackup(page: &mut Page, facts: &BasebackupFacts) {
+    let server = format!(
+        "the server: PostgreSQL {}",
+        printable(&facts.server_version)
+    );
+    page.field("Data of", &server);
+    tree(page, &facts.tree);
 }
 
 fn tree(page: &mut Page, facts: &TreeFacts) {

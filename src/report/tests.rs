@@ -351,6 +351,7 @@ fn a_hostile_manifest_cannot_drive_the_terminal() {
         record.warnings.push(hostile.clone());
         match &mut record.facts {
             Facts::Postgres(facts) => facts.server_version.clone_from(&hostile),
+            Facts::Basebackup(facts) => facts.server_version.clone_from(&hostile),
             Facts::Volume(facts) | Facts::Files(facts) => {
                 facts.path.clone_from(&hostile);
                 facts.volume = Some(hostile.clone());

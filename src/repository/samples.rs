@@ -3,9 +3,9 @@
 use std::io::Cursor;
 
 use crate::manifest::{
-    Artifact, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT, Facts, Manifest,
-    ObjectPath, PostgresFacts, Purpose, Role, StreamDigest, TargetRecord, Transfer, TreeFacts,
-    TreeShape,
+    Artifact, BasebackupFacts, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT,
+    Facts, Manifest, ObjectPath, PostgresFacts, Purpose, Role, StreamDigest, TargetRecord,
+    Transfer, TreeFacts, TreeShape,
 };
 use crate::pipe::{ByteStream, Digester};
 use crate::target::{DriverKind, RunId, TargetId};
@@ -53,6 +53,12 @@ pub(crate) fn record(target: TargetId, artifacts: Vec<Artifact>) -> TargetRecord
     TargetRecord {
         facts: match target.driver {
             DriverKind::Postgres => Facts::Postgres(PostgresFacts::default()),
+            DriverKind::Basebackup => Facts::Basebackup(BasebackupFacts {
+                server_version: String::new(),
+                uid: 0,
+                gid: 0,
+                tree: tree(),
+            }),
             DriverKind::Volume => Facts::Volume(tree()),
             DriverKind::Files => Facts::Files(tree()),
         },

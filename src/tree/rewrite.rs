@@ -15,12 +15,28 @@ use crate::manifest::TreeShape;
 
 const PIECE: usize = 256 * 1024;
 
-/// Copies an archive. `rename` gives each path its new name, or `None` for what is left out; it sees the targets of hard
-/// links as well. The input must be whole, with its end marker.
-pub fn rewrite(
+/// What becomes of entries.
+pub struct Rules<R> {
+    /// Gives each path its new name, or `None` for what is left out; it sees the targets of hard links as well.
+    pub rename: R,
+    /// Whom everything belongs to, user and group, whatever the archive says.
+    pub owner: Option<(u32, u32)>,
+}
+
+impl<R: Fn(&TreePath, &Kind) -> Option<TreePath>> Rules<R> {
+    pub fn renaming(rename: R) -> Self {
+        Self {
+            rename,
+            owner: None,
+        }
+    }
+}
+
+/// Copies an archive. The input must be whole, with its end marker.
+pub fn rewrite<R: Fn(&TreePath, &Kind) -> Option<TreePath>>(
     input: impl Read,
     output: impl Write,
-    rename: &dyn Fn(&TreePath, &Kind) -> Option<TreePath>,
+    Rules { rename, owner }: &Rules<R>,
     index: &mut dyn FnMut(&IndexEntry) -> std::io::Result<()>,
 ) -> Result<PackReport, TreeError> {
     let mut reader = ArchiveReader::new(input);
@@ -47,7 +63,10 @@ pub fn rewrite(
         if path.is_root() && entry.kind.is_directory() {
             report.shape = TreeShape::Directory;
         }
-        let entry = Entry { path, ..entry };
+        let mut entry = Entry { path, ..entry };
+        if let Some((uid, gid)) = *owner {
+            (entry.metadata.uid, entry.metadata.gid) = (uid, gid);
+        }
         report.entries += 1;
         report.content_bytes += entry.kind.size();
         writer.entry(&entry)?;

@@ -63,6 +63,11 @@ pub fn staging_name(run: &RunId, target: &TargetId) -> String {
     format!("{PREFIX}{}-{short}", run.short())
 }
 
+/// Where the new tree waits, relative to the mount's root.
+pub fn new_tree_path(run: &RunId, target: &TargetId) -> String {
+    format!("{}/new", staging_name(run, target))
+}
+
 /// What is restored, and how it takes its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StagingPlan {
@@ -164,13 +169,14 @@ impl Staging {
                 units: Vec::new(),
             },
         };
-        // A default ACL of the mount's root must not be inherited.
-        let private = Metadata {
-            mode: 0o700,
+        // A default ACL of the mount's root must not be inherited. Whoever knows the name may go through it to the new tree,
+        // which has its own mode when it is whole.
+        let passage = Metadata {
+            mode: 0o711,
             modified,
             ..Metadata::default()
         };
-        change::apply(&staging.directory, &private, &shown)?;
+        change::apply(&staging.directory, &passage, &shown)?;
         staging.write_state()?;
         for name in [NEW, OLD] {
             change::make_directory(staging.spot(name, &shown), Mode::RWXU)?;

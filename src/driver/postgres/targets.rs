@@ -43,7 +43,7 @@ pub(super) async fn find(
 ) -> Result<FoundTargets, DriverError> {
     let service = driver.container.service();
     let id = |name: &str| TargetId::new(service, DriverKind::Postgres, name);
-    if driver.labels.mode == PostgresMode::Dumpall {
+    if driver.labels.mode != PostgresMode::Dump {
         let all = FoundTarget {
             id: id(CLUSTER),
             what: "all databases, roles and tablespaces".to_owned(),

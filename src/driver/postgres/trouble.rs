@@ -19,6 +19,8 @@ pub enum Trouble {
     NoLocale,
     NoExtension,
     NoTablespace,
+    Tablespaces,
+    Replication,
 }
 
 impl Trouble {
@@ -65,6 +67,22 @@ impl Trouble {
             (
                 "is not available\nDETAIL:  Could not open extension",
                 Trouble::NoExtension,
+            ),
+            (
+                "can only write single tablespace to stdout",
+                Trouble::Tablespaces,
+            ),
+            (
+                "no pg_hba.conf entry for replication connection",
+                Trouble::Replication,
+            ),
+            (
+                "permission denied to start WAL sender",
+                Trouble::Replication,
+            ),
+            (
+                "must be superuser or replication role to start walsender",
+                Trouble::Replication,
             ),
             ("permission denied", Trouble::Permission),
             ("must be owner of", Trouble::Permission),
@@ -119,6 +137,8 @@ impl Trouble {
             Self::NoExtension => "the server's image lacks an extension of the database: use the image that the snapshot was taken from".to_owned(),
             Self::NoTablespace => "make the tablespace's directory in the container, then restore the target @globals too".to_owned(),
             Self::NoOwner => "restore the target @globals too: it brings missing roles back".to_owned(),
+            Self::Tablespaces => "set cofferdam.postgres.mode to dump or dumpall: a data directory is saved without other tablespaces".to_owned(),
+            Self::Replication => format!("let {user} make replication connections from within container {container}: the attribute REPLICATION, and a line `local replication all trust` or the like in pg_hba.conf"),
             Self::TooManyLocks => "raise max_locks_per_transaction of the server, or use cofferdam.postgres.restore: swap".to_owned(),
             Self::Gone => format!("look into the log of container {container} for why the server ended the connection"),
         }
@@ -177,6 +197,14 @@ mod tests {
             (
                 "ERROR:  tablespace \"fast\" does not exist",
                 Some(Trouble::NoTablespace),
+            ),
+            (
+                "pg_basebackup: error: can only write single tablespace to stdout, database has 2",
+                Some(Trouble::Tablespaces),
+            ),
+            (
+                "FATAL:  permission denied to start WAL sender\nDETAIL:  Only roles with the REPLICATION attribute may start a WAL sender process.",
+                Some(Trouble::Replication),
             ),
             ("ERROR:  relation \"x\" already exists", None),
             ("", None),

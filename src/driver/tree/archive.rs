@@ -20,11 +20,11 @@ use super::{TreeDriver, TreeTarget};
 use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError, StoreError};
 use crate::engine::EngineError;
 use crate::labels::TreeRestore;
-use crate::manifest::{TargetRecord, Transfer};
-use crate::pipe::{Inlet, codec, compress, consume, inlet, transform};
+use crate::manifest::{Artifact, TargetRecord, Transfer};
+use crate::pipe::{ByteStream, Inlet, codec, compress, consume, inlet, transform};
 use crate::tree::entry::Kind;
 use crate::tree::pack::PackReport;
-use crate::tree::rewrite::rewrite;
+use crate::tree::rewrite::{Rules, rewrite};
 use crate::tree::unpack::Selection;
 use crate::tree::{Excludes, IndexEntry, TreeError, TreePath};
 
@@ -61,40 +61,14 @@ impl TreeDriver {
             .engine
             .archive_get(&self.container.id, path, IDLE)
             .await?;
-        let (layer_inlet, layer) = inlet("the archive API");
-        let (index_inlet, index) = inlet("the archive API");
-        let rewriting = consume(archive, move |archive| {
-            let rename = |path: &TreePath, kind: &Kind| {
-                if is_behind(&mounts, path, kind) {
-                    return None;
-                }
-                without_first(path, kind, &name)
-                    .filter(|path| !excludes.covers(path, kind.is_directory()))
-            };
-            rewrite_into(archive, &rename, layer_inlet, index_inlet)
-        })
-        .map_err(StoreError::Body);
-        let (layer, layer_plain) = compress(layer, sink.compression());
-        let (index, index_plain) = compress(index, sink.compression());
-        let (rewritten, layer, index) = tokio::join!(
-            rewriting,
-            sink.store(new_layer(sink), layer),
-            sink.store(new_index(sink), index),
-        );
-        // What the repository refused comes first: the rewriting only saw that nobody reads any more.
-        let (layer, index) = match (layer, index) {
-            (Err(refused @ StoreError::Repository(_)), _)
-            | (_, Err(refused @ StoreError::Repository(_))) => return Err(refused.into()),
-            stored => stored,
-        };
-        // When the rewriting failed, the streams were cut for no other reason.
-        let report = rewritten?.map_err(tree_error)?;
-        let mut artifacts = vec![layer?, index?];
-        for (artifact, plain) in artifacts.iter_mut().zip([layer_plain, index_plain]) {
-            artifact.plain = plain
-                .get()
-                .ok_or_else(|| DriverError::failed("the archive was stored before it had ended"))?;
-        }
+        let rules = Rules::renaming(move |path: &TreePath, kind: &Kind| {
+            if is_behind(&mounts, path, kind) {
+                return None;
+            }
+            without_first(path, kind, &name)
+                .filter(|path| !excludes.covers(path, kind.is_directory()))
+        });
+        let (report, artifacts) = store_archive(archive, sink, rules).await?;
         let mut warnings = report.warnings.clone();
         warnings.extend(hidden_warnings(site.hidden()));
         let why = match refused {
@@ -169,8 +143,9 @@ impl TreeDriver {
             let plain = open_plain(source, layer).await?;
             let places = places.clone();
             let renamed = transform(plain, move |input, output| {
-                let rename = |path: &TreePath, kind: &Kind| places.place(path, kind);
-                rewrite(input, output, &rename, &mut |_| Ok(()))
+                let rules =
+                    Rules::renaming(|path: &TreePath, kind: &Kind| places.place(path, kind));
+                rewrite(input, output, &rules, &mut |_| Ok(()))
                     .map(drop)
                     .map_err(io::Error::other)
             });
@@ -225,6 +200,45 @@ impl TreeDriver {
     }
 }
 
+/// Stores somebody else's archive of a tree as a layer of ours with its index.
+pub(in crate::driver) async fn store_archive(
+    archive: ByteStream,
+    sink: &dyn ArtifactSink,
+    rules: Rules<impl Fn(&TreePath, &Kind) -> Option<TreePath> + Send + 'static>,
+) -> Result<(PackReport, Vec<Artifact>), DriverError> {
+    let (layer_inlet, layer) = inlet("the archive");
+    let (index_inlet, index) = inlet("the archive");
+    let rewriting = consume(archive, move |archive| {
+        rewrite_into(archive, &rules, layer_inlet, index_inlet)
+    })
+    .map_err(StoreError::Body);
+    let (layer, layer_plain) = compress(layer, sink.compression());
+    let (index, index_plain) = compress(index, sink.compression());
+    let (rewritten, layer, index) = tokio::join!(
+        rewriting,
+        sink.store(new_layer(sink), layer),
+        sink.store(new_index(sink), index),
+    );
+    // What the repository refused comes first: the rewriting only saw that nobody reads any more.
+    let (layer, index) = match (layer, index) {
+        (Err(refused @ StoreError::Repository(_)), _)
+        | (_, Err(refused @ StoreError::Repository(_))) => return Err(refused.into()),
+        stored => stored,
+    };
+    // When the rewriting failed, the streams were cut for no other reason.
+    let report = rewritten?.map_err(|error| match error {
+        TreeError::Stream(error) => StoreError::Body(error).into(),
+        other => tree_error(other),
+    })?;
+    let mut artifacts = vec![layer?, index?];
+    for (artifact, plain) in artifacts.iter_mut().zip([layer_plain, index_plain]) {
+        artifact.plain = plain
+            .get()
+            .ok_or_else(|| DriverError::failed("the archive was stored before it had ended"))?;
+    }
+    Ok((report, artifacts))
+}
+
 fn some_of(all: impl Iterator<Item = String>) -> String {
     let mut all = all.peekable();
     let mut shown: Vec<String> = all.by_ref().take(SHOWN).collect();
@@ -246,15 +260,15 @@ fn without_first(path: &TreePath, kind: &Kind, name: &TreePath) -> Option<TreePa
     Some(rest)
 }
 
-fn rewrite_into(
+fn rewrite_into<R: Fn(&TreePath, &Kind) -> Option<TreePath>>(
     archive: impl io::Read,
-    rename: &dyn Fn(&TreePath, &Kind) -> Option<TreePath>,
+    rules: &Rules<R>,
     layer: Inlet,
     index: Inlet,
 ) -> Result<PackReport, TreeError> {
     let mut layer = BufWriter::with_capacity(codec::CHUNK, layer);
     let mut index = BufWriter::with_capacity(codec::CHUNK, index);
-    let report = rewrite(archive, &mut layer, rename, &mut |entry: &IndexEntry| {
+    let report = rewrite(archive, &mut layer, rules, &mut |entry: &IndexEntry| {
         index.write_all(&entry.to_line())
     })?;
     for output in [layer, index] {

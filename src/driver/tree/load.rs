@@ -95,9 +95,10 @@ impl TreeDriver {
     }
 }
 
-pub(super) fn tree_facts(record: &TargetRecord) -> Result<&TreeFacts, DriverError> {
+pub(in crate::driver) fn tree_facts(record: &TargetRecord) -> Result<&TreeFacts, DriverError> {
     match &record.facts {
         Facts::Volume(facts) | Facts::Files(facts) => Ok(facts),
+        Facts::Basebackup(facts) => Ok(&facts.tree),
         _ => Err(DriverError::failed(format!(
             "{} is recorded as something else than files",
             record.target

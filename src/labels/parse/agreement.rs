@@ -69,25 +69,41 @@ impl Parser<'_> {
         }
     }
 
-    /// A script of the whole server knows neither single databases nor tables.
+    /// What saves the whole server knows neither single databases nor tables, and a data directory is no dump.
     fn ensure_mode_serves_its_options(&mut self) {
-        if self.postgres.mode != PostgresMode::Dumpall {
-            return;
-        }
+        let (mode, useless): (&str, &[&str]) = match self.postgres.mode {
+            PostgresMode::Dump => return,
+            PostgresMode::Dumpall => (
+                "dumpall",
+                &["exclude-tables", "exclude-table-data", "restore"],
+            ),
+            PostgresMode::Basebackup => (
+                "basebackup",
+                &[
+                    "exclude-tables",
+                    "exclude-table-data",
+                    "restore",
+                    "transfer",
+                    "scratch",
+                ],
+            ),
+        };
         if matches!(self.databases, Some(Selection::Names(_))) {
             let hint = "write `*`, or save single databases with `cofferdam.postgres.mode: dump`";
             self.problem(
                 "cofferdam.postgres",
-                "names databases, and `cofferdam.postgres.mode: dumpall` saves the whole server",
+                format!(
+                    "names databases, and `cofferdam.postgres.mode: {mode}` saves the whole server"
+                ),
                 Some(hint.to_owned()),
             );
         }
-        for option in ["exclude-tables", "exclude-table-data", "restore"] {
+        for option in useless {
             let key = format!("cofferdam.postgres.{option}");
             if self.has(&key) {
                 self.problem(
                     &key,
-                    "does not go with `cofferdam.postgres.mode: dumpall`",
+                    format!("does not go with `cofferdam.postgres.mode: {mode}`"),
                     Some("remove one of them".to_owned()),
                 );
             }

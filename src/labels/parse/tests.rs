@@ -282,7 +282,7 @@ fn values_are_strict() {
     assert_snapshot!(bad(&[("postgres", "clinical,,genomic")]), @r"container db: label `cofferdam.postgres` has an empty item; remove the comma that is too many");
     assert_snapshot!(bad(&[("postgres", "*,genomic")]), @r"container db: label `cofferdam.postgres` has `*` beside other items; `*` stands alone: it takes all of them");
     assert_snapshot!(bad(&[("postgres", "*"), ("postgres.restore", "swp")]), @r"container db: label `cofferdam.postgres.restore` is `swp`; did you mean `swap`? (accepted: `swap`, `recreate` or `clean`)");
-    assert_snapshot!(bad(&[("postgres", "*"), ("postgres.mode", "basebackup")]), @r"container db: label `cofferdam.postgres.mode` is `basebackup`, which this version does not support yet; use `dump` or `dumpall`, or remove the label");
+    assert_snapshot!(bad(&[("postgres", "*"), ("postgres.mode", "basebackup"), ("postgres.transfer", "copy")]), @"container db: label `cofferdam.postgres.transfer` does not go with `cofferdam.postgres.mode: basebackup`; remove one of them");
     assert_snapshot!(bad(&[("postgres", "clinical"), ("postgres.mode", "dumpall"), ("postgres.restore", "swap")]), @r"
     container db: label `cofferdam.postgres` names databases, and `cofferdam.postgres.mode: dumpall` saves the whole server; write `*`, or save single databases with `cofferdam.postgres.mode: dump`
     container db: label `cofferdam.postgres.restore` does not go with `cofferdam.postgres.mode: dumpall`; remove one of them

@@ -1,0 +1,232 @@
+//! A PostgreSQL server saved and put back as its data directory, by the real program: rows C5 (`pg_basebackup`), C6, T3.
+
+mod support;
+
+use support::stack::{POSTGRES, Postgres, TestStack, compose_volume, eventually, is_running};
+use support::{TestContainer, TestVolume, docker, docker_succeeds};
+
+const LABELS: [(&str, &str); 2] = [
+    ("cofferdam.postgres", "*"),
+    ("cofferdam.postgres.mode", "basebackup"),
+];
+
+/// A server on a named volume, and a client that is stopped while it is put back.
+struct Commcare {
+    stack: TestStack,
+    postgres: Postgres,
+    client: TestContainer,
+    data: TestVolume,
+}
+
+impl Commcare {
+    fn start(image: &str, directory: &str) -> Self {
+        let stack = TestStack::new("commcare");
+        let data = compose_volume(&stack, "pgdata");
+        let mount = format!("{}:{directory}", data.name);
+        let password = format!("POSTGRES_PASSWORD={}", support::stack::PASSWORD);
+        let options = [
+            "--volume",
+            &mount,
+            "--env",
+            "POSTGRES_USER=admin",
+            "--env",
+            "POSTGRES_DB=clinical",
+            "--env",
+            &password,
+        ];
+        let postgres = Postgres {
+            container: stack.service("db", &LABELS, &options, &[image]),
+        };
+        postgres.wait_until_ready();
+        postgres.seed("clinical", 2000);
+        let client = stack.toolbox("client", &[("cofferdam.stop", "restore")], &[]);
+        Self {
+            stack,
+            postgres,
+            client,
+            data,
+        }
+    }
+
+    /// Everything in the volume but what a running server changes by itself.
+    fn root_of_volume(&self) -> String {
+        let mount = format!("{}:/data:ro", self.data.name);
+        docker([
+            "run",
+            "--rm",
+            "--label",
+            support::TEST_LABEL,
+            "--volume",
+            &mount,
+            support::stack::TOOLBOX,
+            "sh",
+            "-c",
+            "cd /data && ls -A && stat -c '%u %g %a' .",
+        ])
+    }
+}
+
+fn round_trip(image: &str, directory: &str) {
+    let commcare = Commcare::start(image, directory);
+    let before = commcare.postgres.fingerprint("clinical");
+    let root = commcare.root_of_volume();
+    commcare
+        .stack
+        .cofferdam(&["plan"])
+        .expect_says(0, "db/basebackup/cluster");
+    commcare.stack.cofferdam(&["backup"]).expect(0);
+    commcare.stack.cofferdam(&["verify", "--read"]).expect(0);
+    commcare
+        .stack
+        .cofferdam(&["show", "latest"])
+        .expect_says(0, "PostgreSQL");
+
+    commcare
+        .postgres
+        .sql("clinical", "DELETE FROM patients WHERE id > 7");
+    commcare.postgres.sql("clinical", "CREATE DATABASE later");
+    let lives = [&commcare.postgres.container, &commcare.client]
+        .map(|container| container.inspect("{{.State.StartedAt}}"));
+    commcare
+        .stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect_says(0, "takes connections on the restored data directory");
+    commcare.postgres.wait_until_ready();
+    assert_eq!(commcare.postgres.fingerprint("clinical"), before);
+    assert!(
+        !commcare.postgres.databases().contains(&"later".to_owned()),
+        "what is extra goes"
+    );
+    for (container, life) in [&commcare.postgres.container, &commcare.client]
+        .iter()
+        .zip(lives)
+    {
+        assert!(is_running(container));
+        assert_ne!(
+            container.inspect("{{.State.StartedAt}}"),
+            life,
+            "it was not stopped"
+        );
+    }
+    // `backup_label.old` and the manifest are what a server leaves of the backup that it was made from.
+    let now = commcare.root_of_volume();
+    let extra: Vec<&str> = now
+        .lines()
+        .filter(|line| {
+            !root.contains(line)
+                && !line.starts_with("backup_")
+                && !line.starts_with("tablespace_map")
+        })
+        .collect();
+    assert_eq!(extra, Vec::<&str>::new(), "before:\n{root}\nnow:\n{now}");
+    commcare.stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn c5_c6_t3_a_server_comes_back_as_its_data_directory() {
+    round_trip(POSTGRES, "/var/lib/postgresql/data");
+}
+
+/// The last keeps its data two directories below its volume.
+#[test]
+#[ignore = "images of several PostgreSQL majors: make test-full"]
+fn c5_c6_servers_of_other_majors_come_back_as_their_data_directories() {
+    round_trip("cofferdam-test/postgres:13", "/var/lib/postgresql/data");
+    round_trip("cofferdam-test/postgres:17", "/var/lib/postgresql/data");
+    round_trip("cofferdam-test/postgres:18", "/var/lib/postgresql");
+}
+
+#[test]
+fn c6_a_server_that_cannot_start_any_more_gets_its_data_directory_back() {
+    let commcare = Commcare::start(POSTGRES, "/var/lib/postgresql/data");
+    let before = commcare.postgres.fingerprint("clinical");
+    commcare.stack.cofferdam(&["backup"]).expect(0);
+    commcare
+        .postgres
+        .container
+        .sh("rm -rf /var/lib/postgresql/data/base /var/lib/postgresql/data/global");
+    docker(["restart", "--time", "1", &commcare.postgres.container.id]);
+    eventually("the server gives up", || {
+        !is_running(&commcare.postgres.container)
+    });
+
+    commcare
+        .stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect(0);
+    assert!(
+        !is_running(&commcare.postgres.container),
+        "it did not run before"
+    );
+    docker(["start", &commcare.postgres.container.id]);
+    commcare.postgres.wait_until_ready();
+    assert_eq!(commcare.postgres.fingerprint("clinical"), before);
+}
+
+#[test]
+fn c6_the_old_data_directory_stays_when_no_server_starts_on_the_new_one() {
+    let commcare = Commcare::start(POSTGRES, "/var/lib/postgresql/data");
+    commcare.stack.cofferdam(&["backup"]).expect(0);
+    commcare
+        .postgres
+        .sql("clinical", "DELETE FROM patients WHERE id > 7");
+    let present = commcare.postgres.fingerprint("clinical");
+    // The same server, moved into an image whose programs are of another major version: what does not fit is found out
+    // before anything is given up.
+    let other = "cofferdam-test/postgres:17";
+    if !docker_succeeds(["image", "inspect", other]) {
+        panic!("there is no image {other}: run scripts/test-images.sh postgres:17");
+    }
+    docker(["stop", &commcare.postgres.container.id]);
+    let mount = format!("{}:/var/lib/postgresql/data", commcare.data.name);
+    let name = commcare.postgres.container.id.clone();
+    docker(["rm", "--force", &name]);
+    let newer = commcare.stack.service(
+        "db",
+        &LABELS,
+        &["--volume", &mount],
+        &[other, "sleep", "infinity"],
+    );
+    commcare
+        .stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect_says(
+            1,
+            "one of PostgreSQL 15, and the container has postgres (PostgreSQL) 17",
+        );
+    assert!(is_running(&newer), "it ran before");
+    docker(["rm", "--force", &newer.id]);
+    let password = format!("POSTGRES_PASSWORD={}", support::stack::PASSWORD);
+    let older = Postgres {
+        container: commcare.stack.service(
+            "db",
+            &LABELS,
+            &["--volume", &mount, "--env", &password],
+            &[POSTGRES],
+        ),
+    };
+    older.wait_until_ready();
+    assert_eq!(
+        older.fingerprint("clinical"),
+        present,
+        "the old data is as it was"
+    );
+    commcare.stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn a_server_that_cannot_be_copied_says_what_to_change() {
+    let commcare = Commcare::start(POSTGRES, "/var/lib/postgresql/data");
+    commcare
+        .postgres
+        .container
+        .sh("mkdir -m 700 /fast && chown postgres:postgres /fast");
+    commcare
+        .postgres
+        .sql("clinical", "CREATE TABLESPACE fast LOCATION '/fast'");
+    commcare
+        .stack
+        .cofferdam(&["backup"])
+        .expect_says(1, "cofferdam.postgres.mode to dump or dumpall");
+    commcare.stack.ensure_nothing_is_left();
+}
