@@ -120,6 +120,39 @@ fn round_trip(image: &str, directory: &str) {
         .collect();
     assert_eq!(extra, Vec::<&str>::new(), "before:\n{root}\nnow:\n{now}");
     commcare.stack.ensure_nothing_is_left();
+    assert_eq!(by_hand(&commcare, image, directory), before);
+}
+
+/// What a server says that was put back with nothing but the tools that `docs/repository-format.md` names.
+fn by_hand(commcare: &Commcare, image: &str, directory: &str) -> String {
+    let volume = TestVolume::create(&[]);
+    let data = commcare.stack.manifest()["targets"][0]["facts"]["tree"]["path"].clone();
+    let place = data
+        .as_str()
+        .expect("a path")
+        .replacen(directory, "/data", 1);
+    let archive = commcare
+        .stack
+        .newest_snapshot()
+        .join("db.basebackup.cluster.tar.zst");
+    let line = format!(
+        "zstd -dc '{}' | docker run --rm -i --label {} -v {}:/data {} sh -c 'mkdir -p {place} && tar -x -p -f - --same-owner --numeric-owner -C {place}'",
+        archive.display(),
+        support::TEST_LABEL,
+        volume.name,
+        support::stack::TOOLBOX,
+    );
+    let done = std::process::Command::new("sh")
+        .args(["-c", &line])
+        .status()
+        .expect("sh");
+    assert!(done.success());
+    let mount = format!("{}:{directory}", volume.name);
+    let server = Postgres {
+        container: TestContainer::running(&["--volume", &mount], &[image]),
+    };
+    server.wait_until_ready();
+    server.fingerprint("clinical")
 }
 
 #[test]

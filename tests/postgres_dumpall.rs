@@ -4,7 +4,8 @@
 mod artifacts;
 mod support;
 
-use std::io::Cursor;
+use std::io::{Cursor, Write};
+use std::process::{Command, Stdio};
 
 use artifacts::Artifacts;
 use cofferdam::driver::postgres::CLUSTER;
@@ -13,8 +14,10 @@ use cofferdam::labels::{PostgresLabels, PostgresMode, TransferChoice};
 use cofferdam::manifest::{
     Compression, ContainerRecord, Facts, PostgresFacts, Role, TargetRecord, Transfer,
 };
+use cofferdam::repository::snapshot::open_plain;
 use support::postgres::{DAMAGE, PostgresServer, Run, assert_same, facts, fill, portrait, target};
 use support::{docker, engine};
+use tokio::io::AsyncReadExt;
 
 fn labels() -> PostgresLabels {
     PostgresLabels {
@@ -132,6 +135,50 @@ async fn c7_an_empty_server_of_another_superuser_gets_everything_with_its_roles(
         empty.sql("postgres", password),
         old.sql("postgres", password)
     );
+}
+
+/// As `docs/repository-format.md` says: what `psql` complains of meanwhile are roles that exist.
+#[tokio::test]
+async fn a_whole_server_is_restored_by_hand() {
+    let engine = engine().await;
+    let old = server("15", "postgres");
+    let run = Run::new(&engine).await;
+    let driver = run.driver(&old, &labels()).await;
+    let record = run.dump(&driver, &target(&old, CLUSTER)).await.unwrap();
+    let mut script = Vec::new();
+    let mut plain = open_plain(&run.source(), &record.artifacts[0])
+        .await
+        .unwrap();
+    plain.read_to_end(&mut script).await.unwrap();
+
+    let other = PostgresServer::trusting(&[]);
+    other.sql("postgres", "CREATE ROLE app; CREATE DATABASE clinical");
+    let mut psql = Command::new("docker")
+        .args([
+            "exec",
+            "-i",
+            &other.container.id,
+            "psql",
+            "-q",
+            "-U",
+            "postgres",
+            "-d",
+            "postgres",
+        ])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    psql.stdin.take().unwrap().write_all(&script).unwrap();
+    assert!(psql.wait().unwrap().success());
+    for database in DATABASES {
+        assert_same(
+            &portrait(&other, database),
+            &portrait(&old, database),
+            database,
+        );
+    }
 }
 
 /// A snapshot whose script was made up.
