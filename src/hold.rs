@@ -150,17 +150,22 @@ impl Lock {
         }
     }
 
-    /// Every journal on this engine, of any project and owner.
+    /// The journals of the projects in scope, whoever owns them. Others are not read: they may be of a newer cofferdam.
     pub async fn find_all(
         engine: &Engine,
         image: &str,
-    ) -> Result<Vec<Result<Self, HoldError>>, HoldError> {
+        in_scope: impl Fn(&str) -> bool,
+    ) -> Result<Vec<Self>, HoldError> {
         let found = engine.containers(&[LABEL_HOLD.to_owned()]).await?;
-        Ok(found
+        found
             .iter()
             .filter(|container| container.labels.contains_key(LABEL_JOURNAL))
+            .filter(|container| {
+                let project = container.labels.get(LABEL_HOLD);
+                project.is_some_and(|project| in_scope(project))
+            })
             .map(|container| Self::of_container(engine, image, container))
-            .collect())
+            .collect()
     }
 
     /// Removes the decisions whose journals are gone: their runs died between the two removals of [`Lock::close`], when

@@ -213,3 +213,23 @@ fn a_restore_that_is_killed_after_any_change_ends_all_old_or_all_new() {
     }
     assert!(outcomes.contains(OLD), "no kill came before the decision");
 }
+
+/// It may be one of a newer cofferdam.
+#[test]
+fn a_journal_of_another_project_is_not_read() {
+    let stack = Stack::start();
+    let other = support::unique("other");
+    let hold = format!("cofferdam.hold={other}");
+    let _journal = support::TestContainer::create(
+        &[
+            "--label",
+            &hold,
+            "--label",
+            "cofferdam.hold.journal=from the future",
+        ],
+        &[support::busybox_image(), "true"],
+    );
+    stack.stack.cofferdam(&["recover"]).expect(0);
+    let run = stack.stack.cofferdam(&["recover", "--project", &other]);
+    run.expect_says(1, "cannot be read");
+}

@@ -11,21 +11,17 @@ pub async fn run(context: &Context, args: RecoverArgs) -> Result<Outcome, Comman
     let engine = context.engine().await?;
     let session = context.session(&engine).await?;
     let projects = context.projects().await;
-    let in_scope = |project: &String| {
+    let in_scope = |project: &str| {
         projects
             .as_ref()
-            .is_none_or(|names| names.contains(project))
+            .is_none_or(|names| names.iter().any(|name| name == project))
     };
 
     let mut recovered = Vec::new();
     let mut busy = None;
-    let found = Lock::find_all(&engine, &session.image).await;
+    let found = Lock::find_all(&engine, &session.image, in_scope).await;
     for lock in found.map_err(CommandError::failed)? {
-        let lock = lock.map_err(CommandError::failed)?;
         let journal = lock.journal().clone();
-        if !in_scope(&journal.project) {
-            continue;
-        }
         match lock.liveness().await.map_err(CommandError::failed)? {
             Liveness::Dead => {}
             Liveness::Alive | Liveness::Unknown if args.force => {}
@@ -39,7 +35,7 @@ pub async fn run(context: &Context, args: RecoverArgs) -> Result<Outcome, Comman
             .map_err(CommandError::failed)?;
         recovered.push(journal);
     }
-    Lock::sweep_decisions(&engine, |project| in_scope(&project.to_owned()))
+    Lock::sweep_decisions(&engine, in_scope)
         .await
         .map_err(CommandError::failed)?;
     context.print(&recovered, || {

@@ -265,6 +265,8 @@ impl Root {
         let (uid, gid) = owner(&first).map_err(failed)?;
         let root = entry(mode, uid, gid);
         let archive = Cursor::new(root).chain(Cursor::new(first)).chain(archive);
+        // Up to PostgreSQL 13 the manifest, which comes last, is not padded and takes up a part of the end marker.
+        let archive = archive.chain(Cursor::new([0; BLOCK]));
         Ok(Self {
             archive: Box::pin(archive),
             uid,
