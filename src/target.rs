@@ -14,23 +14,25 @@ pub enum DriverKind {
     Postgres,
     Volume,
     Files,
+    Command,
 }
 
 impl DriverKind {
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Volume, Self::Files];
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Volume, Self::Files, Self::Command];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
             Self::Volume => "volume",
             Self::Files => "files",
+            Self::Command => "command",
         }
     }
 
     /// Whether its targets are saved and put back by programs in their own container, which must run for that.
     pub fn needs_running_container(self) -> bool {
         match self {
-            Self::Postgres => true,
+            Self::Postgres | Self::Command => true,
             Self::Volume | Self::Files => false,
         }
     }

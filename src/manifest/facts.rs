@@ -11,6 +11,7 @@ pub enum Facts {
     Postgres(PostgresFacts),
     Volume(TreeFacts),
     Files(TreeFacts),
+    Command(CommandFacts),
 }
 
 impl Facts {
@@ -20,6 +21,7 @@ impl Facts {
             Self::Postgres(_) => DriverKind::Postgres,
             Self::Volume(_) => DriverKind::Volume,
             Self::Files(_) => DriverKind::Files,
+            Self::Command(_) => DriverKind::Command,
         }
     }
 }
@@ -68,6 +70,16 @@ pub struct TreeFacts {
     pub content_bytes: u64,
     #[serde(default)]
     pub exclude: Vec<String>,
+}
+
+/// What a command of the user's own has printed. Its arguments are not recorded: they are whatever somebody has written into
+/// a label, and a manifest is not encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandFacts {
+    /// The first word of the command.
+    pub program: String,
+    /// What it has printed, in bytes.
+    pub bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

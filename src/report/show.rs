@@ -4,8 +4,8 @@ use super::View;
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
 use crate::manifest::{
-    Artifact, Compression, Facts, Manifest, PostgresFacts, Purpose, Role, TargetRecord, Transfer,
-    TreeFacts, TreeShape,
+    Artifact, CommandFacts, Compression, Facts, Manifest, PostgresFacts, Purpose, Role,
+    TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::text::printable;
 
@@ -80,6 +80,7 @@ fn target(page: &mut Page, record: &TargetRecord) {
     match &record.facts {
         Facts::Postgres(facts) => postgres(page, facts),
         Facts::Volume(facts) | Facts::Files(facts) => tree(page, facts),
+        Facts::Command(facts) => command(page, facts),
     }
     let container = &record.container;
     let from = format!(
@@ -139,6 +140,11 @@ fn tree(page: &mut Page, facts: &TreeFacts) {
     );
     page.field("Content", &content);
     left_out(page, &facts.exclude, "");
+}
+
+fn command(page: &mut Page, facts: &CommandFacts) {
+    let what = format!("{} from `{}`", size(facts.bytes), printable(&facts.program));
+    page.field("What", &what);
 }
 
 fn left_out(page: &mut Page, patterns: &[String], what: &str) {

@@ -3,9 +3,9 @@
 use std::io::Cursor;
 
 use crate::manifest::{
-    Artifact, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT, Facts, Manifest,
-    ObjectPath, PostgresFacts, Purpose, Role, StreamDigest, TargetRecord, Transfer, TreeFacts,
-    TreeShape,
+    Artifact, CommandFacts, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT, Facts,
+    Manifest, ObjectPath, PostgresFacts, Purpose, Role, StreamDigest, TargetRecord, Transfer,
+    TreeFacts, TreeShape,
 };
 use crate::pipe::{ByteStream, Digester};
 use crate::target::{DriverKind, RunId, TargetId};
@@ -55,6 +55,7 @@ pub(crate) fn record(target: TargetId, artifacts: Vec<Artifact>) -> TargetRecord
             DriverKind::Postgres => Facts::Postgres(PostgresFacts::default()),
             DriverKind::Volume => Facts::Volume(tree()),
             DriverKind::Files => Facts::Files(tree()),
+            DriverKind::Command => Facts::Command(CommandFacts::default()),
         },
         target,
         container: ContainerRecord::default(),
