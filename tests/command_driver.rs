@@ -125,7 +125,7 @@ fn a_dump_that_is_not_whole_fails_alone_and_says_why() {
         ),
         ("half", "sh failed with exit code 3: the disk burns"),
         ("missing", "no-such-client cannot be run in it"),
-        ("silent", "sleep has printed nothing"),
+        ("silent", "sleep printed nothing for 1 s"),
         ("streamed", "sh failed with exit code 3: the disk burns"),
     ];
     for ((target, reason), (name, words)) in failed.iter().zip(expected) {

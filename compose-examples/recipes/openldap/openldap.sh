@@ -34,6 +34,13 @@ case $number in
   '' | *[!0-9]*) fail "not a number of a database: $number" ;;
 esac
 
+# A directory that nobody else reads: $work.
+make_room() {
+  work=$(mktemp -d /tmp/openldap.sh.XXXXXX)
+  trap 'rm -rf "$work"' EXIT
+  trap 'exit 1' HUP INT TERM
+}
+
 entries() { slapcat -o ldif-wrap=no -n "$number"; }
 
 # configured ATTRIBUTE: what slapd's configuration says of the database.
@@ -42,7 +49,7 @@ configured() {
     sed -n "s/^$1: //p"
 }
 
-# The password goes through a file that only root reads: arguments are for everybody to see.
+# The password goes through a file: arguments are for everybody to see.
 find_root() {
   root=$(configured olcRootDN)
   [ -n "$root" ] || fail "slapd's configuration has no database $number with a root DN that $(id -un) may see"
@@ -81,12 +88,18 @@ changes() {
       name = $1
       if (sub(/^dn: /, "", name) == 0) { sub(/^dn:: /, "", name); name = decoded(name) }
       gsub(/\\./, "", name)
-      entry = $1 "\001changetype: " change
+      printf "%d\002%s\001changetype: %s", gsub(/,/, "", name), $1, change
       for (field = 2; field <= NF && change == "add"; field++)
-        if ($field !~ /^(structuralObjectClass|entryCSN|contextCSN):/ && $field !~ /^#/) entry = entry "\001" $field
-      print gsub(/,/, "", name) "\002" entry
+        if ($field !~ /^(structuralObjectClass|entryCSN|contextCSN):/ && $field !~ /^#/) printf "\001%s", $field
+      print ""
     }
   ' | sort -s -t "$(printf '\002')" -k "1,$order" | cut -d "$(printf '\002')" -f 2 | awk '{ gsub(/\001/, "\n"); print $0 "\n" }'
+}
+
+ensure_as_many() {
+  there=$(grep -c '^dn:' "$1") || true
+  understood=$(grep -c '^changetype: ' "$2") || true
+  [ "$there" = "$understood" ] || fail "of $there entries, $understood could be read; nothing was touched"
 }
 
 dump() {
@@ -98,9 +111,10 @@ load() {
   # One at a time. A load whose cofferdam was killed may still be at work.
   exec 9<"$0"
   flock -w 3600 9 || fail "another load does not end"
+  # What a load that was killed has left.
+  rm -rf /tmp/openldap.sh.??????
 
-  work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
+  make_room
   find_root
   cat >"$work/ldif"
   [ "$(tail -n 1 "$work/ldif")" = "$END" ] || fail "the dump is not whole: its last line is missing"
@@ -109,6 +123,8 @@ load() {
   entries >"$work/present"
   changes delete <"$work/present" >"$work/delete"
   changes add <"$work/ldif" >"$work/add"
+  ensure_as_many "$work/present" "$work/delete"
+  ensure_as_many "$work/ldif" "$work/add"
   [ ! -s "$work/delete" ] || change "$work/delete"
   [ ! -s "$work/add" ] || change "$work/add"
 
@@ -118,8 +134,7 @@ load() {
 }
 
 check() {
-  work=$(mktemp -d)
-  trap 'rm -rf "$work"' EXIT
+  make_room
   find_root
   as_root ldapsearch -LLL -s base -b "$(configured olcSuffix)" dn >/dev/null
 }
