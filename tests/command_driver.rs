@@ -310,4 +310,9 @@ fn a_container_that_is_stopped_cannot_be_asked() {
     stack
         .cofferdam(&["restore", "latest", "--yes"])
         .expect_says(2, "start it first");
+    for (command, code) in [("plan", 3), ("backup", 1)] {
+        stack
+            .cofferdam(&[command])
+            .expect_says(code, "which does not run; start it first");
+    }
 }

@@ -26,7 +26,7 @@ use super::{
 use crate::agent::inside::{ClientEnvironment, Removals, Visitor};
 use crate::engine::{Container, Engine, ExecSpec};
 use crate::labels::CommandLabels;
-use crate::manifest::{CommandFacts, Facts, Role, TargetRecord};
+use crate::manifest::{CommandFacts, Facts, Failure, Role, TargetRecord};
 use crate::target::{DriverKind, RunId, TargetId};
 
 /// How much of what a check printed is repeated, in bytes.
@@ -170,15 +170,24 @@ impl Driver for CommandDriver {
     }
 
     async fn targets(&self) -> Result<FoundTargets, DriverError> {
-        let service = self.container.service();
-        let targets = self.commands.iter().map(|(name, command)| FoundTarget {
-            id: TargetId::new(service, DriverKind::Command, name),
-            what: format!("output of {}", program_of(&command.dump)),
-        });
-        Ok(FoundTargets {
-            targets: targets.collect(),
-            missing: Vec::new(),
-        })
+        let container = &self.container;
+        let mut found = FoundTargets::default();
+        for (name, command) in &self.commands {
+            let id = TargetId::new(container.service(), DriverKind::Command, name);
+            if container.is_running() {
+                let what = format!("output of {}", program_of(&command.dump));
+                found.targets.push(FoundTarget { id, what });
+            } else {
+                found.missing.push(Failure {
+                    target: id,
+                    reason: format!(
+                        "its command runs in container {0}, which does not run; start it first: docker start {0}",
+                        container.name
+                    ),
+                });
+            }
+        }
+        Ok(found)
     }
 
     fn refusal(&self, target: &TargetId) -> Option<&str> {
