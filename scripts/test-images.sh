@@ -4,6 +4,7 @@
 #
 # usage: scripts/test-images.sh [NAME[:TAG]...]
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
+#   openldap, redis
 #   candig-katsu, candig-htsget, candig-vault    the services of compose-examples/candig
 #
 # Names are cofferdam-test/NAME:TAG.
@@ -11,7 +12,7 @@ set -euo pipefail
 
 cd "$(dirname "$0")/.."
 
-defaults=(postgres:15 toolbox:1 busybox:1 candig-katsu:1 candig-htsget:1 candig-vault:1)
+defaults=(postgres:15 toolbox:1 busybox:1 openldap:1 redis:7 candig-katsu:1 candig-htsget:1 candig-vault:1)
 
 # Containers inherit these labels; cofferdam takes what is below cofferdam.test for harmless.
 mark=cofferdam.test.image
@@ -73,6 +74,8 @@ one() {
     postgres:18) postgres 18 sid ;;
     toolbox | toolbox:1) build toolbox:1 bookworm docker/test-images/toolbox ;;
     busybox | busybox:1) build busybox:1 bookworm docker/test-images/busybox ;;
+    openldap | openldap:1) build openldap:1 bookworm docker/test-images/openldap ;;
+    redis | redis:7) build redis:7 bookworm docker/test-images/redis ;;
     candig-katsu | candig-katsu:1) candig katsu ;;
     candig-htsget | candig-htsget:1) candig htsget ;;
     candig-vault | candig-vault:1) candig vault ;;

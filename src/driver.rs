@@ -9,6 +9,7 @@
 //! target, since after a crash another process calls them.
 
 pub mod clients;
+pub mod command;
 pub mod postgres;
 pub mod tree;
 
@@ -110,7 +111,7 @@ pub trait Driver: Send + Sync {
     /// What the labels ask to save.
     async fn targets(&self) -> Result<FoundTargets, DriverError>;
 
-    /// Why a target can be neither saved nor put back now, where that is known beforehand.
+    /// Why a target cannot be put back now, where that is known beforehand.
     fn refusal(&self, _target: &TargetId) -> Option<&str> {
         None
     }
@@ -140,14 +141,15 @@ pub trait Driver: Send + Sync {
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError>;
 
-    /// Loads the safety snapshot's record of a target that [`Driver::load`] has written over, wherever that had come to.
-    /// Idempotent.
+    /// Loads the safety snapshot's record of a target that [`Driver::load`] has written over, wherever that had come to,
+    /// and looks at it as [`Driver::check`] does. Idempotent.
     async fn put_back(
         &self,
         record: &TargetRecord,
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError> {
-        self.load(record, source).await
+        self.load(record, source).await?;
+        self.check(record).await
     }
 
     /// Looks at what was loaded with the driver's own means, before the old data is given up.

@@ -41,6 +41,7 @@ pub struct ContainerLabels {
     /// Options by the volume's name; also for volumes that are taken by `*` or by `enable`.
     pub volume_options: BTreeMap<String, TreeOptions>,
     pub files: BTreeMap<String, FilesLabels>,
+    pub commands: BTreeMap<String, CommandLabels>,
     /// During which moments this container is stopped.
     pub stop: BTreeSet<Moment>,
     /// Freeze it while targets are saved.
@@ -48,6 +49,15 @@ pub struct ContainerLabels {
     /// Services whose targets the hold serves; `None`: every target of the project.
     pub hold_for: Option<Vec<String>>,
     pub hooks: BTreeMap<HookPoint, HookSpec>,
+}
+
+impl ContainerLabels {
+    /// Where stores that commands save keep their data.
+    pub fn data_directories(&self) -> impl Iterator<Item = &str> {
+        self.commands
+            .values()
+            .filter_map(|command| command.options.data_directory.as_deref())
+    }
 }
 
 /// Who says what of a container is saved.
@@ -169,6 +179,46 @@ pub struct FilesLabels {
     /// Absolute, as the container sees it.
     pub path: String,
     pub options: TreeOptions,
+}
+
+/// A store that is saved and put back by commands of the user's own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandLabels {
+    /// Split as a POSIX shell would split words, like the other commands; no shell runs them.
+    pub dump: Vec<String>,
+    pub options: CommandOptions,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CommandOptions {
+    /// `None`: it is saved only, and put back by hand.
+    pub load: Option<Vec<String>>,
+    pub check: Option<Vec<String>>,
+    /// Whether a dump of nothing is a good one.
+    pub allow_empty: bool,
+    /// Directory inside the container whose volume counts as saved.
+    pub data_directory: Option<String>,
+    /// How long the dump may print nothing, and how long the check may take.
+    pub timeout: Duration,
+    pub transfer: TransferChoice,
+    /// Directory inside the container for temporary files.
+    pub scratch: Option<String>,
+    pub exec_user: Option<String>,
+}
+
+impl Default for CommandOptions {
+    fn default() -> Self {
+        Self {
+            load: None,
+            check: None,
+            allow_empty: false,
+            data_directory: None,
+            timeout: Duration::from_secs(60 * 60),
+            transfer: TransferChoice::default(),
+            scratch: None,
+            exec_user: None,
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]

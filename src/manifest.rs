@@ -13,7 +13,9 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::compression::{BadCompression, Compression};
-pub use self::facts::{BasebackupFacts, Facts, PostgresFacts, TableFacts, TreeFacts, TreeShape};
+pub use self::facts::{
+    BasebackupFacts, CommandFacts, Facts, PostgresFacts, TableFacts, TreeFacts, TreeShape,
+};
 pub use self::object_path::{BadObjectPath, ObjectPath};
 use crate::target::{RunId, TargetId, encode_component};
 

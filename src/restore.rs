@@ -368,9 +368,7 @@ pub(crate) async fn undo_in_place(
     {
         Some(record) => {
             let source = SnapshotReader::new(session.repository.clone(), pipe::Progress::silent());
-            let driver = drivers.of(target)?;
-            driver.put_back(record, &source).await?;
-            driver.check(record).await
+            drivers.of(target)?.put_back(record, &source).await
         }
         None => roll_back(drivers, target).await,
     }

@@ -17,10 +17,17 @@ pub enum DriverKind {
     Basebackup,
     Volume,
     Files,
+    Command,
 }
 
 impl DriverKind {
-    pub const ALL: [Self; 4] = [Self::Postgres, Self::Basebackup, Self::Volume, Self::Files];
+    pub const ALL: [Self; 5] = [
+        Self::Postgres,
+        Self::Basebackup,
+        Self::Command,
+        Self::Volume,
+        Self::Files,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -28,6 +35,7 @@ impl DriverKind {
             Self::Basebackup => "basebackup",
             Self::Volume => "volume",
             Self::Files => "files",
+            Self::Command => "command",
         }
     }
 
@@ -35,7 +43,9 @@ impl DriverKind {
     pub fn state_needed(self, moment: Moment) -> StateNeeded {
         match (self, moment) {
             // Its own programs do the work.
-            (Self::Postgres, _) | (Self::Basebackup, Moment::Backup) => StateNeeded::Running,
+            (Self::Postgres | Self::Command, _) | (Self::Basebackup, Moment::Backup) => {
+                StateNeeded::Running
+            }
             // What it has open is replaced under it.
             (Self::Basebackup, Moment::Restore) => StateNeeded::Stopped,
             (Self::Volume | Self::Files, _) => StateNeeded::Any,

@@ -1,9 +1,12 @@
 //! Which targets the services of a stack have, and the drivers that know them.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use crate::agent::helper::Helpers;
+use crate::agent::inside::OWN_PROGRAM;
 use crate::discover::{self, MountedVolume, Service};
+use crate::driver::command::{CommandDriver, CommandRun};
 use crate::driver::postgres::basebackup::BasebackupDriver;
 use crate::driver::postgres::{OldDatabase, PostgresDriver, PostgresOptions, Server};
 use crate::driver::tree::{TreeDriver, TreeOrigin, TreeRun, TreeTarget};
@@ -52,7 +55,11 @@ impl Drivers {
                 run,
                 options,
             };
-            let mut drivers = vec![made.postgres(), made.trees(restored).await?];
+            let mut drivers = vec![
+                made.postgres(),
+                made.commands(restored),
+                made.trees(restored).await?,
+            ];
             drivers.extend(made.basebackup(restored).await?);
             services.insert(service.name.clone(), drivers);
         }
@@ -195,6 +202,28 @@ impl Making<'_> {
             run: self.run.clone(),
             project: self.survey.stack.project.clone(),
             removals: self.session.removals.clone(),
+        }
+    }
+
+    fn commands(&self, restored: &[&TargetRecord]) -> ServiceDriver {
+        let labels = &self.service.labels;
+        let is_own =
+            |id: &&TargetId| id.service == self.service.name && id.driver == DriverKind::Command;
+        let restored = restored.iter().map(|record| &record.target);
+        let driver = CommandDriver::new(
+            self.session.engine.clone(),
+            self.service.container.clone(),
+            labels.commands.clone(),
+            restored.filter(is_own).map(|id| id.name.clone()),
+            CommandRun {
+                id: self.run.clone(),
+                program: PathBuf::from(OWN_PROGRAM),
+                removals: self.session.removals.clone(),
+            },
+        );
+        ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: labels.skip.is_none(),
         }
     }
 

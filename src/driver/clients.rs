@@ -51,6 +51,16 @@ pub struct DumpOrder {
     pub transfer: TransferChoice,
     /// How long the client may print nothing.
     pub idle_limit: Duration,
+    pub chatter: Chatter,
+}
+
+/// What it means when a client that succeeds says something on standard error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chatter {
+    /// An administrator ought to read it.
+    Warning,
+    /// It tells how far it has come, as many do.
+    Progress,
 }
 
 /// A dump that has arrived.
@@ -166,7 +176,10 @@ impl Clients {
         Ok(Taken {
             transfer: Transfer::Copy,
             artifact,
-            warnings: said(program, &dumped.stderr),
+            warnings: match order.chatter {
+                Chatter::Warning => said(program, &self.redact(&dumped.stderr)),
+                Chatter::Progress => Vec::new(),
+            },
             tail: dumped.tail,
         })
     }

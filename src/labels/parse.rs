@@ -1,10 +1,12 @@
 //! One container's labels: read one by one here, looked at together in `agreement`.
 
 mod agreement;
+mod command;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use self::command::CommandDraft;
 use super::error::{LabelErrors, LabelProblem};
 use super::nearest;
 use super::table::{
@@ -52,6 +54,7 @@ pub fn parse(container: &Container) -> Result<ContainerLabels, LabelErrors> {
         databases: None,
         postgres: PostgresLabels::default(),
         files: BTreeMap::new(),
+        commands: BTreeMap::new(),
         hooks: BTreeMap::new(),
     };
     for (key, value) in &container.labels {
@@ -69,6 +72,7 @@ struct Parser<'a> {
     databases: Option<Selection>,
     postgres: PostgresLabels,
     files: BTreeMap<&'a str, FilesDraft>,
+    commands: BTreeMap<&'a str, CommandDraft>,
     hooks: BTreeMap<HookPoint, HookDraft>,
 }
 
@@ -131,6 +135,8 @@ impl<'a> Parser<'a> {
                 option,
                 value,
             ),
+            Label::Command(option) => ensure_name(name)
+                .and_then(|()| self.commands.entry(name).or_default().set(option, value)),
             Label::Stop => self.stop(value),
             Label::Pause => self.pause(value),
             Label::HoldFor => values::list(value, "names of services")
@@ -218,6 +224,11 @@ impl<'a> Parser<'a> {
             .into_iter()
             .filter_map(|(name, draft)| Some((name.to_owned(), draft.finish()?)))
             .collect();
+        labels.commands = self
+            .commands
+            .into_iter()
+            .filter_map(|(name, draft)| Some((name.to_owned(), draft.finish()?)))
+            .collect();
         labels.hooks = self
             .hooks
             .into_iter()
@@ -268,6 +279,15 @@ impl<'a> Parser<'a> {
                 "to save the volume, name it in the value: `cofferdam.volumes: {}`",
                 quoted(name)
             ),
+            ["cofferdam", "command", name]
+                if !name.is_empty() && !["dump", "load", "check"].contains(name) =>
+            {
+                format!(
+                    "say what the command is for: `cofferdam.command.{0}.dump`, `cofferdam.command.{0}.load` or \
+                     `cofferdam.command.{0}.check`",
+                    quoted(name)
+                )
+            }
             _ => match nearest::nearest(key) {
                 Some((near, summary)) => {
                     format!("did you mean `{}` ({summary})?", quoted(&near))

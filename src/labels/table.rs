@@ -28,6 +28,8 @@ pub enum Label {
     FilesPath,
     /// An option of one `cofferdam.files.<name>`.
     Files(TreeLabel),
+    /// One of `cofferdam.command.<name>.…`.
+    Command(CommandLabel),
     Stop,
     Pause,
     HoldFor,
@@ -57,6 +59,19 @@ pub enum TreeLabel {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CommandLabel {
+    Dump,
+    Load,
+    Check,
+    AllowEmpty,
+    DataDirectory,
+    Timeout,
+    Transfer,
+    Scratch,
+    ExecUser,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum HookLabel {
     Command,
     User,
@@ -68,7 +83,10 @@ impl Label {
     pub fn names_targets(self) -> bool {
         matches!(
             self,
-            Self::Postgres(PostgresLabel::Databases) | Self::Volumes | Self::FilesPath
+            Self::Postgres(PostgresLabel::Databases)
+                | Self::Volumes
+                | Self::FilesPath
+                | Self::Command(CommandLabel::Dump)
         )
     }
 }
@@ -189,6 +207,51 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.files.<name>.restore",
         Label::Files(TreeLabel::Restore),
         "how it is put back: `replace`, `overlay` or `keep-existing`",
+    ),
+    entry(
+        "cofferdam.command.<name>.dump",
+        Label::Command(CommandLabel::Dump),
+        "command whose standard output is saved",
+    ),
+    entry(
+        "cofferdam.command.<name>.load",
+        Label::Command(CommandLabel::Load),
+        "command that reads on standard input what was saved",
+    ),
+    entry(
+        "cofferdam.command.<name>.check",
+        Label::Command(CommandLabel::Check),
+        "command that fails when what was loaded is not good",
+    ),
+    entry(
+        "cofferdam.command.<name>.allow-empty",
+        Label::Command(CommandLabel::AllowEmpty),
+        "`true`: an empty store prints nothing",
+    ),
+    entry(
+        "cofferdam.command.<name>.data-directory",
+        Label::Command(CommandLabel::DataDirectory),
+        "where the store keeps its data in the container",
+    ),
+    entry(
+        "cofferdam.command.<name>.timeout",
+        Label::Command(CommandLabel::Timeout),
+        "how long the dump may print nothing, and how long the check may take",
+    ),
+    entry(
+        "cofferdam.command.<name>.transfer",
+        Label::Command(CommandLabel::Transfer),
+        "how a dump leaves the container: `copy` or `stream`",
+    ),
+    entry(
+        "cofferdam.command.<name>.scratch",
+        Label::Command(CommandLabel::Scratch),
+        "directory in the container for a dump on its way",
+    ),
+    entry(
+        "cofferdam.command.<name>.exec-user",
+        Label::Command(CommandLabel::ExecUser),
+        "system user that the commands run as",
     ),
     entry(
         "cofferdam.stop",

@@ -227,7 +227,7 @@ pub fn command(value: &str) -> Result<Vec<String>, BadValue> {
     };
     if let Some(word) = SHELL_WORDS.iter().find(|word| bare(word)) {
         return Err(BadValue::new(
-            format!("has `{word}` in it, but no shell runs hooks"),
+            format!("has `{word}` in it, but no shell runs it"),
             "write `sh -c '…'` around the command, or quote the word",
         ));
     }

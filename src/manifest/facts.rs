@@ -12,6 +12,7 @@ pub enum Facts {
     Basebackup(BasebackupFacts),
     Volume(TreeFacts),
     Files(TreeFacts),
+    Command(CommandFacts),
 }
 
 impl Facts {
@@ -22,6 +23,7 @@ impl Facts {
             Self::Basebackup(_) => DriverKind::Basebackup,
             Self::Volume(_) => DriverKind::Volume,
             Self::Files(_) => DriverKind::Files,
+            Self::Command(_) => DriverKind::Command,
         }
     }
 }
@@ -84,6 +86,16 @@ pub struct TreeFacts {
     pub content_bytes: u64,
     #[serde(default)]
     pub exclude: Vec<String>,
+}
+
+/// What a command of the user's own has printed. Its arguments are not recorded: they are whatever somebody has written into
+/// a label, and a manifest is not encrypted.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CommandFacts {
+    /// The first word of the command.
+    pub program: String,
+    /// What it has printed, in bytes.
+    pub bytes: u64,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -34,7 +34,7 @@ pub fn audit(survey: &Survey, targets: &[PlannedTarget], unreachable: &[Failure]
     findings
 }
 
-/// Named volumes that no container of the project saves, that hold no saved database, and that no `cofferdam.skip` explains.
+/// Named volumes that no container of the project saves, that hold no saved store, and that no `cofferdam.skip` explains.
 fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
     let mut explained: BTreeSet<String> = survey
         .volumes
@@ -46,10 +46,11 @@ fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
         |service: &Service| discover::mounted(service, &survey.stack.project, &survey.declared);
     for service in &survey.stack.services {
         for volume in mounted(service) {
-            let holds_database = survey
+            let holds_store = survey
                 .data_directories(&service.name)
+                .chain(service.labels.data_directories())
                 .any(|directory| is_within(directory, &volume.destination));
-            if holds_database || service.labels.skip.is_some() {
+            if holds_store || service.labels.skip.is_some() {
                 explained.insert(volume.volume);
             }
         }

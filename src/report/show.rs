@@ -4,8 +4,8 @@ use super::View;
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
 use crate::manifest::{
-    Artifact, BasebackupFacts, Compression, Facts, Manifest, PostgresFacts, Purpose, Role,
-    TargetRecord, Transfer, TreeFacts, TreeShape,
+    Artifact, BasebackupFacts, CommandFacts, Compression, Facts, Manifest, PostgresFacts, Purpose,
+    Role, TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::text::printable;
 
@@ -81,6 +81,7 @@ fn target(page: &mut Page, record: &TargetRecord) {
         Facts::Postgres(facts) => postgres(page, facts),
         Facts::Basebackup(facts) => basebackup(page, facts),
         Facts::Volume(facts) | Facts::Files(facts) => tree(page, facts),
+        Facts::Command(facts) => command(page, facts),
     }
     let container = &record.container;
     let from = format!(
@@ -153,6 +154,11 @@ fn tree(page: &mut Page, facts: &TreeFacts) {
     );
     page.field("Content", &content);
     left_out(page, &facts.exclude, "");
+}
+
+fn command(page: &mut Page, facts: &CommandFacts) {
+    let what = format!("{} from `{}`", size(facts.bytes), printable(&facts.program));
+    page.field("What", &what);
 }
 
 fn left_out(page: &mut Page, patterns: &[String], what: &str) {

@@ -2,8 +2,8 @@ use insta::assert_snapshot;
 
 use super::*;
 use crate::manifest::{
-    Artifact, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT, Facts, Failure,
-    Manifest, ObjectPath, PostgresFacts, Purpose, Role, Skip, StreamDigest, TableFacts,
+    Artifact, CommandFacts, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT, Facts,
+    Failure, Manifest, ObjectPath, PostgresFacts, Purpose, Role, Skip, StreamDigest, TableFacts,
     TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::repository::SnapshotRef;
@@ -147,6 +147,37 @@ fn volume() -> TargetRecord {
     );
     record.warnings.push("core/raft.db changed while it was read; stop the container during backups (`cofferdam.stop: backup`)".to_owned());
     record
+}
+
+#[test]
+fn what_a_command_printed_is_shown_with_its_program() {
+    let mut manifest = complete();
+    manifest.targets = vec![command()];
+    let shown = render_snapshot(&manifest, &view(None));
+    assert!(
+        shown.contains("What       2.0 MiB from `slapcat`\n"),
+        "{shown}"
+    );
+}
+
+fn command() -> TargetRecord {
+    let facts = CommandFacts {
+        program: "slapcat".to_owned(),
+        bytes: 2_097_152,
+    };
+    let dump = artifact(
+        Role::Dump,
+        "ldap.command.entries.dump.zst",
+        2_097_152,
+        262_144,
+        Compression::Zstd(3),
+    );
+    record(
+        TargetId::new("ldap", DriverKind::Command, "entries"),
+        Transfer::Copy,
+        Facts::Command(facts),
+        vec![dump],
+    )
 }
 
 fn complete() -> Manifest {
@@ -352,6 +383,7 @@ fn a_hostile_manifest_cannot_drive_the_terminal() {
         match &mut record.facts {
             Facts::Postgres(facts) => facts.server_version.clone_from(&hostile),
             Facts::Basebackup(facts) => facts.server_version.clone_from(&hostile),
+            Facts::Command(facts) => facts.program.clone_from(&hostile),
             Facts::Volume(facts) | Facts::Files(facts) => {
                 facts.path.clone_from(&hostile);
                 facts.volume = Some(hostile.clone());

@@ -3,8 +3,8 @@
 use std::io::Cursor;
 
 use crate::manifest::{
-    Artifact, BasebackupFacts, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT,
-    Facts, Manifest, ObjectPath, PostgresFacts, Purpose, Role, StreamDigest, TargetRecord,
+    Artifact, BasebackupFacts, CommandFacts, Compression, ContainerRecord, Encryption, EngineFacts,
+    FORMAT, Facts, Manifest, ObjectPath, PostgresFacts, Purpose, Role, StreamDigest, TargetRecord,
     Transfer, TreeFacts, TreeShape,
 };
 use crate::pipe::{ByteStream, Digester};
@@ -61,6 +61,7 @@ pub(crate) fn record(target: TargetId, artifacts: Vec<Artifact>) -> TargetRecord
             }),
             DriverKind::Volume => Facts::Volume(tree()),
             DriverKind::Files => Facts::Files(tree()),
+            DriverKind::Command => Facts::Command(CommandFacts::default()),
         },
         target,
         container: ContainerRecord::default(),

@@ -20,7 +20,7 @@ use super::queries::end_sessions_in;
 use super::server::{Server, psql_argv, utf8};
 use super::sql::quote_ident;
 use super::swap::Swap;
-use crate::driver::clients::DumpOrder;
+use crate::driver::clients::{Chatter, DumpOrder};
 use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError};
 use crate::manifest::{Facts, PostgresFacts, Role, TargetRecord};
 use crate::pipe::ByteStream;
@@ -49,6 +49,7 @@ pub(super) async fn dump_all(
         extension: "sql",
         transfer: driver.labels().transfer,
         idle_limit: IDLE,
+        chatter: Chatter::Warning,
     };
     let clients = server.clients();
     let taken = clients.dump(driver.visitor(server), &order, sink).await?;

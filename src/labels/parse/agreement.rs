@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::Parser;
 use crate::labels::nearest::nearest_word;
-use crate::labels::table::{self, HookLabel, Label, TREE_OPTIONS, TreeLabel};
+use crate::labels::table::{self, CommandLabel, HookLabel, Label, TREE_OPTIONS, TreeLabel};
 use crate::labels::{Moment, PostgresMode, Selection};
 use crate::text::quoted;
 
@@ -44,6 +44,7 @@ impl Parser<'_> {
                 Label::Postgres(_) => self.ensure_database_is_saved(key, "cofferdam.postgres"),
                 Label::Volume(option) => self.ensure_volume_is_taken(key, name, option),
                 Label::Files(option) => self.ensure_files_have_a_path(key, name, option),
+                Label::Command(_) => self.ensure_command_has_a_dump(key, name),
                 Label::HoldFor if !self.has("cofferdam.stop") && !self.has("cofferdam.pause") => {
                     let hint = "add `cofferdam.stop` or `cofferdam.pause`, or remove it";
                     self.problem(key, "has no hold to serve", Some(hint.to_owned()));
@@ -154,6 +155,32 @@ impl Parser<'_> {
             None => format!("add `cofferdam.files.{}` with the path", quoted(name)),
         };
         self.problem(key, "has no path to serve", Some(hint));
+    }
+
+    fn ensure_command_has_a_dump(&mut self, key: &str, name: &str) {
+        if self.has(&format!("cofferdam.command.{name}.dump")) {
+            return;
+        }
+        let option = key.rsplit_once('.').map_or(key, |(_, option)| option);
+        let declared = self
+            .container
+            .labels
+            .keys()
+            .filter_map(|key| match table::find(key) {
+                Some((Label::Command(CommandLabel::Dump), name)) => name,
+                _ => None,
+            });
+        let hint = match nearest_word(name, declared) {
+            Some(near) => format!(
+                "did you mean `cofferdam.command.{}.{option}`?",
+                quoted(near)
+            ),
+            None => format!(
+                "add `cofferdam.command.{}.dump` with the command whose output is saved",
+                quoted(name)
+            ),
+        };
+        self.problem(key, "has no dump to serve", Some(hint));
     }
 
     fn ensure_hook_has_a_command(&mut self, key: &str) {

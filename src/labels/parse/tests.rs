@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::engine::container::tests_support::container;
+use crate::labels::{CommandLabels, CommandOptions};
 
 fn parsed(labels: &[(&str, &str)]) -> Result<ContainerLabels, LabelErrors> {
     let mut container = container("db");
@@ -108,6 +109,10 @@ fn who_opted_in_is_known() {
         (vec![("postgres", "*")], OptIn::Labels),
         (vec![("volumes", "*")], OptIn::Labels),
         (vec![("files.conf", "/etc/conf")], OptIn::Labels),
+        (
+            vec![("command.rdb.dump", "redis-cli --rdb -")],
+            OptIn::Labels,
+        ),
         (vec![("enable", "true"), ("volumes", "a")], OptIn::Labels),
         (vec![("enable", "false"), ("volumes", "a")], OptIn::No),
         (
@@ -185,6 +190,51 @@ fn trees_are_read_with_their_options() {
 }
 
 #[test]
+fn commands_are_read_with_their_options() {
+    let labels = good(&[
+        ("command.rdb.dump", "redis-cli --rdb -"),
+        ("command.my.entries.dump", "slapcat -n 1"),
+        ("command.my.entries.load", "sh -c 'slapadd -n 1 || exit 1'"),
+        ("command.my.entries.check", "ldapsearch -x"),
+        ("command.my.entries.allow-empty", "true"),
+        ("command.my.entries.data-directory", "/var/lib/ldap/"),
+        ("command.my.entries.timeout", "5m"),
+        ("command.my.entries.transfer", "stream"),
+        ("command.my.entries.scratch", "/var/tmp"),
+        ("command.my.entries.exec-user", "openldap"),
+    ]);
+    let argv = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+    assert_eq!(
+        labels.commands,
+        BTreeMap::from([
+            (
+                "my.entries".to_owned(),
+                CommandLabels {
+                    dump: argv(&["slapcat", "-n", "1"]),
+                    options: CommandOptions {
+                        load: Some(argv(&["sh", "-c", "slapadd -n 1 || exit 1"])),
+                        check: Some(argv(&["ldapsearch", "-x"])),
+                        allow_empty: true,
+                        data_directory: Some("/var/lib/ldap".to_owned()),
+                        timeout: Duration::from_secs(300),
+                        transfer: TransferChoice::Stream,
+                        scratch: Some("/var/tmp".to_owned()),
+                        exec_user: Some("openldap".to_owned()),
+                    },
+                }
+            ),
+            (
+                "rdb".to_owned(),
+                CommandLabels {
+                    dump: argv(&["redis-cli", "--rdb", "-"]),
+                    options: CommandOptions::default(),
+                }
+            ),
+        ])
+    );
+}
+
+#[test]
 fn holds_and_hooks_are_read() {
     let labels = good(&[
         ("stop", "restore, backup"),
@@ -241,10 +291,15 @@ fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("postgres.pasword_file", "/run/secrets/p")]), @r"container db: label `cofferdam.postgres.pasword_file` is unknown; did you mean `cofferdam.postgres.password-file` (file in the container that holds the password)?");
     assert_snapshot!(bad(&[("volumes", "my.data"), ("volumes.my.data.exlude", "tmp")]), @r"container db: label `cofferdam.volumes.my.data.exlude` is unknown; did you mean `cofferdam.volumes.my.data.exclude` (patterns left out of this volume)?");
     assert_snapshot!(bad(&[("volumes.data", "true")]), @r"container db: label `cofferdam.volumes.data` is unknown; to save the volume, name it in the value: `cofferdam.volumes: data`");
+    assert_snapshot!(bad(&[("command.rdb.dmp", "redis-cli --rdb -")]), @r"container db: label `cofferdam.command.rdb.dmp` is unknown; did you mean `cofferdam.command.rdb.dump` (command whose standard output is saved)?");
+    assert_snapshot!(bad(&[("command.dump", "redis-cli --rdb -")]), @r"container db: label `cofferdam.command.dump` is unknown; did you mean `cofferdam.command.<name>.dump` (command whose standard output is saved)?");
+    assert_snapshot!(bad(&[("command.rdb", "redis-cli --rdb -")]), @r"container db: label `cofferdam.command.rdb` is unknown; say what the command is for: `cofferdam.command.rdb.dump`, `cofferdam.command.rdb.load` or `cofferdam.command.rdb.check`");
+    assert_snapshot!(bad(&[("command.rdb.dump", "cat /x"), ("command.rdb.exec_user", "redis")]), @r"container db: label `cofferdam.command.rdb.exec_user` is unknown; did you mean `cofferdam.command.rdb.exec-user` (system user that the commands run as)?");
+    assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
-    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
-    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
 }
 
 #[test]
@@ -294,7 +349,7 @@ fn values_are_strict() {
     assert_snapshot!(bad(&[("stop", "backups")]), @r"container db: label `cofferdam.stop` is `backups`; did you mean `backup`? (accepted: `backup` or `restore`)");
     assert_snapshot!(bad(&[("pause", "restore")]), @r"container db: label `cofferdam.pause` is `restore`, but a frozen container still holds what is replaced under it; use `cofferdam.stop: restore`");
     assert_snapshot!(bad(&[("hook.before-backup", "echo 'x")]), @r"container db: label `cofferdam.hook.before-backup` has a quote that is not closed, or a `\` at its end; quote words as in a shell");
-    assert_snapshot!(bad(&[("hook.before-backup", "a && b")]), @r"container db: label `cofferdam.hook.before-backup` has `&&` in it, but no shell runs hooks; write `sh -c '…'` around the command, or quote the word");
+    assert_snapshot!(bad(&[("hook.before-backup", "a && b")]), @r"container db: label `cofferdam.hook.before-backup` has `&&` in it, but no shell runs it; write `sh -c '…'` around the command, or quote the word");
     assert_snapshot!(bad(&[("hook.before-backup", "a"), ("hook.before-backup.timeout", "10M")]), @r"container db: label `cofferdam.hook.before-backup.timeout` is `10M`; `M` means months; write `m` for minutes, as `10m`");
 }
 
@@ -305,6 +360,8 @@ fn labels_that_serve_nothing_are_told() {
     assert_snapshot!(bad(&[("volumes.data.exclude", "tmp")]), @r"container db: label `cofferdam.volumes.data.exclude` belongs to a volume `data` that no label takes; add `data` to `cofferdam.volumes`");
     assert_snapshot!(bad(&[("enable", "true"), ("postgres", "*"), ("volumes.data.exclude", "tmp")]), @r"container db: label `cofferdam.volumes.data.exclude` belongs to a volume `data` that no label takes; add `data` to `cofferdam.volumes`");
     assert_snapshot!(bad(&[("files.portal", "/etc/portal"), ("files.portl.restore", "overlay")]), @r"container db: label `cofferdam.files.portl.restore` has no path to serve; did you mean `cofferdam.files.portal.restore`?");
+    assert_snapshot!(bad(&[("command.rdb.load", "cat")]), @r"container db: label `cofferdam.command.rdb.load` has no dump to serve; add `cofferdam.command.rdb.dump` with the command whose output is saved");
+    assert_snapshot!(bad(&[("command.ldap.dump", "slapcat"), ("command.lpad.load", "cat")]), @r"container db: label `cofferdam.command.lpad.load` has no dump to serve; did you mean `cofferdam.command.ldap.load`?");
     assert_snapshot!(bad(&[("hold-for", "db")]), @r"container db: label `cofferdam.hold-for` has no hold to serve; add `cofferdam.stop` or `cofferdam.pause`, or remove it");
     assert_snapshot!(bad(&[("hook.after-backup.user", "root")]), @r"container db: label `cofferdam.hook.after-backup.user` has no command to serve; add `cofferdam.hook.after-backup`, or remove it");
 }
@@ -395,6 +452,7 @@ fn labels_of_services(page: &str) -> BTreeMap<String, BTreeMap<String, String>> 
 fn the_labels_that_we_show_to_people_are_good() {
     for (page, least) in [
         (include_str!("../../../docs/labels.md"), 3),
+        (include_str!("../../../docs/recipes.md"), 12),
         (include_str!("../../../README.md"), 2),
         (
             include_str!("../../../compose-examples/candig/docker-compose.yml"),

@@ -1,0 +1,314 @@
+//! Any other store, by commands of the user's own: one prints the data, one reads it, one looks whether it is good.
+//!
+//! The commands run in the store's own container, as [`clients`](super::clients) runs them. What is known of the store is
+//! what they say: a dump counts when its command has printed something and ended with 0, a load when its command has ended
+//! with 0 and every digest was right.
+//!
+//! A load writes over what is there, so the safety snapshot is its way back: the dump command's output, read by the load
+//! command. Whether a load that fails leaves the old data, the new, or half of it is the command's own affair; afterwards the
+//! old data is loaded again in any case. Arguments of commands stay out of manifests, plans and messages: people write
+//! passwords into them.
+
+mod secrets;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tracing::warn;
+
+use self::secrets::secrets_of;
+use super::clients::{Chatter, Clients, DumpOrder};
+use super::{
+    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
+};
+use crate::agent::inside::{ClientEnvironment, Removals, Visitor};
+use crate::engine::{Container, Engine, ExecSpec};
+use crate::labels::CommandLabels;
+use crate::manifest::{CommandFacts, Facts, Failure, Role, TargetRecord};
+use crate::target::{DriverKind, RunId, TargetId};
+
+/// How much of what a check printed is repeated, in bytes.
+const LAST_WORDS: usize = 2048;
+
+/// What the labels do not say.
+#[derive(Clone, Debug)]
+pub struct CommandRun {
+    pub id: RunId,
+    /// Cofferdam's own binary, static, to be put into containers.
+    pub program: PathBuf,
+    /// Shared by all drivers of a process, which waits for it before it ends.
+    pub removals: Removals,
+}
+
+/// The stores of one container that commands save, for the length of one run.
+pub struct CommandDriver {
+    engine: Engine,
+    container: Container,
+    /// By the target's name.
+    commands: BTreeMap<String, CommandLabels>,
+    /// Why a target cannot be put back, by its name.
+    refusals: BTreeMap<String, String>,
+    run: CommandRun,
+}
+
+impl CommandDriver {
+    /// Touches nothing. `restored`: names of targets that a restore wants to put back, labelled or not.
+    pub fn new(
+        engine: Engine,
+        container: Container,
+        commands: BTreeMap<String, CommandLabels>,
+        restored: impl IntoIterator<Item = String>,
+        run: CommandRun,
+    ) -> Self {
+        let refusal = |name: String| {
+            let can_load = commands
+                .get(&name)
+                .is_some_and(|command| command.options.load.is_some());
+            let why = || no_load(&container.name, &name).to_string();
+            (!can_load).then(|| (name.clone(), why()))
+        };
+        let refusals = restored.into_iter().filter_map(refusal).collect();
+        Self {
+            engine,
+            container,
+            commands,
+            refusals,
+            run,
+        }
+    }
+
+    fn command(&self, name: &str) -> Result<&CommandLabels, DriverError> {
+        self.commands.get(name).ok_or_else(|| {
+            DriverError::failed_with_hint(
+                format!(
+                    "container {} has no label {}.dump (any more)",
+                    self.container.name,
+                    label_of(name)
+                ),
+                "add it, with the command whose output is saved",
+            )
+        })
+    }
+
+    fn load_command(&self, name: &str) -> Result<&[String], DriverError> {
+        let command = self.commands.get(name);
+        command
+            .and_then(|command| command.options.load.as_deref())
+            .ok_or_else(|| no_load(&self.container.name, name))
+    }
+
+    fn clients(&self, name: &str, command: &CommandLabels) -> Clients {
+        Clients {
+            engine: self.engine.clone(),
+            container: self.container.clone(),
+            label: label_of(name),
+            exec_user: command.options.exec_user.clone(),
+            environment: ClientEnvironment {
+                plain: Vec::new(),
+                secret: secrets_of(&self.container.env),
+            },
+            remedy: Arc::new(|_| None),
+        }
+    }
+
+    fn visitor<'a>(&'a self, command: &'a CommandLabels) -> Visitor<'a> {
+        Visitor {
+            engine: &self.engine,
+            container: &self.container,
+            user: command.options.exec_user.as_deref(),
+            scratch: command.options.scratch.as_deref(),
+            run: &self.run.id,
+            program: &self.run.program,
+            removals: &self.run.removals,
+        }
+    }
+
+    fn ensure_something_was_printed(
+        &self,
+        name: &str,
+        command: &CommandLabels,
+        bytes: u64,
+    ) -> Result<(), DriverError> {
+        if bytes > 0 || command.options.allow_empty {
+            return Ok(());
+        }
+        Err(DriverError::failed_with_hint(
+            format!(
+                "{} ended well in container {}, but printed nothing",
+                program_of(&command.dump),
+                self.container.name
+            ),
+            format!(
+                "see that the command writes to standard output; where the store is empty and its dump too, set {}.allow-empty: true",
+                label_of(name)
+            ),
+        ))
+    }
+}
+
+fn label_of(name: &str) -> String {
+    format!("cofferdam.command.{name}")
+}
+
+fn program_of(argv: &[String]) -> &str {
+    argv.first().map_or("", String::as_str)
+}
+
+fn no_load(container: &str, name: &str) -> DriverError {
+    DriverError::failed_with_hint(
+        format!("container {container} has no label {}.load", label_of(name)),
+        "add it, with a command that reads the dump; or write the dump out with cofferdam export, and load it by hand",
+    )
+}
+
+#[async_trait]
+impl Driver for CommandDriver {
+    fn kinds(&self) -> &'static [DriverKind] {
+        &[DriverKind::Command]
+    }
+
+    async fn targets(&self) -> Result<FoundTargets, DriverError> {
+        let container = &self.container;
+        let mut found = FoundTargets::default();
+        for (name, command) in &self.commands {
+            let id = TargetId::new(container.service(), DriverKind::Command, name);
+            if container.is_running() {
+                let what = format!("output of {}", program_of(&command.dump));
+                found.targets.push(FoundTarget { id, what });
+            } else {
+                found.missing.push(Failure {
+                    target: id,
+                    reason: format!(
+                        "its command runs in container {0}, which does not run; start it first: docker start {0}",
+                        container.name
+                    ),
+                });
+            }
+        }
+        Ok(found)
+    }
+
+    fn refusal(&self, target: &TargetId) -> Option<&str> {
+        self.refusals.get(&target.name).map(String::as_str)
+    }
+
+    async fn dump(
+        &self,
+        target: &TargetId,
+        sink: &dyn ArtifactSink,
+    ) -> Result<Captured, DriverError> {
+        let command = self.command(&target.name)?;
+        let order = DumpOrder {
+            argv: command.dump.clone(),
+            role: Role::Dump,
+            extension: "dump",
+            transfer: command.options.transfer,
+            idle_limit: command.options.timeout,
+            chatter: Chatter::Progress,
+        };
+        let clients = self.clients(&target.name, command);
+        let taken = clients.dump(self.visitor(command), &order, sink).await?;
+        let bytes = taken.artifact.plain.bytes;
+        self.ensure_something_was_printed(&target.name, command, bytes)?;
+        Ok(Captured {
+            transfer: taken.transfer,
+            facts: Facts::Command(CommandFacts {
+                program: program_of(&command.dump).to_owned(),
+                bytes,
+            }),
+            artifacts: vec![taken.artifact],
+            warnings: taken.warnings,
+        })
+    }
+
+    /// Only the dump could tell, so it is always asked.
+    async fn exists(&self, _target: &TargetId) -> Result<bool, DriverError> {
+        Ok(true)
+    }
+
+    fn describe_restore(&self, record: &TargetRecord) -> String {
+        match self.load_command(&record.target.name) {
+            Ok(load) => format!("let {} read the dump", program_of(load)),
+            Err(_) => format!("nothing loads {}", record.target.name),
+        }
+    }
+
+    fn way_back(&self, _target: &TargetId) -> WayBack {
+        WayBack::SafetySnapshot
+    }
+
+    async fn load(
+        &self,
+        record: &TargetRecord,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), DriverError> {
+        let name = &record.target.name;
+        let load = self.load_command(name)?.to_vec();
+        let command = self.command(name)?;
+        let dump = record.artifact(Role::Dump).ok_or_else(|| {
+            DriverError::failed(format!("the snapshot holds no dump of {}", record.target))
+        })?;
+        let transfer = command.options.transfer;
+        self.clients(name, command)
+            .load(self.visitor(command), transfer, load, source, dump)
+            .await
+    }
+
+    /// A check that fails on the old data too says more about the check than about the data, which is what was there before:
+    /// it is told, and ends the matter.
+    async fn put_back(
+        &self,
+        record: &TargetRecord,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), DriverError> {
+        // The command of a load that was interrupted must not go on beside this one.
+        self.run.removals.done().await;
+        self.load(record, source).await?;
+        if let Err(error) = self.check(record).await {
+            warn!(target = %record.target, "the old data was put back, and its check fails as well: {error}");
+        }
+        Ok(())
+    }
+
+    async fn check(&self, record: &TargetRecord) -> Result<(), DriverError> {
+        let name = &record.target.name;
+        let command = self.command(name)?;
+        let Some(check) = &command.options.check else {
+            return Ok(());
+        };
+        let clients = self.clients(name, command);
+        let spec = ExecSpec {
+            limit: Some(command.options.timeout),
+            ..clients.spec(check.clone(), clients.environment.clone())
+        };
+        let output = clients.exec(&spec).await?;
+        if output.exit_code == 0 {
+            return Ok(());
+        }
+        // Many checks give their reason on standard output.
+        let words = match output.last_words() {
+            words if words.is_empty() => {
+                let start = output.stdout.len().saturating_sub(LAST_WORDS);
+                let words = String::from_utf8_lossy(&output.stdout[start..]);
+                clients.redact(words.trim())
+            }
+            words => words,
+        };
+        let program = format!("{} ({}.check)", spec.program(), label_of(name));
+        Err(clients.client_error(&program, output.exit_code, &words))
+    }
+
+    /// The old data was given up by the load.
+    async fn commit(&self, _target: &TargetId) -> Result<(), DriverError> {
+        Ok(())
+    }
+
+    async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
+        Err(DriverError::failed_with_hint(
+            format!("there is no safety snapshot that {target} could be put back from"),
+            "look at what the load command has left, and restore a snapshot that you trust",
+        ))
+    }
+}
