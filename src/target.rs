@@ -14,16 +14,18 @@ pub enum DriverKind {
     Postgres,
     Volume,
     Files,
+    Sqlite,
 }
 
 impl DriverKind {
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Volume, Self::Files];
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Volume, Self::Files, Self::Sqlite];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
             Self::Volume => "volume",
             Self::Files => "files",
+            Self::Sqlite => "sqlite",
         }
     }
 
@@ -31,7 +33,7 @@ impl DriverKind {
     pub fn needs_running_container(self) -> bool {
         match self {
             Self::Postgres => true,
-            Self::Volume | Self::Files => false,
+            Self::Volume | Self::Files | Self::Sqlite => false,
         }
     }
 }

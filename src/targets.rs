@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use crate::agent::helper::Helpers;
 use crate::discover::{self, MountedVolume, Service};
 use crate::driver::postgres::{OldDatabase, PostgresDriver, PostgresOptions};
+use crate::driver::sqlite::{DatabaseFile, SqliteDriver, SqliteOptions, database_files};
 use crate::driver::tree::{TreeDriver, TreeOrigin, TreeRun, TreeTarget};
 use crate::driver::{Driver, DriverError};
-use crate::labels::TreeOptions;
+use crate::labels::{OptIn, TreeOptions};
 use crate::manifest::{Facts, Failure, TargetRecord};
 use crate::plan::backup::PlannedTarget;
 use crate::session::Session;
@@ -51,7 +52,11 @@ impl Drivers {
                 run,
                 options,
             };
-            let drivers = vec![made.postgres(), made.trees(restored).await?];
+            let drivers = vec![
+                made.postgres(),
+                made.trees(restored).await?,
+                made.sqlite(restored).await?,
+            ];
             services.insert(service.name.clone(), drivers);
         }
         Ok(Self { services })
@@ -147,20 +152,38 @@ impl Making<'_> {
     async fn trees(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
         let labelled = trees_of(self.survey, self.service);
         let unlabelled = unlabelled_trees(self.survey, self.service, &labelled, restored);
-        let helpers = Helpers {
+        let container = self.service.container.clone();
+        let run = self.options.trees.clone();
+        let driver =
+            TreeDriver::prepare(self.helpers(), container, labelled, unlabelled, run).await?;
+        Ok(ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: true,
+        })
+    }
+
+    async fn sqlite(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
+        let labelled = databases_of(self.service);
+        let unlabelled = unlabelled_databases(self.service, &labelled, restored);
+        let container = self.service.container.clone();
+        let run = &self.options.trees;
+        let options = SqliteOptions::new(run.moment, run.program.clone());
+        let driver =
+            SqliteDriver::prepare(self.helpers(), container, labelled, unlabelled, options).await?;
+        Ok(ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: true,
+        })
+    }
+
+    fn helpers(&self) -> Helpers {
+        Helpers {
             engine: self.session.engine.clone(),
             image: self.session.image.clone(),
             run: self.run.clone(),
             project: self.survey.stack.project.clone(),
             removals: self.session.removals.clone(),
-        };
-        let container = self.service.container.clone();
-        let run = self.options.trees.clone();
-        let driver = TreeDriver::prepare(helpers, container, labelled, unlabelled, run).await?;
-        Ok(ServiceDriver {
-            driver: Box::new(driver),
-            is_asked: true,
-        })
+        }
     }
 }
 
@@ -210,6 +233,37 @@ fn unlabelled_trees(
         }));
     }
     trees
+}
+
+/// The SQLite databases that labels name.
+fn databases_of(service: &Service) -> Vec<DatabaseFile> {
+    let labels = &service.labels;
+    if labels.skip.is_some() || labels.opt_in == OptIn::No {
+        return Vec::new();
+    }
+    database_files(&service.name, &labels.sqlite)
+}
+
+/// What is restored although no label names it: at the path that was saved.
+fn unlabelled_databases(
+    service: &Service,
+    labelled: &[DatabaseFile],
+    restored: &[&TargetRecord],
+) -> Vec<DatabaseFile> {
+    let mut files = Vec::new();
+    for record in restored {
+        let id = &record.target;
+        let is_known = labelled.iter().any(|file| file.id == *id);
+        if let (Facts::Sqlite(facts), false) = (&record.facts, is_known)
+            && id.service == service.name
+        {
+            files.push(DatabaseFile {
+                id: id.clone(),
+                path: facts.path.clone(),
+            });
+        }
+    }
+    files
 }
 
 fn origin_of(volume: &MountedVolume) -> TreeOrigin {

@@ -25,6 +25,7 @@ pub enum Label {
     Volumes,
     /// An option of one named volume.
     Volume(TreeLabel),
+    Sqlite,
     FilesPath,
     /// An option of one `cofferdam.files.<name>`.
     Files(TreeLabel),
@@ -68,7 +69,10 @@ impl Label {
     pub fn names_targets(self) -> bool {
         matches!(
             self,
-            Self::Postgres(PostgresLabel::Databases) | Self::Volumes | Self::FilesPath
+            Self::Postgres(PostgresLabel::Databases)
+                | Self::Sqlite
+                | Self::Volumes
+                | Self::FilesPath
         )
     }
 }
@@ -159,6 +163,11 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.postgres.exec-user",
         Label::Postgres(PostgresLabel::ExecUser),
         "system user that the database's client runs as",
+    ),
+    entry(
+        "cofferdam.sqlite",
+        Label::Sqlite,
+        "SQLite database files to save, as the container sees them",
     ),
     entry(
         "cofferdam.volumes",

@@ -7,6 +7,7 @@ use super::backup::{PlannedHook, planned_hooks};
 use super::hold::{PlannedHold, plan_holds};
 use crate::discover::{Service, Stack};
 use crate::driver::WayBack;
+use crate::engine::container::is_within;
 use crate::hold::Operation;
 use crate::manifest::{Facts, Manifest, TargetRecord};
 use crate::target::{RunId, TargetId};
@@ -32,6 +33,9 @@ pub struct PlannedRestore {
     pub way_back: WayBack,
     /// Of the plain data, in bytes.
     pub bytes: u64,
+    /// [`crate::driver::Driver::closed_path`]
+    #[serde(skip)]
+    pub closed_path: Option<String>,
 }
 
 /// The service in the stack that a record's target belongs to, in a state in which it can be restored.
@@ -64,7 +68,8 @@ impl RestorePlan {
         manifest: &Manifest,
         mut targets: Vec<PlannedRestore>,
     ) -> Result<Self, PlanError> {
-        // Roles come before the databases that they own.
+        // Roles come before the databases that they own, and volumes before the databases that lie on them: the exchange of
+        // a whole volume would take one away again.
         targets.sort_by_key(|target| {
             let database = manifest.target(&target.id).is_some_and(is_database);
             (
@@ -75,6 +80,9 @@ impl RestorePlan {
         });
         let ids: Vec<TargetId> = targets.iter().map(|target| target.id.clone()).collect();
         let holds = plan_holds(stack, Operation::Restore, &ids)?;
+        for target in &targets {
+            ensure_closed(stack, target, &holds)?;
+        }
         let warnings = warnings(stack, manifest, &targets, &holds);
         Ok(Self {
             project: stack.project.clone(),
@@ -94,7 +102,50 @@ impl RestorePlan {
 }
 
 fn is_database(record: &TargetRecord) -> bool {
-    matches!(&record.facts, Facts::Postgres(facts) if !facts.database.is_empty())
+    match &record.facts {
+        Facts::Postgres(facts) => !facts.database.is_empty(),
+        Facts::Sqlite(_) => true,
+        Facts::Volume(_) | Facts::Files(_) => false,
+    }
+}
+
+/// A file that changes its place must not be open: by its own service, and by whoever can write where it lies.
+fn ensure_closed(
+    stack: &Stack,
+    target: &PlannedRestore,
+    holds: &[PlannedHold],
+) -> Result<(), PlanError> {
+    let Some(path) = &target.closed_path else {
+        return Ok(());
+    };
+    let own = stack
+        .services
+        .iter()
+        .find(|service| service.name == target.id.service);
+    let on_host = own.and_then(|service| {
+        let mount = service.container.mount_of(path)?;
+        let below = path.strip_prefix(mount.destination.trim_end_matches('/'))?;
+        Some(format!("{}{below}", mount.source))
+    });
+    let can_write = |service: &Service| {
+        let mut mounts = service.container.mounts.iter();
+        on_host.as_ref().is_some_and(|file| {
+            mounts.any(|mount| mount.writable && is_within(file, &mount.source))
+        })
+    };
+    let in_use = stack.services.iter().find(|service| {
+        let is_held = holds.iter().any(|hold| hold.service == service.name);
+        let uses = service.name == target.id.service || can_write(service);
+        service.container.is_running() && uses && !is_held
+    });
+    match in_use {
+        Some(service) => Err(PlanError::InUse {
+            target: target.id.clone(),
+            service: service.name.clone(),
+            container: service.container.name.clone(),
+        }),
+        None => Ok(()),
+    }
 }
 
 fn warnings(

@@ -1,0 +1,158 @@
+//! What a copy of a database holds, and whether it is whole.
+
+use std::path::Path;
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::COMPANIONS;
+use super::beside;
+use super::error::SqliteError;
+use crate::manifest::{JournalMode, SqliteContent, SqliteTable};
+
+type Result<T> = std::result::Result<T, SqliteError>;
+
+/// How many of SQLite's findings a message holds.
+const MOST_FINDINGS: usize = 5;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Look {
+    pub content: SqliteContent,
+    pub verdict: Verdict,
+}
+
+/// What SQLite found no fault in; with a fault there is no [`Look`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Whole,
+    /// Its indexes and constraints need what only its own program has: a collation, a function. With SQLite's words.
+    OnlyStructure(String),
+    /// Not even its structure could be looked at.
+    Unknown(String),
+}
+
+/// Opens a database that nobody else has open, which undoes what a crash has left beside it, has SQLite check it, and
+/// leaves one file: nothing stays beside it.
+pub fn look(database: &Path) -> Result<Look> {
+    let failed = SqliteError::sqlite("read the copy", 0);
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE
+        | OpenFlags::SQLITE_OPEN_NOFOLLOW
+        | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(database, flags).map_err(&failed)?;
+    // A schema comes from outside: it may call nothing that has an effect, and is not believed.
+    connection
+        .execute_batch(
+            "PRAGMA trusted_schema = OFF; PRAGMA cell_size_check = ON; PRAGMA temp_store = MEMORY; PRAGMA synchronous = OFF",
+        )
+        .map_err(&failed)?;
+    connection
+        .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        .map_err(&failed)?;
+    let verdict = verdict(&connection)?;
+    let content = content(&connection).map_err(&failed)?;
+    connection
+        .close()
+        .map_err(|(_, error)| failed(error))?;
+    ensure_alone(database)?;
+    Ok(Look { content, verdict })
+}
+
+fn verdict(connection: &Connection) -> Result<Verdict> {
+    let words = match findings(connection, "PRAGMA integrity_check") {
+        Err(error) if is_about_the_schema(&error) => error.to_string(),
+        found => return ensure_none(found).map(|()| Verdict::Whole),
+    };
+    let set = connection.execute_batch("PRAGMA ignore_check_constraints = ON");
+    set.map_err(SqliteError::sqlite("check the copy", 0))?;
+    match findings(connection, "PRAGMA quick_check") {
+        Err(error) if is_about_the_schema(&error) => Ok(Verdict::Unknown(words)),
+        found => ensure_none(found).map(|()| Verdict::OnlyStructure(words)),
+    }
+}
+
+fn findings(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String>> {
+    let mut statement = connection.prepare(check)?;
+    let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
+    lines.take(MOST_FINDINGS).collect()
+}
+
+fn ensure_none(found: rusqlite::Result<Vec<String>>) -> Result<()> {
+    let found = found.map_err(SqliteError::sqlite("check the copy", 0))?;
+    match found.as_slice() {
+        [only] if only == "ok" => Ok(()),
+        _ => Err(SqliteError::Damaged(found)),
+    }
+}
+
+/// An error in a statement, and not in the file: the schema names something that this library does not have.
+fn is_about_the_schema(error: &rusqlite::Error) -> bool {
+    error.sqlite_error_code() == Some(ErrorCode::Unknown)
+}
+
+fn content(connection: &Connection) -> rusqlite::Result<SqliteContent> {
+    let number = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, i64>(0));
+    let text = |pragma: &str| connection.query_row(pragma, [], |row| row.get::<_, String>(0));
+    Ok(SqliteContent {
+        library_version: rusqlite::version().to_owned(),
+        page_size: number("PRAGMA page_size")?.unsigned_abs(),
+        journal_mode: match text("PRAGMA journal_mode")?.as_str() {
+            "wal" => JournalMode::Wal,
+            _ => JournalMode::Rollback,
+        },
+        encoding: text("PRAGMA encoding")?,
+        user_version: number("PRAGMA user_version")?,
+        tables: tables(connection)?,
+    })
+}
+
+/// The tables that the program made. Virtual ones, and those that they keep their content in, are their module's.
+fn tables(connection: &Connection) -> rusqlite::Result<Vec<SqliteTable>> {
+    let mut statement = connection.prepare(
+        "SELECT name FROM pragma_table_list WHERE schema = 'main' AND type = 'table' AND name NOT LIKE 'sqlite\\_%' \
+         ESCAPE '\\' ORDER BY name",
+    )?;
+    let names: Vec<String> = statement
+        .query_map([], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    names
+        .into_iter()
+        .map(|name| {
+            let quoted = name.replace('"', "\"\"");
+            let count = format!("SELECT count(*) FROM main.\"{quoted}\"");
+            let rows = match connection.query_row(&count, [], |row| row.get::<_, i64>(0)) {
+                Err(error) if is_about_the_schema(&error) => None,
+                counted => Some(counted?.unsigned_abs()),
+            };
+            Ok(SqliteTable { name, rows })
+        })
+        .collect()
+}
+
+/// What SQLite keeps beside a database is gone when the last connection has closed it well.
+fn ensure_alone(database: &Path) -> Result<()> {
+    for companion in COMPANIONS {
+        let left = beside(database, companion);
+        if left.symlink_metadata().is_ok() {
+            return Err(SqliteError::Different(format!(
+                "SQLite has left a `{companion}` beside the copy"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Whether a database that was put back has the tables, and the rows in them, that it was saved with.
+pub fn ensure_same_tables(saved: &SqliteContent, found: &SqliteContent) -> Result<()> {
+    if saved.tables == found.tables {
+        return Ok(());
+    }
+    let rows = |content: &SqliteContent| -> u64 {
+        content.tables.iter().filter_map(|table| table.rows).sum()
+    };
+    Err(SqliteError::Different(format!(
+        "{} tables with {} rows were saved, and {} with {} are there",
+        saved.tables.len(),
+        rows(saved),
+        found.tables.len(),
+        rows(found)
+    )))
+}
