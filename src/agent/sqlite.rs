@@ -96,8 +96,5 @@ fn warnings(look: &Look) -> Vec<String> {
             "only the structure of the copy was checked, since its indexes or constraints need what only its own program \
              has: {words}"
         )],
-        Verdict::Unknown(words) => vec![format!(
-            "the copy was not checked, since its schema needs what only its own program has: {words}"
-        )],
     }
 }

@@ -167,10 +167,9 @@ impl SqliteDriver {
     }
 
     fn place(&self, target: &TargetId) -> Result<&DatabasePlace, DriverError> {
-        let database = self
-            .databases
-            .get(target)
-            .ok_or_else(|| DriverError::failed(format!("{target} is no target of this container")))?;
+        let database = self.databases.get(target).ok_or_else(|| {
+            DriverError::failed(format!("{target} is no target of this container"))
+        })?;
         database
             .place
             .as_ref()
@@ -383,7 +382,11 @@ mod tests {
         );
         assert_eq!(
             names(&["/a/db", "/b/db", "/c/other"]),
-            ["app/sqlite/%2Fa%2Fdb", "app/sqlite/%2Fb%2Fdb", "app/sqlite/other"]
+            [
+                "app/sqlite/%2Fa%2Fdb",
+                "app/sqlite/%2Fb%2Fdb",
+                "app/sqlite/other"
+            ]
         );
     }
 }

@@ -199,9 +199,22 @@ fn a_sqlite_database_shows_what_it_holds_and_who_waited() {
     let shown = render_snapshot(&manifest, &view(None));
     let of_databases: Vec<&str> = shown
         .lines()
-        .filter(|line| ["What", "Content", "File", "Copied"].iter().any(|name| line.trim().starts_with(name)))
+        .filter(|line| {
+            ["What", "Content", "File", "Copied"]
+                .iter()
+                .any(|name| line.trim().starts_with(name))
+        })
         .collect();
-    assert_snapshot!(of_databases.join("\n"), @r"");
+    assert_snapshot!(of_databases.join("\n"), @r"
+      What       SQLite database /app/data/db.sqlite3 on volume igny8_data
+      Content    2 tables, 40,333 rows; user version 7, checked with SQLite 3.50.2
+      File       owned by 1000:1000, mode 0640
+      Copied     writers were held up for 14 ms (rollback journal)
+      What       SQLite database /app/data/db.sqlite3 on volume igny8_data
+      Content    2 tables, 40,333 rows; user version 7, checked with SQLite 3.50.2
+      File       owned by 1000:1000, mode 0640
+      Copied     nobody had to wait (write-ahead log)
+    ");
 }
 
 fn complete() -> Manifest {

@@ -45,9 +45,7 @@ pub fn copy(database: &Path, copy: &Path, patience: Duration) -> Result<Copied> 
         // Opened before any lock is taken, and closed after it is given up: a process that closes a file loses all locks
         // that it has on it.
         let file = open(database)?;
-        let metadata = file
-            .metadata()
-            .map_err(SqliteError::file("look at it"))?;
+        let metadata = file.metadata().map_err(SqliteError::file("look at it"))?;
         if !metadata.is_file() {
             return Err(SqliteError::NotAFile);
         }
@@ -227,7 +225,8 @@ fn copy_file(from: &File, to: &Path) -> Result<()> {
 
 /// A copy leaves some room beside it: the program that writes to the database must not be stopped by its backup.
 fn ensure_room(target: &File, needed: u64) -> Result<()> {
-    let space = fstatvfs(target).map_err(|errno| SqliteError::file("look for room")(errno.into()))?;
+    let space =
+        fstatvfs(target).map_err(|errno| SqliteError::file("look for room")(errno.into()))?;
     let free = space.f_bavail.saturating_mul(space.f_frsize);
     let total = space.f_blocks.saturating_mul(space.f_frsize);
     let reserved = (total / 20).min(MOST_RESERVED);

@@ -21,9 +21,13 @@ pub enum SqliteError {
     Busy { seconds: u64 },
     #[error("it is damaged: {}; restore an earlier snapshot, or mend it with `sqlite3 .recover`", .0.join("; "))]
     Damaged(Vec<String>),
-    #[error("a transaction over several databases was cut off in it; start the program that uses it, which undoes that")]
+    #[error(
+        "a transaction over several databases was cut off in it; start the program that uses it, which undoes that"
+    )]
     CutOffTogether,
-    #[error("there is no room for a copy of it: {needed} bytes are needed beside it, and {free} are free")]
+    #[error(
+        "there is no room for a copy of it: {needed} bytes are needed beside it, and {free} are free"
+    )]
     NoRoom { needed: u64, free: u64 },
     #[error("cannot {action}: {source}{}", hint(source))]
     File {
@@ -41,18 +45,28 @@ pub enum SqliteError {
 
 fn hint(error: &io::Error) -> &'static str {
     match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => "; a copy needs room beside it",
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; a copy needs room beside it"
+        }
         _ => "",
     }
 }
 
 /// In write-ahead mode SQLite needs a `-shm` beside the database, also to read it.
 fn permission_hint(error: &rusqlite::Error) -> &'static str {
-    match error.sqlite_error_code() {
+    match code_of(error) {
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
             "; whoever reads it has to be able to read its `-wal` and to write its `-shm` and into its directory"
         }
         _ => "",
+    }
+}
+
+/// SQLite's own code, also of an error that a statement's text is told with.
+pub(super) fn code_of(error: &rusqlite::Error) -> Option<ErrorCode> {
+    match error {
+        rusqlite::Error::SqlInputError { error, .. } => Some(error.code),
+        other => other.sqlite_error_code(),
     }
 }
 
@@ -66,7 +80,7 @@ impl SqliteError {
         action: &'static str,
         waited_seconds: u64,
     ) -> impl Fn(rusqlite::Error) -> Self {
-        move |source| match source.sqlite_error_code() {
+        move |source| match code_of(&source) {
             Some(ErrorCode::NotADatabase) => Self::NotADatabase,
             Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy {
                 seconds: waited_seconds,

@@ -6,8 +6,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::COMPANIONS;
 use super::beside;
-use super::error::SqliteError;
+use super::error::{SqliteError, code_of};
 use crate::manifest::{JournalMode, SqliteContent, SqliteTable};
+
+/// Goes through every page of every table and index without comparing anything, and answers as a check does.
+const WALK: &str = "SELECT CASE count(*) WHEN 0 THEN 'ok' ELSE count(*) || ' pages are damaged' END \
+                    FROM dbstat WHERE pagetype = 'corrupted'";
 
 type Result<T> = std::result::Result<T, SqliteError>;
 
@@ -24,10 +28,8 @@ pub struct Look {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
     Whole,
-    /// Its indexes and constraints need what only its own program has: a collation, a function. With SQLite's words.
+    /// Its indexes or constraints need what only its own program has: a collation, a function. With SQLite's words.
     OnlyStructure(String),
-    /// Not even its structure could be looked at.
-    Unknown(String),
 }
 
 /// Opens a database that nobody else has open, which undoes what a crash has left beside it, has SQLite check it, and
@@ -49,9 +51,7 @@ pub fn look(database: &Path) -> Result<Look> {
         .map_err(&failed)?;
     let verdict = verdict(&connection)?;
     let content = content(&connection).map_err(&failed)?;
-    connection
-        .close()
-        .map_err(|(_, error)| failed(error))?;
+    connection.close().map_err(|(_, error)| failed(error))?;
     ensure_alone(database)?;
     Ok(Look { content, verdict })
 }
@@ -64,15 +64,28 @@ fn verdict(connection: &Connection) -> Result<Verdict> {
     let set = connection.execute_batch("PRAGMA ignore_check_constraints = ON");
     set.map_err(SqliteError::sqlite("check the copy", 0))?;
     match findings(connection, "PRAGMA quick_check") {
-        Err(error) if is_about_the_schema(&error) => Ok(Verdict::Unknown(words)),
-        found => ensure_none(found).map(|()| Verdict::OnlyStructure(words)),
+        Err(error) if is_about_the_schema(&error) => ensure_none(findings(connection, WALK))?,
+        found => ensure_none(found)?,
     }
+    Ok(Verdict::OnlyStructure(words))
 }
 
 fn findings(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String>> {
     let mut statement = connection.prepare(check)?;
     let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
-    lines.take(MOST_FINDINGS).collect()
+    let mut findings = Vec::new();
+    for line in lines.take(MOST_FINDINGS) {
+        match line {
+            Ok(line) => findings.push(line),
+            Err(error) if findings.is_empty() => return Err(error),
+            // It stumbled over what it had found.
+            Err(error) => {
+                findings.push(error.to_string());
+                break;
+            }
+        }
+    }
+    Ok(findings)
 }
 
 fn ensure_none(found: rusqlite::Result<Vec<String>>) -> Result<()> {
@@ -85,7 +98,7 @@ fn ensure_none(found: rusqlite::Result<Vec<String>>) -> Result<()> {
 
 /// An error in a statement, and not in the file: the schema names something that this library does not have.
 fn is_about_the_schema(error: &rusqlite::Error) -> bool {
-    error.sqlite_error_code() == Some(ErrorCode::Unknown)
+    code_of(error) == Some(ErrorCode::Unknown)
 }
 
 fn content(connection: &Connection) -> rusqlite::Result<SqliteContent> {

@@ -68,7 +68,12 @@ impl Scene {
         let mut all: Vec<_> = fs::read_dir(self.live().parent().unwrap())
             .unwrap()
             .map(|entry| entry.unwrap())
-            .map(|entry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap()))
+            .map(|entry| {
+                (
+                    entry.file_name().into_string().unwrap(),
+                    fs::read(entry.path()).unwrap(),
+                )
+            })
             .collect();
         all.sort();
         all
@@ -125,13 +130,19 @@ fn what_is_only_in_the_log_is_in_the_copy() {
     assert_eq!(copied.held_up, Duration::ZERO);
     assert_eq!(look.content.journal_mode, JournalMode::Wal);
     assert_eq!(look.content.tables[0].rows, Some(2001));
-    let names = |of: &[(String, Vec<u8>)]| of.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
+    let names =
+        |of: &[(String, Vec<u8>)]| of.iter().map(|(name, _)| name.clone()).collect::<Vec<_>>();
     assert_eq!(names(&killed.describe()), names(&before));
     for ((name, now), (_, then)) in killed.describe().iter().zip(&before) {
         assert!(name.ends_with("-shm") || now == then, "{name} was touched");
     }
     // One file, and nothing beside it.
-    assert_eq!(fs::read_dir(killed.copy_path().parent().unwrap()).unwrap().count(), 1);
+    assert_eq!(
+        fs::read_dir(killed.copy_path().parent().unwrap())
+            .unwrap()
+            .count(),
+        1
+    );
 }
 
 /// A database whose program was killed while it was changing it: pages are new, and only the journal has the old ones.
@@ -153,7 +164,10 @@ fn a_journal_that_a_crash_has_left_is_undone_in_the_copy_only() {
     assert_eq!(before.len(), 2, "a journal is left");
     let (_, look) = killed.copied();
     assert_eq!(look.content.tables[0].rows, Some(2000));
-    assert_eq!(rows(&killed.copy_path(), "SELECT count(*) FROM t WHERE n < 0"), 0);
+    assert_eq!(
+        rows(&killed.copy_path(), "SELECT count(*) FROM t WHERE n < 0"),
+        0
+    );
     assert_eq!(killed.describe(), before, "the live database was touched");
 
     // Without its journal the same file is neither old nor new.
@@ -189,7 +203,11 @@ fn an_empty_file_is_an_empty_database() {
 fn what_is_no_database_is_refused_with_what_to_do() {
     let scene = Scene::new();
     assert!(scene.refused().contains("does not exist"));
-    fs::write(scene.live(), "just some words, and more than a hundred bytes of them".repeat(100)).unwrap();
+    fs::write(
+        scene.live(),
+        "just some words, and more than a hundred bytes of them".repeat(100),
+    )
+    .unwrap();
     assert!(scene.refused().contains("or an encrypted one"));
     fs::remove_file(scene.live()).unwrap();
     symlink("/etc/passwd", scene.live()).unwrap();
@@ -211,7 +229,10 @@ fn a_damaged_database_is_refused_with_what_sqlite_found() {
     content[20 * 4096..21 * 4096].fill(0xa5);
     fs::write(scene.live(), &content).unwrap();
     let refused = scene.refused();
-    assert!(refused.contains("it is damaged: ") && refused.contains("page 21"), "{refused}");
+    assert!(
+        refused.contains("it is damaged: ") && refused.contains("page 21"),
+        "{refused}"
+    );
 
     content.truncate(10 * 4096);
     fs::write(scene.live(), &content).unwrap();
@@ -221,27 +242,39 @@ fn a_damaged_database_is_refused_with_what_sqlite_found() {
 
 #[test]
 fn a_schema_that_needs_its_own_program_is_saved_with_a_warning() {
-    let scene = Scene::new();
-    let program = scene.open();
-    program
-        .execute_batch(
-            "CREATE TABLE t (word COLLATE NOCASE); CREATE INDEX i ON t (word); INSERT INTO t VALUES ('a'), ('b');
-             PRAGMA writable_schema = ON; UPDATE sqlite_schema SET sql = replace(sql, 'NOCASE', 'own')",
-        )
-        .unwrap();
-    program.close().unwrap();
-    let (_, look) = scene.copied();
-    let Verdict::OnlyStructure(words) = look.verdict else {
-        panic!("{look:?}");
-    };
-    assert!(words.contains("no such collation sequence: own"), "{words}");
+    for (table, known, own, expected) in [
+        (
+            "CREATE TABLE t (word COLLATE NOCASE)",
+            "NOCASE",
+            "own",
+            "no such collation sequence: own",
+        ),
+        (
+            "CREATE TABLE t (word CHECK (upper(word) > 0))",
+            "upper",
+            "own",
+            "own",
+        ),
+    ] {
+        let scene = Scene::with(&format!(
+            "{table}; CREATE INDEX i ON t (word); INSERT INTO t VALUES ('a'), ('b'); PRAGMA writable_schema = ON;
+             UPDATE sqlite_schema SET sql = replace(sql, '{known}', '{own}')"
+        ));
+        let (_, look) = scene.copied();
+        let Verdict::OnlyStructure(words) = look.verdict else {
+            panic!("{look:?}");
+        };
+        assert!(words.contains(expected), "{words}");
+        assert_eq!(look.content.tables.len(), 1);
 
-    // What is really damaged shows also then.
-    let mut content = fs::read(scene.live()).unwrap();
-    content[2 * 4096..].fill(0xa5);
-    fs::write(scene.live(), content).unwrap();
-    fs::remove_file(scene.copy_path()).unwrap();
-    assert!(scene.refused().contains("it is damaged: "));
+        // What is really damaged shows also then.
+        let mut content = fs::read(scene.live()).unwrap();
+        content[2 * 4096..].fill(0xa5);
+        fs::write(scene.live(), content).unwrap();
+        fs::remove_file(scene.copy_path()).unwrap();
+        let refused = scene.refused();
+        assert!(refused.contains("it is damaged: "), "{refused}");
+    }
 }
 
 #[test]
@@ -252,5 +285,10 @@ fn tables_and_rows_are_compared() {
     let mut other = look.content.clone();
     other.tables[0].rows = Some(1999);
     let error = ensure_same_tables(&look.content, &other).unwrap_err();
-    assert!(error.to_string().contains("1 tables with 2000 rows were saved, and 1 with 1999"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .contains("1 tables with 2000 rows were saved, and 1 with 1999"),
+        "{error}"
+    );
 }

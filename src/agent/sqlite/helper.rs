@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use rustix::fs::{Mode, OFlags, openat};
 
-use super::{FoundDatabase, SqlitePackTask, SqlitePacked, SqliteUnpackTask, SqliteUnpacked, warnings};
+use super::{
+    FoundDatabase, SqlitePackTask, SqlitePacked, SqliteUnpackTask, SqliteUnpacked, warnings,
+};
 use crate::agent::flow::Outflow;
 use crate::agent::job::Failure;
 use crate::agent::pack::open_mount;

@@ -33,7 +33,8 @@ use crate::sqlite::COMPANIONS;
 use crate::target::TargetId;
 use crate::tree::staging::staging_name;
 
-const HINT: &str = "put the file on a volume, where it can be saved and put back whatever its container does";
+const HINT: &str =
+    "put the file on a volume, where it can be saved and put back whatever its container does";
 const COPY: &str = "copy";
 const DUMP: &str = "dump";
 const NEW: &str = "new";
@@ -196,7 +197,11 @@ impl SqliteDriver {
             return Ok(());
         }
         let mut archive = Archive::default();
-        archive.directory(&format!("{}/{NEW}", staged.name), 0o700, FileOwner::default())?;
+        archive.directory(
+            &format!("{}/{NEW}", staged.name),
+            0o700,
+            FileOwner::default(),
+        )?;
         self.put(&staged.directory, archive).await
     }
 
@@ -278,7 +283,12 @@ struct Archive(Vec<u8>);
 
 impl Archive {
     fn directory(&mut self, name: &str, mode: u32, owner: FileOwner) -> Result<(), DriverError> {
-        self.entry(EntryType::Directory, name, None, FileOwner { mode, ..owner })
+        self.entry(
+            EntryType::Directory,
+            name,
+            None,
+            FileOwner { mode, ..owner },
+        )
     }
 
     fn empty_file(&mut self, name: &str, owner: FileOwner) -> Result<(), DriverError> {
@@ -296,7 +306,8 @@ impl Archive {
         to: Option<&str>,
         owner: FileOwner,
     ) -> Result<(), DriverError> {
-        let named = |error| DriverError::failed(format!("{name} cannot be named in an archive: {error}"));
+        let named =
+            |error| DriverError::failed(format!("{name} cannot be named in an archive: {error}"));
         let now = jiff::Timestamp::now().as_second();
         let mut header = Header::new_gnu();
         header.set_entry_type(kind);

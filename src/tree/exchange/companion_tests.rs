@@ -28,7 +28,8 @@ impl Scene {
         let live = mount.path().join(DATABASE);
         std_fs::create_dir(live.parent().unwrap()).unwrap();
         leave_as_a_kill_does(&live);
-        let path = |companion| TreePath::parse(format!("{DATABASE}{companion}").as_bytes()).unwrap();
+        let path =
+            |companion| TreePath::parse(format!("{DATABASE}{companion}").as_bytes()).unwrap();
         let plan = StagingPlan {
             project: "igny8".to_owned(),
             run: "20261121T020000Z-9f2c61aa".parse().unwrap(),
@@ -120,7 +121,9 @@ fn a_log_left_beside_another_database_would_ruin_it() {
     let saved = scene.mount.path().join("saved.db");
     let connection = Connection::open(&saved).unwrap();
     connection
-        .execute_batch("CREATE TABLE t (word); INSERT INTO t VALUES ('saved'); PRAGMA journal_mode = WAL")
+        .execute_batch(
+            "CREATE TABLE t (word); INSERT INTO t VALUES ('saved'); PRAGMA journal_mode = WAL",
+        )
         .unwrap();
     connection.close().unwrap();
     std_fs::rename(&saved, scene.live()).unwrap();
@@ -139,19 +142,18 @@ fn every_stop_is_survived(exchange_once: fn(&Scene) -> Result<Outcome>) -> u32 {
             Ok(Outcome::Nothing) => panic!("something was staged"),
             Err(error) => assert!(matches!(error, TreeError::Stopped), "{error}"),
         }
-        if scene.is_new_in_place() {
+        let is_placed = scene.is_new_in_place();
+        if is_placed {
             assert_eq!(scene.companions(), Vec::<&str>::new(), "after {after}");
         }
-        let decided = match discard(&scene.mount(), scene.name().as_bytes()) {
-            Ok(()) => false,
-            Err(_) => true,
-        };
-        if decided {
+        // What is not decided is undone; what is, finished.
+        let is_undone = discard(&scene.mount(), scene.name().as_bytes()).is_ok() && !is_placed;
+        if is_undone {
+            assert_eq!(words(&scene.live()), ["old", "in the log"], "after {after}");
+        } else {
             scene.exchange().unwrap();
             assert_eq!(scene.companions(), Vec::<&str>::new(), "after {after}");
             assert_eq!(words(&scene.live()), ["saved"], "after {after}");
-        } else {
-            assert_eq!(words(&scene.live()), ["old", "in the log"], "after {after}");
         }
         assert_eq!(scene.exchange().unwrap(), Outcome::Nothing);
         assert_eq!(std_fs::read_dir(scene.mount.path()).unwrap().count(), 1);
@@ -188,7 +190,11 @@ fn what_a_started_program_left_beside_the_old_database_goes_too() {
         // Killed: it closes nothing.
         std::mem::forget(program);
         if matches!(scene.exchange(), Ok(Outcome::Done)) {
-            let expected: &[&str] = if was_placed { &["saved", "since"] } else { &["saved"] };
+            let expected: &[&str] = if was_placed {
+                &["saved", "since"]
+            } else {
+                &["saved"]
+            };
             assert_eq!(words(&scene.live()), expected, "after {after}");
         }
     }
