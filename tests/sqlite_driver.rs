@@ -104,7 +104,7 @@ impl Scene {
             mode,
         ]);
         eventually("the writer writes", || {
-            let count = "import sqlite3, sys; print(*sqlite3.connect(sys.argv[1]).execute('SELECT count(*) > 5 FROM b').fetchone())";
+            let count = "import sqlite3, sys; print(*sqlite3.connect(f'file:{sys.argv[1]}?mode=ro', uri=True).execute('SELECT count(*) > 5 FROM b').fetchone())";
             let exec = [
                 "exec",
                 &self.container.id,
