@@ -273,9 +273,9 @@ impl Driver for SqliteDriver {
             DatabasePlace::Layer(layer) => self.dump_layer(target, layer, sink).await?,
         };
         info!(
-            target = %target,
-            milliseconds = found.held_up_milliseconds,
-            "the database was copied; for so long nobody could write"
+            target_id = %target,
+            held_up_milliseconds = found.held_up_milliseconds,
+            "the database was copied"
         );
         let warnings = found.warnings.clone();
         Ok(Captured {

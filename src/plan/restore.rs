@@ -148,6 +148,32 @@ fn ensure_closed(
     }
 }
 
+/// A tree that is put back takes with it what else lies in it, and a database file is more than a file.
+fn databases_that_go_with_a_tree(manifest: &Manifest, targets: &[PlannedRestore]) -> Vec<String> {
+    let is_chosen = |record: &TargetRecord| targets.iter().any(|target| target.id == record.target);
+    let mut warnings = Vec::new();
+    for tree in manifest.targets.iter().filter(|record| is_chosen(record)) {
+        let (Facts::Volume(place) | Facts::Files(place)) = &tree.facts else {
+            continue;
+        };
+        for database in manifest.targets.iter().filter(|record| !is_chosen(record)) {
+            let Facts::Sqlite(file) = &database.facts else {
+                continue;
+            };
+            let is_same_volume = place.volume.is_some() && place.volume == file.volume;
+            let is_below = tree.target.service == database.target.service
+                && is_within(&file.path, &place.path);
+            if is_same_volume || is_below {
+                warnings.push(format!(
+                    "{} may lie in {}, and is not put back with it; name it too",
+                    database.target, tree.target
+                ));
+            }
+        }
+    }
+    warnings
+}
+
 fn warnings(
     stack: &Stack,
     manifest: &Manifest,
@@ -159,6 +185,7 @@ fn warnings(
         .iter()
         .map(|failure| format!("the snapshot lacks {}: {}", failure.target, failure.reason))
         .collect();
+    warnings.extend(databases_that_go_with_a_tree(manifest, targets));
     let is_held = |service: &str| holds.iter().any(|hold| hold.service == service);
     for target in targets {
         let Some(Facts::Volume(facts)) = manifest.target(&target.id).map(|record| &record.facts)
