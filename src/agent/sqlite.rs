@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use super::job::Failure;
 use super::task::{ExpectedLayer, Streamed};
 use crate::manifest::{Compression, FileOwner, SqliteContent, StreamDigest};
-use crate::sqlite::{Look, SqliteError, Verdict};
+use crate::sqlite::{Copied, Look, SqliteError, Verdict};
 use crate::tree::TreePath;
 use crate::tree::staging::StagingPlan;
 
@@ -38,6 +38,17 @@ pub struct FoundDatabase {
     pub held_up_milliseconds: u64,
     pub content: SqliteContent,
     pub warnings: Vec<String>,
+}
+
+impl FoundDatabase {
+    fn new(copied: Copied, look: Look) -> Self {
+        Self {
+            owner: copied.owner,
+            held_up_milliseconds: copied.held_up.as_millis().try_into().unwrap_or(u64::MAX),
+            warnings: warnings(&look),
+            content: look.content,
+        }
+    }
 }
 
 /// Stage a saved database on a mount, with the owner of the one that is there.
@@ -92,6 +103,9 @@ impl From<SqliteError> for Failure {
 fn warnings(look: &Look) -> Vec<String> {
     match &look.verdict {
         Verdict::Whole => Vec::new(),
+        Verdict::AgainstRules(first) => vec![format!(
+            "the database is sound, but some of its rows are against the rules of their tables: {first}"
+        )],
         Verdict::OnlyStructure(words) => vec![format!(
             "only the structure of the copy was checked, since its indexes or constraints need what only its own program \
              has: {words}"

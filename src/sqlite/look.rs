@@ -15,8 +15,10 @@ const WALK: &str = "SELECT CASE count(*) WHEN 0 THEN 'ok' ELSE count(*) || ' pag
 
 type Result<T> = std::result::Result<T, SqliteError>;
 
-/// How many of SQLite's findings a message holds.
+/// How much damage a message names.
 const MOST_FINDINGS: usize = 5;
+/// How much SQLite is asked to tell of.
+const MOST_TOLD: usize = 10_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Look {
@@ -30,6 +32,8 @@ pub enum Verdict {
     Whole,
     /// Its indexes or constraints need what only its own program has: a collation, a function. With SQLite's words.
     OnlyStructure(String),
+    /// There are sound rows that a rule of their table forbids (`NOT NULL`, `CHECK`, a type). With the first of them.
+    AgainstRules(String),
 }
 
 /// Opens a database that nobody else has open, which undoes what a crash has left beside it, has SQLite check it, and
@@ -57,30 +61,52 @@ pub fn look(database: &Path) -> Result<Look> {
 }
 
 fn verdict(connection: &Connection) -> Result<Verdict> {
-    let words = match findings(connection, "PRAGMA integrity_check") {
+    let failed = SqliteError::sqlite("check the copy", 0);
+    let words = match findings(connection, &format!("PRAGMA integrity_check({MOST_TOLD})")) {
         Err(error) if is_about_the_schema(&error) => error.to_string(),
-        found => return ensure_none(found).map(|()| Verdict::Whole),
+        found => {
+            let found = found.map_err(&failed)?;
+            if found.against_rules >= MOST_TOLD {
+                // What else there may be was not told any more.
+                ensure_undamaged(findings(connection, WALK).map_err(&failed)?)?;
+            }
+            let first = ensure_undamaged(found)?;
+            return Ok(first.map_or(Verdict::Whole, Verdict::AgainstRules));
+        }
     };
-    let set = connection.execute_batch("PRAGMA ignore_check_constraints = ON");
-    set.map_err(SqliteError::sqlite("check the copy", 0))?;
-    match findings(connection, "PRAGMA quick_check") {
-        Err(error) if is_about_the_schema(&error) => ensure_none(findings(connection, WALK))?,
-        found => ensure_none(found)?,
-    }
+    connection
+        .execute_batch("PRAGMA ignore_check_constraints = ON")
+        .map_err(&failed)?;
+    let found = match findings(connection, "PRAGMA quick_check") {
+        Err(error) if is_about_the_schema(&error) => findings(connection, WALK),
+        found => found,
+    };
+    ensure_undamaged(found.map_err(&failed)?)?;
     Ok(Verdict::OnlyStructure(words))
 }
 
-fn findings(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String>> {
+/// What a check found. Not every finding is damage: SQLite also tells of rows that are sound, and against the rules that
+/// their table has had since.
+#[derive(Default)]
+struct Findings {
+    /// The first of them.
+    damage: Vec<String>,
+    against_rules: usize,
+    first_against_rules: Option<String>,
+}
+
+fn findings(connection: &Connection, check: &str) -> rusqlite::Result<Findings> {
     let mut statement = connection.prepare(check)?;
-    let lines = statement.query_map([], |row| row.get::<_, String>(0))?;
-    let mut findings = Vec::new();
-    for line in lines.take(MOST_FINDINGS) {
-        match line {
-            Ok(line) => findings.push(line),
-            Err(error) if findings.is_empty() => return Err(error),
+    let mut lines = statement.query([])?;
+    let mut findings = Findings::default();
+    while findings.damage.len() < MOST_FINDINGS {
+        match lines.next() {
+            Ok(None) => break,
+            Ok(Some(row)) => findings.take(row.get(0)?),
+            Err(error) if findings.damage.is_empty() => return Err(error),
             // It stumbled over what it had found.
             Err(error) => {
-                findings.push(error.to_string());
+                findings.damage.push(error.to_string());
                 break;
             }
         }
@@ -88,11 +114,34 @@ fn findings(connection: &Connection, check: &str) -> rusqlite::Result<Vec<String
     Ok(findings)
 }
 
-fn ensure_none(found: rusqlite::Result<Vec<String>>) -> Result<()> {
-    let found = found.map_err(SqliteError::sqlite("check the copy", 0))?;
-    match found.as_slice() {
-        [only] if only == "ok" => Ok(()),
-        _ => Err(SqliteError::Damaged(found)),
+impl Findings {
+    fn take(&mut self, line: String) {
+        if line == "ok" {
+            return;
+        }
+        if !is_against_rules(&line) {
+            self.damage.push(line);
+            return;
+        }
+        self.against_rules += 1;
+        self.first_against_rules.get_or_insert(line);
+    }
+}
+
+/// As SQLite's pragma.c words it.
+fn is_against_rules(line: &str) -> bool {
+    line.starts_with("CHECK constraint failed in ")
+        || line.split_once(" value in ").is_some_and(|(kind, _)| {
+            ["NULL", "NUMERIC", "TEXT"].contains(&kind) || kind.starts_with("non-")
+        })
+}
+
+/// The first row that is against the rules, when there is no damage.
+fn ensure_undamaged(found: Findings) -> Result<Option<String>> {
+    if found.damage.is_empty() {
+        Ok(found.first_against_rules)
+    } else {
+        Err(SqliteError::Damaged(found.damage))
     }
 }
 

@@ -278,6 +278,35 @@ fn a_schema_that_needs_its_own_program_is_saved_with_a_warning() {
 }
 
 #[test]
+fn rows_that_a_later_rule_forbids_are_no_damage() {
+    let scene = Scene::with(
+        "CREATE TABLE t (word, n); INSERT INTO t VALUES (NULL, -1); PRAGMA writable_schema = ON;
+         UPDATE sqlite_schema SET sql = 'CREATE TABLE t (word NOT NULL, n CHECK (n > 0))'",
+    );
+    let (_, look) = scene.copied();
+    assert_eq!(
+        look.verdict,
+        Verdict::AgainstRules("NULL value in t.word".to_owned())
+    );
+
+    // What is damaged beside them is told all the same.
+    let program = scene.open();
+    program
+        .execute_batch("CREATE TABLE other (a); INSERT INTO other VALUES (1)")
+        .unwrap();
+    program.close().unwrap();
+    let mut content = fs::read(scene.live()).unwrap();
+    content[2 * 4096..].fill(0xa5);
+    fs::write(scene.live(), content).unwrap();
+    fs::remove_file(scene.copy_path()).unwrap();
+    let refused = scene.refused();
+    assert!(
+        refused.contains("it is damaged: ") && !refused.contains("NULL value"),
+        "{refused}"
+    );
+}
+
+#[test]
 fn tables_and_rows_are_compared() {
     let scene = Scene::with(ROWS);
     let (_, look) = scene.copied();

@@ -1,13 +1,15 @@
 //! `agent sqlite-pack` and `agent sqlite-unpack`: a database on a mount.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use rustix::fs::{Mode, OFlags, openat};
+use rustix::fs::{FileType, Mode, OFlags, openat};
+use rustix::io::Errno;
 
 use super::{
     FoundDatabase, SqlitePackTask, SqlitePacked, SqliteUnpackTask, SqliteUnpacked, warnings,
@@ -50,14 +52,8 @@ fn pack_copy(task: &SqlitePackTask, line: &mut Line) -> Result<SqlitePacked, Fai
     let patience = Duration::from_secs(task.patience_seconds);
     let copied = sqlite::copy(&database, &copy, patience)?;
     let look = sqlite::look(&copy)?;
-    let found = FoundDatabase {
-        owner: copied.owner,
-        held_up_milliseconds: copied.held_up.as_millis().try_into().unwrap_or(u64::MAX),
-        warnings: warnings(&look),
-        content: look.content,
-    };
     Ok(SqlitePacked {
-        found,
+        found: FoundDatabase::new(copied, look),
         dump: send(&copy, task.compression, line)?,
     })
 }
@@ -90,7 +86,7 @@ pub fn unpack(task: &SqliteUnpackTask, line: &mut Line) -> Result<SqliteUnpacked
     let staged = staged_path(&task.plan, &as_path(&task.name));
     let look = sqlite::look(&staged)?;
     sqlite::ensure_same_tables(&task.saved, &look.content)?;
-    Place::Open(std::os::fd::AsFd::as_fd(&file))
+    Place::Open(file.as_fd())
         .apply(&looks)
         .map_err(TreeError::file("restore the attributes of", &task.name))?;
     file.sync_all()?;
@@ -121,13 +117,13 @@ fn looks(mount: &OwnedFd, place: &TreePath, saved: FileOwner) -> Result<Metadata
         return Err(SqliteError::NotAFile.into());
     };
     let directory = match fs::open_below(mount, &parent) {
-        Err(error) if error.errno() == Some(rustix::io::Errno::NOENT) => return Ok(as_saved),
+        Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(as_saved),
         other => other?,
     };
     let failed = || TreeError::file("look at", place);
     match fs::status_if_present(&directory, name).map_err(failed())? {
-        Some(present) if present.file_type == rustix::fs::FileType::RegularFile => {
-            let present_file = Place::Named(std::os::fd::AsFd::as_fd(&directory), name);
+        Some(present) if present.file_type == FileType::RegularFile => {
+            let present_file = Place::Named(directory.as_fd(), name);
             let attributes = present_file.attributes(&mut |_| ()).map_err(failed())?;
             Ok(Metadata {
                 modified,
@@ -149,5 +145,5 @@ fn name_of(plan: &StagingPlan) -> String {
 }
 
 fn as_path(path: &TreePath) -> PathBuf {
-    PathBuf::from(std::ffi::OsStr::from_bytes(path.as_bytes()))
+    PathBuf::from(OsStr::from_bytes(path.as_bytes()))
 }

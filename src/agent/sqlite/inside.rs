@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::Duration;
 
-use super::{FoundDatabase, SqliteDumped, SqliteJob, warnings};
+use super::{FoundDatabase, SqliteDumped, SqliteJob};
 use crate::agent::client::Attendant;
 use crate::agent::dump::{NewFile, io_failure};
 use crate::agent::job::Failure;
@@ -53,12 +53,7 @@ fn dump(job: &SqliteJob, attendant: &Attendant) -> Result<SqliteDumped, Failure>
     let compressed = codec::compress(File::open(copy)?, output, job.compression)
         .map_err(|error| io_failure(&place, "write", error))?;
     Ok(SqliteDumped {
-        found: FoundDatabase {
-            owner: copied.owner,
-            held_up_milliseconds: copied.held_up.as_millis().try_into().unwrap_or(u64::MAX),
-            warnings: warnings(&look),
-            content: look.content,
-        },
+        found: FoundDatabase::new(copied, look),
         plain: compressed.plain,
         stored: compressed.stored,
     })
