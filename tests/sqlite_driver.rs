@@ -536,6 +536,21 @@ async fn what_cannot_be_saved_says_why_and_what_to_do() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_copy_never_takes_the_room_that_the_program_needs() {
+    for mode in ["delete", "wal"] {
+        let volume = TestVolume::of_size("1m");
+        let scene = Scene::on_volume(&volume).await;
+        scene.container.sh("chown 1000:1000 /data");
+        scene.sql(&format!(
+            "PRAGMA journal_mode = {mode}; CREATE TABLE t (word); INSERT INTO t VALUES (randomblob(500000))"
+        ));
+        let dumped = scene.try_dump().await;
+        scene.refused(dumped, "/data/app.db: there is no room for a copy of it");
+        scene.sql("INSERT INTO t VALUES ('more')");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn i2_a_database_in_a_containers_own_layer_is_saved_while_it_is_written_and_comes_back() {
     let container = TestContainer::running(&[], &[TOOLBOX]);
     container.sh("mkdir -p /app/data && chown 1000:1000 /app/data");

@@ -230,7 +230,8 @@ fn ensure_room(target: &File, needed: u64) -> Result<()> {
     let free = space.f_bavail.saturating_mul(space.f_frsize);
     let total = space.f_blocks.saturating_mul(space.f_frsize);
     let reserved = (total / 20).min(MOST_RESERVED);
-    if free < needed.saturating_add(reserved) {
+    let needed = needed.saturating_add(reserved);
+    if free < needed {
         return Err(SqliteError::NoRoom { needed, free });
     }
     Ok(())

@@ -26,7 +26,7 @@ pub enum SqliteError {
     )]
     CutOffTogether,
     #[error(
-        "there is no room for a copy of it: {needed} bytes are needed beside it, and {free} are free"
+        "there is no room for a copy of it: {needed} bytes have to be free beside it, and {free} are"
     )]
     NoRoom { needed: u64, free: u64 },
     #[error("cannot {action}: {source}{}", hint(source))]
