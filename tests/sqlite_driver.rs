@@ -538,15 +538,23 @@ async fn what_cannot_be_saved_says_why_and_what_to_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_copy_never_takes_the_room_that_the_program_needs() {
     for mode in ["delete", "wal"] {
-        let volume = TestVolume::of_size("1m");
+        let volume = TestVolume::of_size("4m");
         let scene = Scene::on_volume(&volume).await;
         scene.container.sh("chown 1000:1000 /data");
+        let more = "; INSERT INTO t VALUES (randomblob(500000)); PRAGMA wal_checkpoint(TRUNCATE)";
         scene.sql(&format!(
-            "PRAGMA journal_mode = {mode}; CREATE TABLE t (word); INSERT INTO t VALUES (randomblob(500000))"
+            "PRAGMA journal_mode = {mode}; CREATE TABLE t (word){}",
+            more.repeat(5)
         ));
         let dumped = scene.try_dump().await;
         scene.refused(dumped, "/data/app.db: there is no room for a copy of it");
         scene.sql("INSERT INTO t VALUES ('more')");
+
+        scene
+            .container
+            .sh("dd if=/dev/zero of=/data/filler 2>/dev/null || true");
+        let dumped = scene.try_dump().await;
+        scene.refused(dumped, "/data/app.db: there is no room for a copy of it");
     }
 }
 

@@ -139,6 +139,10 @@ fn i2_a_database_is_not_exchanged_under_programs_that_run() {
         &backend,
         "CREATE TABLE words (word); INSERT INTO words VALUES ('saved')",
     );
+    stack.cofferdam(&["plan"]).expect_says(
+        0,
+        "it uses backend/sqlite/db.sqlite3 and is not stopped during a restore",
+    );
     stack.cofferdam(&["backup"]).expect(0);
     sql(&backend, "UPDATE words SET word = 'now'");
 

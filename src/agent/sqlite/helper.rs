@@ -35,7 +35,7 @@ pub fn pack(task: &SqlitePackTask, line: &mut Line) -> Result<SqlitePacked, Fail
     sweep(&mount, &task.plan.project, &task.plan.run)?;
     let own = mount.try_clone()?;
     let packed = Staging::begin(own, task.plan.clone())
-        .map_err(Failure::from)
+        .map_err(no_copy)
         .and_then(|_| pack_copy(task, line));
     let removed = discard(&mount, name_of(&task.plan).as_bytes());
     let mut packed = packed?;
@@ -44,6 +44,16 @@ pub fn pack(task: &SqlitePackTask, line: &mut Line) -> Result<SqlitePacked, Fail
         packed.found.warnings.push(left);
     }
     Ok(packed)
+}
+
+/// Staging is for restores, and its words on a full disk are.
+fn no_copy(error: TreeError) -> Failure {
+    match error.errno() {
+        Some(Errno::NOSPC | Errno::DQUOT) => Failure::Other {
+            message: "there is no room for a copy of it: its disk is full".to_owned(),
+        },
+        _ => error.into(),
+    }
 }
 
 fn pack_copy(task: &SqlitePackTask, line: &mut Line) -> Result<SqlitePacked, Failure> {
