@@ -184,6 +184,19 @@ fn trees_are_read_with_their_options() {
 }
 
 #[test]
+fn sqlite_files_are_read_and_opt_their_container_in() {
+    let labels = good(&[("sqlite", "/data/app.db, /data//jobs.db")]);
+    assert_eq!(labels.sqlite, ["/data/app.db", "/data/jobs.db"]);
+    assert_eq!(labels.opt_in, OptIn::Labels);
+    assert_snapshot!(bad(&[("sqlite", "app.db")]), @"container db: label `cofferdam.sqlite` is `app.db`, which is not absolute; write the whole path as the container sees it, beginning with `/`");
+    let unknown = bad(&[("sqlite.user", "admin")]);
+    assert!(
+        unknown.contains("label `cofferdam.sqlite.user` is unknown"),
+        "{unknown}"
+    );
+}
+
+#[test]
 fn holds_and_hooks_are_read() {
     let labels = good(&[
         ("stop", "restore, backup"),
