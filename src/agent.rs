@@ -10,6 +10,8 @@
 //!
 //! In a helper: `task` (what is asked and answered), `wire` (the connection), `flow` (streams through threads), `pack`,
 //! `unpack`, `exchange` and `discard`. On cofferdam's side: `helper`. `alive` is a helper too, which only looks.
+//!
+//! In both: `sqlite`, which needs no client.
 
 #![allow(
     clippy::disallowed_methods,
@@ -31,6 +33,7 @@ mod load;
 mod pack;
 mod place;
 mod remove;
+pub mod sqlite;
 pub mod task;
 mod unpack;
 mod wire;
@@ -69,6 +72,8 @@ pub fn run(kind: &str) -> ExitCode {
         Some(Task::Unpack) => over_the_line(&job, unpack::run),
         Some(Task::Exchange) => over_the_line(&job, |task, _| exchange::run(task)),
         Some(Task::Discard) => over_the_line(&job, |task, _| discard::run(task)),
+        Some(Task::SqlitePack) => over_the_line(&job, sqlite::helper::pack),
+        Some(Task::SqliteUnpack) => over_the_line(&job, sqlite::helper::unpack),
         None => ExitCode::from(EXIT_USAGE),
     }
 }

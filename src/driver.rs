@@ -11,6 +11,7 @@
 pub mod clients;
 pub mod command;
 pub mod postgres;
+pub mod sqlite;
 pub mod tree;
 
 use async_trait::async_trait;
@@ -113,6 +114,11 @@ pub trait Driver: Send + Sync {
 
     /// Why a target cannot be put back now, where that is known beforehand.
     fn refusal(&self, _target: &TargetId) -> Option<&str> {
+        None
+    }
+
+    /// The path, as the container sees it, of a file that no program may have open while the old data is given up.
+    fn closed_path(&self, _target: &TargetId) -> Option<&str> {
         None
     }
 

@@ -36,6 +36,8 @@ pub struct ContainerLabels {
     /// How it was chosen what is saved. Says nothing of [`ContainerLabels::skip`], which goes before it.
     pub opt_in: OptIn,
     pub postgres: Option<PostgresLabels>,
+    /// SQLite database files, absolute, as the container sees them.
+    pub sqlite: Vec<String>,
     /// Which named volumes are saved; `None` without the label.
     pub volumes: Option<Selection>,
     /// Options by the volume's name; also for volumes that are taken by `*` or by `enable`.

@@ -48,6 +48,7 @@ pub mod restore;
 pub mod secret;
 pub mod select;
 pub mod session;
+pub mod sqlite;
 pub mod survey;
 pub mod target;
 pub mod targets;

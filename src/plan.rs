@@ -34,6 +34,14 @@ pub enum PlanError {
         "{target} is restored through its container {container}, which does not run; start it first: docker start {container}"
     )]
     NotRunning { target: TargetId, container: String },
+    #[error(
+        "{service} runs while {target} is put back, and would go on writing into the old file; give it the label          cofferdam.stop: restore, or stop it first: docker stop {container}"
+    )]
+    InUse {
+        target: TargetId,
+        service: String,
+        container: String,
+    },
     #[error("{target} cannot be put back: {reason}; to restore others without it, name them")]
     Refused { target: TargetId, reason: String },
 }

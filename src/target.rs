@@ -18,15 +18,17 @@ pub enum DriverKind {
     Volume,
     Files,
     Command,
+    Sqlite,
 }
 
 impl DriverKind {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Postgres,
         Self::Basebackup,
         Self::Command,
         Self::Volume,
         Self::Files,
+        Self::Sqlite,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -36,6 +38,7 @@ impl DriverKind {
             Self::Volume => "volume",
             Self::Files => "files",
             Self::Command => "command",
+            Self::Sqlite => "sqlite",
         }
     }
 
@@ -48,7 +51,7 @@ impl DriverKind {
             }
             // What it has open is replaced under it.
             (Self::Basebackup, Moment::Restore) => StateNeeded::Stopped,
-            (Self::Volume | Self::Files, _) => StateNeeded::Any,
+            (Self::Volume | Self::Files | Self::Sqlite, _) => StateNeeded::Any,
         }
     }
 }

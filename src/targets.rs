@@ -9,9 +9,10 @@ use crate::discover::{self, MountedVolume, Service};
 use crate::driver::command::{CommandDriver, CommandRun};
 use crate::driver::postgres::basebackup::BasebackupDriver;
 use crate::driver::postgres::{OldDatabase, PostgresDriver, PostgresOptions, Server};
+use crate::driver::sqlite::{DatabaseFile, SqliteDriver, SqliteOptions, database_files};
 use crate::driver::tree::{TreeDriver, TreeOrigin, TreeRun, TreeTarget};
 use crate::driver::{Driver, DriverError};
-use crate::labels::{PostgresLabels, PostgresMode, TreeOptions};
+use crate::labels::{OptIn, PostgresLabels, PostgresMode, TreeOptions};
 use crate::manifest::{Facts, Failure, TargetRecord};
 use crate::plan::backup::PlannedTarget;
 use crate::session::Session;
@@ -59,6 +60,7 @@ impl Drivers {
                 made.postgres(),
                 made.commands(restored),
                 made.trees(restored).await?,
+                made.sqlite(restored).await?,
             ];
             drivers.extend(made.basebackup(restored).await?);
             services.insert(service.name.clone(), drivers);
@@ -230,10 +232,24 @@ impl Making<'_> {
     async fn trees(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
         let labelled = trees_of(self.survey, self.service);
         let unlabelled = unlabelled_trees(self.survey, self.service, &labelled, restored);
-        let helpers = self.helpers();
         let container = self.service.container.clone();
         let run = self.options.trees.clone();
-        let driver = TreeDriver::prepare(helpers, container, labelled, unlabelled, run).await?;
+        let driver =
+            TreeDriver::prepare(self.helpers(), container, labelled, unlabelled, run).await?;
+        Ok(ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: true,
+        })
+    }
+
+    async fn sqlite(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
+        let labelled = databases_of(self.service);
+        let unlabelled = unlabelled_databases(self.service, &labelled, restored);
+        let container = self.service.container.clone();
+        let run = &self.options.trees;
+        let options = SqliteOptions::new(run.moment, run.program.clone());
+        let driver =
+            SqliteDriver::prepare(self.helpers(), container, labelled, unlabelled, options).await?;
         Ok(ServiceDriver {
             driver: Box::new(driver),
             is_asked: true,
@@ -287,6 +303,37 @@ fn unlabelled_trees(
         }));
     }
     trees
+}
+
+/// The SQLite databases that labels name.
+fn databases_of(service: &Service) -> Vec<DatabaseFile> {
+    let labels = &service.labels;
+    if labels.skip.is_some() || labels.opt_in == OptIn::No {
+        return Vec::new();
+    }
+    database_files(&service.name, &labels.sqlite)
+}
+
+/// What is restored although no label names it: at the path that was saved.
+fn unlabelled_databases(
+    service: &Service,
+    labelled: &[DatabaseFile],
+    restored: &[&TargetRecord],
+) -> Vec<DatabaseFile> {
+    let mut files = Vec::new();
+    for record in restored {
+        let id = &record.target;
+        let is_known = labelled.iter().any(|file| file.id == *id);
+        if let (Facts::Sqlite(facts), false) = (&record.facts, is_known)
+            && id.service == service.name
+        {
+            files.push(DatabaseFile {
+                id: id.clone(),
+                path: facts.path.clone(),
+            });
+        }
+    }
+    files
 }
 
 fn origin_of(volume: &MountedVolume) -> TreeOrigin {

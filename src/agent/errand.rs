@@ -4,7 +4,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::job::{Errand, Failure, Report};
-use super::{dump, load, place, remove};
+use super::{dump, load, place, remove, sqlite};
 
 /// Does the errand that `job` (JSON) describes. The report, as JSON.
 pub fn run(errand: Errand, job: &str) -> String {
@@ -13,6 +13,7 @@ pub fn run(errand: Errand, job: &str) -> String {
         Errand::Dump => answer(job, dump::run),
         Errand::Load => answer(job, load::run),
         Errand::Remove => answer(job, remove::run),
+        Errand::Sqlite => answer(job, sqlite::inside::run),
         Errand::Leave => answer(job, place::leave),
     }
 }

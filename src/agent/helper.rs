@@ -4,6 +4,7 @@
 //! also when the future is dropped. What a killed cofferdam left is removed by [`sweep`].
 
 mod connection;
+pub mod sqlite;
 mod stand_in;
 
 use std::collections::BTreeMap;

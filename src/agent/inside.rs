@@ -26,6 +26,7 @@ use super::job::{
     ArriveJob, Arrived, DIRECTORY_PREFIX, DumpJob, Dumped, Errand, Failure, LoadJob, Loaded,
     RemoveJob, Removed,
 };
+use super::sqlite::{SqliteDumped, SqliteJob};
 use crate::engine::archive::NewFile;
 use crate::engine::{Container, Engine, EngineError};
 use crate::pipe::ByteStream;
@@ -342,6 +343,14 @@ impl Visit {
     ) -> Result<Loaded, VisitError> {
         self.stay
             .errand_with(Errand::Load, job, environment, None, carrying(content))
+            .await
+    }
+
+    /// Copies a database and keeps the copy as a compressed file. Nothing is left of it after an error.
+    pub async fn sqlite(&self, job: &SqliteJob) -> Result<SqliteDumped, VisitError> {
+        let environment = ClientEnvironment::default();
+        self.stay
+            .errand(Errand::Sqlite, job, &environment, None)
             .await
     }
 

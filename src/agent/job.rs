@@ -16,15 +16,17 @@ pub enum Errand {
     Dump,
     Load,
     Remove,
+    Sqlite,
     Leave,
 }
 
 impl Errand {
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Arrive,
         Self::Dump,
         Self::Load,
         Self::Remove,
+        Self::Sqlite,
         Self::Leave,
     ];
 
@@ -35,6 +37,7 @@ impl Errand {
             Self::Dump => "dump",
             Self::Load => "load",
             Self::Remove => "remove",
+            Self::Sqlite => "sqlite",
             Self::Leave => "leave",
         }
     }

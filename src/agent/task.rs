@@ -23,10 +23,19 @@ pub enum Task {
     Unpack,
     Exchange,
     Discard,
+    SqlitePack,
+    SqliteUnpack,
 }
 
 impl Task {
-    pub const ALL: [Self; 4] = [Self::Pack, Self::Unpack, Self::Exchange, Self::Discard];
+    pub const ALL: [Self; 6] = [
+        Self::Pack,
+        Self::Unpack,
+        Self::Exchange,
+        Self::Discard,
+        Self::SqlitePack,
+        Self::SqliteUnpack,
+    ];
 
     pub fn as_str(self) -> &'static str {
         match self {
@@ -34,6 +43,8 @@ impl Task {
             Self::Unpack => "unpack",
             Self::Exchange => "exchange",
             Self::Discard => "discard",
+            Self::SqlitePack => "sqlite-pack",
+            Self::SqliteUnpack => "sqlite-unpack",
         }
     }
 

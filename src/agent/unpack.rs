@@ -99,7 +99,7 @@ fn unexpected() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, "an unexpected frame came in")
 }
 
-fn receive_layer<T>(
+pub(super) fn receive_layer<T>(
     layer: &ExpectedLayer,
     line: &mut Line,
     take: impl FnOnce(&mut dyn io::Read) -> Result<T, InflowError>,

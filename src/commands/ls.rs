@@ -58,7 +58,19 @@ fn only_tree<'m>(manifest: &'m Manifest, args: &LsArgs) -> Result<&'m TargetReco
         .filter(|record| record.layers().next().is_some())
         .collect();
     let pattern = std::slice::from_ref(&args.target);
-    let chosen = select::targets(trees.iter().map(|record| &record.target), pattern)?;
+    let chosen = match select::targets(trees.iter().map(|record| &record.target), pattern) {
+        Err(unknown) => {
+            let all = manifest.targets.iter().map(|record| &record.target);
+            return Err(match select::targets(all, pattern).as_deref() {
+                Ok([database, ..]) => CommandError::usage(anyhow!(
+                    "{database} is a database and no tree of files; take it out with: cofferdam export {} DIR {database}",
+                    args.snapshot
+                )),
+                _ => unknown.into(),
+            });
+        }
+        chosen => chosen?,
+    };
     match chosen.as_slice() {
         [one] => trees
             .iter()

@@ -174,6 +174,7 @@ fn planned(
         container: service.container.name.clone(),
         what: driver.describe_restore(record),
         way_back: driver.way_back(&record.target),
+        closed_path: driver.closed_path(&record.target).map(str::to_owned),
         bytes: record
             .artifacts
             .iter()

@@ -21,7 +21,7 @@ mod exact;
 mod load;
 mod places;
 mod removal;
-mod site;
+pub(super) mod site;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

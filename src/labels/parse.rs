@@ -126,6 +126,8 @@ impl<'a> Parser<'a> {
                 let options = self.labels.volume_options.entry(name.to_owned());
                 tree_option(options.or_default(), option, value)
             }
+            Label::Sqlite => values::paths(value, "paths of database files, as `/data/app.db`")
+                .map(|databases| self.labels.sqlite = databases),
             Label::FilesPath => ensure_files_name(name).and_then(|()| {
                 self.files.entry(name).or_default().path = Some(values::path(value)?);
                 Ok(())

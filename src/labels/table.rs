@@ -25,6 +25,7 @@ pub enum Label {
     Volumes,
     /// An option of one named volume.
     Volume(TreeLabel),
+    Sqlite,
     FilesPath,
     /// An option of one `cofferdam.files.<name>`.
     Files(TreeLabel),
@@ -84,6 +85,7 @@ impl Label {
         matches!(
             self,
             Self::Postgres(PostgresLabel::Databases)
+                | Self::Sqlite
                 | Self::Volumes
                 | Self::FilesPath
                 | Self::Command(CommandLabel::Dump)
@@ -177,6 +179,11 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.postgres.exec-user",
         Label::Postgres(PostgresLabel::ExecUser),
         "system user that the database's client runs as",
+    ),
+    entry(
+        "cofferdam.sqlite",
+        Label::Sqlite,
+        "SQLite database files to save, as the container sees them",
     ),
     entry(
         "cofferdam.volumes",

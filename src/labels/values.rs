@@ -124,6 +124,22 @@ pub fn path(value: &str) -> Result<String, BadValue> {
     Ok(format!("/{}", parts.join("/")))
 }
 
+/// A list of absolute paths, none of which stands twice, however it is written.
+pub fn paths(value: &str, example: &str) -> Result<Vec<String>, BadValue> {
+    let mut paths: Vec<String> = Vec::new();
+    for item in list(value, example)? {
+        let path = path(&item)?;
+        if paths.contains(&path) {
+            return Err(BadValue::new(
+                format!("names `{}` twice", quoted(&path)),
+                "remove one of them",
+            ));
+        }
+        paths.push(path);
+    }
+    Ok(paths)
+}
+
 /// Patterns that leave parts of a tree out, as written. What they match is the tree's to say; here they are only read so
 /// that a malformed one is told before anything begins.
 pub fn exclusions(value: &str) -> Result<Vec<String>, BadValue> {
@@ -315,6 +331,17 @@ mod tests {
             ("/da\0ta", None),
         ] {
             assert_eq!(path(value).ok().as_deref(), expected, "{value:?}");
+        }
+    }
+
+    #[test]
+    fn paths_are_a_list_in_which_none_stands_twice() {
+        assert_eq!(
+            paths("/a.db, /b//c.db", "paths"),
+            Ok(names(&["/a.db", "/b/c.db"]))
+        );
+        for value in ["/a.db, a.db", "/a/b, /a//b", "/a,", ""] {
+            assert!(paths(value, "paths").is_err(), "{value}");
         }
     }
 

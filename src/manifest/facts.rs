@@ -13,6 +13,7 @@ pub enum Facts {
     Volume(TreeFacts),
     Files(TreeFacts),
     Command(CommandFacts),
+    Sqlite(SqliteFacts),
 }
 
 impl Facts {
@@ -24,6 +25,7 @@ impl Facts {
             Self::Volume(_) => DriverKind::Volume,
             Self::Files(_) => DriverKind::Files,
             Self::Command(_) => DriverKind::Command,
+            Self::Sqlite(_) => DriverKind::Sqlite,
         }
     }
 }
@@ -104,4 +106,61 @@ pub enum TreeShape {
     Directory,
     /// One entry that is not a directory; the archive holds it under its own name.
     File,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqliteFacts {
+    /// Where the database file was seen inside the container.
+    pub path: String,
+    /// The engine's name of the volume, when the file is on a named one.
+    #[serde(default)]
+    pub volume: Option<String>,
+    #[serde(flatten)]
+    pub owner: FileOwner,
+    /// How long programs that wanted to write had to wait, in milliseconds; 0 where nobody had to.
+    #[serde(default)]
+    pub held_up_milliseconds: u64,
+    #[serde(flatten)]
+    pub content: SqliteContent,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileOwner {
+    pub uid: u32,
+    pub gid: u32,
+    /// Permission bits.
+    pub mode: u32,
+}
+
+/// What SQLite itself says of a database.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqliteContent {
+    /// Of the library that checked the copy: `3.50.2`.
+    pub library_version: String,
+    /// In bytes.
+    pub page_size: u64,
+    pub journal_mode: JournalMode,
+    /// `UTF-8`
+    pub encoding: String,
+    /// The program's own number for its schema.
+    #[serde(default)]
+    pub user_version: i64,
+    #[serde(default)]
+    pub tables: Vec<SqliteTable>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum JournalMode {
+    /// Any of those in which a change is undone by a `-journal`: `delete`, `truncate`, `persist`.
+    #[default]
+    Rollback,
+    Wal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SqliteTable {
+    pub name: String,
+    /// Counted, not estimated; absent where counting needs what only the database's own program has.
+    pub rows: Option<u64>,
 }

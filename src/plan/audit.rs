@@ -10,6 +10,7 @@ use crate::engine::container::is_within;
 use crate::labels::Moment;
 use crate::manifest::Failure;
 use crate::survey::Survey;
+use crate::target::DriverKind;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -31,6 +32,7 @@ pub fn audit(survey: &Survey, targets: &[PlannedTarget], unreachable: &[Failure]
         )
         .collect();
     findings.extend(dependents_that_are_not_held(survey, &saved));
+    findings.extend(database_files_that_stay_open(survey, targets));
     findings
 }
 
@@ -73,16 +75,37 @@ fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
     findings
 }
 
+/// Whether a service is stopped while targets of the service `name` are put back.
+fn is_held_for(service: &Service, name: &str) -> bool {
+    let holds_for = service.labels.hold_for.as_ref();
+    service.labels.stop.contains(&Moment::Restore)
+        && holds_for.is_none_or(|services| services.iter().any(|held| held == name))
+}
+
+/// Services whose own SQLite database cannot be put back while they run.
+fn database_files_that_stay_open(survey: &Survey, targets: &[PlannedTarget]) -> Vec<Finding> {
+    let services = survey.stack.services.iter();
+    let unheld = services.filter(|service| !is_held_for(service, &service.name));
+    unheld
+        .filter_map(|service| {
+            let is_own = |target: &&PlannedTarget| {
+                target.id.driver == DriverKind::Sqlite && target.id.service == service.name
+            };
+            let database = targets.iter().find(is_own)?;
+            Some(Finding {
+                service: service.name.clone(),
+                what: format!(
+                    "it uses {} and is not stopped during a restore",
+                    database.id
+                ),
+                label: "cofferdam.stop: restore".to_owned(),
+            })
+        })
+        .collect()
+}
+
 /// Services that say they use a target's service, and go on running while it is put back.
 fn dependents_that_are_not_held(survey: &Survey, saved: &BTreeSet<&str>) -> Vec<Finding> {
-    let is_held_for = |service: &Service, name: &str| {
-        service.labels.stop.contains(&Moment::Restore)
-            && service
-                .labels
-                .hold_for
-                .as_ref()
-                .is_none_or(|services| services.iter().any(|held| held == name))
-    };
     let mut findings = Vec::new();
     for service in &survey.stack.services {
         let unheld: Vec<String> = service

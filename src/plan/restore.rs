@@ -7,6 +7,7 @@ use super::backup::{PlannedHook, planned_hooks};
 use super::hold::{PlannedHold, plan_holds};
 use crate::discover::{Service, Stack};
 use crate::driver::WayBack;
+use crate::engine::container::is_within;
 use crate::hold::Operation;
 use crate::labels::Moment;
 use crate::manifest::{Facts, Manifest, TargetRecord};
@@ -35,6 +36,9 @@ pub struct PlannedRestore {
     pub way_back: WayBack,
     /// Of the plain data, in bytes.
     pub bytes: u64,
+    /// [`crate::driver::Driver::closed_path`]
+    #[serde(skip)]
+    pub closed_path: Option<String>,
 }
 
 /// The service in the stack that a record's target belongs to, in a state in which it can be restored.
@@ -68,7 +72,8 @@ impl RestorePlan {
         manifest: &Manifest,
         mut targets: Vec<PlannedRestore>,
     ) -> Result<Self, PlanError> {
-        // Roles come before the databases that they own.
+        // Roles come before the databases that they own, and volumes before the databases that lie on them: the exchange of
+        // a whole volume would take one away again.
         targets.sort_by_key(|target| {
             let database = manifest.target(&target.id).is_some_and(is_database);
             (
@@ -79,6 +84,9 @@ impl RestorePlan {
         });
         let ids: Vec<TargetId> = targets.iter().map(|target| target.id.clone()).collect();
         let holds = plan_holds(stack, Operation::Restore, &ids)?;
+        for target in &targets {
+            ensure_closed(stack, target, &holds)?;
+        }
         let warnings = warnings(stack, manifest, &targets, &holds);
         Ok(Self {
             project: stack.project.clone(),
@@ -98,7 +106,76 @@ impl RestorePlan {
 }
 
 fn is_database(record: &TargetRecord) -> bool {
-    matches!(&record.facts, Facts::Postgres(facts) if !facts.database.is_empty())
+    match &record.facts {
+        Facts::Postgres(facts) => !facts.database.is_empty(),
+        Facts::Basebackup(_) | Facts::Command(_) | Facts::Sqlite(_) => true,
+        Facts::Volume(_) | Facts::Files(_) => false,
+    }
+}
+
+/// A file that changes its place must not be open: by its own service, and by whoever can write where it lies.
+fn ensure_closed(
+    stack: &Stack,
+    target: &PlannedRestore,
+    holds: &[PlannedHold],
+) -> Result<(), PlanError> {
+    let Some(path) = &target.closed_path else {
+        return Ok(());
+    };
+    let own = stack
+        .services
+        .iter()
+        .find(|service| service.name == target.id.service);
+    let on_host = own.and_then(|service| {
+        let mount = service.container.mount_of(path)?;
+        let below = path.strip_prefix(mount.destination.trim_end_matches('/'))?;
+        Some(format!("{}{below}", mount.source))
+    });
+    let can_write = |service: &Service| {
+        let mut mounts = service.container.mounts.iter();
+        on_host.as_ref().is_some_and(|file| {
+            mounts.any(|mount| mount.writable && is_within(file, &mount.source))
+        })
+    };
+    let in_use = stack.services.iter().find(|service| {
+        let is_held = holds.iter().any(|hold| hold.service == service.name);
+        let uses = service.name == target.id.service || can_write(service);
+        service.container.is_running() && uses && !is_held
+    });
+    match in_use {
+        Some(service) => Err(PlanError::InUse {
+            target: target.id.clone(),
+            service: service.name.clone(),
+            container: service.container.name.clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// A tree that is put back takes with it what else lies in it, and a database file is more than a file.
+fn databases_that_go_with_a_tree(manifest: &Manifest, targets: &[PlannedRestore]) -> Vec<String> {
+    let is_chosen = |record: &TargetRecord| targets.iter().any(|target| target.id == record.target);
+    let mut warnings = Vec::new();
+    for tree in manifest.targets.iter().filter(|record| is_chosen(record)) {
+        let (Facts::Volume(place) | Facts::Files(place)) = &tree.facts else {
+            continue;
+        };
+        for database in manifest.targets.iter().filter(|record| !is_chosen(record)) {
+            let Facts::Sqlite(file) = &database.facts else {
+                continue;
+            };
+            let is_same_volume = place.volume.is_some() && place.volume == file.volume;
+            let is_below = tree.target.service == database.target.service
+                && is_within(&file.path, &place.path);
+            if is_same_volume || is_below {
+                warnings.push(format!(
+                    "{} may lie in {}, and is not put back with it; name it too",
+                    database.target, tree.target
+                ));
+            }
+        }
+    }
+    warnings
 }
 
 fn warnings(
@@ -112,6 +189,7 @@ fn warnings(
         .iter()
         .map(|failure| format!("the snapshot lacks {}: {}", failure.target, failure.reason))
         .collect();
+    warnings.extend(databases_that_go_with_a_tree(manifest, targets));
     let is_held = |service: &str| holds.iter().any(|hold| hold.service == service);
     for target in targets {
         let Some(Facts::Volume(facts)) = manifest.target(&target.id).map(|record| &record.facts)

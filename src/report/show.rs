@@ -4,8 +4,8 @@ use super::View;
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
 use crate::manifest::{
-    Artifact, BasebackupFacts, CommandFacts, Compression, Facts, Manifest, PostgresFacts, Purpose,
-    Role, TargetRecord, Transfer, TreeFacts, TreeShape,
+    Artifact, BasebackupFacts, CommandFacts, Compression, Facts, JournalMode, Manifest,
+    PostgresFacts, Purpose, Role, SqliteFacts, TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::text::printable;
 
@@ -82,6 +82,7 @@ fn target(page: &mut Page, record: &TargetRecord) {
         Facts::Basebackup(facts) => basebackup(page, facts),
         Facts::Volume(facts) | Facts::Files(facts) => tree(page, facts),
         Facts::Command(facts) => command(page, facts),
+        Facts::Sqlite(facts) => sqlite(page, facts),
     }
     let container = &record.container;
     let from = format!(
@@ -159,6 +160,39 @@ fn tree(page: &mut Page, facts: &TreeFacts) {
 fn command(page: &mut Page, facts: &CommandFacts) {
     let what = format!("{} from `{}`", size(facts.bytes), printable(&facts.program));
     page.field("What", &what);
+}
+
+fn sqlite(page: &mut Page, facts: &SqliteFacts) {
+    let path = printable(&facts.path);
+    let what = match &facts.volume {
+        Some(volume) => format!("SQLite database {path} on volume {}", printable(volume)),
+        None => format!("SQLite database {path}"),
+    };
+    page.field("What", &what);
+    let content = &facts.content;
+    let rows = content.tables.iter().filter_map(|table| table.rows);
+    let counted = format!(
+        "{}, {}; user version {}, checked with SQLite {}",
+        counted(content.tables.len() as u64, "table"),
+        counted(rows.fold(0, u64::saturating_add), "row"),
+        content.user_version,
+        printable(&content.library_version)
+    );
+    page.field("Content", &counted);
+    let owner = facts.owner;
+    let file = format!(
+        "owned by {}:{}, mode {:04o}",
+        owner.uid, owner.gid, owner.mode
+    );
+    page.field("File", &file);
+    let held_up = match content.journal_mode {
+        JournalMode::Wal => "nobody had to wait (write-ahead log)".to_owned(),
+        JournalMode::Rollback => format!(
+            "writers were held up for {} ms (rollback journal)",
+            count(facts.held_up_milliseconds)
+        ),
+    };
+    page.field("Copied", &held_up);
 }
 
 fn left_out(page: &mut Page, patterns: &[String], what: &str) {

@@ -3,8 +3,9 @@ use insta::assert_snapshot;
 use super::*;
 use crate::manifest::{
     Artifact, CommandFacts, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT, Facts,
-    Failure, Manifest, ObjectPath, PostgresFacts, Purpose, Role, Skip, StreamDigest, TableFacts,
-    TargetRecord, Transfer, TreeFacts, TreeShape,
+    Failure, FileOwner, JournalMode, Manifest, ObjectPath, PostgresFacts, Purpose, Role, Skip,
+    SqliteContent, SqliteFacts, SqliteTable, StreamDigest, TableFacts, TargetRecord, Transfer,
+    TreeFacts, TreeShape,
 };
 use crate::repository::SnapshotRef;
 use crate::target::{DriverKind, RunId, TargetId};
@@ -178,6 +179,74 @@ fn command() -> TargetRecord {
         Facts::Command(facts),
         vec![dump],
     )
+}
+
+fn sqlite() -> TargetRecord {
+    let table = |name: &str, rows| SqliteTable {
+        name: name.to_owned(),
+        rows: Some(rows),
+    };
+    let facts = SqliteFacts {
+        path: "/app/data/db.sqlite3".to_owned(),
+        volume: Some("igny8_data".to_owned()),
+        owner: FileOwner {
+            uid: 1000,
+            gid: 1000,
+            mode: 0o640,
+        },
+        held_up_milliseconds: 14,
+        content: SqliteContent {
+            library_version: "3.50.2".to_owned(),
+            page_size: 4096,
+            journal_mode: JournalMode::Rollback,
+            encoding: "UTF-8".to_owned(),
+            user_version: 7,
+            tables: vec![table("auth_user", 12), table("igny8_keywords", 40_321)],
+        },
+    };
+    let dump = artifact(
+        Role::Dump,
+        "backend.sqlite.db.sqlite3.sqlite3.zst",
+        9_437_184,
+        2_097_152,
+        Compression::Zstd(3),
+    );
+    record(
+        TargetId::new("backend", DriverKind::Sqlite, "db.sqlite3"),
+        Transfer::Helper,
+        Facts::Sqlite(facts),
+        vec![dump],
+    )
+}
+
+#[test]
+fn a_sqlite_database_shows_what_it_holds_and_who_waited() {
+    let mut manifest = complete();
+    manifest.targets = vec![sqlite()];
+    let mut in_wal = sqlite();
+    if let Facts::Sqlite(facts) = &mut in_wal.facts {
+        facts.content.journal_mode = JournalMode::Wal;
+    }
+    manifest.targets.push(in_wal);
+    let shown = render_snapshot(&manifest, &view(None));
+    let of_databases: Vec<&str> = shown
+        .lines()
+        .filter(|line| {
+            ["What", "Content", "File", "Copied"]
+                .iter()
+                .any(|name| line.trim().starts_with(name))
+        })
+        .collect();
+    assert_snapshot!(of_databases.join("\n"), @r"
+      What       SQLite database /app/data/db.sqlite3 on volume igny8_data
+      Content    2 tables, 40,333 rows; user version 7, checked with SQLite 3.50.2
+      File       owned by 1000:1000, mode 0640
+      Copied     writers were held up for 14 ms (rollback journal)
+      What       SQLite database /app/data/db.sqlite3 on volume igny8_data
+      Content    2 tables, 40,333 rows; user version 7, checked with SQLite 3.50.2
+      File       owned by 1000:1000, mode 0640
+      Copied     nobody had to wait (write-ahead log)
+    ");
 }
 
 fn complete() -> Manifest {
@@ -367,6 +436,7 @@ fn a_partial_snapshot_shows_its_failures_first_and_fits_the_terminal() {
 #[test]
 fn a_hostile_manifest_cannot_drive_the_terminal() {
     let mut manifest = partial();
+    manifest.targets.push(sqlite());
     let hostile = "x\u{1b}]0;owned\u{7}\u{9b}2J".to_owned();
     manifest.project.clone_from(&hostile);
     manifest.tool.clone_from(&hostile);
@@ -388,6 +458,11 @@ fn a_hostile_manifest_cannot_drive_the_terminal() {
                 facts.path.clone_from(&hostile);
                 facts.volume = Some(hostile.clone());
                 facts.exclude = vec![hostile.clone()];
+            }
+            Facts::Sqlite(facts) => {
+                facts.path.clone_from(&hostile);
+                facts.volume = Some(hostile.clone());
+                facts.content.library_version.clone_from(&hostile);
             }
         }
     }

@@ -4,8 +4,8 @@ use std::io::Cursor;
 
 use crate::manifest::{
     Artifact, BasebackupFacts, CommandFacts, Compression, ContainerRecord, Encryption, EngineFacts,
-    FORMAT, Facts, Manifest, ObjectPath, PostgresFacts, Purpose, Role, StreamDigest, TargetRecord,
-    Transfer, TreeFacts, TreeShape,
+    FORMAT, Facts, FileOwner, Manifest, ObjectPath, PostgresFacts, Purpose, Role, SqliteContent,
+    SqliteFacts, StreamDigest, TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::pipe::{ByteStream, Digester};
 use crate::target::{DriverKind, RunId, TargetId};
@@ -50,6 +50,13 @@ pub(crate) fn record(target: TargetId, artifacts: Vec<Artifact>) -> TargetRecord
         content_bytes: 1,
         exclude: Vec::new(),
     };
+    let sqlite = || SqliteFacts {
+        path: "/data/app.db".to_owned(),
+        volume: None,
+        owner: FileOwner::default(),
+        held_up_milliseconds: 0,
+        content: SqliteContent::default(),
+    };
     TargetRecord {
         facts: match target.driver {
             DriverKind::Postgres => Facts::Postgres(PostgresFacts::default()),
@@ -62,6 +69,7 @@ pub(crate) fn record(target: TargetId, artifacts: Vec<Artifact>) -> TargetRecord
             DriverKind::Volume => Facts::Volume(tree()),
             DriverKind::Files => Facts::Files(tree()),
             DriverKind::Command => Facts::Command(CommandFacts::default()),
+            DriverKind::Sqlite => Facts::Sqlite(sqlite()),
         },
         target,
         container: ContainerRecord::default(),

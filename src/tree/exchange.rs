@@ -7,6 +7,10 @@
 //!   having moved to `old` before: an entry of `new` that has a namesake in `old` has made room already.
 //! - `replace` of something below a mount's root: it changes places with the live one in a single step. Which of the two
 //!   is the new one shows in its inode, which was noted when the exchange was decided.
+//! - What belongs to the present entry (`companions`: a database's journals) moves to `old` before the new one takes its
+//!   place, and is on the disk as moved: a journal of the old database would be applied to the new one. Once the new one is
+//!   in its place, what lies beside it is its own, and stays. A machine that dies in between comes back with the old
+//!   entry without its companions; it has been given up already, and nobody may use it before this is finished.
 //! - `overlay` and `keep-existing`: entries leave `new` one by one until none is left.
 
 use std::os::fd::OwnedFd;
@@ -153,6 +157,7 @@ impl Exchange {
         if self.is_whole_mount() {
             self.place_entries()?;
         } else if plan.mode == TreeRestore::Replace || plan.shape == TreeShape::File {
+            self.move_companions()?;
             for (number, unit) in self.staging.state.units.clone().iter().enumerate() {
                 self.place_unit(unit, number)?;
             }
@@ -185,6 +190,50 @@ impl Exchange {
             change::rename(Spot::new(&new, &name, &path), live)?;
         }
         Ok(())
+    }
+
+    fn move_companions(&self) -> Result<()> {
+        let companions = &self.staging.plan().companions;
+        if companions.is_empty() || self.is_any_in_place()? {
+            return Ok(());
+        }
+        let old = self.old()?;
+        for (number, path) in companions.iter().enumerate() {
+            let Some((directory, name)) = self.live_spot(path)? else {
+                continue;
+            };
+            let live = Spot::new(&directory, &name, path);
+            if live.status()?.is_some() {
+                let aside = format!("companion-{number}");
+                change::rename(live, Spot::new(&old, aside.as_bytes(), path))?;
+            }
+        }
+        change::sync(&self.staging.mount)
+    }
+
+    fn is_any_in_place(&self) -> Result<bool> {
+        for unit in &self.staging.state.units {
+            let Some((directory, name)) = self.live_spot(&unit.live)? else {
+                continue;
+            };
+            let status = Spot::new(&directory, &name, &unit.live).status()?;
+            if status.is_some_and(|status| unit.is(&status.identity)) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Where a live entry lies; `None` when there is not even its directory.
+    fn live_spot(&self, path: &TreePath) -> Result<Option<(OwnedFd, Vec<u8>)>> {
+        let Some((parent, name)) = path.split_last() else {
+            return Err(ambiguous(path));
+        };
+        match fs::open_below(&self.staging.mount, &parent) {
+            Ok(directory) => Ok(Some((directory, name.to_vec()))),
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     fn place_unit(&self, unit: &StagedUnit, number: usize) -> Result<()> {
@@ -372,5 +421,7 @@ fn ambiguous(path: &TreePath) -> TreeError {
     }
 }
 
+#[cfg(test)]
+mod companion_tests;
 #[cfg(test)]
 mod tests;

@@ -81,6 +81,9 @@ pub struct StagingPlan {
     pub mode: TreeRestore,
     /// Paths in the tree that are restored; empty for all of it.
     pub selection: Vec<TreePath>,
+    /// Below the mount's root: what belongs to the present entry, whatever of it there is, and goes with it.
+    #[serde(default)]
+    pub companions: Vec<TreePath>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

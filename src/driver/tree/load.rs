@@ -69,6 +69,7 @@ impl TreeDriver {
                 shape: facts.shape,
                 mode,
                 selection: self.run.paths.clone(),
+                companions: Vec::new(),
             }));
         }
         if facts.shape == TreeShape::Directory {

@@ -235,6 +235,19 @@ fn commands_are_read_with_their_options() {
 }
 
 #[test]
+fn sqlite_files_are_read_and_opt_their_container_in() {
+    let labels = good(&[("sqlite", "/data/app.db, /data//jobs.db")]);
+    assert_eq!(labels.sqlite, ["/data/app.db", "/data/jobs.db"]);
+    assert_eq!(labels.opt_in, OptIn::Labels);
+    assert_snapshot!(bad(&[("sqlite", "app.db")]), @"container db: label `cofferdam.sqlite` is `app.db`, which is not absolute; write the whole path as the container sees it, beginning with `/`");
+    let unknown = bad(&[("sqlite.user", "admin")]);
+    assert!(
+        unknown.contains("label `cofferdam.sqlite.user` is unknown"),
+        "{unknown}"
+    );
+}
+
+#[test]
 fn holds_and_hooks_are_read() {
     let labels = good(&[
         ("stop", "restore, backup"),
@@ -298,8 +311,8 @@ fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
-    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
-    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
 }
 
 #[test]

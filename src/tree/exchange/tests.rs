@@ -245,6 +245,7 @@ impl<'a> Play<'a> {
             },
             mode: scenario.mode,
             selection: paths(scenario.selection),
+            companions: Vec::new(),
         };
         Self {
             before: describe(&mount),
