@@ -6,7 +6,7 @@ mod support;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::compose::{Answer, ComposeStack, Event, Sidecar};
+use support::compose::{Answer, ComposeStack, Event, Sidecar, run_demo};
 use support::stack::{POSTGRES, Run, eventually};
 use support::{TestVolume, docker};
 
@@ -55,12 +55,18 @@ impl Igny8 {
         self.backend("/api/v1/summary/").expect(200).json()
     }
 
-    fn create_site(&self, slug: &str) {
+    /// Creates a site and waits until the worker has published it.
+    fn publish_site(&self, slug: &str) {
         let site = json!({"account": "account-001", "slug": slug, "title": "Garden & more", "body": "Roses."});
+        let sites = "/api/v1/sites/";
         let created = self
             .stack
-            .post("backend", ":8010/api/v1/sites/", &site.to_string());
+            .post("backend", &format!(":8010{sites}"), &site.to_string());
         created.expect(201);
+        eventually(&format!("{slug} is published"), || {
+            let site = self.backend(&format!("{sites}{slug}/")).expect(200).json();
+            site["status"] == "published"
+        });
     }
 
     fn manage(&self, arguments: &[&str]) -> String {
@@ -100,17 +106,14 @@ impl Igny8 {
 fn i3_i4_i5_i6_i7_i8_i10_i11_the_stack_is_saved_lost_and_put_back_from_a_stack_of_its_own() {
     let igny8 = Igny8::up(&[]);
     let stack = &igny8.stack;
-    igny8.create_site("garden");
-    eventually("the site is published", || {
-        igny8.site_page("garden").status == 200
-    });
-    let page = igny8.site_page("garden");
+    igny8.publish_site("garden");
+    let page = igny8.site_page("garden").expect(200);
     stack
         .post("backend", ":8010/api/v1/uploads/1/logo.svg", "<svg/>")
         .expect(201);
     let before = igny8.summary();
 
-    i3_i6_the_plan_says_what_is_left_out_and_why(stack);
+    i3_i4_i6_the_plan_says_what_is_left_out_and_why(stack);
 
     let backup = igny8.back_up_before_the_upgrade().json();
     let manifest = &backup[0]["manifest"];
@@ -118,10 +121,7 @@ fn i3_i4_i5_i6_i7_i8_i10_i11_the_stack_is_saved_lost_and_put_back_from_a_stack_o
     i10_no_secret_is_stored(stack);
 
     // Everything that was saved is lost, and something that was not saved is there.
-    igny8.create_site("later");
-    eventually("the other site is published", || {
-        igny8.site_page("later").status == 200
-    });
+    igny8.publish_site("later");
     igny8.sql(
         "template1",
         &format!("DROP DATABASE {DATABASE} WITH (FORCE)"),
@@ -151,7 +151,7 @@ fn i3_i4_i5_i6_i7_i8_i10_i11_the_stack_is_saved_lost_and_put_back_from_a_stack_o
     i8_worker_and_beat_start_after_the_migration(&igny8, &events);
 }
 
-fn i3_i6_the_plan_says_what_is_left_out_and_why(stack: &ComposeStack) {
+fn i3_i4_i6_the_plan_says_what_is_left_out_and_why(stack: &ComposeStack) {
     let plan = stack.cofferdam(&["plan", "--json"]).expect(0).json();
     let reason = "Celery's broker and results; nothing of record is in it";
     assert_eq!(
@@ -162,6 +162,16 @@ fn i3_i6_the_plan_says_what_is_left_out_and_why(stack: &ComposeStack) {
         plan[0]["findings"],
         json!([]),
         "nothing is left out by accident"
+    );
+    let holds = plan[0]["holds"].as_array().expect("holds");
+    let held: Vec<_> = holds
+        .iter()
+        .map(|hold| (&hold["service"], &hold["action"]))
+        .collect();
+    assert_eq!(
+        held,
+        [(&json!("worker"), &json!("pause"))],
+        "nothing is published meanwhile"
     );
     stack.cofferdam(&["plan"]).expect_says(0, reason);
 }
@@ -275,7 +285,17 @@ fn i1_i9_dumps_are_what_pg_restore_reads_and_restores_are_tried_elsewhere() {
         .post("backend", ":8010/api/v1/uploads/1/logo.svg", "<svg/>")
         .expect(201);
     let before = igny8.summary();
-    igny8.back_up_before_the_upgrade();
+    let backup = igny8.back_up_before_the_upgrade().json();
+    let targets = backup[0]["manifest"]["targets"]
+        .as_array()
+        .expect("targets");
+    let is_dump = |record: &&Value| record["target"] == "postgres/postgres/igny8_db";
+    let dump = targets.iter().find(is_dump).expect("the database");
+    let entries = &dump["facts"]["entries"];
+    assert!(
+        entries.as_u64() > Some(10),
+        "pg_restore --list counted {entries}"
+    );
     stack
         .cofferdam(&["verify", "latest", "--read"])
         .expect_says(0, "whole");
@@ -371,6 +391,11 @@ fn i8_a_migration_that_fails_is_told_and_the_restored_data_stays() {
             .said_since_start("worker")
             .contains("worker started: content.0003_site_status not applied")
     });
+}
+
+#[test]
+fn the_demo_saves_loses_and_restores() {
+    run_demo("igny8", &["6 targets saved", "whole", "Restored 6 targets"]);
 }
 
 /// The newest snapshot of a stack, as `cofferdam export` writes it, and PostgreSQL's own tools beside it.

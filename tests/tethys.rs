@@ -5,7 +5,7 @@
 mod support;
 
 use serde_json::json;
-use support::compose::{Answer, ComposeStack, Sidecar};
+use support::compose::{Answer, ComposeStack, Sidecar, run_demo};
 use support::docker;
 
 const SERVICES: [&str; 3] = ["db", "web", "thredds"];
@@ -13,6 +13,14 @@ const THREDDS: &str = "/usr/local/tomcat/content/thredds";
 const WORKSPACE_FILE: &str = "/apps/streamflow/app_workspace/forecasts/2026.csv";
 const STATIC_FILE: &str = "/static/streamflow/legend.svg";
 const STYLES: &str = "/static/streamflow/main.css";
+
+#[test]
+fn the_demo_saves_loses_and_restores() {
+    run_demo(
+        "tethys",
+        &["12 targets saved", "Restored 12 targets", "River Portal"],
+    );
+}
 
 struct Tethys {
     stack: ComposeStack,

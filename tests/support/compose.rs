@@ -34,11 +34,7 @@ pub struct ComposeStack {
 impl ComposeStack {
     /// Nothing of it runs yet.
     pub fn new(example: &str, sidecar: Sidecar) -> Self {
-        let image = std::env::var("COFFERDAM_IMAGE").unwrap_or("cofferdam:latest".to_owned());
-        assert!(
-            docker_succeeds(["image", "inspect", &image]),
-            "there is no image {image}: run `make image`"
-        );
+        let image = cofferdam_image();
         let project = unique(example);
         let directory = tempfile::tempdir().expect("a temporary directory");
         let prefix = example.to_uppercase();
@@ -52,9 +48,7 @@ impl ComposeStack {
         ];
         let stack = Self {
             project,
-            example: Path::new(env!("CARGO_MANIFEST_DIR"))
-                .join("compose-examples")
-                .join(example),
+            example: directory_of(example),
             sidecar,
             directory,
             env,
@@ -270,6 +264,37 @@ impl Drop for ComposeStack {
             remove_all(&["network", "ls"], &["network", "rm"], &label);
         }
     }
+}
+
+/// Runs an example's demo, as `make demo` does. It compares the data before and after by itself, and removes what it made;
+/// what it says of that was really said.
+pub fn run_demo(example: &str, words: &[&str]) {
+    let output = Command::new(directory_of(example).join("demo.sh"))
+        .env("COMPOSE_PROJECT_NAME", unique(example))
+        .env("COFFERDAM_IMAGE", cofferdam_image())
+        .stdin(Stdio::null())
+        .output()
+        .expect("the demo");
+    let run = Run::from(output).expect(0);
+    for words in words.iter().chain(&["are those from before: restored."]) {
+        let said = &run.stdout;
+        assert!(said.contains(words), "it does not say `{words}`:\n{said}");
+    }
+}
+
+fn directory_of(example: &str) -> PathBuf {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("compose-examples");
+    examples.join(example)
+}
+
+/// The image that `make image` has built, or the one that is to be tried instead.
+fn cofferdam_image() -> String {
+    let image = std::env::var("COFFERDAM_IMAGE").unwrap_or("cofferdam:latest".to_owned());
+    assert!(
+        docker_succeeds(["image", "inspect", &image]),
+        "there is no image {image}: run `make image`"
+    );
+    image
 }
 
 const STACK_FILE: &str = "docker-compose.yml";
