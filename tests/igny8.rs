@@ -15,6 +15,8 @@ const PASSWORD_FILE: &str = "secrets/db-password";
 const MIGRATE: &str = "sh -c python manage.py migrate --noinput";
 /// The schema that the snapshots here are taken with: one migration behind the code, as after an upgrade.
 const OLD_SCHEMA: &str = "0002_sample_accounts";
+/// The services that say how they are.
+const SERVERS: [&str; 3] = ["postgres", "redis", "backend"];
 
 struct Igny8 {
     stack: ComposeStack,
@@ -22,22 +24,13 @@ struct Igny8 {
 
 impl Igny8 {
     /// As the example's README brings it up, or only some services of it.
-    fn up(services: &[&str]) -> Self {
+    fn up(services: &str) -> Self {
         let stack = ComposeStack::new("igny8", Sidecar::Apart);
-        stack.compose(&[
-            "run",
-            "--rm",
-            "-T",
-            "backend",
-            "python",
-            "manage.py",
-            "migrate",
-            "--noinput",
-        ]);
-        stack.compose(&[&["up", "--detach"], services].concat());
-        stack.wait_until_healthy(&["postgres", "redis", "backend"]);
+        stack.compose("run --rm -T backend python manage.py migrate --noinput");
+        stack.compose(&format!("up --detach {services}"));
+        stack.wait_until_healthy(&SERVERS);
         let igny8 = Self { stack };
-        igny8.manage(&["collectstatic", "--noinput"]);
+        igny8.manage("collectstatic --noinput");
         igny8
     }
 
@@ -69,42 +62,31 @@ impl Igny8 {
         });
     }
 
-    fn manage(&self, arguments: &[&str]) -> String {
-        let argv = [&["python", "manage.py"], arguments].concat();
+    /// `python manage.py` with the words of `line`.
+    fn manage(&self, line: &str) -> String {
+        let argv = format!("python manage.py {line}");
+        let argv: Vec<&str> = argv.split_whitespace().collect();
         self.stack.exec("backend", &argv)
     }
 
     fn sql(&self, database: &str, sql: &str) -> String {
-        let argv = [
-            "psql",
-            "-X",
-            "-q",
-            "-A",
-            "-t",
-            "-v",
-            "ON_ERROR_STOP=1",
-            "-U",
-            "igny8",
-            "-d",
-            database,
-            "-c",
-            sql,
-        ];
+        let psql = "psql -X -q -A -t -v ON_ERROR_STOP=1 -U igny8 -c";
+        let argv: Vec<&str> = psql.split(' ').chain([sql, database]).collect();
         self.stack.exec("postgres", &argv)
     }
 
     /// Takes a snapshot of data whose schema is behind the code.
     fn back_up_before_the_upgrade(&self) -> Run {
-        self.manage(&["migrate", "content", OLD_SCHEMA]);
-        let backup = self.stack.cofferdam(&["backup", "--json"]).expect(0);
-        self.manage(&["migrate"]);
+        self.manage(&format!("migrate content {OLD_SCHEMA}"));
+        let backup = self.stack.cofferdam("backup --json").expect(0);
+        self.manage("migrate");
         backup
     }
 }
 
 #[test]
 fn i3_i4_i5_i6_i7_i8_i10_i11_the_stack_is_saved_lost_and_put_back_from_a_stack_of_its_own() {
-    let igny8 = Igny8::up(&[]);
+    let igny8 = Igny8::up("");
     let stack = &igny8.stack;
     igny8.publish_site("garden");
     let page = igny8.site_page("garden").expect(200);
@@ -133,7 +115,7 @@ fn i3_i4_i5_i6_i7_i8_i10_i11_the_stack_is_saved_lost_and_put_back_from_a_stack_o
 
     let listening = stack.listen();
     stack
-        .cofferdam(&["restore", "latest", "--yes"])
+        .cofferdam("restore latest --yes")
         .expect_says(0, "Restored 6 targets");
     let events = listening.stop();
 
@@ -152,7 +134,7 @@ fn i3_i4_i5_i6_i7_i8_i10_i11_the_stack_is_saved_lost_and_put_back_from_a_stack_o
 }
 
 fn i3_i4_i6_the_plan_says_what_is_left_out_and_why(stack: &ComposeStack) {
-    let plan = stack.cofferdam(&["plan", "--json"]).expect(0).json();
+    let plan = stack.cofferdam("plan --json").expect(0).json();
     let reason = "Celery's broker and results; nothing of record is in it";
     assert_eq!(
         plan[0]["skipped"],
@@ -173,7 +155,7 @@ fn i3_i4_i6_the_plan_says_what_is_left_out_and_why(stack: &ComposeStack) {
         [(&json!("worker"), &json!("pause"))],
         "nothing is published meanwhile"
     );
-    stack.cofferdam(&["plan"]).expect_says(0, reason);
+    stack.cofferdam("plan").expect_says(0, reason);
 }
 
 /// Database and published sites, as well as uploads; logs have targets of their own, static files none.
@@ -199,7 +181,7 @@ fn i4_i5_one_snapshot_holds_what_belongs_together(manifest: &Value) {
 
 fn i10_no_secret_is_stored(stack: &ComposeStack) {
     let password = password_of(stack);
-    let manifest = stack.cofferdam(&["show", "latest", "--json"]).expect(0);
+    let manifest = stack.cofferdam("show latest --json").expect(0);
     assert!(!manifest.stdout.contains(&password));
     assert!(!manifest.stderr.contains(&password));
 
@@ -279,7 +261,7 @@ fn position(events: &[Event], service: &str, action: &str) -> usize {
 
 #[test]
 fn i1_i9_dumps_are_what_pg_restore_reads_and_restores_are_tried_elsewhere() {
-    let igny8 = Igny8::up(&["postgres", "redis", "backend"]);
+    let igny8 = Igny8::up("postgres redis backend");
     let stack = &igny8.stack;
     stack
         .post("backend", ":8010/api/v1/uploads/1/logo.svg", "<svg/>")
@@ -297,7 +279,7 @@ fn i1_i9_dumps_are_what_pg_restore_reads_and_restores_are_tried_elsewhere() {
         "pg_restore --list counted {entries}"
     );
     stack
-        .cofferdam(&["verify", "latest", "--read"])
+        .cofferdam("verify latest --read")
         .expect_says(0, "whole");
 
     // By hand, with the commands of IGNY8's own page.
@@ -307,16 +289,8 @@ fn i1_i9_dumps_are_what_pg_restore_reads_and_restores_are_tried_elsewhere() {
     assert!(list.contains("Format: CUSTOM"), "{list}");
     assert!(list.contains("TABLE DATA public content_invoice"), "{list}");
     igny8.sql("template1", "CREATE DATABASE by_hand");
-    let restore = [
-        "pg_restore",
-        "-d",
-        "by_hand",
-        "-h",
-        "postgres",
-        "-U",
-        "igny8",
-        &dump,
-    ];
+    let restore = format!("pg_restore -d by_hand -h postgres -U igny8 {dump}");
+    let restore: Vec<&str> = restore.split(' ').collect();
     exported.run(&restore);
     igny8.sql("by_hand", "DELETE FROM content_invoice");
     exported.run(&[&restore[..], &["-c"]].concat());
@@ -325,24 +299,13 @@ fn i1_i9_dumps_are_what_pg_restore_reads_and_restores_are_tried_elsewhere() {
 
     // With cofferdam, into a stack that is thrown away.
     let trial = Igny8 {
-        stack: stack.beside("igny8"),
+        stack: ComposeStack::new("igny8", Sidecar::Apart),
     };
-    trial
-        .stack
-        .compose(&["up", "--detach", "postgres", "redis", "backend"]);
-    trial
-        .stack
-        .wait_until_healthy(&["postgres", "redis", "backend"]);
+    trial.stack.compose("up --detach postgres redis backend");
+    trial.stack.wait_until_healthy(&SERVERS);
     assert_eq!(trial.backend("/api/v1/summary/").status, 500, "it is empty");
-    let into = [
-        "restore",
-        "latest",
-        "--to-project",
-        &trial.stack.project,
-        "--yes",
-        "postgres/*",
-        "backend/volume/*",
-    ];
+    let project = &trial.stack.project;
+    let into = format!("restore latest --to-project {project} --yes postgres/* backend/volume/*");
     stack.cofferdam(&into).expect_says(0, "Restored 4 targets");
     assert_eq!(trial.summary(), before);
     assert_eq!(
@@ -353,22 +316,22 @@ fn i1_i9_dumps_are_what_pg_restore_reads_and_restores_are_tried_elsewhere() {
 
 #[test]
 fn i8_a_migration_that_fails_is_told_and_the_restored_data_stays() {
-    let igny8 = Igny8::up(&["postgres", "redis", "backend", "worker", "beat"]);
+    let igny8 = Igny8::up("postgres redis backend worker beat");
     let stack = &igny8.stack;
     let before = igny8.summary();
     // Somebody has made by hand what the next migration makes.
-    igny8.manage(&["migrate", "content", OLD_SCHEMA]);
+    igny8.manage(&format!("migrate content {OLD_SCHEMA}"));
     igny8.sql(
         DATABASE,
         "CREATE INDEX content_site_status ON content_site (status)",
     );
-    stack.cofferdam(&["backup", "postgres/*"]).expect(0);
+    stack.cofferdam("backup postgres/*").expect(0);
     igny8.sql(
         DATABASE,
         "DROP INDEX content_site_status; DELETE FROM content_invoice",
     );
 
-    let restore = stack.cofferdam(&["restore", "latest", "--yes"]);
+    let restore = stack.cofferdam("restore latest --yes");
     let restore = restore.expect_says(3, "hook after-restore of backend");
     assert!(
         restore
@@ -408,12 +371,8 @@ impl<'a> Exported<'a> {
     fn of(stack: &'a ComposeStack) -> Self {
         let volume = TestVolume::create(&[]);
         let mount = format!("{}:/exported", volume.name);
-        stack
-            .cofferdam_with(
-                &["--volume", &mount],
-                &["export", "latest", "/exported/latest"],
-            )
-            .expect(0);
+        let export = "export latest /exported/latest";
+        stack.cofferdam_with_volume(&mount, export).expect(0);
         Self { stack, volume }
     }
 

@@ -29,7 +29,7 @@ struct Tethys {
 impl Tethys {
     fn up() -> Self {
         let stack = ComposeStack::new("tethys", Sidecar::Beside);
-        stack.compose(&["up", "--detach"]);
+        stack.compose("up --detach");
         stack.wait_until_healthy(&SERVICES);
         let tethys = Self { stack };
         tethys
@@ -66,11 +66,11 @@ impl Tethys {
     /// As after the loss of the machine: containers and volumes are new, only the repository is there.
     fn lose_everything_but_the_repository(&self) {
         let stack = &self.stack;
-        stack.compose(&["rm", "--stop", "--force", "-v", "db", "web", "thredds"]);
+        stack.compose("rm --stop --force -v db web thredds");
         for volume in ["db-data", "workspaces", "static"] {
             docker(["volume", "rm", &format!("{}_{volume}", stack.project)]);
         }
-        stack.compose(&["up", "--detach"]);
+        stack.compose("up --detach");
         stack.wait_until_healthy(&SERVICES);
     }
 }
@@ -94,21 +94,19 @@ fn t1_t2_t3_t4_t5_a_portal_is_put_back_into_new_containers() {
          && head -c 5000 /dev/urandom > tethys-selinux.mod && head -c 5000 /dev/urandom > tethys-selinux.pp \
          && sed -i 's/PORTAL_NAME: .*/PORTAL_NAME: River Portal/' portal_config.yml && chmod 600 portal_config.yml",
     );
-    stack.compose(&["restart", "--timeout", "5", "web"]);
+    stack.compose("restart --timeout 5 web");
     stack.wait_until_healthy(&["web"]);
     let configuration = tethys.configuration();
     assert_eq!(configuration.lines().count(), 14, "{configuration}");
     let users = tethys.portal("/users").expect(200).json();
 
-    let plan = stack.cofferdam(&["plan", "--json"]).expect(0).json();
+    let plan = stack.cofferdam("plan --json").expect(0).json();
     assert_eq!(
         plan[0]["findings"],
         json!([]),
         "nothing is left out by accident"
     );
-    stack
-        .cofferdam(&["backup"])
-        .expect_says(0, "12 targets saved");
+    stack.cofferdam("backup").expect_says(0, "12 targets saved");
 
     tethys.lose_everything_but_the_repository();
     // By now the app has a newer release, and THREDDS has served for a while.
@@ -130,7 +128,7 @@ fn t1_t2_t3_t4_t5_a_portal_is_put_back_into_new_containers() {
     );
 
     stack
-        .cofferdam(&["restore", "latest", "--yes"])
+        .cofferdam("restore latest --yes")
         .expect_says(0, "Restored 12 targets");
 
     t1_workspaces_are_back_and_linked_to(&tethys);
@@ -187,10 +185,10 @@ fn t4_one_file_comes_back_alone(tethys: &Tethys, configuration: &str) {
         "web",
         "cd ~/.tethys && echo broken > tethys_nginx.conf && echo newer > tethys-selinux.te",
     );
-    let restore = ["restore", "latest", "web/files/tethys_nginx.conf", "--yes"];
+    let restore = "restore latest web/files/tethys_nginx.conf --yes";
     tethys
         .stack
-        .cofferdam(&restore)
+        .cofferdam(restore)
         .expect_says(0, "Restored 1 target");
     tethys.stack.wait_until_healthy(&["web"]);
     let now = tethys.configuration();

@@ -62,35 +62,28 @@ impl ComposeStack {
         stack
     }
 
-    /// A stack of the same example beside this one, with nothing in it.
-    pub fn beside(&self, example: &str) -> Self {
-        Self::new(example, self.sidecar)
-    }
-
-    /// `docker compose` with `arguments`, on the stack.
+    /// `docker compose` with the words of `line`, on the stack; no shell sees them. What it printed.
     #[track_caller]
-    pub fn compose(&self, arguments: &[&str]) -> String {
-        let run = self.compose_of(&self.project, STACK_FILE, arguments);
+    pub fn compose(&self, line: &str) -> String {
+        let run = self.compose_of(&self.project, STACK_FILE, line);
         run.expect(0).stdout
     }
 
-    /// `docker compose run --rm cofferdam` with `arguments`, as the example's README has it.
-    pub fn cofferdam(&self, arguments: &[&str]) -> Run {
-        self.cofferdam_with(&[], arguments)
+    /// `docker compose run --rm cofferdam` with the words of `line`, as the example's README has it.
+    pub fn cofferdam(&self, line: &str) -> Run {
+        self.run_sidecar(&format!("cofferdam {line}"))
     }
 
-    /// With more options of `docker compose run`.
-    pub fn cofferdam_with(&self, options: &[&str], arguments: &[&str]) -> Run {
-        let all = [
-            &["run", "--rm", "-T"][..],
-            options,
-            &["cofferdam"],
-            arguments,
-        ]
-        .concat();
+    /// The same, with one more volume, as `NAME:PATH`.
+    pub fn cofferdam_with_volume(&self, volume: &str, line: &str) -> Run {
+        self.run_sidecar(&format!("--volume {volume} cofferdam {line}"))
+    }
+
+    fn run_sidecar(&self, line: &str) -> Run {
+        let line = format!("run --rm -T {line}");
         match self.sidecar {
-            Sidecar::Beside => self.compose_of(&self.project, STACK_FILE, &all),
-            Sidecar::Apart => self.compose_of(&self.sidecar_project(), SIDECAR_FILE, &all),
+            Sidecar::Beside => self.compose_of(&self.project, STACK_FILE, &line),
+            Sidecar::Apart => self.compose_of(&self.sidecar_project(), SIDECAR_FILE, &line),
         }
     }
 
@@ -103,10 +96,12 @@ impl ComposeStack {
         self.directory.path().join(path)
     }
 
-    fn compose_of(&self, project: &str, file: &str, arguments: &[&str]) -> Run {
+    fn compose_of(&self, project: &str, file: &str, line: &str) -> Run {
         let mut command = self.flavour();
         command.args(["-p", project, "-f", file, "-f"]);
-        command.arg(self.labels_of(file)).args(arguments);
+        command
+            .arg(self.labels_of(file))
+            .args(line.split_whitespace());
         command.output().expect("compose").into()
     }
 
