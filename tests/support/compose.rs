@@ -244,7 +244,10 @@ impl ComposeStack {
             let lines = stdout.lines().map_while(Result::ok);
             lines.filter_map(|line| Event::parse(&line)).collect()
         });
-        Listening { child, events }
+        Listening {
+            child,
+            events: Some(events),
+        }
     }
 }
 
@@ -352,7 +355,7 @@ impl Event {
 
 pub struct Listening {
     child: Child,
-    events: JoinHandle<Vec<Event>>,
+    events: Option<JoinHandle<Vec<Event>>>,
 }
 
 impl Listening {
@@ -360,8 +363,19 @@ impl Listening {
     pub fn stop(mut self) -> Vec<Event> {
         // The last event may be on its way.
         std::thread::sleep(Duration::from_secs(1));
-        self.child.kill().expect("docker events");
-        self.child.wait().expect("docker events");
-        self.events.join().expect("the events")
+        self.end();
+        let events = self.events.take().expect("still listening");
+        events.join().expect("the events")
+    }
+
+    fn end(&mut self) {
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.end();
     }
 }
