@@ -1,4 +1,5 @@
 .DEFAULT_GOAL := help
+EXAMPLE ?= candig
 .PHONY: help setup build image test-images check test test-full bench demo clean
 
 help: ## Show this list
@@ -32,8 +33,8 @@ test-full: image test-images ## The slow ones and the other PostgreSQL majors to
 bench: image test-images ## Measure against the usual ways, side by side
 	cargo bench --locked --bench side_by_side
 
-demo: image test-images ## Back up, destroy and restore the CanDIG example
-	compose-examples/candig/demo.sh
+demo: image test-images ## Back up, destroy and restore an example: EXAMPLE=candig, igny8 or tethys
+	compose-examples/$(EXAMPLE)/demo.sh
 
 clean: ## Remove test containers, volumes, networks and images
 	scripts/clean.sh

@@ -6,13 +6,18 @@
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
 #   openldap, redis
 #   candig-katsu, candig-htsget, candig-vault    the services of compose-examples/candig
+#   igny8-backend, tethys-portal                 those of compose-examples/igny8 and tethys
 #
 # Names are cofferdam-test/NAME:TAG.
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
 
-defaults=(postgres:15 toolbox:1 busybox:1 openldap:1 redis:7 candig-katsu:1 candig-htsget:1 candig-vault:1)
+defaults=(
+  postgres:15 toolbox:1 busybox:1 openldap:1 redis:7
+  candig-katsu:1 candig-htsget:1 candig-vault:1
+  igny8-backend:1 tethys-portal:1
+)
 
 # Containers inherit these labels; cofferdam takes what is below cofferdam.test for harmless.
 mark=cofferdam.test.image
@@ -79,6 +84,8 @@ one() {
     candig-katsu | candig-katsu:1) candig katsu ;;
     candig-htsget | candig-htsget:1) candig htsget ;;
     candig-vault | candig-vault:1) candig vault ;;
+    igny8-backend | igny8-backend:1) build igny8-backend:1 bookworm compose-examples/igny8/backend ;;
+    tethys-portal | tethys-portal:1) build tethys-portal:1 bookworm compose-examples/tethys/portal ;;
     *) fail "no such test image: $1 (there are: ${defaults[*]} postgres:13 postgres:17 postgres:18)" ;;
   esac
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use super::backup::PlannedTarget;
-use crate::discover::{self, Service};
+use crate::discover::{self, MountedVolume, Service};
 use crate::engine::container::is_within;
 use crate::labels::Moment;
 use crate::manifest::Failure;
@@ -52,7 +52,7 @@ fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
                 .data_directories(&service.name)
                 .chain(service.labels.data_directories())
                 .any(|directory| is_within(directory, &volume.destination));
-            if holds_store || service.labels.skip.is_some() {
+            if holds_store || service.labels.skip.is_some() || is_saved_by_path(service, &volume) {
                 explained.insert(volume.volume);
             }
         }
@@ -104,6 +104,13 @@ fn database_files_that_stay_open(survey: &Survey, targets: &[PlannedTarget]) -> 
         .collect()
 }
 
+/// Whether `cofferdam.files.*` names the very place of a volume. A directory around it does not save what is mounted in it,
+/// and one in it saves only a part.
+fn is_saved_by_path(service: &Service, volume: &MountedVolume) -> bool {
+    let mut files = service.labels.files.values();
+    files.any(|files| files.path.trim_end_matches('/') == volume.destination)
+}
+
 /// Services that say they use a target's service, and go on running while it is put back.
 fn dependents_that_are_not_held(survey: &Survey, saved: &BTreeSet<&str>) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -127,4 +134,66 @@ fn dependents_that_are_not_held(survey: &Survey, saved: &BTreeSet<&str>) -> Vec<
         }
     }
     findings
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::discover::Stack;
+    use crate::engine::container::tests_support::container;
+    use crate::engine::{Mount, MountKind};
+    use crate::labels::parse;
+
+    /// What is not protected of a container with the volume `logs` at `/data/logs`.
+    fn unprotected(labels: &[(&str, &str)]) -> Vec<String> {
+        let mut container = container("app");
+        container.mounts.push(Mount {
+            kind: MountKind::Volume,
+            volume: Some("logs".to_owned()),
+            source: String::new(),
+            destination: "/data/logs".to_owned(),
+            writable: true,
+        });
+        for (key, value) in labels {
+            let key = format!("cofferdam.{key}");
+            container.labels.insert(key, (*value).to_owned());
+        }
+        let service = Service {
+            name: "app".to_owned(),
+            labels: parse(&container).expect("the labels are good"),
+            container,
+        };
+        let stack = Stack {
+            project: "shop".to_owned(),
+            services: vec![service],
+            left_out: Vec::new(),
+            warnings: Vec::new(),
+        };
+        let survey = Survey {
+            volumes: discover::wanted(&stack, &BTreeMap::new(), &BTreeMap::new()).expect("volumes"),
+            stack,
+            databases: BTreeMap::new(),
+            declared: BTreeMap::new(),
+        };
+        let findings = audit(&survey, &[], &[]);
+        findings.into_iter().map(|finding| finding.what).collect()
+    }
+
+    #[test]
+    fn a_volume_counts_as_saved_by_its_name_or_by_its_very_path() {
+        let nothing_saves_it = ["nothing saves volume logs at /data/logs"];
+        assert_eq!(unprotected(&[]), nothing_saves_it);
+        assert!(unprotected(&[("volumes", "logs")]).is_empty());
+        assert!(unprotected(&[("skip", "only for looking at")]).is_empty());
+        assert!(unprotected(&[("files.logs", "/data/logs")]).is_empty());
+        for path in ["/data", "/data/logs/app", "/data/logs2"] {
+            assert_eq!(
+                unprotected(&[("files.logs", path)]),
+                nothing_saves_it,
+                "{path}"
+            );
+        }
+    }
 }

@@ -1,0 +1,410 @@
+//! The IGNY8 example: real Django, Celery, Redis and PostgreSQL, saved and put back from a stack of its own. Tests are named
+//! after what an administrator of such a system needs.
+
+mod support;
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+use support::compose::{Answer, ComposeStack, Event, Sidecar, run_demo};
+use support::stack::{POSTGRES, Run, eventually};
+use support::{TestVolume, docker};
+
+const DATABASE: &str = "igny8_db";
+const PASSWORD_FILE: &str = "secrets/db-password";
+const MIGRATE: &str = "sh -c python manage.py migrate --noinput";
+/// The schema that the snapshots here are taken with: one migration behind the code, as after an upgrade.
+const OLD_SCHEMA: &str = "0002_sample_accounts";
+/// The services that say how they are.
+const SERVERS: [&str; 3] = ["postgres", "redis", "backend"];
+
+struct Igny8 {
+    stack: ComposeStack,
+}
+
+impl Igny8 {
+    /// As the example's README brings it up, or only some services of it.
+    fn up(services: &str) -> Self {
+        let stack = ComposeStack::new("igny8", Sidecar::Apart);
+        stack.compose("run --rm -T backend python manage.py migrate --noinput");
+        stack.compose(&format!("up --detach {services}"));
+        stack.wait_until_healthy(&SERVERS);
+        let igny8 = Self { stack };
+        igny8.manage("collectstatic --noinput");
+        igny8
+    }
+
+    fn backend(&self, path: &str) -> Answer {
+        self.stack.get("backend", &format!(":8010{path}"))
+    }
+
+    fn site_page(&self, slug: &str) -> Answer {
+        self.stack.get("sites", &format!(":8024/{slug}/index.html"))
+    }
+
+    /// Row counts and checksums, as the backend reads them.
+    #[track_caller]
+    fn summary(&self) -> Value {
+        self.backend("/api/v1/summary/").expect(200).json()
+    }
+
+    /// Creates a site and waits until the worker has published it.
+    fn publish_site(&self, slug: &str) {
+        let site = json!({"account": "account-001", "slug": slug, "title": "Garden & more", "body": "Roses."});
+        let sites = "/api/v1/sites/";
+        let created = self
+            .stack
+            .post("backend", &format!(":8010{sites}"), &site.to_string());
+        created.expect(201);
+        eventually(&format!("{slug} is published"), || {
+            let site = self.backend(&format!("{sites}{slug}/")).expect(200).json();
+            site["status"] == "published"
+        });
+    }
+
+    /// `python manage.py` with the words of `line`.
+    fn manage(&self, line: &str) -> String {
+        let argv = format!("python manage.py {line}");
+        let argv: Vec<&str> = argv.split_whitespace().collect();
+        self.stack.exec("backend", &argv)
+    }
+
+    fn sql(&self, database: &str, sql: &str) -> String {
+        let psql = "psql -X -q -A -t -v ON_ERROR_STOP=1 -U igny8 -c";
+        let argv: Vec<&str> = psql.split(' ').chain([sql, database]).collect();
+        self.stack.exec("postgres", &argv)
+    }
+
+    /// Takes a snapshot of data whose schema is behind the code.
+    fn back_up_before_the_upgrade(&self) -> Run {
+        self.manage(&format!("migrate content {OLD_SCHEMA}"));
+        let backup = self.stack.cofferdam("backup --json").expect(0);
+        self.manage("migrate");
+        backup
+    }
+}
+
+#[test]
+fn i3_i4_i5_i6_i7_i8_i10_i11_the_stack_is_saved_lost_and_put_back_from_a_stack_of_its_own() {
+    let igny8 = Igny8::up("");
+    let stack = &igny8.stack;
+    igny8.publish_site("garden");
+    let page = igny8.site_page("garden").expect(200);
+    stack
+        .post("backend", ":8010/api/v1/uploads/1/logo.svg", "<svg/>")
+        .expect(201);
+    let before = igny8.summary();
+
+    i3_i4_i6_the_plan_says_what_is_left_out_and_why(stack);
+
+    let backup = igny8.back_up_before_the_upgrade().json();
+    let manifest = &backup[0]["manifest"];
+    i4_i5_one_snapshot_holds_what_belongs_together(manifest);
+    i10_no_secret_is_stored(stack);
+
+    // Everything that was saved is lost, and something that was not saved is there.
+    igny8.publish_site("later");
+    igny8.sql(
+        "template1",
+        &format!("DROP DATABASE {DATABASE} WITH (FORCE)"),
+    );
+    let everything = "rm -r /data/app/sites-data/* /data/app/igny8/sites/* /data/app/logs/* /app/logs/publish-sync-logs/* /app/staticfiles/*";
+    stack.exec("backend", &["sh", "-c", everything]);
+    assert_eq!(igny8.backend("/api/v1/summary/").status, 500);
+    assert_eq!(igny8.site_page("garden").status, 404);
+
+    let listening = stack.listen();
+    stack
+        .cofferdam("restore latest --yes")
+        .expect_says(0, "Restored 6 targets");
+    let events = listening.stop();
+
+    assert_eq!(igny8.summary(), before);
+    assert_eq!(igny8.site_page("garden"), page);
+    assert_eq!(igny8.site_page("later").status, 404);
+    let upload = igny8.backend("/api/v1/uploads/1/logo.svg").expect(200);
+    assert_eq!(upload.body, "<svg/>");
+    let styles = igny8.backend("/static/content/app.css").expect(200);
+    assert!(styles.body.contains("font-family"), "{}", styles.body);
+    let log = stack.exec("worker", &["cat", "/data/app/logs/backend.log"]);
+    assert!(log.contains("site garden created"), "{log}");
+
+    i7_everything_that_uses_the_data_is_stopped_first(&events);
+    i8_worker_and_beat_start_after_the_migration(&igny8, &events);
+}
+
+fn i3_i4_i6_the_plan_says_what_is_left_out_and_why(stack: &ComposeStack) {
+    let plan = stack.cofferdam("plan --json").expect(0).json();
+    let reason = "Celery's broker and results; nothing of record is in it";
+    assert_eq!(
+        plan[0]["skipped"],
+        json!([{"service": "redis", "reason": reason}])
+    );
+    assert_eq!(
+        plan[0]["findings"],
+        json!([]),
+        "nothing is left out by accident"
+    );
+    let holds = plan[0]["holds"].as_array().expect("holds");
+    let held: Vec<_> = holds
+        .iter()
+        .map(|hold| (&hold["service"], &hold["action"]))
+        .collect();
+    assert_eq!(
+        held,
+        [(&json!("worker"), &json!("pause"))],
+        "nothing is published meanwhile"
+    );
+    stack.cofferdam("plan").expect_says(0, reason);
+}
+
+/// Database and published sites, as well as uploads; logs have targets of their own, static files none.
+fn i4_i5_one_snapshot_holds_what_belongs_together(manifest: &Value) {
+    let targets = manifest["targets"].as_array().expect("targets");
+    let mut ids: Vec<&str> = targets
+        .iter()
+        .filter_map(|record| record["target"].as_str())
+        .collect();
+    ids.sort();
+    let expected = [
+        "backend/files/logs",
+        "backend/files/publish-sync-logs",
+        "backend/volume/sites-data",
+        "backend/volume/uploads",
+        "postgres/postgres/@globals",
+        "postgres/postgres/igny8_db",
+    ];
+    assert_eq!(ids, expected);
+    assert_eq!(manifest["failed"], json!([]));
+    assert_eq!(manifest["skipped"][0]["service"], "redis");
+}
+
+fn i10_no_secret_is_stored(stack: &ComposeStack) {
+    let password = password_of(stack);
+    let manifest = stack.cofferdam("show latest --json").expect(0);
+    assert!(!manifest.stdout.contains(&password));
+    assert!(!manifest.stderr.contains(&password));
+
+    let exported = Exported::of(stack);
+    let found = exported.run(&["grep", "-rlF", "-e", &password, "/exported"]);
+    assert_eq!(found, "", "the password stands in what is stored");
+    assert_ne!(
+        exported.run(&["grep", "-rlF", "-e", "igny8", "/exported"]),
+        ""
+    );
+}
+
+fn password_of(stack: &ComposeStack) -> String {
+    std::fs::read_to_string(stack.made_on_host(PASSWORD_FILE)).expect("the password")
+}
+
+fn i7_everything_that_uses_the_data_is_stopped_first(events: &[Event]) {
+    let stopped = |service| position(events, service, "die");
+    let started = position(events, "backend", "start");
+    for service in ["backend", "worker", "beat", "sites"] {
+        assert!(stopped(service) < started, "{service}: {events:#?}");
+    }
+    assert!(stopped("beat") < stopped("backend") && stopped("worker") < stopped("backend"));
+    assert!(
+        !events
+            .iter()
+            .any(|event| event.service == "postgres" && event.action == "die"),
+        "the server runs on"
+    );
+}
+
+/// Backend started → healthy → `migrate` begun → `migrate` done → worker and beat started.
+fn i8_worker_and_beat_start_after_the_migration(igny8: &Igny8, events: &[Event]) {
+    let stack = &igny8.stack;
+    let begun = position(events, "backend", &format!("exec_start: {MIGRATE}"));
+    let exec = &events[begun].exec;
+    let done = events
+        .iter()
+        .position(|event| event.action == "exec_die" && event.exec == *exec)
+        .expect("the hook ends");
+    assert_eq!(events[done].exit_code.as_deref(), Some("0"));
+    let steps = [
+        position(events, "backend", "start"),
+        position(events, "backend", "health_status: healthy"),
+        begun,
+        done,
+    ];
+    assert!(steps.is_sorted(), "{events:#?}");
+    for service in ["worker", "beat", "sites"] {
+        assert!(
+            done < position(events, service, "start"),
+            "{service}: {events:#?}"
+        );
+    }
+
+    // The saved schema was older than the code.
+    let status = igny8.backend("/api/v1/system/status/").expect(200).json();
+    assert_eq!(status["pending_migrations"], json!([]));
+    eventually("the worker has looked at the sites", || {
+        stack
+            .said_since_start("worker")
+            .contains("all sites match the database")
+    });
+    let said = stack.said_since_start("worker");
+    assert!(said.contains("worker started: schema up to date"), "{said}");
+    assert!(!said.contains("do not match"), "{said}");
+}
+
+/// Where the first such event stands.
+#[track_caller]
+fn position(events: &[Event], service: &str, action: &str) -> usize {
+    events
+        .iter()
+        .position(|event| event.service == service && event.action.starts_with(action))
+        .unwrap_or_else(|| panic!("{service} has no `{action}`: {events:#?}"))
+}
+
+#[test]
+fn i1_i9_dumps_are_what_pg_restore_reads_and_restores_are_tried_elsewhere() {
+    let igny8 = Igny8::up("postgres redis backend");
+    let stack = &igny8.stack;
+    stack
+        .post("backend", ":8010/api/v1/uploads/1/logo.svg", "<svg/>")
+        .expect(201);
+    let before = igny8.summary();
+    let backup = igny8.back_up_before_the_upgrade().json();
+    let targets = backup[0]["manifest"]["targets"]
+        .as_array()
+        .expect("targets");
+    let is_dump = |record: &&Value| record["target"] == "postgres/postgres/igny8_db";
+    let dump = targets.iter().find(is_dump).expect("the database");
+    let entries = &dump["facts"]["entries"];
+    assert!(
+        entries.as_u64() > Some(10),
+        "pg_restore --list counted {entries}"
+    );
+    stack
+        .cofferdam("verify latest --read")
+        .expect_says(0, "whole");
+
+    // By hand, with the commands of IGNY8's own page.
+    let exported = Exported::of(stack);
+    let dump = exported.dump();
+    let list = exported.run(&["pg_restore", "--list", &dump]);
+    assert!(list.contains("Format: CUSTOM"), "{list}");
+    assert!(list.contains("TABLE DATA public content_invoice"), "{list}");
+    igny8.sql("template1", "CREATE DATABASE by_hand");
+    let restore = format!("pg_restore -d by_hand -h postgres -U igny8 {dump}");
+    let restore: Vec<&str> = restore.split(' ').collect();
+    exported.run(&restore);
+    igny8.sql("by_hand", "DELETE FROM content_invoice");
+    exported.run(&[&restore[..], &["-c"]].concat());
+    let count = "SELECT count(*) FROM content_invoice";
+    assert_eq!(igny8.sql("by_hand", count), igny8.sql(DATABASE, count));
+
+    // With cofferdam, into a stack that is thrown away.
+    let trial = Igny8 {
+        stack: ComposeStack::new("igny8", Sidecar::Apart),
+    };
+    trial.stack.compose("up --detach postgres redis backend");
+    trial.stack.wait_until_healthy(&SERVERS);
+    assert_eq!(trial.backend("/api/v1/summary/").status, 500, "it is empty");
+    let project = &trial.stack.project;
+    let into = format!("restore latest --to-project {project} --yes postgres/* backend/volume/*");
+    stack.cofferdam(&into).expect_says(0, "Restored 4 targets");
+    assert_eq!(trial.summary(), before);
+    assert_eq!(
+        trial.backend("/api/v1/uploads/1/logo.svg").expect(200).body,
+        "<svg/>"
+    );
+}
+
+#[test]
+fn i8_a_migration_that_fails_is_told_and_the_restored_data_stays() {
+    let igny8 = Igny8::up("postgres redis backend worker beat");
+    let stack = &igny8.stack;
+    let before = igny8.summary();
+    // Somebody has made by hand what the next migration makes.
+    igny8.manage(&format!("migrate content {OLD_SCHEMA}"));
+    igny8.sql(
+        DATABASE,
+        "CREATE INDEX content_site_status ON content_site (status)",
+    );
+    stack.cofferdam("backup postgres/*").expect(0);
+    igny8.sql(
+        DATABASE,
+        "DROP INDEX content_site_status; DELETE FROM content_invoice",
+    );
+
+    let restore = stack.cofferdam("restore latest --yes");
+    let restore = restore.expect_says(3, "hook after-restore of backend");
+    assert!(
+        restore
+            .stdout
+            .contains("\"content_site_status\" already exists"),
+        "{}",
+        restore.stdout
+    );
+    assert_eq!(igny8.summary(), before);
+    // What was held runs again all the same: nothing stays stopped because a hook failed.
+    for service in ["backend", "worker", "beat"] {
+        assert_eq!(
+            stack.inspect(service, "{{.State.Running}}"),
+            "true",
+            "{service}"
+        );
+    }
+    eventually("the worker tells what the schema lacks", || {
+        stack
+            .said_since_start("worker")
+            .contains("worker started: content.0003_site_status not applied")
+    });
+}
+
+#[test]
+fn the_demo_saves_loses_and_restores() {
+    run_demo("igny8", &["6 targets saved", "whole", "Restored 6 targets"]);
+}
+
+/// The newest snapshot of a stack, as `cofferdam export` writes it, and PostgreSQL's own tools beside it.
+struct Exported<'a> {
+    stack: &'a ComposeStack,
+    volume: TestVolume,
+}
+
+impl<'a> Exported<'a> {
+    fn of(stack: &'a ComposeStack) -> Self {
+        let volume = TestVolume::create(&[]);
+        let mount = format!("{}:/exported", volume.name);
+        let export = "export latest /exported/latest";
+        stack.cofferdam_with_volume(&mount, export).expect(0);
+        Self { stack, volume }
+    }
+
+    fn dump(&self) -> String {
+        let found = self.run(&["find", "/exported", "-name", "*.dump"]);
+        assert_eq!(found.lines().count(), 1, "{found}");
+        assert!(
+            Path::new(&found).ends_with("postgres.postgres.igny8_db.dump"),
+            "{found}"
+        );
+        found
+    }
+
+    /// Runs a program of the database's image where it sees what was exported, and the server.
+    fn run(&self, argv: &[&str]) -> String {
+        let exported = format!("{}:/exported:ro", self.volume.name);
+        let password = self.stack.made_on_host(PASSWORD_FILE);
+        let password = format!("{}:/password:ro", password.display());
+        let network = format!("{}_default", self.stack.project);
+        // `grep` ends with 1 when it finds nothing.
+        let line =
+            r#"export PGPASSWORD="$(cat /password)"; "$@" || { [ "$?" = 1 ] && [ "$1" = grep ]; }"#;
+        let run = [
+            "run",
+            "--rm",
+            "--label",
+            support::TEST_LABEL,
+            "--network",
+            &network,
+        ];
+        let mounts = ["--volume", &exported, "--volume", &password];
+        let shell = [POSTGRES, "sh", "-c", line, "sh"];
+        docker([&run[..], &mounts, &shell, argv].concat())
+    }
+}
