@@ -4,6 +4,7 @@
 #
 # usage: scripts/test-images.sh [NAME[:TAG]...]
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
+#   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
 #   candig-katsu, candig-htsget, candig-vault    the services of compose-examples/candig
 #
 # Names are cofferdam-test/NAME:TAG.
@@ -11,7 +12,7 @@ set -euo pipefail
 
 cd "$(dirname "$0")/.."
 
-defaults=(postgres:15 toolbox:1 busybox:1 candig-katsu:1 candig-htsget:1 candig-vault:1)
+defaults=(postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 candig-katsu:1 candig-htsget:1 candig-vault:1)
 
 # Containers inherit these labels; cofferdam takes what is below cofferdam.test for harmless.
 mark=cofferdam.test.image
@@ -60,6 +61,14 @@ postgres() {
     --build-arg "PG_MAJOR=$major" --build-arg "PG_VOLUME=$volume" --build-arg "PG_DATA=$data"
 }
 
+mariadb() {
+  build "mariadb:$1" "$2" docker/test-images/mysql --build-arg PACKAGE=mariadb-server --build-arg SERVER=mariadbd
+}
+
+mysql() {
+  build "mysql:$1" "$2" docker/test-images/mysql --build-arg PACKAGE=mysql-server --build-arg SERVER=mysqld
+}
+
 candig() {
   local service=$1 services=compose-examples/candig/services
   build "candig-$service:1" bookworm "$services" --file "$services/$service/Dockerfile"
@@ -71,12 +80,16 @@ one() {
     postgres:13) postgres 13 bullseye ;;
     postgres:17) postgres 17 trixie ;;
     postgres:18) postgres 18 sid ;;
+    mariadb | mariadb:10.11) mariadb 10.11 bookworm ;;
+    mariadb:10.5) mariadb 10.5 bullseye ;;
+    mariadb:11) mariadb 11 trixie ;;
+    mysql | mysql:9) mysql 9 sid ;;
     toolbox | toolbox:1) build toolbox:1 bookworm docker/test-images/toolbox ;;
     busybox | busybox:1) build busybox:1 bookworm docker/test-images/busybox ;;
     candig-katsu | candig-katsu:1) candig katsu ;;
     candig-htsget | candig-htsget:1) candig htsget ;;
     candig-vault | candig-vault:1) candig vault ;;
-    *) fail "no such test image: $1 (there are: ${defaults[*]} postgres:13 postgres:17 postgres:18)" ;;
+    *) fail "no such test image: $1 (there are: ${defaults[*]} postgres:13 postgres:17 postgres:18 mariadb:10.5 mariadb:11)" ;;
   esac
 }
 
