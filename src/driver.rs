@@ -10,6 +10,7 @@
 
 pub mod clients;
 pub mod postgres;
+mod secret_file;
 pub mod tree;
 
 use async_trait::async_trait;
