@@ -9,6 +9,7 @@
 //! target, since after a crash another process calls them.
 
 pub mod clients;
+pub mod mysql;
 pub mod postgres;
 mod secret_file;
 pub mod tree;
@@ -159,6 +160,19 @@ pub trait Driver: Send + Sync {
 
     /// Removes what was loaded and puts the old data back, wherever [`Driver::load`] had come to. Idempotent.
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError>;
+}
+
+/// What becomes of the old database after a restore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OldDatabase {
+    #[default]
+    Drop,
+    /// It stays, under another name and out of everybody's way.
+    Keep,
+}
+
+impl OldDatabase {
+    pub const ALL: [Self; 2] = [Self::Drop, Self::Keep];
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -12,16 +12,18 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "lowercase")]
 pub enum DriverKind {
     Postgres,
+    Mysql,
     Volume,
     Files,
 }
 
 impl DriverKind {
-    pub const ALL: [Self; 3] = [Self::Postgres, Self::Volume, Self::Files];
+    pub const ALL: [Self; 4] = [Self::Postgres, Self::Mysql, Self::Volume, Self::Files];
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::Mysql => "mysql",
             Self::Volume => "volume",
             Self::Files => "files",
         }
@@ -30,7 +32,7 @@ impl DriverKind {
     /// Whether its targets are saved and put back by programs in their own container, which must run for that.
     pub fn needs_running_container(self) -> bool {
         match self {
-            Self::Postgres => true,
+            Self::Postgres | Self::Mysql => true,
             Self::Volume | Self::Files => false,
         }
     }

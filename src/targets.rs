@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use crate::agent::helper::Helpers;
 use crate::discover::{self, MountedVolume, Service};
-use crate::driver::postgres::{OldDatabase, PostgresDriver, PostgresOptions};
+use crate::driver::mysql::{MysqlDriver, MysqlOptions};
+use crate::driver::postgres::{PostgresDriver, PostgresOptions};
 use crate::driver::tree::{TreeDriver, TreeOrigin, TreeRun, TreeTarget};
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Driver, DriverError, OldDatabase};
 use crate::labels::TreeOptions;
 use crate::manifest::{Facts, Failure, TargetRecord};
 use crate::plan::backup::PlannedTarget;
@@ -51,7 +52,7 @@ impl Drivers {
                 run,
                 options,
             };
-            let drivers = vec![made.postgres(), made.trees(restored).await?];
+            let drivers = vec![made.postgres(), made.mysql(), made.trees(restored).await?];
             services.insert(service.name.clone(), drivers);
         }
         Ok(Self { services })
@@ -123,6 +124,7 @@ impl Making<'_> {
             .databases_of(&self.service.name)
             .find_map(|found| match &found.server {
                 FoundServer::Postgres { labels, login } => Some((labels, login)),
+                FoundServer::Mysql { .. } => None,
             });
         let mut driver = PostgresDriver::new(
             self.session.engine.clone(),
@@ -133,6 +135,34 @@ impl Making<'_> {
                 old_database: self.options.old_database,
                 removals: self.session.removals.clone(),
                 ..PostgresOptions::default()
+            },
+        );
+        if let Some(login) = found.and_then(|(_, login)| login.clone()) {
+            driver = driver.with_login(login);
+        }
+        ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: found.is_some(),
+        }
+    }
+
+    fn mysql(&self) -> ServiceDriver {
+        let found = self
+            .survey
+            .databases_of(&self.service.name)
+            .find_map(|found| match &found.server {
+                FoundServer::Mysql { labels, login } => Some((labels, login)),
+                FoundServer::Postgres { .. } => None,
+            });
+        let mut driver = MysqlDriver::new(
+            self.session.engine.clone(),
+            self.service.container.clone(),
+            found.map(|(labels, _)| labels.clone()).unwrap_or_default(),
+            self.run.clone(),
+            MysqlOptions {
+                old_database: self.options.old_database,
+                removals: self.session.removals.clone(),
+                ..MysqlOptions::default()
             },
         );
         if let Some(login) = found.and_then(|(_, login)| login.clone()) {

@@ -44,12 +44,12 @@ use tokio::sync::OnceCell;
 
 pub use self::detect::{Detected, detect, look_at};
 pub use self::inlet::Jobs;
-pub use self::names::OldDatabase;
 use self::queries::Database;
 pub use self::server::Server;
 use self::watch::Watch;
 use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
+    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets,
+    OldDatabase, WayBack,
 };
 use crate::agent::inside::{OWN_PROGRAM, Removals, Visitor};
 use crate::engine::{Container, Engine};

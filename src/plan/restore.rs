@@ -94,7 +94,11 @@ impl RestorePlan {
 }
 
 fn is_database(record: &TargetRecord) -> bool {
-    matches!(&record.facts, Facts::Postgres(facts) if !facts.database.is_empty())
+    match &record.facts {
+        Facts::Postgres(facts) => !facts.database.is_empty(),
+        Facts::Mysql(_) => true,
+        Facts::Volume(_) | Facts::Files(_) => false,
+    }
 }
 
 fn warnings(

@@ -4,8 +4,8 @@ use super::View;
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
 use crate::manifest::{
-    Artifact, Compression, Facts, Manifest, PostgresFacts, Purpose, Role, TargetRecord, Transfer,
-    TreeFacts, TreeShape,
+    Artifact, Compression, Facts, Manifest, MysqlFacts, PostgresFacts, Purpose, Role, TargetRecord,
+    Transfer, TreeFacts, TreeShape,
 };
 use crate::text::printable;
 
@@ -79,6 +79,7 @@ fn state(manifest: &Manifest) -> String {
 fn target(page: &mut Page, record: &TargetRecord) {
     match &record.facts {
         Facts::Postgres(facts) => postgres(page, facts),
+        Facts::Mysql(facts) => mysql(page, facts),
         Facts::Volume(facts) | Facts::Files(facts) => tree(page, facts),
     }
     let container = &record.container;
@@ -119,6 +120,39 @@ fn postgres(page: &mut Page, facts: &PostgresFacts) {
         counted(rows.fold(0, u64::saturating_add), "row"),
         size(facts.size)
     );
+    page.field("Content", &content);
+    left_out(page, &facts.exclude_tables, "tables");
+    left_out(page, &facts.exclude_table_data, "rows of");
+}
+
+fn mysql(page: &mut Page, facts: &MysqlFacts) {
+    let what = format!(
+        "database `{}` of {} {}",
+        printable(&facts.database),
+        facts.flavour,
+        printable(&facts.server_version)
+    );
+    page.field("What", &what);
+
+    let rows = facts.tables.iter().filter_map(|table| table.estimated_rows);
+    let mut content = format!(
+        "{}, about {}; {} in the server",
+        counted(facts.tables.len() as u64, "table"),
+        counted(rows.fold(0, u64::saturating_add), "row"),
+        size(facts.size)
+    );
+    if let Some(programs) = &facts.programs {
+        for (number, word) in [
+            (programs.views, "view"),
+            (programs.triggers, "trigger"),
+            (programs.routines, "routine"),
+            (programs.events, "event"),
+        ] {
+            if number > 0 {
+                content.push_str(&format!("; {}", counted(number, word)));
+            }
+        }
+    }
     page.field("Content", &content);
     left_out(page, &facts.exclude_tables, "tables");
     left_out(page, &facts.exclude_table_data, "rows of");

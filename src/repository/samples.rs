@@ -4,8 +4,8 @@ use std::io::Cursor;
 
 use crate::manifest::{
     Artifact, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT, Facts, Manifest,
-    ObjectPath, PostgresFacts, Purpose, Role, StreamDigest, TargetRecord, Transfer, TreeFacts,
-    TreeShape,
+    MysqlFacts, ObjectPath, PostgresFacts, Purpose, Role, StreamDigest, TargetRecord, Transfer,
+    TreeFacts, TreeShape,
 };
 use crate::pipe::{ByteStream, Digester};
 use crate::target::{DriverKind, RunId, TargetId};
@@ -53,6 +53,7 @@ pub(crate) fn record(target: TargetId, artifacts: Vec<Artifact>) -> TargetRecord
     TargetRecord {
         facts: match target.driver {
             DriverKind::Postgres => Facts::Postgres(PostgresFacts::default()),
+            DriverKind::Mysql => Facts::Mysql(MysqlFacts::default()),
             DriverKind::Volume => Facts::Volume(tree()),
             DriverKind::Files => Facts::Files(tree()),
         },

@@ -6,6 +6,7 @@
 // Every test target compiles this anew and uses a part of it.
 #![allow(dead_code)]
 
+pub mod mysql;
 pub mod postgres;
 pub mod proxy;
 pub mod stack;

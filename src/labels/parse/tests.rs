@@ -99,6 +99,39 @@ fn every_postgres_option_is_read() {
 }
 
 #[test]
+fn every_mysql_option_is_read() {
+    let labels = good(&[
+        ("mysql", "shop, reports"),
+        ("mysql.user", "backup"),
+        ("mysql.password-file", "/run/secrets/mysql"),
+        ("mysql.port", "3307"),
+        ("mysql.exclude-tables", "tmp_*, audit_log"),
+        ("mysql.exclude-table-data", "jobs"),
+        ("mysql.restore", "recreate"),
+        ("mysql.transfer", "stream"),
+        ("mysql.scratch", "/var/tmp/"),
+        ("mysql.exec-user", "mysql"),
+    ]);
+    assert_eq!(labels.opt_in, OptIn::Labels);
+    assert_eq!(
+        labels.mysql,
+        Some(MysqlLabels {
+            databases: names(&["shop", "reports"]),
+            user: Some("backup".to_owned()),
+            password_file: Some("/run/secrets/mysql".to_owned()),
+            port: Some(3307),
+            exclude_tables: vec!["tmp_*".to_owned(), "audit_log".to_owned()],
+            exclude_table_data: vec!["jobs".to_owned()],
+            restore: MysqlRestore::Recreate,
+            transfer: TransferChoice::Stream,
+            scratch: Some("/var/tmp".to_owned()),
+            exec_user: Some("mysql".to_owned()),
+        })
+    );
+    assert_eq!(labels.postgres, None);
+}
+
+#[test]
 fn who_opted_in_is_known() {
     for (labels, expected) in [
         (vec![], OptIn::No),
