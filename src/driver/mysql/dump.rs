@@ -181,9 +181,8 @@ fn in_turn(first: &[String], second: &[String]) -> Result<Vec<String>, DriverErr
 }
 
 fn warnings_of_tables(server: &Server, holdings: &Holdings, excluded: &Excluded) -> Vec<String> {
-    let saved = |table: &&Table| {
-        !excluded.is_whole(&table.name) && !excluded.rows.iter().any(|name| *name == table.name)
-    };
+    let saved =
+        |table: &&Table| !excluded.is_whole(&table.name) && !excluded.rows.contains(&table.name);
     let names = |wanted: &dyn Fn(&Table) -> bool| -> Vec<&str> {
         let tables = holdings.tables.iter().filter(saved);
         tables

@@ -360,9 +360,11 @@ mod tests {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
         // The shell may be gone before it has read everything.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+        let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
         let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         (output.status.code(), text)
     }

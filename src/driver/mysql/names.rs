@@ -116,7 +116,7 @@ mod tests {
         );
         assert_eq!(
             names("my shöp").staged(),
-            "my_sh_p_d69fb03e_loading_9f2c61aa"
+            "my_sh_p_2cfd6bb5_loading_9f2c61aa"
         );
         assert_eq!(names("shop").mark(), "cofferdam_9f2c61aa");
     }

@@ -275,8 +275,8 @@ fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("volumes.data", "true")]), @r"container db: label `cofferdam.volumes.data` is unknown; to save the volume, name it in the value: `cofferdam.volumes: data`");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
-    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
-    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
 }
 
 #[test]
