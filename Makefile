@@ -26,8 +26,8 @@ test: image test-images ## All tests, against a real engine and real servers
 	scripts/test-images.sh postgres:13 postgres:17
 	cargo test --locked
 
-test-full: image test-images ## The slow ones and the other PostgreSQL majors too
-	scripts/test-images.sh postgres:13 postgres:17 postgres:18
+test-full: image test-images ## The slow ones and the other versions of servers too
+	scripts/test-images.sh postgres:13 postgres:17 postgres:18 mariadb:10.5 mariadb:11
 	COFFERDAM_TEST_STEP=1 cargo test --locked -- --include-ignored
 
 bench: image test-images ## Measure against the usual ways, side by side

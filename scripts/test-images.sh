@@ -5,6 +5,7 @@
 # usage: scripts/test-images.sh [NAME[:TAG]...]
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
 #   openldap, redis
+#   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
 #   candig-katsu, candig-htsget, candig-vault    the services of compose-examples/candig
 #   igny8-backend, tethys-portal                 those of compose-examples/igny8 and tethys
 #
@@ -14,7 +15,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 defaults=(
-  postgres:15 toolbox:1 busybox:1 openldap:1 redis:7
+  postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7
   candig-katsu:1 candig-htsget:1 candig-vault:1
   igny8-backend:1 tethys-portal:1
 )
@@ -66,6 +67,14 @@ postgres() {
     --build-arg "PG_MAJOR=$major" --build-arg "PG_VOLUME=$volume" --build-arg "PG_DATA=$data"
 }
 
+mariadb() {
+  build "mariadb:$1" "$2" docker/test-images/mysql --build-arg PACKAGE=mariadb-server --build-arg SERVER=mariadbd
+}
+
+mysql() {
+  build "mysql:$1" "$2" docker/test-images/mysql --build-arg PACKAGE=mysql-server --build-arg SERVER=mysqld
+}
+
 candig() {
   local service=$1 services=compose-examples/candig/services
   build "candig-$service:1" bookworm "$services" --file "$services/$service/Dockerfile"
@@ -77,6 +86,10 @@ one() {
     postgres:13) postgres 13 bullseye ;;
     postgres:17) postgres 17 trixie ;;
     postgres:18) postgres 18 sid ;;
+    mariadb | mariadb:10.11) mariadb 10.11 bookworm ;;
+    mariadb:10.5) mariadb 10.5 bullseye ;;
+    mariadb:11) mariadb 11 trixie ;;
+    mysql | mysql:9) mysql 9 sid ;;
     toolbox | toolbox:1) build toolbox:1 bookworm docker/test-images/toolbox ;;
     busybox | busybox:1) build busybox:1 bookworm docker/test-images/busybox ;;
     openldap | openldap:1) build openldap:1 bookworm docker/test-images/openldap ;;
@@ -86,7 +99,7 @@ one() {
     candig-vault | candig-vault:1) candig vault ;;
     igny8-backend | igny8-backend:1) build igny8-backend:1 bookworm compose-examples/igny8/backend ;;
     tethys-portal | tethys-portal:1) build tethys-portal:1 bookworm compose-examples/tethys/portal ;;
-    *) fail "no such test image: $1 (there are: ${defaults[*]} postgres:13 postgres:17 postgres:18)" ;;
+    *) fail "no such test image: $1 (there are: ${defaults[*]} postgres:13 postgres:17 postgres:18 mariadb:10.5 mariadb:11)" ;;
   esac
 }
 

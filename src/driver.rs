@@ -10,7 +10,9 @@
 
 pub mod clients;
 pub mod command;
+pub mod mysql;
 pub mod postgres;
+mod secret_file;
 pub mod sqlite;
 pub mod tree;
 
@@ -166,6 +168,19 @@ pub trait Driver: Send + Sync {
 
     /// Removes what was loaded and puts the old data back, wherever [`Driver::load`] had come to. Idempotent.
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError>;
+}
+
+/// What becomes of the old database after a restore.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OldDatabase {
+    #[default]
+    Drop,
+    /// It stays, under another name and out of everybody's way.
+    Keep,
+}
+
+impl OldDatabase {
+    pub const ALL: [Self; 2] = [Self::Drop, Self::Keep];
 }
 
 #[derive(Debug, thiserror::Error)]

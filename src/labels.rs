@@ -38,6 +38,7 @@ pub struct ContainerLabels {
     pub postgres: Option<PostgresLabels>,
     /// SQLite database files, absolute, as the container sees them.
     pub sqlite: Vec<String>,
+    pub mysql: Option<MysqlLabels>,
     /// Which named volumes are saved; `None` without the label.
     pub volumes: Option<Selection>,
     /// Options by the volume's name; also for volumes that are taken by `*` or by `enable`.
@@ -71,7 +72,7 @@ pub enum OptIn {
     /// Driver labels: what they name is saved, and nothing else.
     Labels,
     /// `enable: true` without a driver label: the database that is found and every named volume that is not the
-    /// database's own. [`ContainerLabels::postgres`] may still hold options for that database.
+    /// database's own. [`ContainerLabels::postgres`] and [`ContainerLabels::mysql`] may still hold options for it.
     Detection,
 }
 
@@ -146,6 +147,50 @@ pub enum PostgresRestore {
     Recreate,
     /// `pg_restore --clean --if-exists`
     Clean,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MysqlLabels {
+    pub databases: Selection,
+    pub user: Option<String>,
+    /// A path inside the container.
+    pub password_file: Option<String>,
+    /// `None`: the server's socket, else its usual port.
+    pub port: Option<u16>,
+    /// Patterns with `*` and `?`.
+    pub exclude_tables: Vec<String>,
+    pub exclude_table_data: Vec<String>,
+    pub restore: MysqlRestore,
+    pub transfer: TransferChoice,
+    /// Directory inside the container for temporary files.
+    pub scratch: Option<String>,
+    pub exec_user: Option<String>,
+}
+
+impl Default for MysqlLabels {
+    fn default() -> Self {
+        Self {
+            databases: Selection::All,
+            user: None,
+            password_file: None,
+            port: None,
+            exclude_tables: Vec::new(),
+            exclude_table_data: Vec::new(),
+            restore: MysqlRestore::default(),
+            transfer: TransferChoice::default(),
+            scratch: None,
+            exec_user: None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum MysqlRestore {
+    /// The new database is loaded and checked beside the old, then their tables change places.
+    #[default]
+    Swap,
+    /// Drop, create, load.
+    Recreate,
 }
 
 /// What the label asks for; what was done stands in the manifest as [`crate::manifest::Transfer`].

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::compression::{BadCompression, Compression};
 pub use self::facts::{
-    BasebackupFacts, CommandFacts, Facts, FileOwner, JournalMode, PostgresFacts, SqliteContent,
-    SqliteFacts, SqliteTable, TableFacts, TreeFacts, TreeShape,
+    BasebackupFacts, CommandFacts, Facts, FileOwner, JournalMode, MysqlFacts, MysqlFlavour,
+    MysqlPrograms, MysqlTableFacts, PostgresFacts, SqliteContent, SqliteFacts, SqliteTable,
+    TableFacts, TreeFacts, TreeShape,
 };
 pub use self::object_path::{BadObjectPath, ObjectPath};
 use crate::target::{RunId, TargetId, encode_component};

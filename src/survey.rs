@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::config::Scope;
 use crate::discover::{self, DiscoverError, Service, Stack, WantedVolume};
-use crate::driver::postgres::{Server, detect, look_at};
+use crate::driver::{mysql, postgres};
 use crate::engine::{Engine, EngineError, MountKind};
-use crate::labels::{LabelErrors, OptIn, PostgresLabels};
+use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels};
 
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
@@ -43,7 +43,11 @@ pub struct FoundDatabase {
 pub enum FoundServer {
     Postgres {
         labels: PostgresLabels,
-        login: Option<Server>,
+        login: Option<postgres::Server>,
+    },
+    Mysql {
+        labels: MysqlLabels,
+        login: Option<mysql::Server>,
     },
 }
 
@@ -103,7 +107,11 @@ async fn databases_of(
     if service.labels.skip.is_some() {
         return Ok(Vec::new());
     }
-    Ok(postgres_of(engine, service).await?.into_iter().collect())
+    let found = [
+        postgres_of(engine, service).await?,
+        mysql_of(engine, service).await?,
+    ];
+    Ok(found.into_iter().flatten().collect())
 }
 
 async fn postgres_of(
@@ -117,8 +125,8 @@ async fn postgres_of(
     let detected = match labels.opt_in {
         OptIn::No => None,
         OptIn::Labels if labels.postgres.is_none() => None,
-        OptIn::Labels => Some(look_at(engine, container, &options).await),
-        OptIn::Detection => detect(engine, container, &options).await?,
+        OptIn::Labels => Some(postgres::look_at(engine, container, &options).await),
+        OptIn::Detection => postgres::detect(engine, container, &options).await?,
     };
     Ok(detected.map(|detected| FoundDatabase {
         server: FoundServer::Postgres {
@@ -126,6 +134,29 @@ async fn postgres_of(
             login: detected.server,
         },
         data_directory: detected.data_directory,
+    }))
+}
+
+async fn mysql_of(
+    engine: &Engine,
+    service: &Service,
+) -> Result<Option<FoundDatabase>, EngineError> {
+    let Service {
+        container, labels, ..
+    } = service;
+    let options = labels.mysql.clone().unwrap_or_default();
+    let detected = match labels.opt_in {
+        OptIn::No => None,
+        OptIn::Labels if labels.mysql.is_none() => None,
+        OptIn::Labels => Some(mysql::look_at(engine, container, &options).await),
+        OptIn::Detection => mysql::detect(engine, container, &options).await?,
+    };
+    Ok(detected.map(|detected| FoundDatabase {
+        server: FoundServer::Mysql {
+            labels: options,
+            login: detected.server,
+        },
+        data_directory: Some(detected.data_directory),
     }))
 }
 

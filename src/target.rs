@@ -15,6 +15,7 @@ use crate::labels::Moment;
 pub enum DriverKind {
     Postgres,
     Basebackup,
+    Mysql,
     Volume,
     Files,
     Command,
@@ -22,9 +23,10 @@ pub enum DriverKind {
 }
 
 impl DriverKind {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Postgres,
         Self::Basebackup,
+        Self::Mysql,
         Self::Command,
         Self::Volume,
         Self::Files,
@@ -35,6 +37,7 @@ impl DriverKind {
         match self {
             Self::Postgres => "postgres",
             Self::Basebackup => "basebackup",
+            Self::Mysql => "mysql",
             Self::Volume => "volume",
             Self::Files => "files",
             Self::Command => "command",
@@ -46,9 +49,8 @@ impl DriverKind {
     pub fn state_needed(self, moment: Moment) -> StateNeeded {
         match (self, moment) {
             // Its own programs do the work.
-            (Self::Postgres | Self::Command, _) | (Self::Basebackup, Moment::Backup) => {
-                StateNeeded::Running
-            }
+            (Self::Postgres | Self::Mysql | Self::Command, _)
+            | (Self::Basebackup, Moment::Backup) => StateNeeded::Running,
             // What it has open is replaced under it.
             (Self::Basebackup, Moment::Restore) => StateNeeded::Stopped,
             (Self::Volume | Self::Files | Self::Sqlite, _) => StateNeeded::Any,

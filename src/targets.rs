@@ -7,11 +7,12 @@ use crate::agent::helper::Helpers;
 use crate::agent::inside::OWN_PROGRAM;
 use crate::discover::{self, MountedVolume, Service};
 use crate::driver::command::{CommandDriver, CommandRun};
+use crate::driver::mysql::{MysqlDriver, MysqlOptions};
 use crate::driver::postgres::basebackup::BasebackupDriver;
-use crate::driver::postgres::{OldDatabase, PostgresDriver, PostgresOptions, Server};
+use crate::driver::postgres::{self, PostgresDriver, PostgresOptions};
 use crate::driver::sqlite::{DatabaseFile, SqliteDriver, SqliteOptions, database_files};
 use crate::driver::tree::{TreeDriver, TreeOrigin, TreeRun, TreeTarget};
-use crate::driver::{Driver, DriverError};
+use crate::driver::{Driver, DriverError, OldDatabase};
 use crate::labels::{OptIn, PostgresLabels, PostgresMode, TreeOptions};
 use crate::manifest::{Facts, Failure, TargetRecord};
 use crate::plan::backup::PlannedTarget;
@@ -58,6 +59,7 @@ impl Drivers {
             };
             let mut drivers = vec![
                 made.postgres(),
+                made.mysql(),
                 made.commands(restored),
                 made.trees(restored).await?,
                 made.sqlite(restored).await?,
@@ -136,10 +138,11 @@ impl Making<'_> {
         }
     }
 
-    fn found_postgres(&self) -> Option<(&PostgresLabels, &Option<Server>)> {
+    fn found_postgres(&self) -> Option<(&PostgresLabels, &Option<postgres::Server>)> {
         let mut found = self.survey.databases_of(&self.service.name);
-        found.next().map(|found| match &found.server {
-            FoundServer::Postgres { labels, login } => (labels, login),
+        found.find_map(|found| match &found.server {
+            FoundServer::Postgres { labels, login } => Some((labels, login)),
+            FoundServer::Mysql { .. } => None,
         })
     }
 
@@ -226,6 +229,34 @@ impl Making<'_> {
         ServiceDriver {
             driver: Box::new(driver),
             is_asked: labels.skip.is_none(),
+        }
+    }
+
+    fn mysql(&self) -> ServiceDriver {
+        let found = self
+            .survey
+            .databases_of(&self.service.name)
+            .find_map(|found| match &found.server {
+                FoundServer::Mysql { labels, login } => Some((labels, login)),
+                FoundServer::Postgres { .. } => None,
+            });
+        let mut driver = MysqlDriver::new(
+            self.session.engine.clone(),
+            self.service.container.clone(),
+            found.map(|(labels, _)| labels.clone()).unwrap_or_default(),
+            self.run.clone(),
+            MysqlOptions {
+                old_database: self.options.old_database,
+                removals: self.session.removals.clone(),
+                ..MysqlOptions::default()
+            },
+        );
+        if let Some(login) = found.and_then(|(_, login)| login.clone()) {
+            driver = driver.with_login(login);
+        }
+        ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: found.is_some(),
         }
     }
 

@@ -5,7 +5,7 @@ mod support;
 use std::time::Duration;
 
 use cofferdam::driver::Driver;
-use cofferdam::driver::postgres::OldDatabase;
+use cofferdam::driver::OldDatabase;
 use cofferdam::labels::{PostgresLabels, PostgresRestore};
 use cofferdam::manifest::TargetRecord;
 use support::engine;

@@ -5,7 +5,8 @@ mod support;
 use std::num::NonZero;
 
 use cofferdam::driver::Driver;
-use cofferdam::driver::postgres::{GLOBALS, Jobs, OldDatabase};
+use cofferdam::driver::OldDatabase;
+use cofferdam::driver::postgres::{GLOBALS, Jobs};
 use cofferdam::labels::{PostgresLabels, PostgresRestore, Selection, TransferChoice};
 use cofferdam::manifest::{Compression, Transfer};
 use support::postgres::{DAMAGE, PostgresServer, Run, assert_same, facts, fill, portrait, target};

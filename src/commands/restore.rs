@@ -9,7 +9,7 @@ use super::context::Context;
 use super::error::CommandError;
 use crate::cli::RestoreArgs;
 use crate::discover::Stack;
-use crate::driver::postgres::OldDatabase;
+use crate::driver::OldDatabase;
 use crate::driver::tree::{Moment, Placement, TreeRun};
 use crate::exit::Outcome;
 use crate::manifest::{Facts, Manifest, TargetRecord};

@@ -49,12 +49,13 @@ use tokio::sync::OnceCell;
 
 pub use self::detect::{Detected, detect, look_at};
 pub use self::inlet::Jobs;
-pub use self::names::OldDatabase;
 pub use self::server::Server;
 use self::targets::Subject;
 pub use self::targets::{CLUSTER, GLOBALS};
 use self::watch::Watch;
-use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, WayBack};
+use super::{
+    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, OldDatabase, WayBack,
+};
 use crate::agent::inside::{OWN_PROGRAM, Removals, Visitor};
 use crate::engine::{Container, Engine};
 use crate::labels::{PostgresLabels, PostgresRestore};

@@ -10,12 +10,13 @@ use self::command::CommandDraft;
 use super::error::{LabelErrors, LabelProblem};
 use super::nearest;
 use super::table::{
-    self, HookLabel, Label, OwnLabel, PREFIX, PostgresLabel, TREE_OPTIONS, TreeLabel,
+    self, HookLabel, Label, MysqlLabel, OwnLabel, PREFIX, PostgresLabel, TREE_OPTIONS, TreeLabel,
 };
 use super::values::{self, BadValue};
 use super::{
-    ContainerLabels, FilesLabels, HookPoint, HookSpec, Moment, OptIn, PostgresLabels, PostgresMode,
-    PostgresRestore, Selection, TransferChoice, TreeOptions, TreeRestore,
+    ContainerLabels, FilesLabels, HookPoint, HookSpec, Moment, MysqlLabels, MysqlRestore, OptIn,
+    PostgresLabels, PostgresMode, PostgresRestore, Selection, TransferChoice, TreeOptions,
+    TreeRestore,
 };
 use crate::engine::Container;
 use crate::engine::container::COMPOSE_PROJECT;
@@ -35,6 +36,10 @@ const POSTGRES_MODES: [(&str, PostgresMode); 3] = [
     ("dumpall", PostgresMode::Dumpall),
     ("basebackup", PostgresMode::Basebackup),
 ];
+const MYSQL_RESTORES: [(&str, MysqlRestore); 2] = [
+    ("swap", MysqlRestore::Swap),
+    ("recreate", MysqlRestore::Recreate),
+];
 const TREE_RESTORES: [(&str, TreeRestore); 3] = [
     ("replace", TreeRestore::Replace),
     ("overlay", TreeRestore::Overlay),
@@ -53,6 +58,8 @@ pub fn parse(container: &Container) -> Result<ContainerLabels, LabelErrors> {
         labels: ContainerLabels::default(),
         databases: None,
         postgres: PostgresLabels::default(),
+        mysql_databases: None,
+        mysql: MysqlLabels::default(),
         files: BTreeMap::new(),
         commands: BTreeMap::new(),
         hooks: BTreeMap::new(),
@@ -71,6 +78,8 @@ struct Parser<'a> {
     labels: ContainerLabels,
     databases: Option<Selection>,
     postgres: PostgresLabels,
+    mysql_databases: Option<Selection>,
+    mysql: MysqlLabels,
     files: BTreeMap<&'a str, FilesDraft>,
     commands: BTreeMap<&'a str, CommandDraft>,
     hooks: BTreeMap<HookPoint, HookDraft>,
@@ -120,6 +129,7 @@ impl<'a> Parser<'a> {
             Label::Skip => values::text(value, "the reason, as `cache only`")
                 .map(|reason| self.labels.skip = Some(reason)),
             Label::Postgres(option) => self.postgres(option, value),
+            Label::Mysql(option) => self.mysql(option, value),
             Label::Volumes => values::selection(value, "names of volumes, or `*`")
                 .map(|volumes| self.labels.volumes = Some(volumes)),
             Label::Volume(option) => {
@@ -174,6 +184,33 @@ impl<'a> Parser<'a> {
             PostgresLabel::Scratch => postgres.scratch = Some(values::path(value)?),
             PostgresLabel::ExecUser => {
                 postgres.exec_user = Some(values::text(value, "a system user of the container")?);
+            }
+        }
+        Ok(())
+    }
+
+    fn mysql(&mut self, option: MysqlLabel, value: &str) -> Result<(), BadValue> {
+        let mysql = &mut self.mysql;
+        match option {
+            MysqlLabel::Databases => {
+                self.mysql_databases =
+                    Some(values::selection(value, "names of databases, or `*`")?);
+            }
+            MysqlLabel::User => mysql.user = Some(values::text(value, "a user's name")?),
+            MysqlLabel::PasswordFile => mysql.password_file = Some(values::path(value)?),
+            MysqlLabel::Port => mysql.port = Some(values::port(value)?),
+            MysqlLabel::ExcludeTables => {
+                mysql.exclude_tables = values::list(value, "patterns of tables, as `jobs, tmp_*`")?;
+            }
+            MysqlLabel::ExcludeTableData => {
+                mysql.exclude_table_data =
+                    values::list(value, "patterns of tables, as `jobs, tmp_*`")?;
+            }
+            MysqlLabel::Restore => mysql.restore = values::word(value, &MYSQL_RESTORES)?,
+            MysqlLabel::Transfer => mysql.transfer = values::word(value, &TRANSFERS)?,
+            MysqlLabel::Scratch => mysql.scratch = Some(values::path(value)?),
+            MysqlLabel::ExecUser => {
+                mysql.exec_user = Some(values::text(value, "a system user of the container")?);
             }
         }
         Ok(())
@@ -248,6 +285,14 @@ impl<'a> Parser<'a> {
             labels.postgres = Some(PostgresLabels {
                 databases: self.databases.unwrap_or(Selection::All),
                 ..self.postgres
+            });
+        }
+        let options_for_detection =
+            labels.opt_in == OptIn::Detection && self.mysql != MysqlLabels::default();
+        if self.mysql_databases.is_some() || options_for_detection {
+            labels.mysql = Some(MysqlLabels {
+                databases: self.mysql_databases.unwrap_or(Selection::All),
+                ..self.mysql
             });
         }
         Ok(labels)

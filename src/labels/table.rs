@@ -22,6 +22,7 @@ pub enum Label {
     Project,
     Skip,
     Postgres(PostgresLabel),
+    Mysql(MysqlLabel),
     Volumes,
     /// An option of one named volume.
     Volume(TreeLabel),
@@ -45,6 +46,20 @@ pub enum PostgresLabel {
     Port,
     MaintenanceDb,
     Mode,
+    ExcludeTables,
+    ExcludeTableData,
+    Restore,
+    Transfer,
+    Scratch,
+    ExecUser,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MysqlLabel {
+    Databases,
+    User,
+    PasswordFile,
+    Port,
     ExcludeTables,
     ExcludeTableData,
     Restore,
@@ -85,6 +100,7 @@ impl Label {
         matches!(
             self,
             Self::Postgres(PostgresLabel::Databases)
+                | Self::Mysql(MysqlLabel::Databases)
                 | Self::Sqlite
                 | Self::Volumes
                 | Self::FilesPath
@@ -178,6 +194,56 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.postgres.exec-user",
         Label::Postgres(PostgresLabel::ExecUser),
+        "system user that the database's client runs as",
+    ),
+    entry(
+        "cofferdam.mysql",
+        Label::Mysql(MysqlLabel::Databases),
+        "databases to save, or `*`",
+    ),
+    entry(
+        "cofferdam.mysql.user",
+        Label::Mysql(MysqlLabel::User),
+        "user to connect as",
+    ),
+    entry(
+        "cofferdam.mysql.password-file",
+        Label::Mysql(MysqlLabel::PasswordFile),
+        "file in the container that holds the password",
+    ),
+    entry(
+        "cofferdam.mysql.port",
+        Label::Mysql(MysqlLabel::Port),
+        "port of the server inside the container",
+    ),
+    entry(
+        "cofferdam.mysql.exclude-tables",
+        Label::Mysql(MysqlLabel::ExcludeTables),
+        "patterns of tables left out whole",
+    ),
+    entry(
+        "cofferdam.mysql.exclude-table-data",
+        Label::Mysql(MysqlLabel::ExcludeTableData),
+        "patterns of tables left out but for their definition",
+    ),
+    entry(
+        "cofferdam.mysql.restore",
+        Label::Mysql(MysqlLabel::Restore),
+        "how a database is put back: `swap` or `recreate`",
+    ),
+    entry(
+        "cofferdam.mysql.transfer",
+        Label::Mysql(MysqlLabel::Transfer),
+        "how a dump leaves the container: `copy` or `stream`",
+    ),
+    entry(
+        "cofferdam.mysql.scratch",
+        Label::Mysql(MysqlLabel::Scratch),
+        "directory in the container for a dump on its way",
+    ),
+    entry(
+        "cofferdam.mysql.exec-user",
+        Label::Mysql(MysqlLabel::ExecUser),
         "system user that the database's client runs as",
     ),
     entry(

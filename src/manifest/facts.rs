@@ -1,5 +1,7 @@
 //! What drivers know about their targets.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use crate::target::DriverKind;
@@ -10,6 +12,7 @@ use crate::target::DriverKind;
 pub enum Facts {
     Postgres(PostgresFacts),
     Basebackup(BasebackupFacts),
+    Mysql(MysqlFacts),
     Volume(TreeFacts),
     Files(TreeFacts),
     Command(CommandFacts),
@@ -22,6 +25,7 @@ impl Facts {
         match self {
             Self::Postgres(_) => DriverKind::Postgres,
             Self::Basebackup(_) => DriverKind::Basebackup,
+            Self::Mysql(_) => DriverKind::Mysql,
             Self::Volume(_) => DriverKind::Volume,
             Self::Files(_) => DriverKind::Files,
             Self::Command(_) => DriverKind::Command,
@@ -73,6 +77,68 @@ pub struct BasebackupFacts {
     pub uid: u32,
     pub gid: u32,
     pub tree: TreeFacts,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct MysqlFacts {
+    /// As the server prints it: `10.11.6-MariaDB-0+deb12u1`, `9.1.0`.
+    pub server_version: String,
+    pub flavour: MysqlFlavour,
+    pub database: String,
+    /// The database's default character set.
+    pub charset: String,
+    /// The database's default collation.
+    pub collation: String,
+    /// The sum of what the server estimates for tables and indexes, in bytes.
+    #[serde(default)]
+    pub size: u64,
+    /// The tables that were there from the beginning of the dump to its end, without those that are left out whole.
+    #[serde(default)]
+    pub tables: Vec<MysqlTableFacts>,
+    /// What else was there from the beginning of the dump to its end; absent when it changed meanwhile.
+    #[serde(default)]
+    pub programs: Option<MysqlPrograms>,
+    #[serde(default)]
+    pub exclude_tables: Vec<String>,
+    #[serde(default)]
+    pub exclude_table_data: Vec<String>,
+}
+
+/// Which of the two families a server belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MysqlFlavour {
+    #[default]
+    Mysql,
+    Mariadb,
+}
+
+impl fmt::Display for MysqlFlavour {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Mysql => "MySQL",
+            Self::Mariadb => "MariaDB",
+        })
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MysqlTableFacts {
+    pub name: String,
+    /// The server's estimate at the time of the dump; absent when it has none.
+    pub estimated_rows: Option<u64>,
+    /// The server's estimate for the table and its indexes, in bytes; 0 when it has none.
+    #[serde(default)]
+    pub bytes: u64,
+}
+
+/// How many of what is kept as text there are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MysqlPrograms {
+    pub views: u64,
+    pub triggers: u64,
+    pub routines: u64,
+    pub events: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -108,7 +108,7 @@ impl RestorePlan {
 fn is_database(record: &TargetRecord) -> bool {
     match &record.facts {
         Facts::Postgres(facts) => !facts.database.is_empty(),
-        Facts::Basebackup(_) | Facts::Command(_) | Facts::Sqlite(_) => true,
+        Facts::Mysql(_) | Facts::Basebackup(_) | Facts::Command(_) | Facts::Sqlite(_) => true,
         Facts::Volume(_) | Facts::Files(_) => false,
     }
 }

@@ -4,7 +4,7 @@ use super::View;
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
 use crate::manifest::{
-    Artifact, BasebackupFacts, CommandFacts, Compression, Facts, JournalMode, Manifest,
+    Artifact, BasebackupFacts, CommandFacts, Compression, Facts, JournalMode, Manifest, MysqlFacts,
     PostgresFacts, Purpose, Role, SqliteFacts, TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::text::printable;
@@ -80,6 +80,7 @@ fn target(page: &mut Page, record: &TargetRecord) {
     match &record.facts {
         Facts::Postgres(facts) => postgres(page, facts),
         Facts::Basebackup(facts) => basebackup(page, facts),
+        Facts::Mysql(facts) => mysql(page, facts),
         Facts::Volume(facts) | Facts::Files(facts) => tree(page, facts),
         Facts::Command(facts) => command(page, facts),
         Facts::Sqlite(facts) => sqlite(page, facts),
@@ -138,6 +139,39 @@ fn basebackup(page: &mut Page, facts: &BasebackupFacts) {
     );
     page.field("Data of", &server);
     tree(page, &facts.tree);
+}
+
+fn mysql(page: &mut Page, facts: &MysqlFacts) {
+    let what = format!(
+        "database `{}` of {} {}",
+        printable(&facts.database),
+        facts.flavour,
+        printable(&facts.server_version)
+    );
+    page.field("What", &what);
+
+    let rows = facts.tables.iter().filter_map(|table| table.estimated_rows);
+    let mut content = format!(
+        "{}, about {}; {} in the server",
+        counted(facts.tables.len() as u64, "table"),
+        counted(rows.fold(0, u64::saturating_add), "row"),
+        size(facts.size)
+    );
+    if let Some(programs) = &facts.programs {
+        for (number, word) in [
+            (programs.views, "view"),
+            (programs.triggers, "trigger"),
+            (programs.routines, "routine"),
+            (programs.events, "event"),
+        ] {
+            if number > 0 {
+                content.push_str(&format!("; {}", counted(number, word)));
+            }
+        }
+    }
+    page.field("Content", &content);
+    left_out(page, &facts.exclude_tables, "tables");
+    left_out(page, &facts.exclude_table_data, "rows of");
 }
 
 fn tree(page: &mut Page, facts: &TreeFacts) {

@@ -454,6 +454,11 @@ fn a_hostile_manifest_cannot_drive_the_terminal() {
             Facts::Postgres(facts) => facts.server_version.clone_from(&hostile),
             Facts::Basebackup(facts) => facts.server_version.clone_from(&hostile),
             Facts::Command(facts) => facts.program.clone_from(&hostile),
+            Facts::Mysql(facts) => {
+                facts.server_version.clone_from(&hostile);
+                facts.database.clone_from(&hostile);
+                facts.exclude_tables = vec![hostile.clone()];
+            }
             Facts::Volume(facts) | Facts::Files(facts) => {
                 facts.path.clone_from(&hostile);
                 facts.volume = Some(hostile.clone());

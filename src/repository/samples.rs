@@ -4,8 +4,8 @@ use std::io::Cursor;
 
 use crate::manifest::{
     Artifact, BasebackupFacts, CommandFacts, Compression, ContainerRecord, Encryption, EngineFacts,
-    FORMAT, Facts, FileOwner, Manifest, ObjectPath, PostgresFacts, Purpose, Role, SqliteContent,
-    SqliteFacts, StreamDigest, TargetRecord, Transfer, TreeFacts, TreeShape,
+    FORMAT, Facts, FileOwner, Manifest, MysqlFacts, ObjectPath, PostgresFacts, Purpose, Role,
+    SqliteContent, SqliteFacts, StreamDigest, TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::pipe::{ByteStream, Digester};
 use crate::target::{DriverKind, RunId, TargetId};
@@ -66,6 +66,7 @@ pub(crate) fn record(target: TargetId, artifacts: Vec<Artifact>) -> TargetRecord
                 gid: 0,
                 tree: tree(),
             }),
+            DriverKind::Mysql => Facts::Mysql(MysqlFacts::default()),
             DriverKind::Volume => Facts::Volume(tree()),
             DriverKind::Files => Facts::Files(tree()),
             DriverKind::Command => Facts::Command(CommandFacts::default()),

@@ -1,13 +1,12 @@
 //! How to log in: what the labels say, else the official image's variables, else `postgres`.
 
-use std::time::Duration;
-
 use crate::driver::DriverError;
-use crate::engine::{Container, Engine, ExecSpec};
+use crate::driver::secret_file::SecretFile;
+use crate::engine::{Container, Engine};
 use crate::labels::PostgresLabels;
 use crate::secret::Secret;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const PASSWORD_FILE: &str = "cofferdam.postgres.password-file";
 
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -37,7 +36,7 @@ impl Credentials {
             (None, None, None) => "postgres".to_owned(),
         };
         let file = match (&labels.password_file, variable("POSTGRES_PASSWORD_FILE")) {
-            (Some(path), _) => Some((path, "cofferdam.postgres.password-file")),
+            (Some(path), _) => Some((path, PASSWORD_FILE)),
             (None, Some(path)) if variable("POSTGRES_PASSWORD").is_none() => {
                 Some((path, "POSTGRES_PASSWORD_FILE"))
             }
@@ -51,35 +50,16 @@ impl Credentials {
     }
 }
 
-/// The content of a file in the container. Secret files are often for root alone, also where the server is not root.
 async fn read(
     engine: &Engine,
     container: &Container,
     path: &str,
     origin: &str,
 ) -> Result<Secret, DriverError> {
-    let mut why = String::new();
-    for user in [None, Some("0")] {
-        let spec = ExecSpec {
-            user: user.map(str::to_owned),
-            limit: Some(LIMIT),
-            ..ExecSpec::new(["cat", "--", path])
-        };
-        let output = engine.exec(&container.id, &spec).await?;
-        if output.exit_code == 0 && !output.truncated {
-            return String::from_utf8(output.stdout)
-                .map(|content| Secret::from_file_content(&content))
-                .map_err(|_| {
-                    DriverError::failed(format!("{path}, which {origin} names, is not UTF-8"))
-                });
-        }
-        why = output.last_words();
-    }
-    Err(DriverError::failed_with_hint(
-        format!(
-            "{path}, which {origin} names, cannot be read in container {}: {why}",
-            container.name
-        ),
-        "name a readable file with the label cofferdam.postgres.password-file",
-    ))
+    let file = SecretFile {
+        path,
+        origin,
+        label: PASSWORD_FILE,
+    };
+    file.read(engine, container).await
 }

@@ -2,23 +2,11 @@
 
 use sha2::{Digest, Sha256};
 
+use crate::driver::OldDatabase;
 use crate::target::RunId;
 
 /// Names are cut here by the server (`NAMEDATALEN - 1`), in bytes.
 const LONGEST_NAME: usize = 63;
-
-/// What becomes of the old database after a restore.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum OldDatabase {
-    #[default]
-    Drop,
-    /// It stays, under another name and closed to connections.
-    Keep,
-}
-
-impl OldDatabase {
-    pub const ALL: [Self; 2] = [Self::Drop, Self::Keep];
-}
 
 /// How far the new database has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -29,11 +29,11 @@ use std::time::Duration;
 
 use tracing::{debug, info};
 
-use super::names::{Names, New, OldDatabase};
+use super::names::{Names, New};
 use super::queries::{Database, end_sessions_in};
 use super::server::Server;
 use super::sql::quote_ident;
-use crate::driver::DriverError;
+use crate::driver::{DriverError, OldDatabase};
 use crate::target::RunId;
 
 /// How often sessions that will not go are told to.

@@ -42,6 +42,7 @@ impl Parser<'_> {
             match label {
                 _ if label.names_targets() => {}
                 Label::Postgres(_) => self.ensure_database_is_saved(key, "cofferdam.postgres"),
+                Label::Mysql(_) => self.ensure_database_is_saved(key, "cofferdam.mysql"),
                 Label::Volume(option) => self.ensure_volume_is_taken(key, name, option),
                 Label::Files(option) => self.ensure_files_have_a_path(key, name, option),
                 Label::Command(_) => self.ensure_command_has_a_dump(key, name),

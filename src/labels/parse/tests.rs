@@ -101,6 +101,39 @@ fn every_postgres_option_is_read() {
 }
 
 #[test]
+fn every_mysql_option_is_read() {
+    let labels = good(&[
+        ("mysql", "shop, reports"),
+        ("mysql.user", "backup"),
+        ("mysql.password-file", "/run/secrets/mysql"),
+        ("mysql.port", "3307"),
+        ("mysql.exclude-tables", "tmp_*, audit_log"),
+        ("mysql.exclude-table-data", "jobs"),
+        ("mysql.restore", "recreate"),
+        ("mysql.transfer", "stream"),
+        ("mysql.scratch", "/var/tmp/"),
+        ("mysql.exec-user", "mysql"),
+    ]);
+    assert_eq!(labels.opt_in, OptIn::Labels);
+    assert_eq!(
+        labels.mysql,
+        Some(MysqlLabels {
+            databases: names(&["shop", "reports"]),
+            user: Some("backup".to_owned()),
+            password_file: Some("/run/secrets/mysql".to_owned()),
+            port: Some(3307),
+            exclude_tables: vec!["tmp_*".to_owned(), "audit_log".to_owned()],
+            exclude_table_data: vec!["jobs".to_owned()],
+            restore: MysqlRestore::Recreate,
+            transfer: TransferChoice::Stream,
+            scratch: Some("/var/tmp".to_owned()),
+            exec_user: Some("mysql".to_owned()),
+        })
+    );
+    assert_eq!(labels.postgres, None);
+}
+
+#[test]
 fn who_opted_in_is_known() {
     for (labels, expected) in [
         (vec![], OptIn::No),
@@ -311,8 +344,8 @@ fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
-    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
-    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
 }
 
 #[test]

@@ -1,0 +1,182 @@
+//! What a database keeps as text: views, triggers, routines and events.
+//!
+//! No order moves them to another database, so they are made again there, by a script of the server's own dump client. It
+//! may run any number of times: each of its parts first drops what it makes.
+
+use std::time::Duration;
+
+use super::holdings::Holdings;
+use super::server::Server;
+use super::sql::{from_hex, hex_literal, quote_table};
+use crate::driver::DriverError;
+
+/// The line that the dump clients end with when they have written everything.
+pub const TRAILER: &str = "-- Dump completed";
+/// How newer MariaDB dumps begin, for the client that reads them first.
+pub const SANDBOX: &[u8] = b"/*M!999999\\-";
+const IDLE: Duration = Duration::from_secs(600);
+/// Views that one client is told of: an argument list has its limits.
+const VIEWS_AT_ONCE: usize = 500;
+/// Half the length of a statement that stores a part of a script, in bytes. The smallest `max_allowed_packet` that servers
+/// come with is 1 MiB.
+const PART: usize = 128 * 1024;
+
+/// The script that makes everything again that `database` keeps as text.
+pub async fn script_of(
+    server: &Server,
+    database: &str,
+    holdings: &Holdings,
+) -> Result<Vec<u8>, DriverError> {
+    let mut script = Vec::new();
+    if !(holdings.triggers.is_empty() && holdings.routines.is_empty() && holdings.events.is_empty())
+    {
+        let options = [
+            "--no-data",
+            "--no-create-info",
+            "--triggers",
+            "--add-drop-trigger",
+            "--routines",
+            "--events",
+        ];
+        add(server, &options, &[database], &mut script).await?;
+    }
+    for views in holdings.views.chunks(VIEWS_AT_ONCE) {
+        let options = ["--no-data", "--skip-triggers"];
+        let named: Vec<&str> = std::iter::once(database)
+            .chain(views.iter().map(String::as_str))
+            .collect();
+        add(server, &options, &named, &mut script).await?;
+    }
+    Ok(script)
+}
+
+async fn add(
+    server: &Server,
+    options: &[&str],
+    named: &[&str],
+    script: &mut Vec<u8>,
+) -> Result<(), DriverError> {
+    let mut argv = server.dump_argv();
+    let rest = options.iter().chain(&["--"]).chain(named);
+    argv.extend(rest.map(|&argument| argument.to_owned()));
+    let text = server.output_of(argv, IDLE).await?;
+    ensure_whole(server.dump_client(), &text)?;
+    script.extend_from_slice(without_sandbox(&text));
+    script.push(b'\n');
+    Ok(())
+}
+
+/// A dump counts only with its last line.
+pub fn ensure_whole(program: &str, tail: &[u8]) -> Result<(), DriverError> {
+    let last = tail.trim_ascii_end().rsplit(|&byte| byte == b'\n').next();
+    if last.is_some_and(|line| line.starts_with(TRAILER.as_bytes())) {
+        return Ok(());
+    }
+    Err(DriverError::failed_with_hint(
+        format!("{program} ended well, but its dump does not end with the line `{TRAILER}`"),
+        "remove what turns the line off (skip-comments, compact) from the option files in the container; else the dump was cut",
+    ))
+}
+
+fn without_sandbox(script: &[u8]) -> &[u8] {
+    if !script.starts_with(SANDBOX) {
+        return script;
+    }
+    match script.iter().position(|&byte| byte == b'\n') {
+        Some(end) => &script[end + 1..],
+        None => &[],
+    }
+}
+
+/// Statements that store a script in our own table; `kind` is what its rows are called.
+pub fn statements_to_store(database: &str, mark: &str, kind: &str, script: &[u8]) -> String {
+    let table = quote_table(database, mark);
+    script
+        .chunks(PART)
+        .map(|part| {
+            format!(
+                "INSERT INTO {table} (kind, content) VALUES ('{kind}', {});\n",
+                hex_literal(part)
+            )
+        })
+        .collect()
+}
+
+/// The way back.
+pub async fn stored(
+    server: &Server,
+    database: &str,
+    mark: &str,
+    kind: &str,
+) -> Result<Vec<u8>, DriverError> {
+    let query = format!(
+        "SELECT HEX(content) FROM {} WHERE kind = '{kind}' ORDER BY id",
+        quote_table(database, mark)
+    );
+    let answer = server.answer(&query).await?;
+    let mut script = Vec::new();
+    for line in answer
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+    {
+        let part = std::str::from_utf8(line).ok().and_then(from_hex);
+        let part = part.ok_or_else(|| {
+            DriverError::failed(format!(
+                "the definitions in {} cannot be read",
+                quote_table(database, mark)
+            ))
+        })?;
+        script.extend_from_slice(&part);
+    }
+    Ok(script)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_line_makes_a_dump_whole() {
+        for (tail, whole) in [
+            ("UNLOCK TABLES;\n\n-- Dump completed\n", true),
+            ("-- Dump completed on 2026-11-21  2:00:00\n", true),
+            ("-- Dump completed", true),
+            ("-- Dump completed\nUNLOCK TABLES;\n", false),
+            ("INSERT INTO t VALUES ('-- Dump completed');\n", false),
+            ("-- Dump compl", false),
+            ("", false),
+        ] {
+            assert_eq!(
+                ensure_whole("mysqldump", tail.as_bytes()).is_ok(),
+                whole,
+                "{tail}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_sandbox_line_goes_and_nothing_else() {
+        for (script, left) in [
+            (
+                &b"/*M!999999\\- enable the sandbox mode */ \n-- x\n"[..],
+                &b"-- x\n"[..],
+            ),
+            (b"-- MariaDB dump\n", b"-- MariaDB dump\n"),
+            (b"/*M!999999\\- cut", b""),
+            (b"", b""),
+        ] {
+            assert_eq!(without_sandbox(script), left);
+        }
+    }
+
+    #[test]
+    fn a_long_script_is_stored_in_parts() {
+        let script = vec![b'x'; PART * 2 + 1];
+        let statements = statements_to_store("a`b", "m", "definitions", &script);
+        assert_eq!(statements.lines().count(), 3);
+        assert!(statements.lines().all(|line| line.len() < 1024 * 1024
+            && line.starts_with(
+                "INSERT INTO `a``b`.`m` (kind, content) VALUES ('definitions', 0x78"
+            )));
+    }
+}

@@ -1,0 +1,78 @@
+//! Whether a container runs a MySQL or MariaDB server. Never by its image's name.
+
+use super::programs::Programs;
+use super::server::Server;
+use crate::engine::{Container, Engine, EngineError};
+use crate::labels::MysqlLabels;
+
+/// Where servers of both families keep their data unless they are told otherwise.
+const USUAL_DATA_DIRECTORY: &str = "/var/lib/mysql";
+
+/// A server in a container.
+#[derive(Clone, Debug)]
+pub struct Detected {
+    /// `None`: it let nobody in (yet).
+    pub server: Option<Server>,
+    /// Where the server keeps its data: a volume there is saved by the server's dumps, not as files.
+    pub data_directory: String,
+}
+
+/// `Ok(None)`: the container runs no server, or lacks the clients to save one.
+pub async fn detect(
+    engine: &Engine,
+    container: &Container,
+    labels: &MysqlLabels,
+) -> Result<Option<Detected>, EngineError> {
+    if !container.is_running() {
+        return Ok(None);
+    }
+    let processes = engine.process_names(&container.id).await?;
+    if !processes.iter().any(|name| is_server(name)) {
+        return Ok(None);
+    }
+    match Programs::find(engine, container, labels).await? {
+        Some(_) => Ok(Some(look_at(engine, container, labels).await)),
+        None => Ok(None),
+    }
+}
+
+fn is_server(process: &str) -> bool {
+    matches!(process, "mysqld" | "mariadbd")
+}
+
+/// For a container that is known to run a server, or said to. What the server says counts.
+pub async fn look_at(engine: &Engine, container: &Container, labels: &MysqlLabels) -> Detected {
+    let server = if container.is_running() {
+        // Whoever needs the login tries again, and tells why there is none.
+        Server::connect(engine, container, labels).await.ok()
+    } else {
+        None
+    };
+    let told = server
+        .as_ref()
+        .map(|server| server.facts.data_directory.trim_end_matches('/'))
+        .filter(|directory| !directory.is_empty());
+    Detected {
+        data_directory: told.unwrap_or(USUAL_DATA_DIRECTORY).to_owned(),
+        server,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_server_itself_counts() {
+        for (process, expected) in [
+            ("mysqld", true),
+            ("mariadbd", true),
+            ("mysqld_safe", false),
+            ("mysqld_exporter", false),
+            ("mysqlrouter", false),
+            ("mysql", false),
+        ] {
+            assert_eq!(is_server(process), expected, "{process}");
+        }
+    }
+}

@@ -1,0 +1,413 @@
+//! Putting a database back.
+//!
+//! `swap` loads into a database of another name, which the commit takes the tables out of (see [`super::swap`]).
+//! `recreate` drops the database and loads it anew; the safety snapshot is its way back.
+
+use serde::Deserialize;
+use tracing::{info, warn};
+
+use super::MysqlDriver;
+use super::holdings::{Detail, Holdings, look};
+use super::server::Server;
+use super::sql::quote_literal;
+use super::swap::Swap;
+use crate::driver::{ArtifactSource, DriverError};
+use crate::labels::MysqlRestore;
+use crate::manifest::{Artifact, MysqlFacts, MysqlFlavour, MysqlPrograms, Role, TargetRecord};
+
+/// Whether a load in place is part of a restore that may still be undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Standing {
+    UntilCommitted,
+    Final,
+}
+
+/// What a load needs to know.
+pub(super) struct Load<'a> {
+    driver: &'a MysqlDriver,
+    server: &'a Server,
+    facts: &'a MysqlFacts,
+    artifact: &'a Artifact,
+    swap: Swap<'a>,
+}
+
+impl<'a> Load<'a> {
+    pub fn of(
+        driver: &'a MysqlDriver,
+        server: &'a Server,
+        record: &'a TargetRecord,
+        facts: &'a MysqlFacts,
+    ) -> Result<Self, DriverError> {
+        let artifact = record.artifact(Role::Dump).ok_or_else(|| {
+            DriverError::failed(format!("the snapshot holds no dump for {}", record.target))
+        })?;
+        warn_of_another_server(server, facts);
+        Ok(Self {
+            driver,
+            server,
+            facts,
+            artifact,
+            swap: Swap::new(server, &record.target.name, driver.run()),
+        })
+    }
+
+    pub async fn run(&self, source: &dyn ArtifactSource) -> Result<(), DriverError> {
+        match self.driver.labels().restore {
+            MysqlRestore::Swap => self.beside(source).await,
+            MysqlRestore::Recreate => self.in_place(source, Standing::UntilCommitted).await,
+        }
+    }
+
+    async fn beside(&self, source: &dyn ArtifactSource) -> Result<(), DriverError> {
+        self.swap.roll_back().await?;
+        self.ensure_nobody_refers().await?;
+        let staged = self.swap.names.staged();
+        let MysqlFacts {
+            charset, collation, ..
+        } = self.facts;
+        self.swap.make_marked(&staged, charset, collation).await?;
+        self.fill(&staged, source).await?;
+        let holdings = self.loaded_in(&staged).await?;
+        self.warn_of_missing_definers(&staged).await;
+        self.swap
+            .mark_loaded(&holdings, self.driver.old_database())
+            .await
+    }
+
+    pub async fn in_place(
+        &self,
+        source: &dyn ArtifactSource,
+        standing: Standing,
+    ) -> Result<(), DriverError> {
+        self.swap.roll_back().await?;
+        let database = &self.swap.names.database;
+        self.swap.drop_database().await?;
+        let MysqlFacts {
+            charset, collation, ..
+        } = self.facts;
+        self.swap.make_marked(database, charset, collation).await?;
+        self.fill(database, source).await?;
+        self.loaded_in(database).await?;
+        self.warn_of_missing_definers(database).await;
+        match standing {
+            Standing::UntilCommitted => self.swap.mark_loaded_in_place().await,
+            Standing::Final => self.swap.unmark().await,
+        }
+    }
+
+    async fn fill(&self, database: &str, source: &dyn ArtifactSource) -> Result<(), DriverError> {
+        let argv = self.server.load_argv(database);
+        let has_sandbox_line = self.facts.flavour == MysqlFlavour::Mariadb;
+        let argv = if has_sandbox_line && !self.server.knows().sandbox {
+            without_first_line(argv)
+        } else {
+            argv
+        };
+        let clients = self.server.clients();
+        clients
+            .load(
+                self.driver.visitor(self.server),
+                self.driver.labels().transfer,
+                argv,
+                source,
+                self.artifact,
+            )
+            .await
+            .map_err(|error| told_by(self.server.client(), error))
+    }
+
+    /// What is in the loaded database, which has to be what was saved. Our own mark is not.
+    async fn loaded_in(&self, database: &str) -> Result<Holdings, DriverError> {
+        let mut found = look(self.server, &[database], Detail::Names).await?;
+        let mut holdings = found.remove(database).ok_or_else(|| {
+            DriverError::failed(format!(
+                "somebody has dropped {database} while it was loaded"
+            ))
+        })?;
+        let mark = self.swap.names.mark();
+        holdings.tables.retain(|table| table.name != mark);
+        ensure_tables(self.facts, &holdings)?;
+        ensure_programs(self.facts, &holdings)?;
+        Ok(holdings)
+    }
+
+    /// A foreign key of another database would go with the old table, out of its place.
+    async fn ensure_nobody_refers(&self) -> Result<(), DriverError> {
+        #[derive(Deserialize)]
+        struct Reference {
+            of: String,
+            name: String,
+            to: String,
+        }
+        let database = &self.swap.names.database;
+        let references: Vec<Reference> = self
+            .server
+            .query(&format!(
+                "SELECT JSON_OBJECT('of', CONSTRAINT_SCHEMA, 'name', TABLE_NAME, 'to', UNIQUE_CONSTRAINT_SCHEMA) \
+                 FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE UNIQUE_CONSTRAINT_SCHEMA = {}",
+                quote_literal(database)
+            ))
+            .await?;
+        let strangers: Vec<String> = references
+            .into_iter()
+            .filter(|reference| reference.to == *database && reference.of != *database)
+            .map(|reference| format!("{}.{}", reference.of, reference.name))
+            .collect();
+        if strangers.is_empty() {
+            return Ok(());
+        }
+        Err(DriverError::failed_with_hint(
+            format!(
+                "foreign keys of tables in other databases refer to {database}, and would go with its old tables: {}",
+                strangers.join(", ")
+            ),
+            "set cofferdam.mysql.restore: recreate",
+        ))
+    }
+
+    /// Whoever calls a view or a routine whose definer does not exist is refused by the server.
+    async fn warn_of_missing_definers(&self, database: &str) {
+        #[derive(Deserialize)]
+        struct Definer {
+            definer: String,
+        }
+        let within = quote_literal(database);
+        let sources = [
+            ("VIEWS", "TABLE_SCHEMA"),
+            ("TRIGGERS", "TRIGGER_SCHEMA"),
+            ("ROUTINES", "ROUTINE_SCHEMA"),
+            ("EVENTS", "EVENT_SCHEMA"),
+        ];
+        let all: Vec<String> = sources
+            .iter()
+            .map(|(from, schema)| {
+                format!("SELECT DEFINER FROM information_schema.{from} WHERE {schema} = {within}")
+            })
+            .collect();
+        let query = format!(
+            "SELECT JSON_OBJECT('definer', found.DEFINER) FROM ({}) AS found \
+             WHERE found.DEFINER NOT IN (SELECT CONCAT(User, '@', Host) FROM mysql.user)",
+            all.join(" UNION ")
+        );
+        match self.server.query::<Definer>(&query).await {
+            Ok(missing) if missing.is_empty() => {}
+            Ok(missing) => {
+                let names: Vec<String> = missing.into_iter().map(|found| found.definer).collect();
+                warn!(
+                    "views, triggers, routines or events of {} belong to users that this server does not have; make them, \
+                     or they cannot be used: {}",
+                    self.swap.names.database,
+                    names.join(", ")
+                );
+            }
+            Err(error) => info!("whether all definers exist is not known: {error}"),
+        }
+    }
+}
+
+/// Every table that the dump held is there.
+pub(super) async fn check_database(
+    driver: &MysqlDriver,
+    server: &Server,
+    record: &TargetRecord,
+    facts: &MysqlFacts,
+) -> Result<(), DriverError> {
+    let swap = Swap::new(server, &record.target.name, driver.run());
+    let state = swap.state().await?;
+    let holdings = match (state.staged, state.database) {
+        (Some(staged), _) => staged.holdings,
+        (None, Some(database)) => database,
+        (None, None) => {
+            return Err(DriverError::failed(format!(
+                "nothing was loaded for {}",
+                record.target
+            )));
+        }
+    };
+    ensure_tables(facts, &holdings)
+}
+
+fn ensure_tables(facts: &MysqlFacts, holdings: &Holdings) -> Result<(), DriverError> {
+    let missing: Vec<&str> = facts
+        .tables
+        .iter()
+        .map(|table| table.name.as_str())
+        .filter(|name| !holdings.has_table(name))
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(DriverError::failed(format!(
+        "after the load of database {} these tables are missing: {}",
+        facts.database,
+        missing.join(", ")
+    )))
+}
+
+fn ensure_programs(facts: &MysqlFacts, holdings: &Holdings) -> Result<(), DriverError> {
+    let Some(saved) = facts.programs else {
+        return Ok(());
+    };
+    let found = MysqlPrograms {
+        views: holdings.views.len() as u64,
+        triggers: holdings.triggers.len() as u64,
+        routines: holdings.routines.len() as u64,
+        events: holdings.events.len() as u64,
+    };
+    if found == saved {
+        return Ok(());
+    }
+    let told = |programs: MysqlPrograms| {
+        format!(
+            "{} views, {} triggers, {} routines and {} events",
+            programs.views, programs.triggers, programs.routines, programs.events
+        )
+    };
+    Err(DriverError::failed(format!(
+        "after the load of database {} there are {}, and {} were saved",
+        facts.database,
+        told(found),
+        told(saved)
+    )))
+}
+
+/// A dump is text, so the server decides whether it understands it; `swap` has the old database until then.
+fn warn_of_another_server(server: &Server, facts: &MysqlFacts) {
+    let here = server.facts.flavour();
+    if here != facts.flavour {
+        warn!(
+            "the snapshot of database {} was taken from {} {}, and container {} runs {here} {}: what only one of them knows \
+             makes the load fail",
+            facts.database,
+            facts.flavour,
+            facts.server_version,
+            server.container().name,
+            server.facts.version
+        );
+        return;
+    }
+    let (saved, now) = (
+        version(&facts.server_version),
+        version(&server.facts.version),
+    );
+    if saved > now {
+        warn!(
+            "the snapshot of database {} was taken from {here} {}, and container {} runs the older {}: what that does not \
+             know makes the load fail",
+            facts.database,
+            facts.server_version,
+            server.container().name,
+            server.facts.version
+        );
+    }
+}
+
+/// `10.11.6-MariaDB` is (10, 11).
+fn version(text: &str) -> (u32, u32) {
+    let mut numbers = text
+        .split(|character: char| !character.is_ascii_digit())
+        .map(|digits| digits.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+/// The shell that gives a client its input from the second line on. It reads no further than the first line, which has to
+/// be the comment that every dump begins with.
+fn without_first_line(client: Vec<String>) -> Vec<String> {
+    let script = "IFS= read -r line\n\
+        case $line in\n\
+        '-- '* | '/*M!'*) exec \"$@\" ;;\n\
+        *) echo 'the dump does not begin as one' >&2; exit 1 ;;\n\
+        esac";
+    let mut argv: Vec<String> = ["sh", "-c", script, "sh"].map(str::to_owned).to_vec();
+    argv.extend(client);
+    argv
+}
+
+/// Where a shell stands before a client, the client is who speaks.
+pub(super) fn told_by(program: &str, error: DriverError) -> DriverError {
+    const SHELL: &str = "sh failed with";
+    match error {
+        DriverError::Client {
+            program: shell,
+            code,
+            message,
+        } if shell == "sh" => DriverError::Client {
+            program: program.to_owned(),
+            code,
+            message,
+        },
+        DriverError::Failed { what, hint } if what.starts_with(SHELL) => DriverError::Failed {
+            what: what.replacen(SHELL, &format!("{program} failed with"), 1),
+            hint,
+        },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::definitions::TRAILER;
+    use super::*;
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    fn fed(input: &str) -> (Option<i32>, String) {
+        let argv = without_first_line(vec!["cat".to_owned()]);
+        let mut child = Command::new(&argv[0])
+            .args(&argv[1..])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());
+        // The shell may be gone before it has read everything.
+        let writer = std::thread::spawn(move || drop(stdin.write_all(input.as_bytes())));
+        let output = child.wait_with_output().unwrap();
+        writer.join().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        (output.status.code(), text)
+    }
+
+    #[test]
+    fn an_old_client_never_sees_the_first_line() {
+        let rest = format!(
+            "INSERT INTO t VALUES ('a\\nb');\r\n{}\n{TRAILER}\n",
+            "x".repeat(300_000)
+        );
+        for first in [
+            "/*M!999999\\- enable the sandbox mode */ ",
+            "-- MariaDB dump 10.19",
+        ] {
+            assert_eq!(fed(&format!("{first}\n{rest}")), (Some(0), rest.clone()));
+        }
+        assert_eq!(fed("DROP TABLE t;\n"), (Some(1), String::new()));
+        assert_eq!(fed(""), (Some(1), String::new()));
+    }
+
+    #[test]
+    fn versions_are_compared_by_two_numbers() {
+        assert_eq!(version("10.11.6-MariaDB-0+deb12u1"), (10, 11));
+        assert_eq!(version("9.7.4-2"), (9, 7));
+        assert_eq!(version(""), (0, 0));
+        assert!(version("11.8.1-MariaDB") > version("10.11.9-MariaDB"));
+    }
+
+    #[test]
+    fn the_client_speaks_and_not_its_shell() {
+        let error = DriverError::Client {
+            program: "sh".to_owned(),
+            code: 1,
+            message: "ERROR 1064".to_owned(),
+        };
+        assert_eq!(
+            told_by("mariadb", error).to_string(),
+            "mariadb failed with exit code 1: ERROR 1064"
+        );
+        let error = DriverError::failed_with_hint("sh failed with exit code 1: ERROR 1273", "x");
+        assert_eq!(
+            told_by("mysql", error).to_string(),
+            "mysql failed with exit code 1: ERROR 1273; x"
+        );
+    }
+}

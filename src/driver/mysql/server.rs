@@ -1,0 +1,404 @@
+//! A server in a container, and how its own clients are run there.
+//!
+//! Queries answer with one JSON object a line, so that no name can break out of its field. Passwords go by environment,
+//! names by quoting. Sessions of ours have settings of their own, over what the server's defaults are.
+
+use std::fmt;
+use std::io::Cursor;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::io::AsyncReadExt;
+use tokio::time::Instant;
+use tracing::debug;
+
+use super::credentials::Credentials;
+use super::programs::{Knows, Programs};
+use super::trouble::Trouble;
+use crate::agent::inside::ClientEnvironment;
+use crate::driver::DriverError;
+use crate::driver::clients::{Clients, Remedy};
+use crate::engine::{Container, Engine, ExecOutput, ExecSpec};
+use crate::labels::MysqlLabels;
+use crate::manifest::MysqlFlavour;
+
+/// What the labels of this driver begin with.
+const LABEL: &str = "cofferdam.mysql";
+/// How long a server that does not answer yet is waited for.
+const STARTING_LIMIT: Duration = Duration::from_secs(30);
+const STARTING_PAUSE: Duration = Duration::from_millis(500);
+/// For queries of catalogs.
+const QUERY_LIMIT: Duration = Duration::from_secs(300);
+/// For what makes, moves or drops whole databases.
+const ORDER_LIMIT: Duration = Duration::from_secs(3600);
+/// Of an answer, in bytes: the catalog of some hundred thousand tables.
+const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
+/// The kernel takes 128 KiB as one argument; a longer script goes by standard input.
+const LONGEST_ARGUMENT: usize = 100 * 1024;
+
+/// Nobody's `sql_mode`, so that quoting means the same everywhere. An order that waits for a lock gives up soon: who is in
+/// the way is dealt with, and it is given again. Tables are moved one by one, and refer to each other meanwhile.
+const SESSION: &str =
+    "SET SESSION sql_mode='', autocommit=1, foreign_key_checks=0, lock_wait_timeout=10";
+const LOADING_SESSION: &str =
+    "SET SESSION sql_mode='', autocommit=1, foreign_key_checks=0, unique_checks=0";
+
+/// Answers with [`ServerFacts`].
+const FACTS: &str = "SELECT JSON_OBJECT('version', VERSION(), 'data_directory', @@datadir)";
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct ServerFacts {
+    /// As the server prints it.
+    pub version: String,
+    pub data_directory: String,
+}
+
+impl ServerFacts {
+    pub fn flavour(&self) -> MysqlFlavour {
+        if self.version.contains("MariaDB") {
+            MysqlFlavour::Mariadb
+        } else {
+            MysqlFlavour::Mysql
+        }
+    }
+}
+
+/// Where in its container a server is reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Address {
+    Socket,
+    /// `None`: the usual port.
+    Loopback(Option<u16>),
+}
+
+#[derive(Clone)]
+pub struct Server {
+    clients: Clients,
+    programs: Programs,
+    user: String,
+    address: Address,
+    pub facts: ServerFacts,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("clients", &self.clients)
+            .field("facts", &self.facts)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Server {
+    /// Logs in to the server in `container`, waiting for a while when it does not answer yet.
+    pub async fn connect(
+        engine: &Engine,
+        container: &Container,
+        labels: &MysqlLabels,
+    ) -> Result<Self, DriverError> {
+        if !container.is_running() {
+            return Err(DriverError::failed_with_hint(
+                format!("container {} is not running", container.name),
+                "start it: its database is saved and restored by its own server",
+            ));
+        }
+        let programs = Programs::need(engine, container, labels).await?;
+        let credentials = Credentials::find(engine, container, labels).await?;
+        let mut server = Self {
+            clients: Clients {
+                engine: engine.clone(),
+                container: container.clone(),
+                label: LABEL.to_owned(),
+                exec_user: labels.exec_user.clone(),
+                environment: environment(&credentials),
+                remedy: remedy(&container.name, &credentials.user),
+            },
+            programs,
+            user: credentials.user,
+            address: match labels.port {
+                None => Address::Socket,
+                port => Address::Loopback(port),
+            },
+            facts: ServerFacts::default(),
+        };
+        server.log_in(labels.port.is_none()).await?;
+        Ok(server)
+    }
+
+    /// Tries the local socket first, as the official images' clients do, then the loopback address, where the same name may
+    /// be another account.
+    async fn log_in(&mut self, may_choose_address: bool) -> Result<(), DriverError> {
+        let deadline = Instant::now() + STARTING_LIMIT;
+        let mut denied: Option<ExecOutput> = None;
+        loop {
+            let output = self.ask(FACTS).await?;
+            if output.exit_code == 0 {
+                self.facts = rows(&output.stdout)?
+                    .pop()
+                    .ok_or_else(|| DriverError::failed("the server told nothing of itself"))?;
+                return Ok(());
+            }
+            let trouble = Trouble::of(&output.last_words());
+            let may_pass = trouble.is_some_and(Trouble::may_pass);
+            let is_last = !may_choose_address || denied.is_some();
+            if !may_pass && is_last {
+                let output = denied.unwrap_or(output);
+                return Err(self.client_failed(&output));
+            }
+            if may_pass && Instant::now() >= deadline {
+                let output = denied.unwrap_or(output);
+                return Err(self.client_failed(&output));
+            }
+            if !may_pass {
+                denied = Some(output);
+            }
+            if may_choose_address {
+                self.address = match self.address {
+                    Address::Socket => Address::Loopback(None),
+                    Address::Loopback(_) => Address::Socket,
+                };
+                debug!(
+                    container = self.container().name,
+                    "no way in at this address; trying the other"
+                );
+            }
+            tokio::time::sleep(STARTING_PAUSE).await;
+        }
+    }
+
+    async fn ask(&self, query: &str) -> Result<ExecOutput, DriverError> {
+        let mut argv = self.client_argv(SESSION);
+        argv.push(format!("--execute={query}"));
+        self.clients.exec(&self.spec(argv, QUERY_LIMIT)).await
+    }
+
+    pub fn clients(&self) -> &Clients {
+        &self.clients
+    }
+
+    pub fn container(&self) -> &Container {
+        &self.clients.container
+    }
+
+    pub fn knows(&self) -> Knows {
+        self.programs.knows
+    }
+
+    pub fn client(&self) -> &str {
+        &self.programs.client
+    }
+
+    pub fn dump_client(&self) -> &str {
+        &self.programs.dump
+    }
+
+    fn spec(&self, argv: Vec<String>, limit: Duration) -> ExecSpec {
+        ExecSpec {
+            limit: Some(limit),
+            ..self.clients.spec(argv, self.clients.environment.clone())
+        }
+    }
+
+    fn client_failed(&self, output: &ExecOutput) -> DriverError {
+        self.clients
+            .client_error(self.client(), output.exit_code, &output.last_words())
+    }
+
+    /// What every client is told of where to connect to, and how to speak.
+    fn connection(&self) -> Vec<String> {
+        let mut argv = vec![format!("--user={}", self.user)];
+        match self.address {
+            Address::Socket => argv.push("--protocol=socket".to_owned()),
+            Address::Loopback(port) => {
+                argv.extend(["--protocol=tcp", "--host=127.0.0.1"].map(str::to_owned));
+                argv.extend(port.map(|port| format!("--port={port}")));
+            }
+        }
+        argv.extend(
+            [
+                "--default-character-set=utf8mb4",
+                "--max-allowed-packet=1073741824",
+                // The container's own option files must not make errors pass.
+                "--skip-force",
+            ]
+            .map(str::to_owned),
+        );
+        argv
+    }
+
+    fn client_argv(&self, session: &str) -> Vec<String> {
+        let mut argv = vec![self.programs.client.clone()];
+        argv.extend(self.connection());
+        argv.extend(
+            [
+                "--batch",
+                "--raw",
+                "--skip-column-names",
+                "--local-infile=0",
+            ]
+            .map(str::to_owned),
+        );
+        if self.programs.knows.print_query {
+            argv.push("--skip-print-query-on-error".to_owned());
+        }
+        argv.push(format!("--init-command={session}"));
+        argv
+    }
+
+    /// The dump client, with what goes for every dump.
+    ///
+    /// The options that an image's own option file may have turned off are turned on.
+    pub fn dump_argv(&self) -> Vec<String> {
+        let mut argv = vec![self.programs.dump.clone()];
+        argv.extend(self.connection());
+        argv.extend(
+            [
+                "--opt",
+                "--single-transaction",
+                "--quote-names",
+                "--comments",
+                "--skip-dump-date",
+                "--tz-utc",
+                "--hex-blob",
+                "--no-tablespaces",
+            ]
+            .map(str::to_owned),
+        );
+        if self.programs.knows.gtid_purged {
+            argv.push("--set-gtid-purged=OFF".to_owned());
+        }
+        argv
+    }
+
+    /// A client that reads a dump on standard input. The client's own commands, which could name programs and files, are
+    /// not looked for in it.
+    pub fn load_argv(&self, database: &str) -> Vec<String> {
+        let mut argv = self.client_argv(LOADING_SESSION);
+        argv.extend(["--binary-mode".to_owned(), format!("--database={database}")]);
+        argv
+    }
+
+    /// The lines that statements print, each a JSON object.
+    pub async fn query<T: DeserializeOwned>(&self, query: &str) -> Result<Vec<T>, DriverError> {
+        rows(&self.answer(query).await?)
+    }
+
+    /// What statements print.
+    pub async fn answer(&self, query: &str) -> Result<Vec<u8>, DriverError> {
+        let mut argv = self.client_argv(SESSION);
+        argv.push(format!("--execute={query}"));
+        self.output_of(argv, QUERY_LIMIT).await
+    }
+
+    /// What a client prints that ends with 0.
+    pub async fn output_of(
+        &self,
+        argv: Vec<String>,
+        idle_limit: Duration,
+    ) -> Result<Vec<u8>, DriverError> {
+        let spec = self.clients.spec(argv, self.clients.environment.clone());
+        let stream = self
+            .clients
+            .engine
+            .exec_stream(&self.container().id, &spec, idle_limit)
+            .await
+            .map_err(|error| self.clients.engine_error(error))?;
+        let mut answer = Vec::new();
+        stream
+            .take(LONGEST_ANSWER)
+            .read_to_end(&mut answer)
+            .await
+            .map_err(|error| self.clients.body_error(error))?;
+        if answer.len() as u64 >= LONGEST_ANSWER {
+            return Err(DriverError::failed("the server's answer is too long"));
+        }
+        Ok(answer)
+    }
+
+    /// Gives orders one after the other, and stops at the first that fails. An order that the server refuses is
+    /// `Ok(Err(…))`.
+    pub async fn try_execute(&self, orders: &str) -> Result<Result<(), Refused>, DriverError> {
+        let mut argv = self.client_argv(SESSION);
+        let output = if orders.len() > LONGEST_ARGUMENT {
+            argv.push("--binary-mode".to_owned());
+            self.with_input(argv, orders.as_bytes().to_vec()).await?
+        } else {
+            argv.push(format!("--execute={orders}"));
+            self.clients.exec(&self.spec(argv, ORDER_LIMIT)).await?
+        };
+        Ok(match output.exit_code {
+            0 => Ok(()),
+            _ => Err(Refused {
+                words: output.last_words(),
+                error: self.client_failed(&output),
+            }),
+        })
+    }
+
+    pub async fn execute(&self, orders: &str) -> Result<(), DriverError> {
+        self.try_execute(orders)
+            .await?
+            .map_err(|refused| refused.error)
+    }
+
+    /// Runs a script, which may hold delimiters of its own, in a database.
+    pub async fn run_script(&self, database: &str, script: Vec<u8>) -> Result<(), DriverError> {
+        let mut argv = self.client_argv(SESSION);
+        argv.extend(["--binary-mode".to_owned(), format!("--database={database}")]);
+        let output = self.with_input(argv, script).await?;
+        match output.exit_code {
+            0 => Ok(()),
+            _ => Err(self.client_failed(&output)),
+        }
+    }
+
+    async fn with_input(
+        &self,
+        argv: Vec<String>,
+        script: Vec<u8>,
+    ) -> Result<ExecOutput, DriverError> {
+        let spec = self.spec(argv, ORDER_LIMIT);
+        let script = Box::pin(Cursor::new(script));
+        self.clients.exec_with_input(&spec, script).await
+    }
+}
+
+/// An order that the server did not carry out.
+#[derive(Debug)]
+pub struct Refused {
+    pub words: String,
+    pub error: DriverError,
+}
+
+fn environment(credentials: &Credentials) -> ClientEnvironment {
+    let password = credentials.password.clone();
+    ClientEnvironment {
+        // Messages are looked into.
+        plain: vec![("LC_ALL".to_owned(), "C".to_owned())],
+        secret: password
+            .map(|password| ("MYSQL_PWD".to_owned(), password))
+            .into_iter()
+            .collect(),
+    }
+}
+
+fn remedy(container: &str, user: &str) -> Remedy {
+    let (container, user) = (container.to_owned(), user.to_owned());
+    Arc::new(move |words| Trouble::of(words).map(|trouble| trouble.hint(&container, &user)))
+}
+
+fn rows<T: DeserializeOwned>(stdout: &[u8]) -> Result<Vec<T>, DriverError> {
+    stdout
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.is_empty())
+        .map(|line| {
+            serde_json::from_slice(line).map_err(|error| {
+                DriverError::failed(format!(
+                    "the server's answer is not what was asked for: {error}"
+                ))
+            })
+        })
+        .collect()
+}

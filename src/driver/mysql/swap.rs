@@ -1,0 +1,537 @@
+//! The databases of a restore, and how new tables take the old ones' places: see [`super::state`] for what is due when.
+//!
+//! There is no order that renames a database. Until the decision the old one serves as it is, and going back is to drop the
+//! staged one. From the decision on it only goes forward, so every step may be repeated, by another process too: what is
+//! left to do is looked up on the server after each.
+
+use std::time::Duration;
+
+use serde::Deserialize;
+use tracing::{debug, info, warn};
+
+use super::definitions::{script_of, statements_to_store, stored};
+use super::holdings::{Detail, Holdings, look};
+use super::names::Names;
+use super::server::Server;
+use super::sql::{is_plain_word, quote_ident, quote_literal, quote_table};
+use super::state::{Aside, Mark, Phase, Staged, State, Step, next_of_commit, next_of_rollback};
+use crate::driver::{DriverError, OldDatabase};
+use crate::target::RunId;
+
+/// How often sessions that are in the way are ended before it is told.
+const ATTEMPTS: u32 = 6;
+const PAUSE: Duration = Duration::from_millis(200);
+
+/// The row of a mark that holds the phase.
+const PHASE_ROW: u32 = 1;
+const DEFINITIONS: &str = "definitions";
+
+/// Whether a commit has come to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Committed {
+    Done,
+    StepsAreLeft,
+}
+
+/// A restore of one database on its server.
+pub struct Swap<'a> {
+    server: &'a Server,
+    pub names: Names,
+}
+
+impl<'a> Swap<'a> {
+    pub fn new(server: &'a Server, database: &str, run: &RunId) -> Self {
+        Self {
+            server,
+            names: Names::of(database, run),
+        }
+    }
+
+    /// Puts the new tables into the old ones' places, in at most so many steps. Idempotent.
+    pub async fn commit(&self, most_steps: usize) -> Result<Committed, DriverError> {
+        let next = |state: &State| {
+            next_of_commit(state).map_err(|why| {
+                DriverError::failed(format!(
+                    "database {} cannot be put in place: {why}",
+                    self.names.database
+                ))
+            })
+        };
+        let reached = self.go(most_steps, next).await?;
+        if next(&reached)?.is_some() {
+            return Ok(Committed::StepsAreLeft);
+        }
+        if let Some(aside) = reached.aside {
+            info!(
+                "the tables of the old database are kept in {}; the text of its views, triggers, routines and events is in \
+                 its table {}",
+                self.names.aside(aside.old),
+                self.names.mark()
+            );
+        }
+        Ok(Committed::Done)
+    }
+
+    /// Removes what an attempt of this run has left. Idempotent; an error once the decision has begun to be carried out.
+    pub async fn roll_back(&self) -> Result<State, DriverError> {
+        let next = |state: &State| {
+            next_of_rollback(state).map_err(|why| {
+                DriverError::failed_with_hint(
+                    format!(
+                        "database {} cannot be rolled back: {why}",
+                        self.names.database
+                    ),
+                    "run cofferdam recover",
+                )
+            })
+        };
+        self.go(usize::MAX, next).await
+    }
+
+    /// Takes step after step until there is none. A step that failed because somebody had done the same is no failure: what
+    /// exists has changed then.
+    async fn go(
+        &self,
+        most_steps: usize,
+        next: impl Fn(&State) -> Result<Option<Step>, DriverError>,
+    ) -> Result<State, DriverError> {
+        let mut state = self.state().await?;
+        for _ in 0..most_steps {
+            let Some(step) = next(&state)? else { break };
+            debug!(database = self.names.database, ?step, "restoring");
+            let performed = self.perform(&step, &state).await;
+            let reached = self.state().await?;
+            if reached == state {
+                performed?;
+                return Err(DriverError::failed(format!(
+                    "{step:?} changed nothing on the server"
+                )));
+            }
+            if let Err(error) = performed {
+                debug!("{error}, but the server has gone on");
+            }
+            state = reached;
+        }
+        Ok(state)
+    }
+
+    pub async fn state(&self) -> Result<State, DriverError> {
+        let (staged_name, mark_name) = (self.names.staged(), self.names.mark());
+        let asides = OldDatabase::ALL.map(|old| (old, self.names.aside(old)));
+        let mut databases = vec![self.names.database.as_str(), staged_name.as_str()];
+        databases.extend(asides.iter().map(|(_, name)| name.as_str()));
+        let mut found = look(self.server, &databases, Detail::Names).await?;
+        let mut take = |name: &str| {
+            let mut holdings = found.remove(name)?;
+            let is_marked = holdings.has_table(&mark_name);
+            holdings.tables.retain(|table| table.name != mark_name);
+            Some((holdings, is_marked))
+        };
+        let (database, staged) = (take(&self.names.database), take(&staged_name));
+        let aside = asides.iter().find_map(|(old, name)| {
+            let (_, is_marked) = take(name)?;
+            Some((*old, name, is_marked))
+        });
+        let in_place = match &database {
+            Some((_, true)) => self.mark_of(&self.names.database).await?,
+            _ => None,
+        };
+        let staged = match staged {
+            None => None,
+            Some((holdings, is_marked)) => Some(Staged {
+                holdings,
+                mark: if is_marked {
+                    self.mark_of(&staged_name).await?
+                } else {
+                    None
+                },
+            }),
+        };
+        let aside = match aside {
+            None => None,
+            Some((old, name, is_marked)) => Some(Aside {
+                old,
+                is_marked: is_marked && self.mark_of(name).await?.is_some(),
+            }),
+        };
+        Ok(State {
+            in_place: in_place.map(|mark| mark.phase),
+            database: database.map(|(holdings, _)| holdings),
+            staged,
+            aside,
+        })
+    }
+
+    /// What a mark says; `None`: nothing yet.
+    async fn mark_of(&self, database: &str) -> Result<Option<Mark>, DriverError> {
+        #[derive(Deserialize)]
+        struct Row {
+            kind: String,
+            text: String,
+        }
+        let rows: Vec<Row> = self
+            .server
+            .query(&format!(
+                "SELECT JSON_OBJECT('kind', kind, 'text', CONVERT(content USING utf8mb4)) FROM {} \
+                 WHERE kind <> '{DEFINITIONS}'",
+                self.mark_in(database)
+            ))
+            .await?;
+        let of = |kind: &'static str| rows.iter().filter(move |row| row.kind == kind);
+        let phase = of("phase").find_map(|row| {
+            Phase::ALL
+                .into_iter()
+                .find(|phase| phase.word() == row.text)
+        });
+        let keeps = of("old").any(|row| row.text == "keep");
+        Ok(phase.map(|phase| Mark {
+            phase,
+            old: if keeps {
+                OldDatabase::Keep
+            } else {
+                OldDatabase::Drop
+            },
+            tables: of("table").map(|row| row.text.clone()).collect(),
+        }))
+    }
+
+    fn mark_in(&self, database: &str) -> String {
+        quote_table(database, &self.names.mark())
+    }
+
+    /// Makes a database with this default, and a mark in it.
+    pub async fn make_marked(
+        &self,
+        name: &str,
+        charset: &str,
+        collation: &str,
+    ) -> Result<(), DriverError> {
+        let orders = format!(
+            "CREATE DATABASE {} {}; {}; {}",
+            quote_ident(name),
+            defaults(charset, collation)?,
+            self.create_mark(name),
+            self.insert_phase(name, Phase::Loading)
+        );
+        self.server.execute(&orders).await
+    }
+
+    fn create_mark(&self, database: &str) -> String {
+        format!(
+            "CREATE TABLE IF NOT EXISTS {} (id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
+             kind VARCHAR(16) NOT NULL, content LONGBLOB NOT NULL) ENGINE=InnoDB",
+            self.mark_in(database)
+        )
+    }
+
+    fn insert_phase(&self, database: &str, phase: Phase) -> String {
+        format!(
+            "INSERT INTO {} (id, kind, content) VALUES ({PHASE_ROW}, 'phase', '{}')",
+            self.mark_in(database),
+            phase.word()
+        )
+    }
+
+    fn set_phase(&self, database: &str, phase: Phase) -> String {
+        format!(
+            "UPDATE {} SET content = '{}' WHERE id = {PHASE_ROW}",
+            self.mark_in(database),
+            phase.word()
+        )
+    }
+
+    /// Notes that the staged database is whole, with all that a commit needs to know, at once.
+    pub async fn mark_loaded(
+        &self,
+        holdings: &Holdings,
+        old: OldDatabase,
+    ) -> Result<(), DriverError> {
+        let staged = self.names.staged();
+        let script = script_of(self.server, &staged, holdings).await?;
+        let mark = self.mark_in(&staged);
+        let mut orders = format!(
+            "START TRANSACTION;\nINSERT INTO {mark} (kind, content) VALUES ('old', '{}');\n",
+            match old {
+                OldDatabase::Drop => "drop",
+                OldDatabase::Keep => "keep",
+            }
+        );
+        for name in holdings.table_names() {
+            let name = quote_literal(name);
+            orders.push_str(&format!(
+                "INSERT INTO {mark} (kind, content) VALUES ('table', {name});\n"
+            ));
+        }
+        let mark_name = self.names.mark();
+        orders.push_str(&statements_to_store(
+            &staged,
+            &mark_name,
+            DEFINITIONS,
+            &script,
+        ));
+        orders.push_str(&self.set_phase(&staged, Phase::Loaded));
+        orders.push_str(";\nCOMMIT;\n");
+        self.server.execute(&orders).await?;
+        let state = self.state().await?;
+        let mark = state
+            .staged
+            .as_ref()
+            .and_then(|staged| staged.mark.as_ref());
+        if mark.map(|mark| mark.phase) != Some(Phase::Loaded) {
+            return Err(DriverError::failed(format!(
+                "the server took the orders that mark {staged} as loaded, but it is not marked"
+            )));
+        }
+        // Events must not run there; a trigger would only be in the way later.
+        self.perform(&Step::ClearStaged, &state).await
+    }
+
+    /// Notes that the database itself, written over, is whole.
+    pub async fn mark_loaded_in_place(&self) -> Result<(), DriverError> {
+        self.server
+            .execute(&self.set_phase(&self.names.database, Phase::Loaded))
+            .await
+    }
+
+    pub async fn unmark(&self) -> Result<(), DriverError> {
+        let mark = self.mark_in(&self.names.database);
+        self.server
+            .execute(&format!("DROP TABLE IF EXISTS {mark}"))
+            .await
+    }
+
+    pub async fn drop_database(&self) -> Result<(), DriverError> {
+        self.drop(&self.names.database).await
+    }
+
+    async fn drop(&self, database: &str) -> Result<(), DriverError> {
+        self.alone(
+            &[database],
+            &format!("DROP DATABASE IF EXISTS {}", quote_ident(database)),
+        )
+        .await
+    }
+
+    async fn perform(&self, step: &Step, state: &State) -> Result<(), DriverError> {
+        let database = &self.names.database;
+        let staged = self.names.staged();
+        let loaded = || {
+            let holdings = state.staged.as_ref().map(|staged| &staged.holdings);
+            holdings.ok_or_else(|| DriverError::failed(format!("there is no {staged}")))
+        };
+        match step {
+            Step::MakeAside(old) => {
+                let aside = quote_ident(&self.names.aside(*old));
+                let like = state.database.as_ref().map_or_else(loaded, Ok)?;
+                let defaults = defaults(&like.charset, &like.collation)?;
+                self.server
+                    .execute(&format!("CREATE DATABASE IF NOT EXISTS {aside} {defaults}"))
+                    .await
+            }
+            Step::MarkAside(old) => self.mark_aside(*old, state).await,
+            Step::MakeDatabase => {
+                let like = loaded()?;
+                let defaults = defaults(&like.charset, &like.collation)?;
+                self.server
+                    .execute(&format!(
+                        "CREATE DATABASE IF NOT EXISTS {} {defaults}",
+                        quote_ident(database)
+                    ))
+                    .await
+            }
+            Step::ClearStaged => {
+                let holdings = loaded()?;
+                let orders = [
+                    drops_of_triggers(&staged, holdings),
+                    drops_of_events(&staged, holdings),
+                ];
+                self.alone(&[&staged], &orders.concat().join("; ")).await
+            }
+            Step::ClearOld => {
+                let old = state.database.clone().unwrap_or_default();
+                let orders = [
+                    drops_of_events(database, &old),
+                    drops_of_triggers(database, &old),
+                    drops_of_views(database, &old),
+                    drops_of_routines(database, &old),
+                ];
+                self.alone(&[database], &orders.concat().join("; ")).await
+            }
+            Step::Move { out, into } => {
+                let aside = state.aside.map(|aside| self.names.aside(aside.old));
+                let aside = aside.ok_or_else(|| DriverError::failed("there is no aside"))?;
+                let moves = |names: &[String], from: &str, to: &str| -> Vec<String> {
+                    names
+                        .iter()
+                        .map(|name| {
+                            format!("{} TO {}", quote_table(from, name), quote_table(to, name))
+                        })
+                        .collect()
+                };
+                let moves = [moves(out, database, &aside), moves(into, &staged, database)];
+                let order = format!("RENAME TABLE {}", moves.concat().join(", "));
+                self.alone(&[database, &staged], &order).await
+            }
+            Step::Place => {
+                let like = loaded()?;
+                let defaults = defaults(&like.charset, &like.collation)?;
+                self.alone(
+                    &[database],
+                    &format!(
+                        "ALTER DATABASE {} {defaults}; {}",
+                        quote_ident(database),
+                        self.set_phase(&staged, Phase::Placed)
+                    ),
+                )
+                .await
+            }
+            Step::Define => {
+                let mut script =
+                    stored(self.server, &staged, &self.names.mark(), DEFINITIONS).await?;
+                // In the same script, so that it is noted only when the client has come that far.
+                script.extend_from_slice(self.set_phase(&staged, Phase::Defined).as_bytes());
+                script.extend_from_slice(b";\n");
+                self.server.run_script(database, script).await
+            }
+            Step::DropStaged => self.drop(&staged).await,
+            Step::DropAside => {
+                let aside = self.names.aside(OldDatabase::Drop);
+                self.drop(&aside).await.map_err(|error| {
+                    DriverError::failed_with_hint(
+                        format!("the restored database {database} is in place, but the old tables cannot be dropped: {error}"),
+                        format!("drop database {aside} by hand"),
+                    )
+                })
+            }
+            Step::Unmark => self.unmark().await,
+            Step::DropDatabase => self.drop_database().await,
+        }
+    }
+
+    /// The text of what is kept is noted as far as the dump client can tell it; that it cannot must not hold up a restore.
+    async fn mark_aside(&self, old: OldDatabase, state: &State) -> Result<(), DriverError> {
+        let aside = self.names.aside(old);
+        let script = match (&state.database, old) {
+            (Some(holdings), OldDatabase::Keep) => {
+                let database = &self.names.database;
+                let script = script_of(self.server, database, holdings).await;
+                script.unwrap_or_else(|error| {
+                    warn!("the views, triggers, routines and events of the old database {database} are not kept: {error}");
+                    Vec::new()
+                })
+            }
+            _ => Vec::new(),
+        };
+        let mark_name = self.names.mark();
+        let orders = format!(
+            "{};\nSTART TRANSACTION;\nDELETE FROM {};\n{};\n{}COMMIT;\n",
+            self.create_mark(&aside),
+            self.mark_in(&aside),
+            self.insert_phase(&aside, Phase::Loaded),
+            statements_to_store(&aside, &mark_name, DEFINITIONS, &script)
+        );
+        self.server.execute(&orders).await
+    }
+
+    /// Gives orders that wait for whoever uses these databases. Sessions that do not go by themselves are ended.
+    async fn alone(&self, databases: &[&str], orders: &str) -> Result<(), DriverError> {
+        if orders.is_empty() {
+            return Ok(());
+        }
+        let mut attempt = 1;
+        loop {
+            match self.server.try_execute(orders).await? {
+                Ok(()) => return Ok(()),
+                Err(refused) if refused.words.contains("ERROR 1205") && attempt < ATTEMPTS => {
+                    debug!(attempt, "a lock is held: {}", refused.words);
+                    self.end_sessions_in(databases).await?;
+                    attempt += 1;
+                    tokio::time::sleep(PAUSE).await;
+                }
+                Err(refused) => return Err(refused.error),
+            }
+        }
+    }
+
+    async fn end_sessions_in(&self, databases: &[&str]) -> Result<(), DriverError> {
+        #[derive(Deserialize)]
+        struct Session {
+            id: u64,
+        }
+        let sessions: Vec<Session> = self
+            .server
+            .query(&format!(
+                "SELECT JSON_OBJECT('id', ID) FROM information_schema.PROCESSLIST \
+                 WHERE DB IN ({}) AND ID <> CONNECTION_ID()",
+                super::sql::literals(databases)
+            ))
+            .await?;
+        for Session { id } in sessions {
+            // It may have ended by itself, or belong to somebody whom we must not end: then the lock stays, and is told.
+            if let Err(refused) = self.server.try_execute(&format!("KILL {id}")).await? {
+                debug!(id, "a session could not be ended: {}", refused.words);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`. The names may come from a manifest.
+fn defaults(charset: &str, collation: &str) -> Result<String, DriverError> {
+    if is_plain_word(charset) && is_plain_word(collation) {
+        return Ok(format!("CHARACTER SET {charset} COLLATE {collation}"));
+    }
+    Err(DriverError::failed(format!(
+        "`{charset}` and `{collation}` are not names of a character set and a collation"
+    )))
+}
+
+fn drops_of_triggers(database: &str, holdings: &Holdings) -> Vec<String> {
+    let names = holdings.triggers.iter().map(|trigger| &trigger.name);
+    names
+        .map(|name| format!("DROP TRIGGER IF EXISTS {}", quote_table(database, name)))
+        .collect()
+}
+
+fn drops_of_events(database: &str, holdings: &Holdings) -> Vec<String> {
+    let names = holdings.events.iter();
+    names
+        .map(|name| format!("DROP EVENT IF EXISTS {}", quote_table(database, name)))
+        .collect()
+}
+
+fn drops_of_views(database: &str, holdings: &Holdings) -> Vec<String> {
+    let names = holdings.views.iter();
+    names
+        .map(|name| format!("DROP VIEW IF EXISTS {}", quote_table(database, name)))
+        .collect()
+}
+
+fn drops_of_routines(database: &str, holdings: &Holdings) -> Vec<String> {
+    let routines = holdings.routines.iter();
+    routines
+        .map(|routine| {
+            format!(
+                "DROP {} IF EXISTS {}",
+                routine.kind.sql(),
+                quote_table(database, &routine.name)
+            )
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_manifest_cannot_give_orders_by_a_collation() {
+        assert_eq!(
+            defaults("utf8mb4", "utf8mb4_bin").unwrap(),
+            "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+        );
+        for (charset, collation) in [("utf8; DROP DATABASE x", "a"), ("utf8", ""), ("", "a")] {
+            assert!(defaults(charset, collation).is_err());
+        }
+    }
+}

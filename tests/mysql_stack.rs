@@ -1,0 +1,56 @@
+//! The whole program on a stack with a MySQL or MariaDB server.
+
+mod support;
+
+use support::mysql::{MARIADB, MYSQL, MysqlServer, PASSWORD};
+use support::stack::{TestStack, compose_volume, files_with};
+
+/// Rows A1 and A5, where no label says more than that the container is to be saved.
+#[test]
+fn a5_a_detected_server_is_saved_and_put_back() {
+    for version in [MARIADB, MYSQL] {
+        let stack = TestStack::new("mysql");
+        let volume = compose_volume(&stack, "data");
+        let mount = format!("{}:/var/lib/mysql", volume.name);
+        let password = format!("MYSQL_ROOT_PASSWORD={PASSWORD}");
+        let image = format!("cofferdam-test/{version}");
+        let server = MysqlServer {
+            container: stack.service(
+                "db",
+                &[("cofferdam.enable", "true")],
+                &["--volume", &mount, "--env", &password],
+                &[&image],
+            ),
+            version: version.to_owned(),
+        };
+        server.wait();
+        for name in ["shop", "reports"] {
+            server.make(name, "", "CREATE TABLE t (a INT); INSERT INTO t VALUES (1)");
+        }
+        stack.cofferdam(&["backup"]).expect_says(0, "db/mysql/shop");
+        let manifest = stack.manifest();
+        let targets: Vec<&str> = manifest["targets"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|record| record["target"].as_str().unwrap())
+            .collect();
+        // The server's own volume is not saved as files.
+        assert_eq!(targets, ["db/mysql/reports", "db/mysql/shop"], "{version}");
+
+        server.sql("shop", "DROP TABLE t; CREATE TABLE other (a INT)");
+        server.sql("", "DROP DATABASE reports");
+        let restored = stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+        for name in ["shop", "reports"] {
+            assert_eq!(server.sql(name, "SHOW TABLES; SELECT a FROM t"), "t\n1");
+        }
+        assert_eq!(server.databases(), ["reports", "shop"]);
+        stack
+            .cofferdam(&["show", "latest"])
+            .expect_says(0, "database `shop` of M");
+        stack.ensure_nothing_is_left();
+        let leaks = files_with(stack.directory.path(), PASSWORD);
+        assert!(leaks.is_empty(), "{leaks:?}");
+        assert!(!restored.stderr.contains(PASSWORD) && !restored.stdout.contains(PASSWORD));
+    }
+}
