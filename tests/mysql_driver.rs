@@ -19,13 +19,17 @@ macro_rules! on_both {
         mod mariadb {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(&super::MysqlServer::shared(super::MARIADB)).await;
+                let server = super::MysqlServer::shared(super::MARIADB);
+                let _turn = server.turn.lock().await;
+                super::$name(&server).await;
             })*
         }
         mod mysql {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(&super::MysqlServer::shared(super::MYSQL)).await;
+                let server = super::MysqlServer::shared(super::MYSQL);
+                let _turn = server.turn.lock().await;
+                super::$name(&server).await;
             })*
         }
     };

@@ -14,16 +14,13 @@ fn a5_a_detected_server_is_saved_and_put_back() {
         let mount = format!("{}:/var/lib/mysql", volume.name);
         let password = format!("MYSQL_ROOT_PASSWORD={PASSWORD}");
         let image = format!("cofferdam-test/{version}");
-        let server = MysqlServer {
-            container: stack.service(
-                "db",
-                &[("cofferdam.enable", "true")],
-                &["--volume", &mount, "--env", &password],
-                &[&image],
-            ),
-            version: version.to_owned(),
-        };
-        server.wait();
+        let container = stack.service(
+            "db",
+            &[("cofferdam.enable", "true")],
+            &["--volume", &mount, "--env", &password],
+            &[&image],
+        );
+        let server = MysqlServer::of(container, version);
         for name in ["shop", "reports"] {
             server.make(name, "", "CREATE TABLE t (a INT); INSERT INTO t VALUES (1)");
         }

@@ -20,13 +20,17 @@ macro_rules! on_both {
         mod mariadb {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(&super::MysqlServer::shared(super::MARIADB)).await;
+                let server = super::MysqlServer::shared(super::MARIADB);
+                let _turn = server.turn.lock().await;
+                super::$name(&server).await;
             })*
         }
         mod mysql {
             $(#[tokio::test]
             async fn $name() {
-                super::$name(&super::MysqlServer::shared(super::MYSQL)).await;
+                let server = super::MysqlServer::shared(super::MYSQL);
+                let _turn = server.turn.lock().await;
+                super::$name(&server).await;
             })*
         }
     };
@@ -604,6 +608,7 @@ async fn a_server_that_is_starting_is_waited_for() {
 async fn a_dump_of_the_other_family_fails_with_a_reason_and_costs_nothing() {
     let engine = engine().await;
     let (mariadb, mysql) = (MysqlServer::shared(MARIADB), MysqlServer::shared(MYSQL));
+    let _turns = (mariadb.turn.lock().await, mysql.turn.lock().await);
     let run = MysqlRun::new(&engine).await;
     mysql.make(
         "family",

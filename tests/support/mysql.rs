@@ -33,6 +33,8 @@ pub const PASSWORD: &str = "correct 'horse\\ $battery";
 pub struct MysqlServer {
     pub container: TestContainer,
     pub version: String,
+    /// Held by whoever uses a shared server: an agent removes what other runs have left in its container.
+    pub turn: tokio::sync::Mutex<()>,
 }
 
 impl MysqlServer {
@@ -71,9 +73,15 @@ impl MysqlServer {
             "--innodb-doublewrite=0",
             "--sync-binlog=0",
         ];
+        Self::of(TestContainer::running(options, &command), version)
+    }
+
+    /// The server that is coming up in this container.
+    pub fn of(container: TestContainer, version: &str) -> Self {
         let server = Self {
-            container: TestContainer::running(options, &command),
+            container,
             version: version.to_owned(),
+            turn: tokio::sync::Mutex::new(()),
         };
         server.wait();
         server

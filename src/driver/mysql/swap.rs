@@ -408,18 +408,40 @@ impl<'a> Swap<'a> {
         }
     }
 
-    /// The text of what is kept is noted as far as the dump client can tell it; that it cannot must not hold up a restore.
+    /// The text of all that the old database keeps, as far as the dump client can tell it. A view that is broken already
+    /// must not hold up a restore.
+    async fn script_of_old(&self, holdings: &Holdings) -> Vec<u8> {
+        let database = &self.names.database;
+        if let Ok(script) = script_of(self.server, database, holdings).await {
+            return script;
+        }
+        let without_views = Holdings {
+            views: Vec::new(),
+            ..holdings.clone()
+        };
+        let of_one = |view: &String| Holdings {
+            views: vec![view.clone()],
+            ..Holdings::default()
+        };
+        let mut script = Vec::new();
+        for part in std::iter::once(without_views).chain(holdings.views.iter().map(of_one)) {
+            match script_of(self.server, database, &part).await {
+                Ok(text) => script.extend(text),
+                Err(error) => warn!(
+                    "of the old database {database}, this is not kept: {}: {error}",
+                    part.views
+                        .first()
+                        .map_or("triggers, routines, events", |view| view)
+                ),
+            }
+        }
+        script
+    }
+
     async fn mark_aside(&self, old: OldDatabase, state: &State) -> Result<(), DriverError> {
         let aside = self.names.aside(old);
         let script = match (&state.database, old) {
-            (Some(holdings), OldDatabase::Keep) => {
-                let database = &self.names.database;
-                let script = script_of(self.server, database, holdings).await;
-                script.unwrap_or_else(|error| {
-                    warn!("the views, triggers, routines and events of the old database {database} are not kept: {error}");
-                    Vec::new()
-                })
-            }
+            (Some(holdings), OldDatabase::Keep) => self.script_of_old(holdings).await,
             _ => Vec::new(),
         };
         let mark_name = self.names.mark();
