@@ -283,12 +283,12 @@ pub fn compose_volume(stack: &TestStack, name: &str) -> TestVolume {
     TestVolume { name: full }
 }
 
-/// Waits until `condition` holds; panics after a minute.
+/// Waits until `condition` holds; panics after three minutes.
 #[track_caller]
 pub fn eventually(what: &str, condition: impl Fn() -> bool) {
     let start = Instant::now();
     while !condition() {
-        assert!(start.elapsed() < Duration::from_secs(60), "never: {what}");
+        assert!(start.elapsed() < Duration::from_secs(180), "never: {what}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
