@@ -583,19 +583,25 @@ async fn all_means_what_somebody_made(server: &MysqlServer) {
         "{reasons:?}"
     );
     // An empty database is worth saving: that it is empty is a fact.
-    server.make("empty", "CHARACTER SET latin1", "SELECT 1");
-    let driver = run.driver(server, &labels(&["empty"])).await;
-    let record = run.dump(&driver, &target(server, "empty")).await.unwrap();
+    server.make("nothing_yet", "CHARACTER SET latin1", "SELECT 1");
+    let driver = run.driver(server, &labels(&["nothing_yet"])).await;
+    let record = run
+        .dump(&driver, &target(server, "nothing_yet"))
+        .await
+        .unwrap();
     assert!(facts(&record).tables.is_empty());
-    server.sql("empty", "CREATE TABLE t (a INT)");
+    server.sql("nothing_yet", "CREATE TABLE t (a INT)");
     run.restore(&driver, &record).await.unwrap();
     assert_eq!(
-        server.sql("empty", "SHOW TABLES; SELECT @@character_set_database"),
+        server.sql(
+            "nothing_yet",
+            "SHOW TABLES; SELECT @@character_set_database"
+        ),
         "latin1"
     );
     server.sql(
         "",
-        "DROP DATABASE mine; DROP DATABASE mine_before_0123abcd; DROP DATABASE empty",
+        "DROP DATABASE mine; DROP DATABASE mine_before_0123abcd; DROP DATABASE nothing_yet",
     );
 }
 
