@@ -423,7 +423,7 @@ async fn the_old_database_serves_until_the_commit_and_can_be_kept(server: &Mysql
     run.restore(&driver, &record).await.unwrap();
     assert_same(&server.portrait("kept"), &before, "after the commit");
     let kept = format!("kept_before_{}", run.id.short());
-    assert_eq!(server.staging_of(&run), [kept.clone()]);
+    assert_eq!(server.staging_of(&run), std::slice::from_ref(&kept));
     assert_eq!(
         server.sql(
             &kept,

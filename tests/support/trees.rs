@@ -174,6 +174,6 @@ pub fn with_volume(volume: &TestVolume, destination: &str) -> TestContainer {
 pub fn facts(captured: &Captured) -> cofferdam::manifest::TreeFacts {
     match &captured.facts {
         Facts::Volume(facts) | Facts::Files(facts) => facts.clone(),
-        Facts::Postgres(_) => panic!("not a tree"),
+        Facts::Postgres(_) | Facts::Mysql(_) => panic!("not a tree"),
     }
 }
