@@ -367,7 +367,7 @@ async fn a_commit_may_die_within_a_step(server: &MysqlServer) {
         // Some definitions are made, but it was not noted.
         (
             5,
-            "CREATE VIEW within.careful AS SELECT 5 AS wrong; CREATE PROCEDURE within.write_log() SELECT 1",
+            "CREATE VIEW within.careful AS SELECT 5 AS wrong; CREATE PROCEDURE within.write_log() SELECT 1; CREATE TRIGGER within.shout BEFORE INSERT ON within.parents FOR EACH ROW SET NEW.name = 'wrong'",
         ),
         // The staged database lost its mark, but is there.
         (6, "DROP TABLE :L.:M"),
