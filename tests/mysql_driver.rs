@@ -367,7 +367,7 @@ async fn a_commit_may_die_within_a_step(server: &MysqlServer) {
         // Some definitions are made, but it was not noted.
         (
             5,
-            "CREATE VIEW within.careful AS SELECT 5 AS wrong; CREATE PROCEDURE within.write_log() SELECT 1",
+            "CREATE VIEW within.careful AS SELECT 5 AS wrong; CREATE PROCEDURE within.write_log() SELECT 1; CREATE TRIGGER within.shout BEFORE INSERT ON within.parents FOR EACH ROW SET NEW.name = 'wrong'",
         ),
         // The staged database lost its mark, but is there.
         (6, "DROP TABLE :L.:M"),
@@ -583,19 +583,25 @@ async fn all_means_what_somebody_made(server: &MysqlServer) {
         "{reasons:?}"
     );
     // An empty database is worth saving: that it is empty is a fact.
-    server.make("empty", "CHARACTER SET latin1", "SELECT 1");
-    let driver = run.driver(server, &labels(&["empty"])).await;
-    let record = run.dump(&driver, &target(server, "empty")).await.unwrap();
+    server.make("nothing_yet", "CHARACTER SET latin1", "SELECT 1");
+    let driver = run.driver(server, &labels(&["nothing_yet"])).await;
+    let record = run
+        .dump(&driver, &target(server, "nothing_yet"))
+        .await
+        .unwrap();
     assert!(facts(&record).tables.is_empty());
-    server.sql("empty", "CREATE TABLE t (a INT)");
+    server.sql("nothing_yet", "CREATE TABLE t (a INT)");
     run.restore(&driver, &record).await.unwrap();
     assert_eq!(
-        server.sql("empty", "SHOW TABLES; SELECT @@character_set_database"),
+        server.sql(
+            "nothing_yet",
+            "SHOW TABLES; SELECT @@character_set_database"
+        ),
         "latin1"
     );
     server.sql(
         "",
-        "DROP DATABASE mine; DROP DATABASE mine_before_0123abcd; DROP DATABASE empty",
+        "DROP DATABASE mine; DROP DATABASE mine_before_0123abcd; DROP DATABASE nothing_yet",
     );
 }
 

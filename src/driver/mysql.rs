@@ -11,11 +11,11 @@
 //! removal.
 //!
 //! - `credentials`, `programs`, `server`, `trouble`: logging in, asking, errors with their remedies
-//! - `sql`: quoting, patterns
+//! - `sql`, `orders`: quoting, patterns, orders as text
 //! - `holdings`: what is in databases
 //! - `definitions`: views, triggers, routines and events as text
 //! - `dump`: a database out; `load`: a database in
-//! - `names`, `state`, `swap`: new tables into the old ones' places
+//! - `names`, `mark`, `state`, `swap`: new tables into the old ones' places
 //! - `detect`: containers that carry no label
 
 mod credentials;
@@ -24,7 +24,9 @@ mod detect;
 mod dump;
 mod holdings;
 mod load;
+mod mark;
 mod names;
+mod orders;
 mod programs;
 mod server;
 mod sql;

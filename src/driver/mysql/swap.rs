@@ -11,20 +11,20 @@ use tracing::{debug, info, warn};
 
 use super::definitions::{script_of, statements_to_store, stored};
 use super::holdings::{Detail, Holdings, look};
+use super::mark::DEFINITIONS;
 use super::names::Names;
+use super::orders::{
+    defaults, drops_of_events, drops_of_routines, drops_of_triggers, drops_of_views,
+};
 use super::server::Server;
-use super::sql::{is_plain_word, quote_ident, quote_literal, quote_table};
-use super::state::{Aside, Mark, Phase, Staged, State, Step, next_of_commit, next_of_rollback};
+use super::sql::{literals, quote_ident, quote_literal, quote_table};
+use super::state::{Aside, Phase, Staged, State, Step, next_of_commit, next_of_rollback};
 use crate::driver::{DriverError, OldDatabase};
 use crate::target::RunId;
 
 /// How often sessions that are in the way are ended before it is told.
 const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(200);
-
-/// The row of a mark that holds the phase.
-const PHASE_ROW: u32 = 1;
-const DEFINITIONS: &str = "definitions";
 
 /// Whether a commit has come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,7 +35,7 @@ pub enum Committed {
 
 /// A restore of one database on its server.
 pub struct Swap<'a> {
-    server: &'a Server,
+    pub(super) server: &'a Server,
     pub names: Names,
 }
 
@@ -162,84 +162,6 @@ impl<'a> Swap<'a> {
         })
     }
 
-    /// What a mark says; `None`: nothing yet.
-    async fn mark_of(&self, database: &str) -> Result<Option<Mark>, DriverError> {
-        #[derive(Deserialize)]
-        struct Row {
-            kind: String,
-            text: String,
-        }
-        let rows: Vec<Row> = self
-            .server
-            .query(&format!(
-                "SELECT JSON_OBJECT('kind', kind, 'text', CONVERT(content USING utf8mb4)) FROM {} \
-                 WHERE kind <> '{DEFINITIONS}'",
-                self.mark_in(database)
-            ))
-            .await?;
-        let of = |kind: &'static str| rows.iter().filter(move |row| row.kind == kind);
-        let phase = of("phase").find_map(|row| {
-            Phase::ALL
-                .into_iter()
-                .find(|phase| phase.word() == row.text)
-        });
-        let keeps = of("old").any(|row| row.text == "keep");
-        Ok(phase.map(|phase| Mark {
-            phase,
-            old: if keeps {
-                OldDatabase::Keep
-            } else {
-                OldDatabase::Drop
-            },
-            tables: of("table").map(|row| row.text.clone()).collect(),
-        }))
-    }
-
-    fn mark_in(&self, database: &str) -> String {
-        quote_table(database, &self.names.mark())
-    }
-
-    /// Makes a database with this default, and a mark in it.
-    pub async fn make_marked(
-        &self,
-        name: &str,
-        charset: &str,
-        collation: &str,
-    ) -> Result<(), DriverError> {
-        let orders = format!(
-            "CREATE DATABASE {} {}; {}; {}",
-            quote_ident(name),
-            defaults(charset, collation)?,
-            self.create_mark(name),
-            self.insert_phase(name, Phase::Loading)
-        );
-        self.server.execute(&orders).await
-    }
-
-    fn create_mark(&self, database: &str) -> String {
-        format!(
-            "CREATE TABLE IF NOT EXISTS {} (id INT UNSIGNED NOT NULL AUTO_INCREMENT PRIMARY KEY, \
-             kind VARCHAR(16) NOT NULL, content LONGBLOB NOT NULL) ENGINE=InnoDB",
-            self.mark_in(database)
-        )
-    }
-
-    fn insert_phase(&self, database: &str, phase: Phase) -> String {
-        format!(
-            "INSERT INTO {} (id, kind, content) VALUES ({PHASE_ROW}, 'phase', '{}')",
-            self.mark_in(database),
-            phase.word()
-        )
-    }
-
-    fn set_phase(&self, database: &str, phase: Phase) -> String {
-        format!(
-            "UPDATE {} SET content = '{}' WHERE id = {PHASE_ROW}",
-            self.mark_in(database),
-            phase.word()
-        )
-    }
-
     /// Notes that the staged database is whole, with all that a commit needs to know, at once.
     pub async fn mark_loaded(
         &self,
@@ -284,20 +206,6 @@ impl<'a> Swap<'a> {
         }
         // Events must not run there; a trigger would only be in the way later.
         self.perform(&Step::ClearStaged, &state).await
-    }
-
-    /// Notes that the database itself, written over, is whole.
-    pub async fn mark_loaded_in_place(&self) -> Result<(), DriverError> {
-        self.server
-            .execute(&self.set_phase(&self.names.database, Phase::Loaded))
-            .await
-    }
-
-    pub async fn unmark(&self) -> Result<(), DriverError> {
-        let mark = self.mark_in(&self.names.database);
-        self.server
-            .execute(&format!("DROP TABLE IF EXISTS {mark}"))
-            .await
     }
 
     pub async fn drop_database(&self) -> Result<(), DriverError> {
@@ -386,8 +294,15 @@ impl<'a> Swap<'a> {
                 .await
             }
             Step::Define => {
-                let mut script =
-                    stored(self.server, &staged, &self.names.mark(), DEFINITIONS).await?;
+                let mut script = Vec::new();
+                // Those that an attempt before this one has made.
+                let made = state.database.clone().unwrap_or_default();
+                for order in drops_of_triggers(database, &made) {
+                    script.extend_from_slice(order.as_bytes());
+                    script.extend_from_slice(b";\n");
+                }
+                let mark = self.names.mark();
+                script.extend(stored(self.server, &staged, &mark, DEFINITIONS).await?);
                 // In the same script, so that it is noted only when the client has come that far.
                 script.extend_from_slice(self.set_phase(&staged, Phase::Defined).as_bytes());
                 script.extend_from_slice(b";\n");
@@ -485,7 +400,7 @@ impl<'a> Swap<'a> {
             .query(&format!(
                 "SELECT JSON_OBJECT('id', ID) FROM information_schema.PROCESSLIST \
                  WHERE DB IN ({}) AND ID <> CONNECTION_ID()",
-                super::sql::literals(databases)
+                literals(databases)
             ))
             .await?;
         for Session { id } in sessions {
@@ -495,65 +410,5 @@ impl<'a> Swap<'a> {
             }
         }
         Ok(())
-    }
-}
-
-/// `CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`. The names may come from a manifest.
-fn defaults(charset: &str, collation: &str) -> Result<String, DriverError> {
-    if is_plain_word(charset) && is_plain_word(collation) {
-        return Ok(format!("CHARACTER SET {charset} COLLATE {collation}"));
-    }
-    Err(DriverError::failed(format!(
-        "`{charset}` and `{collation}` are not names of a character set and a collation"
-    )))
-}
-
-fn drops_of_triggers(database: &str, holdings: &Holdings) -> Vec<String> {
-    let names = holdings.triggers.iter().map(|trigger| &trigger.name);
-    names
-        .map(|name| format!("DROP TRIGGER IF EXISTS {}", quote_table(database, name)))
-        .collect()
-}
-
-fn drops_of_events(database: &str, holdings: &Holdings) -> Vec<String> {
-    let names = holdings.events.iter();
-    names
-        .map(|name| format!("DROP EVENT IF EXISTS {}", quote_table(database, name)))
-        .collect()
-}
-
-fn drops_of_views(database: &str, holdings: &Holdings) -> Vec<String> {
-    let names = holdings.views.iter();
-    names
-        .map(|name| format!("DROP VIEW IF EXISTS {}", quote_table(database, name)))
-        .collect()
-}
-
-fn drops_of_routines(database: &str, holdings: &Holdings) -> Vec<String> {
-    let routines = holdings.routines.iter();
-    routines
-        .map(|routine| {
-            format!(
-                "DROP {} IF EXISTS {}",
-                routine.kind.sql(),
-                quote_table(database, &routine.name)
-            )
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_manifest_cannot_give_orders_by_a_collation() {
-        assert_eq!(
-            defaults("utf8mb4", "utf8mb4_bin").unwrap(),
-            "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
-        );
-        for (charset, collation) in [("utf8; DROP DATABASE x", "a"), ("utf8", ""), ("", "a")] {
-            assert!(defaults(charset, collation).is_err());
-        }
     }
 }
