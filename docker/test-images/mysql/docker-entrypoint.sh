@@ -104,7 +104,9 @@ initialise() {
   "$server" --user=mysql --skip-networking --socket="$socket" "$@" &
   local pid=$! tries=0
   until root -e 'SELECT 1' >/dev/null 2>&1; do
-    ((++tries < 600)) && kill -0 "$pid" || fail "the first server does not come up"
+    if ((++tries >= 600)) || ! kill -0 "$pid"; then
+      fail "the first server does not come up"
+    fi
     sleep 0.1
   done
   make_users

@@ -28,19 +28,45 @@ pub async fn script_of(
     database: &str,
     holdings: &Holdings,
 ) -> Result<Vec<u8>, DriverError> {
+    let mut script = programs_of(server, database, holdings).await?;
+    script.extend(views_of(server, database, &holdings.views).await?);
+    Ok(script)
+}
+
+/// Triggers, routines and events.
+pub async fn programs_of(
+    server: &Server,
+    database: &str,
+    holdings: &Holdings,
+) -> Result<Vec<u8>, DriverError> {
     let mut script = Vec::new();
     if !(holdings.triggers.is_empty() && holdings.routines.is_empty() && holdings.events.is_empty())
     {
-        let options = [
+        let mut options: Vec<String> = [
             "--no-data",
             "--no-create-info",
             "--triggers",
             "--routines",
             "--events",
-        ];
+        ]
+        .map(str::to_owned)
+        .to_vec();
+        // The client looks at views too, and fails at a broken one.
+        let views = holdings.views.iter();
+        options.extend(views.map(|view| format!("--ignore-table={database}.{view}")));
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
         add(server, &options, &[database], &mut script).await?;
     }
-    for views in holdings.views.chunks(VIEWS_AT_ONCE) {
+    Ok(script)
+}
+
+pub async fn views_of(
+    server: &Server,
+    database: &str,
+    views: &[String],
+) -> Result<Vec<u8>, DriverError> {
+    let mut script = Vec::new();
+    for views in views.chunks(VIEWS_AT_ONCE) {
         let options = ["--no-data", "--skip-triggers"];
         let named: Vec<&str> = std::iter::once(database)
             .chain(views.iter().map(String::as_str))

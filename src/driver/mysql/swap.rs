@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tracing::{debug, info, warn};
 
-use super::definitions::{script_of, statements_to_store, stored};
+use super::definitions::{programs_of, script_of, statements_to_store, stored, views_of};
 use super::holdings::{Detail, Holdings, look};
 use super::mark::DEFINITIONS;
 use super::names::Names;
@@ -330,24 +330,19 @@ impl<'a> Swap<'a> {
         if let Ok(script) = script_of(self.server, database, holdings).await {
             return script;
         }
-        let without_views = Holdings {
-            views: Vec::new(),
-            ..holdings.clone()
-        };
-        let of_one = |view: &String| Holdings {
-            views: vec![view.clone()],
-            ..Holdings::default()
-        };
         let mut script = Vec::new();
-        for part in std::iter::once(without_views).chain(holdings.views.iter().map(of_one)) {
-            match script_of(self.server, database, &part).await {
+        match programs_of(self.server, database, holdings).await {
+            Ok(text) => script.extend(text),
+            Err(error) => warn!(
+                "the triggers, routines and events of the old database {database} are not kept: {error}"
+            ),
+        }
+        for view in &holdings.views {
+            match views_of(self.server, database, std::slice::from_ref(view)).await {
                 Ok(text) => script.extend(text),
-                Err(error) => warn!(
-                    "of the old database {database}, this is not kept: {}: {error}",
-                    part.views
-                        .first()
-                        .map_or("triggers, routines, events", |view| view)
-                ),
+                Err(error) => {
+                    warn!("view {view} of the old database {database} is not kept: {error}");
+                }
             }
         }
         script
