@@ -24,7 +24,7 @@ impl Swap<'_> {
         let rows: Vec<Row> = self
             .server
             .query(&format!(
-                "SELECT JSON_OBJECT('kind', kind, 'text', CONVERT(content USING utf8mb4)) FROM {} \
+                "SELECT JSON_OBJECT('kind', CONVERT(kind USING utf8mb4), 'text', CONVERT(content USING utf8mb4)) FROM {} \
                  WHERE kind <> '{DEFINITIONS}'",
                 self.mark_in(database)
             ))

@@ -46,7 +46,7 @@ const LOADING_SESSION: &str =
     "SET SESSION sql_mode='', autocommit=1, foreign_key_checks=0, unique_checks=0";
 
 /// Answers with [`ServerFacts`].
-const FACTS: &str = "SELECT JSON_OBJECT('version', VERSION(), 'data_directory', @@datadir)";
+const FACTS: &str = "SELECT JSON_OBJECT('version', CONVERT(VERSION() USING utf8mb4), 'data_directory', CONVERT(@@datadir USING utf8mb4))";
 
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ServerFacts {
