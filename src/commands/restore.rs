@@ -37,7 +37,7 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
         .manifest_of(&*session.repository, projects.as_deref(), &args.snapshot)
         .await?;
     let (manifest, saved_as) = renamed(chosen(&saved, &args)?, &saved, &args)?;
-    let records: Vec<&TargetRecord> = manifest.targets.iter().collect();
+    let records: Vec<&TargetRecord> = manifest.targets.iter().take(saved_as.len()).collect();
 
     let run = RunId::generate(Timestamp::now());
     let drivers = Drivers::prepare(&session, &survey, &run, &options(&args)?, &records)
@@ -130,7 +130,8 @@ fn chosen<'m>(
     Ok(records)
 }
 
-/// The snapshot as if it held nothing but what is restored, under the names of where it goes; and the names it was saved by.
+/// The snapshot with what is restored first, under the names of where it goes, and all else after it; and the names that what is
+/// restored was saved by.
 fn renamed(
     records: Vec<&TargetRecord>,
     saved: &Manifest,
@@ -138,14 +139,18 @@ fn renamed(
 ) -> Result<(Manifest, Vec<TargetId>), CommandError> {
     let saved_as: Vec<&TargetId> = records.iter().map(|record| &record.target).collect();
     let names = select::renamed(&saved_as, &args.maps)?;
-    let saved_as = saved_as.into_iter().cloned().collect();
-    let targets = records
-        .into_iter()
-        .zip(names)
+    let saved_as: Vec<TargetId> = saved_as.into_iter().cloned().collect();
+    let others = saved
+        .targets
+        .iter()
+        .filter(|record| !saved_as.contains(&record.target) && !names.contains(&record.target));
+    let chosen = records.into_iter().zip(&names);
+    let targets = chosen
         .map(|(record, target)| TargetRecord {
-            target,
+            target: target.clone(),
             ..record.clone()
         })
+        .chain(others.cloned())
         .collect();
     let manifest = Manifest {
         targets,
