@@ -5,7 +5,7 @@
 use tracing::error;
 
 use super::{Held, Lock, ReleaseProblem, Wait};
-use crate::hooks::{HookOutcome, Hooks};
+use crate::hooks::{HookError, HookOutcome, Hooks};
 
 #[derive(Debug, Default)]
 pub struct Ending {
@@ -36,16 +36,16 @@ impl Ending {
 
     /// The `failed-…` hooks when the run failed, then every `after-…` hook, dependencies first.
     pub async fn hooks(&mut self, hooks: &Hooks<'_>, outcome: HookOutcome) {
-        self.failed_hooks(hooks, outcome).await;
         for service in hooks.services() {
-            if let Err(error) = hooks.after(service, outcome).await {
-                self.problem(error.to_string());
-            }
+            self.hook(hooks.failed(service, outcome).await);
+        }
+        for service in hooks.services() {
+            self.hook(hooks.after(service, outcome).await);
         }
     }
 
-    /// Releases in dependency order, and runs the `after-…` hook of each container before what depends on it starts: a
-    /// schema is migrated before the workers come.
+    /// Releases in dependency order, and runs the `failed-…` and the `after-…` hook of each container before what depends on
+    /// it starts: a schema is migrated before the workers come.
     pub async fn release_with_hooks(
         &mut self,
         lock: &Lock,
@@ -61,22 +61,18 @@ impl Ending {
             {
                 self.release_one(lock, waiting.remove(at), wait).await;
             }
-            if let Err(error) = hooks.after(service, outcome).await {
-                self.problem(error.to_string());
-            }
+            self.hook(hooks.failed(service, outcome).await);
+            self.hook(hooks.after(service, outcome).await);
         }
         // Recreated under another id since the journal was written.
         for held in waiting {
             self.release_one(lock, held, wait).await;
         }
-        self.failed_hooks(hooks, outcome).await;
     }
 
-    async fn failed_hooks(&mut self, hooks: &Hooks<'_>, outcome: HookOutcome) {
-        if outcome == HookOutcome::Failed {
-            for error in hooks.failed().await {
-                self.problem(error.to_string());
-            }
+    fn hook(&mut self, ran: Result<(), HookError>) {
+        if let Err(error) = ran {
+            self.problem(error.to_string());
         }
     }
 
