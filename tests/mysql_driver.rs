@@ -13,25 +13,27 @@ use support::mysql::{
 
 const DEFAULTS: &str = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
 
-/// Each test on a server of each family; those of one family share it.
+/// Each test on a server of each family; those of one family share it, and the families take turns in the order of names, so
+/// that both are at work.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
-        mod mariadb {
-            $(#[tokio::test]
-            async fn $name() {
-                let server = super::MysqlServer::shared(super::MARIADB);
+        $(mod $name {
+            use super::{MARIADB, MYSQL, MysqlServer};
+
+            #[tokio::test]
+            async fn mariadb() {
+                let server = MysqlServer::shared(MARIADB);
                 let _turn = server.turn.lock().await;
-                super::$name(&server).await;
-            })*
-        }
-        mod mysql {
-            $(#[tokio::test]
-            async fn $name() {
-                let server = super::MysqlServer::shared(super::MYSQL);
+                super::$name(server).await;
+            }
+
+            #[tokio::test]
+            async fn mysql() {
+                let server = MysqlServer::shared(MYSQL);
                 let _turn = server.turn.lock().await;
-                super::$name(&server).await;
-            })*
-        }
+                super::$name(server).await;
+            }
+        })*
     };
 }
 

@@ -17,22 +17,23 @@ use support::{TestContainer, TestVolume, busybox_image, docker, engine};
 
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
-        mod mariadb {
-            $(#[tokio::test]
-            async fn $name() {
-                let server = super::MysqlServer::shared(super::MARIADB);
+        $(mod $name {
+            use super::{MARIADB, MYSQL, MysqlServer};
+
+            #[tokio::test]
+            async fn mariadb() {
+                let server = MysqlServer::shared(MARIADB);
                 let _turn = server.turn.lock().await;
-                super::$name(&server).await;
-            })*
-        }
-        mod mysql {
-            $(#[tokio::test]
-            async fn $name() {
-                let server = super::MysqlServer::shared(super::MYSQL);
+                super::$name(server).await;
+            }
+
+            #[tokio::test]
+            async fn mysql() {
+                let server = MysqlServer::shared(MYSQL);
                 let _turn = server.turn.lock().await;
-                super::$name(&server).await;
-            })*
-        }
+                super::$name(server).await;
+            }
+        })*
     };
 }
 
@@ -611,14 +612,14 @@ async fn a_dump_of_the_other_family_fails_with_a_reason_and_costs_nothing() {
         "CHARACTER SET utf8mb4 COLLATE utf8mb4_0900_ai_ci",
         "CREATE TABLE t (a TEXT); INSERT INTO t VALUES ('mysql')",
     );
-    let record = saved(&mysql, &run, "family").await;
+    let record = saved(mysql, &run, "family").await;
     assert_eq!(facts(&record).flavour, MysqlFlavour::Mysql);
     mariadb.make(
         "family",
         "",
         "CREATE TABLE t (a TEXT); INSERT INTO t VALUES ('old')",
     );
-    let driver = run.driver(&mariadb, &labels(&["family"])).await;
+    let driver = run.driver(mariadb, &labels(&["family"])).await;
     let error = driver
         .load(&record, &run.source())
         .await
@@ -632,8 +633,8 @@ async fn a_dump_of_the_other_family_fails_with_a_reason_and_costs_nothing() {
     // What the other understands, it takes.
     let run = run.next();
     mariadb.sql("family", "UPDATE t SET a = 'mariadb'");
-    let record = saved(&mariadb, &run, "family").await;
-    let driver = run.driver(&mysql, &labels(&["family"])).await;
+    let record = saved(mariadb, &run, "family").await;
+    let driver = run.driver(mysql, &labels(&["family"])).await;
     let moved = TargetRecord {
         target: TargetId::new(&mysql.container.name, DriverKind::Mysql, "family"),
         ..record

@@ -125,6 +125,23 @@ impl Drop for TestContainer {
     }
 }
 
+/// Removes a container that lives as long as this process, however that ends: a child waits for the other end of its input
+/// to go.
+pub fn remove_at_exit(container: &TestContainer) {
+    let watcher = Command::new("sh")
+        .args([
+            "-c",
+            "trap '' INT TERM; read -r _; exec docker rm --force --volumes \"$0\"",
+        ])
+        .arg(&container.id)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("a shell");
+    std::mem::forget(watcher);
+}
+
 /// Removes a container that the code under test made.
 pub struct RemoveContainer(pub String);
 
