@@ -5,6 +5,7 @@
 # usage: scripts/test-images.sh [NAME[:TAG]...]
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
 #   openldap, redis
+#   couchdb-stand-in, elasticsearch-stand-in      small servers of our own
 #   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
 #   candig-katsu, candig-htsget, candig-vault    the services of compose-examples/candig
 #   igny8-backend, tethys-portal                 those of compose-examples/igny8 and tethys
@@ -16,6 +17,7 @@ cd "$(dirname "$0")/.."
 
 defaults=(
   postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7
+  couchdb-stand-in:3 elasticsearch-stand-in:8
   candig-katsu:1 candig-htsget:1 candig-vault:1
   igny8-backend:1 tethys-portal:1
 )
@@ -75,6 +77,12 @@ mysql() {
   build "mysql:$1" "$2" docker/test-images/mysql --build-arg PACKAGE=mysql-server --build-arg SERVER=mysqld
 }
 
+stand_in() {
+  local server=$1 version=$2 home=$3 user=$4
+  build "$server-stand-in:$version" bookworm docker/test-images/stand-ins \
+    --build-arg "SERVER=$server" --build-arg "HOME=$home" --build-arg "USER_ID=$user"
+}
+
 candig() {
   local service=$1 services=compose-examples/candig/services
   build "candig-$service:1" bookworm "$services" --file "$services/$service/Dockerfile"
@@ -94,6 +102,10 @@ one() {
     busybox | busybox:1) build busybox:1 bookworm docker/test-images/busybox ;;
     openldap | openldap:1) build openldap:1 bookworm docker/test-images/openldap ;;
     redis | redis:7) build redis:7 bookworm docker/test-images/redis ;;
+    couchdb-stand-in | couchdb-stand-in:3) stand_in couchdb 3 /opt/couchdb 5984 ;;
+    elasticsearch-stand-in | elasticsearch-stand-in:8)
+      stand_in elasticsearch 8 /usr/share/elasticsearch 1000
+      ;;
     candig-katsu | candig-katsu:1) candig katsu ;;
     candig-htsget | candig-htsget:1) candig htsget ;;
     candig-vault | candig-vault:1) candig vault ;;

@@ -7,6 +7,8 @@ use crate::agent::helper::Helpers;
 use crate::agent::inside::OWN_PROGRAM;
 use crate::discover::{self, MountedVolume, Service};
 use crate::driver::command::{CommandDriver, CommandRun};
+use crate::driver::couchdb::CouchdbDriver;
+use crate::driver::elasticsearch::ElasticsearchDriver;
 use crate::driver::mysql::{MysqlDriver, MysqlOptions};
 use crate::driver::postgres::basebackup::BasebackupDriver;
 use crate::driver::postgres::{self, PostgresDriver, PostgresOptions};
@@ -65,6 +67,8 @@ impl Drivers {
                 made.sqlite(restored).await?,
             ];
             drivers.extend(made.basebackup(restored).await?);
+            drivers.extend(made.couchdb(restored).await?);
+            drivers.extend(made.elasticsearch(restored));
             services.insert(service.name.clone(), drivers);
         }
         Ok(Self { services })
@@ -208,6 +212,57 @@ impl Making<'_> {
             project: self.survey.stack.project.clone(),
             removals: self.session.removals.clone(),
         }
+    }
+
+    /// Only where a label, or a record that is restored, is about a node of CouchDB.
+    async fn couchdb(
+        &self,
+        restored: &[&TargetRecord],
+    ) -> Result<Option<ServiceDriver>, DriverError> {
+        let labels = &self.service.labels;
+        let asked = labels.couchdb.as_ref().filter(|_| labels.skip.is_none());
+        let is_restored = self.is_restored(DriverKind::Couchdb, restored);
+        if asked.is_none() && !is_restored {
+            return Ok(None);
+        }
+        let driver = CouchdbDriver::prepare(
+            self.helpers(),
+            self.service.container.clone(),
+            &self.service.name,
+            labels.couchdb.clone().unwrap_or_default(),
+            self.options.trees.moment,
+        )
+        .await?;
+        Ok(Some(ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: asked.is_some(),
+        }))
+    }
+
+    /// Only where a label, or a record that is restored, is about a server of Elasticsearch.
+    fn elasticsearch(&self, restored: &[&TargetRecord]) -> Option<ServiceDriver> {
+        let labels = &self.service.labels;
+        let asked = labels.elasticsearch.as_ref();
+        let is_asked = asked.is_some() && labels.skip.is_none();
+        if !is_asked && !self.is_restored(DriverKind::Elasticsearch, restored) {
+            return None;
+        }
+        let driver = ElasticsearchDriver::new(
+            self.helpers(),
+            self.service.container.clone(),
+            &self.service.name,
+            asked.cloned().unwrap_or_default(),
+        );
+        Some(ServiceDriver {
+            driver: Box::new(driver),
+            is_asked,
+        })
+    }
+
+    fn is_restored(&self, kind: DriverKind, restored: &[&TargetRecord]) -> bool {
+        restored.iter().any(|record| {
+            record.target.driver == kind && record.target.service == self.service.name
+        })
     }
 
     fn commands(&self, restored: &[&TargetRecord]) -> ServiceDriver {

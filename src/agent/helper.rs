@@ -4,6 +4,7 @@
 //! also when the future is dropped. What a killed cofferdam left is removed by [`sweep`].
 
 mod connection;
+mod neighbour;
 pub mod sqlite;
 mod stand_in;
 
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 use tracing::{debug, warn};
 
 use self::connection::Connection;
+pub use self::neighbour::{Neighbour, Twin};
 pub use self::stand_in::StandIn;
 use super::JOB;
 use super::inside::Removals;
@@ -62,6 +64,9 @@ pub enum HelperError {
     Failed(#[from] Failure),
     #[error("the helper container did not report: {0}")]
     NoReport(String),
+    /// A twin of a target's container: its last words.
+    #[error("a container like the target's, on the restored data, ended at once: {0}")]
+    TwinEnded(String),
     /// What was to be sent to the helper could not be read.
     #[error(transparent)]
     Source(std::io::Error),

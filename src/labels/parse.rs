@@ -2,11 +2,13 @@
 
 mod agreement;
 mod command;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::command::CommandDraft;
+use self::stores::StoreDraft;
 use super::error::{LabelErrors, LabelProblem};
 use super::nearest;
 use super::table::{
@@ -14,9 +16,9 @@ use super::table::{
 };
 use super::values::{self, BadValue};
 use super::{
-    ContainerLabels, FilesLabels, HookPoint, HookSpec, Moment, MysqlLabels, MysqlRestore, OptIn,
-    PostgresLabels, PostgresMode, PostgresRestore, Selection, TransferChoice, TreeOptions,
-    TreeRestore,
+    ContainerLabels, CouchdbLabels, ElasticsearchLabels, FilesLabels, HookPoint, HookSpec, Moment,
+    MysqlLabels, MysqlRestore, OptIn, PostgresLabels, PostgresMode, PostgresRestore, Selection,
+    TransferChoice, TreeOptions, TreeRestore,
 };
 use crate::engine::Container;
 use crate::engine::container::COMPOSE_PROJECT;
@@ -60,6 +62,8 @@ pub fn parse(container: &Container) -> Result<ContainerLabels, LabelErrors> {
         postgres: PostgresLabels::default(),
         mysql_databases: None,
         mysql: MysqlLabels::default(),
+        couchdb: StoreDraft::default(),
+        elasticsearch: StoreDraft::default(),
         files: BTreeMap::new(),
         commands: BTreeMap::new(),
         hooks: BTreeMap::new(),
@@ -80,6 +84,8 @@ struct Parser<'a> {
     postgres: PostgresLabels,
     mysql_databases: Option<Selection>,
     mysql: MysqlLabels,
+    couchdb: StoreDraft<CouchdbLabels>,
+    elasticsearch: StoreDraft<ElasticsearchLabels>,
     files: BTreeMap<&'a str, FilesDraft>,
     commands: BTreeMap<&'a str, CommandDraft>,
     hooks: BTreeMap<HookPoint, HookDraft>,
@@ -130,6 +136,8 @@ impl<'a> Parser<'a> {
                 .map(|reason| self.labels.skip = Some(reason)),
             Label::Postgres(option) => self.postgres(option, value),
             Label::Mysql(option) => self.mysql(option, value),
+            Label::Couchdb(option) => self.couchdb.set(option, value),
+            Label::Elasticsearch(option) => self.elasticsearch.set(option, value),
             Label::Volumes => values::selection(value, "names of volumes, or `*`")
                 .map(|volumes| self.labels.volumes = Some(volumes)),
             Label::Volume(option) => {
@@ -273,6 +281,8 @@ impl<'a> Parser<'a> {
             .into_iter()
             .filter_map(|(point, draft)| Some((point, draft.finish()?)))
             .collect();
+        labels.couchdb = self.couchdb.finish();
+        labels.elasticsearch = self.elasticsearch.finish();
         labels.opt_in = match labels.enable {
             Some(false) => OptIn::No,
             _ if names_a_target => OptIn::Labels,

@@ -101,6 +101,68 @@ fn every_postgres_option_is_read() {
 }
 
 #[test]
+fn every_couchdb_option_is_read() {
+    let labels = good(&[
+        ("couchdb", "*"),
+        ("couchdb.user", "backup"),
+        ("couchdb.password-file", "/run/secrets/couchdb"),
+        ("couchdb.port", "5985"),
+        ("couchdb.data-directory", "/bitnami/couchdb/data"),
+    ]);
+    assert_eq!(
+        labels.couchdb,
+        Some(CouchdbLabels {
+            user: Some("backup".to_owned()),
+            password_file: Some("/run/secrets/couchdb".to_owned()),
+            port: 5985,
+            data_directory: "/bitnami/couchdb/data".to_owned(),
+        })
+    );
+    assert_eq!(labels.opt_in, OptIn::Labels);
+    assert_eq!(
+        labels.data_directories().collect::<Vec<_>>(),
+        ["/bitnami/couchdb/data"]
+    );
+    assert_snapshot!(bad(&[("couchdb", "users")]), @r"");
+    assert_snapshot!(bad(&[("enable", "true"), ("couchdb.port", "1")]), @r"");
+}
+
+#[test]
+fn every_elasticsearch_option_is_read() {
+    let labels = good(&[
+        ("elasticsearch", "cases, forms"),
+        ("elasticsearch.user", "backup"),
+        ("elasticsearch.password-file", "/run/secrets/elastic"),
+        ("elasticsearch.port", "9201"),
+        ("elasticsearch.tls", "true"),
+        ("elasticsearch.location", "/snapshots"),
+        ("elasticsearch.data-directory", "/data"),
+    ]);
+    assert_eq!(
+        labels.elasticsearch,
+        Some(ElasticsearchLabels {
+            indices: Selection::Names(vec!["cases".to_owned(), "forms".to_owned()]),
+            user: Some("backup".to_owned()),
+            password_file: Some("/run/secrets/elastic".to_owned()),
+            port: 9201,
+            tls: true,
+            location: Some("/snapshots".to_owned()),
+            repository: None,
+            data_directory: Some("/data".to_owned()),
+        })
+    );
+    assert_eq!(
+        labels.data_directories().collect::<Vec<_>>(),
+        ["/data", "/snapshots"]
+    );
+    assert_snapshot!(bad(&[("elasticsearch", "cases,-forms")]), @r"");
+    assert_snapshot!(
+        bad(&[("elasticsearch", "*"), ("elasticsearch.repository", "s3"), ("elasticsearch.location", "/snapshots")]),
+        @r""
+    );
+}
+
+#[test]
 fn every_mysql_option_is_read() {
     let labels = good(&[
         ("mysql", "shop, reports"),
@@ -344,8 +406,8 @@ fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
-    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
-    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
 }
 
 #[test]
