@@ -103,7 +103,7 @@ fn c10_indices_are_saved_to_a_local_repository_and_come_back() {
     assert_eq!(name_of(&new, "/.ds-logs-000001/_doc/1"), "a line");
     assert_eq!(
         new.status("/.kibana/_count"),
-        400,
+        404,
         "it is not ours to bring"
     );
     stack.ensure_nothing_is_left();

@@ -123,8 +123,8 @@ fn every_couchdb_option_is_read() {
         labels.data_directories().collect::<Vec<_>>(),
         ["/bitnami/couchdb/data"]
     );
-    assert_snapshot!(bad(&[("couchdb", "users")]), @r"");
-    assert_snapshot!(bad(&[("enable", "true"), ("couchdb.port", "1")]), @r"");
+    assert_snapshot!(bad(&[("couchdb", "users")]), @r"container db: label `cofferdam.couchdb` is not `*`; write `*`: a node is saved whole; to keep a part of it, replicate that to another node");
+    assert_snapshot!(bad(&[("enable", "true"), ("couchdb.port", "1")]), @r#"container db: label `cofferdam.couchdb.port` has no store to serve; add `cofferdam.couchdb: "*"`, or remove it"#);
 }
 
 #[test]
@@ -155,10 +155,10 @@ fn every_elasticsearch_option_is_read() {
         labels.data_directories().collect::<Vec<_>>(),
         ["/data", "/snapshots"]
     );
-    assert_snapshot!(bad(&[("elasticsearch", "cases,-forms")]), @r"");
+    assert_snapshot!(bad(&[("elasticsearch", "cases,-forms")]), @r"container db: label `cofferdam.elasticsearch` holds `-forms`, which is no name of an index; write whole names of indices or data streams, or `*` for all");
     assert_snapshot!(
         bad(&[("elasticsearch", "*"), ("elasticsearch.repository", "s3"), ("elasticsearch.location", "/snapshots")]),
-        @r""
+        @r"container db: label `cofferdam.elasticsearch.location` stands beside `cofferdam.elasticsearch.repository`; a snapshot goes to the one or to the other: remove one of them"
     );
 }
 
