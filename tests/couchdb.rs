@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use support::http::Server;
-use support::stack::{PASSWORD, TestStack, compose_volume, files_with, is_running};
+use support::stack::{PASSWORD, TestStack, compose_volume, eventually, files_with, is_running};
 use support::{TestVolume, docker};
 
 const IMAGE: &str = "cofferdam-test/couchdb-stand-in:3";
@@ -190,6 +190,40 @@ fn data_on_which_no_server_starts_never_takes_the_old_datas_place() {
     assert_eq!(
         couch.container.sh("ls -A data | sort"),
         "_dbs.couch\n_nodes.couch\nshards"
+    );
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn a_restore_killed_while_the_new_data_is_on_trial_is_undone() {
+    let stack = TestStack::new("couch");
+    let volume = compose_volume(&stack, "couch");
+    let slow = "for f in data/shards/*/later.*; do [ -e $f ] || { sleep 600; exit 3; }; done; \
+                exec python3 /srv/main.py";
+    let couch = node(&stack, "here", &volume, &LABELS, &[]);
+    fill(&couch);
+    stack.cofferdam(&["backup"]).expect(0);
+    couch.put("/later", json!({}));
+    drop(couch);
+    let couch = node(&stack, "here", &volume, &LABELS, &["sh", "-c", slow]);
+
+    let mut restore = stack.start(&["restore", "latest", "--yes"]);
+    let trial = || {
+        let helpers = format!("label=cofferdam.helper-of={}", stack.project);
+        let ancestor = format!("ancestor={IMAGE}");
+        docker(["ps", "--quiet", "--filter", &helpers, "--filter", &ancestor])
+    };
+    eventually("a server is on trial", || !trial().is_empty());
+    restore.kill().expect("kill");
+    restore.wait().expect("its end");
+
+    stack.cofferdam(&["recover"]).expect(0);
+    assert_eq!(trial(), "");
+    couch.wait_until_it_answers();
+    assert!(couch.get("/_all_dbs").to_string().contains("later"));
+    assert_eq!(
+        couch.container.sh("ls -A data | sort"),
+        ".shards\n_dbs.couch\n_nodes.couch\nshards"
     );
     stack.ensure_nothing_is_left();
 }

@@ -4,7 +4,6 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::docker;
 use support::http::Server;
 use support::stack::{PASSWORD, TestStack, compose_volume, eventually, files_with};
 
@@ -19,17 +18,6 @@ fn server(stack: &TestStack, labels: &[(&str, &str)], options: &[&str]) -> Serve
     let places = format!("path.repo={SNAPSHOTS}");
     let options = [&["--env", &places][..], options].concat();
     let container = stack.service("search", labels, &options, &[IMAGE]);
-    docker([
-        "exec",
-        "--user",
-        "0",
-        &container.id,
-        "install",
-        "-d",
-        "-o",
-        "elasticsearch",
-        SNAPSHOTS,
-    ]);
     let server = Server {
         container,
         base: "http://127.0.0.1:9200".to_owned(),
@@ -156,17 +144,6 @@ fn a_password_and_tls_are_taken_from_the_container() {
     let tls = "xpack.security.http.ssl.enabled=true";
     let options = ["--env", &password, "--env", tls, "--env", &places];
     let container = stack.service("search", &labels, &options, &[IMAGE]);
-    docker([
-        "exec",
-        "--user",
-        "0",
-        &container.id,
-        "install",
-        "-d",
-        "-o",
-        "elasticsearch",
-        SNAPSHOTS,
-    ]);
     let search = Server {
         container,
         base: "https://127.0.0.1:9200".to_owned(),

@@ -294,18 +294,14 @@ impl Helpers {
     }
 }
 
-/// Removes helpers that earlier runs of the project left, whose cofferdam is dead: the project's lock is ours.
-pub async fn sweep(engine: &Engine, project: &str, run: &RunId) -> Result<(), EngineError> {
+/// Removes the helpers that dead runs of the project left. For whoever holds the project's lock, before making helpers.
+pub async fn sweep(engine: &Engine, project: &str) -> Result<(), EngineError> {
     let labels = [
         HELPER_LABEL.to_owned(),
         format!("{HELPER_PROJECT_LABEL}={project}"),
     ];
     for container in engine.containers(&labels).await? {
-        let is_of_this_run =
-            container.labels.get(HELPER_LABEL).map(String::as_str) == Some(run.as_str());
-        if !is_of_this_run {
-            engine.remove(&container.id).await?;
-        }
+        engine.remove(&container.id).await?;
     }
     Ok(())
 }

@@ -62,6 +62,11 @@ impl ComposeStack {
         stack
     }
 
+    /// A variable of the example's, for what compose does from now on.
+    pub fn set(&mut self, name: &str, value: &str) {
+        self.env.push((name.to_owned(), value.to_owned()));
+    }
+
     /// `docker compose` with the words of `line`, on the stack; no shell sees them. What it printed.
     #[track_caller]
     pub fn compose(&self, line: &str) -> String {

@@ -319,6 +319,9 @@ def answer(method, parts, query, body):
             index(name)["open"] = False
             save()
             return 200, {"acknowledged": True}
+        case "GET" | "POST", [name, "_search"]:
+            found = [{"_id": key, "_source": value} for key, value in index(name)["documents"].items()]
+            return 200, {"hits": {"total": {"value": len(found), "relation": "eq"}, "hits": found}}
         case "GET", [name, "_count"]:
             return 200, {"count": len(index(name)["documents"])}
         case "PUT" | "POST", [name, "_doc", *key]:
