@@ -35,12 +35,12 @@ use async_trait::async_trait;
 use self::node::Node;
 use self::trial::Trial;
 use super::http::{Access, Account, Http, Login, LoginLabels};
-use super::tree::{Moment, TreeDriver, TreeOrigin, TreeRun, TreeTarget};
+use super::tree::{DataDirectory, Moment, TreeRun};
 use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, WayBack};
 use crate::agent::helper::Helpers;
 use crate::agent::request::Scheme;
 use crate::engine::{Container, Engine};
-use crate::labels::{CouchdbLabels, TreeOptions};
+use crate::labels::CouchdbLabels;
 use crate::manifest::{CouchdbFacts, Facts, TargetRecord, TreeFacts};
 use crate::target::{DriverKind, TargetId};
 use crate::tree::pack::CHANGED;
@@ -56,9 +56,7 @@ pub struct CouchdbDriver {
     helpers: Helpers,
     container: Container,
     labels: CouchdbLabels,
-    tree: TreeDriver,
-    /// Why it cannot be put back, when that is known.
-    refusal: Option<String>,
+    data: DataDirectory,
 }
 
 impl CouchdbDriver {
@@ -69,41 +67,23 @@ impl CouchdbDriver {
         labels: CouchdbLabels,
         moment: Moment,
     ) -> Result<Self, DriverError> {
-        let id = TargetId::new(service, DriverKind::Couchdb, NAME);
-        let directory = &labels.data_directory;
-        let target = TreeTarget {
-            id: id.clone(),
-            origin: TreeOrigin::Path(directory.clone()),
-            options: TreeOptions {
-                exclude: LEFT_OUT.map(str::to_owned).to_vec(),
-                ..TreeOptions::default()
-            },
-        };
-        let run = TreeRun {
-            moment,
-            ..TreeRun::default()
-        };
-        let tree = TreeDriver::prepare(
+        let data = DataDirectory::prepare(
             helpers.clone(),
             container.clone(),
-            vec![target],
-            Vec::new(),
-            run,
+            TargetId::new(service, DriverKind::Couchdb, NAME),
+            &labels.data_directory,
+            &LEFT_OUT,
+            TreeRun {
+                moment,
+                ..TreeRun::default()
+            },
         )
         .await?;
-        let refusal = match (tree.refusal(&id), tree.way_back(&id)) {
-            (Some(why), _) => Some(why.to_owned()),
-            (None, WayBack::Staged) => None,
-            (None, WayBack::SafetySnapshot) => Some(format!(
-                "{directory} has to be on a volume or a bind mount, and cofferdam has to be allowed to create containers"
-            )),
-        };
         Ok(Self {
             helpers,
             container,
             labels,
-            tree,
-            refusal,
+            data,
         })
     }
 }
@@ -148,7 +128,7 @@ impl Driver for CouchdbDriver {
     }
 
     fn refusal(&self, _target: &TargetId) -> Option<&str> {
-        self.refusal.as_deref()
+        self.data.refusal.as_deref()
     }
 
     async fn dump(
@@ -166,7 +146,7 @@ impl Driver for CouchdbDriver {
         warnings.extend(node.ensure_data_is_in(&self.labels.data_directory)?);
         let before = node::databases(&http).await?;
 
-        let captured = self.tree.dump(target, sink).await?;
+        let captured = self.data.tree.dump(target, sink).await?;
 
         let after: BTreeSet<String> = node::names(&http).await?.into_iter().collect();
         warnings.extend(captured.warnings.into_iter().filter(|warning| {
@@ -215,7 +195,7 @@ impl Driver for CouchdbDriver {
         record: &TargetRecord,
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError> {
-        self.tree.load(record, source).await
+        self.data.tree.load(record, source).await
     }
 
     async fn check(&self, record: &TargetRecord) -> Result<(), DriverError> {
@@ -225,7 +205,7 @@ impl Driver for CouchdbDriver {
                 record.target
             )));
         };
-        let staged = self.tree.staged(&record.target)?;
+        let staged = self.data.tree.staged(&record.target)?;
         Trial::begin(&self.helpers, &self.container, &self.labels, staged)
             .await?
             .run(facts)
@@ -233,11 +213,11 @@ impl Driver for CouchdbDriver {
     }
 
     async fn commit(&self, target: &TargetId) -> Result<(), DriverError> {
-        self.tree.commit(target).await
+        self.data.tree.commit(target).await
     }
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
-        self.tree.rollback(target).await
+        self.data.tree.rollback(target).await
     }
 }
 
