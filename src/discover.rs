@@ -73,7 +73,7 @@ pub enum DiscoverError {
         seen(known)
     )]
     UnknownProject { name: String, known: Vec<String> },
-    #[error("{0}")]
+    #[error(transparent)]
     Labels(#[from] LabelErrors),
 }
 

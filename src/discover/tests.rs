@@ -258,7 +258,9 @@ fn label_errors_of_the_scope_are_told_together_and_others_are_not_heard() {
     };
     assert!(discover(all(), None, &project("c")).is_ok());
     let scope = Scope::Projects(vec!["a".to_owned(), "b".to_owned()]);
-    assert_snapshot!(discover(all(), None, &scope).unwrap_err(), @r"
+    // With its causes, as the command line tells it.
+    let error = anyhow::Error::from(discover(all(), None, &scope).unwrap_err());
+    assert_snapshot!(format!("{error:#}"), @r"
     container a-db-1: label `cofferdam.postgres.restore` is `swp`; did you mean `swap`? (accepted: `swap`, `recreate` or `clean`)
     container a-web-1: label `cofferdam.stp` is unknown; did you mean `cofferdam.stop` (stop this container during `backup`, `restore` or both)?
     container b-db-1: label `cofferdam.enabl` is unknown; did you mean `cofferdam.enable` (`true`: back this container up; `false`: ignore it)?
