@@ -6,7 +6,8 @@ mod support;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::compose::{Answer, ComposeStack, Event, Sidecar, run_demo};
+use support::compose::{ComposeStack, Sidecar};
+use support::example::{Answer, Event, end_of, position, run_demo};
 use support::stack::{POSTGRES, Run, eventually};
 use support::{TestVolume, docker};
 
@@ -217,12 +218,7 @@ fn i7_everything_that_uses_the_data_is_stopped_first(events: &[Event]) {
 fn i8_worker_and_beat_start_after_the_migration(igny8: &Igny8, events: &[Event]) {
     let stack = &igny8.stack;
     let begun = position(events, "backend", &format!("exec_start: {MIGRATE}"));
-    let exec = &events[begun].exec;
-    let done = events
-        .iter()
-        .position(|event| event.action == "exec_die" && event.exec == *exec)
-        .expect("the hook ends");
-    assert_eq!(events[done].exit_code.as_deref(), Some("0"));
+    let done = end_of(events, begun);
     let steps = [
         position(events, "backend", "start"),
         position(events, "backend", "health_status: healthy"),
@@ -248,15 +244,6 @@ fn i8_worker_and_beat_start_after_the_migration(igny8: &Igny8, events: &[Event])
     let said = stack.said_since_start("worker");
     assert!(said.contains("worker started: schema up to date"), "{said}");
     assert!(!said.contains("do not match"), "{said}");
-}
-
-/// Where the first such event stands.
-#[track_caller]
-fn position(events: &[Event], service: &str, action: &str) -> usize {
-    events
-        .iter()
-        .position(|event| event.service == service && event.action.starts_with(action))
-        .unwrap_or_else(|| panic!("{service} has no `{action}`: {events:#?}"))
 }
 
 #[test]
