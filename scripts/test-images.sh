@@ -7,7 +7,7 @@
 #   openldap, redis
 #   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
 #   candig-katsu, candig-htsget, candig-vault    the services of compose-examples/candig
-#   igny8-backend, tethys-portal                 those of compose-examples/igny8 and tethys
+#   apiary, igny8-backend, tethys-portal         those of compose-examples/apiary, igny8 and tethys
 #
 # Names are cofferdam-test/NAME:TAG.
 set -euo pipefail
@@ -17,7 +17,7 @@ cd "$(dirname "$0")/.."
 defaults=(
   postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7
   candig-katsu:1 candig-htsget:1 candig-vault:1
-  igny8-backend:1 tethys-portal:1
+  apiary:1 igny8-backend:1 tethys-portal:1
 )
 
 # Containers inherit these labels; cofferdam takes what is below cofferdam.test for harmless.
@@ -97,6 +97,7 @@ one() {
     candig-katsu | candig-katsu:1) candig katsu ;;
     candig-htsget | candig-htsget:1) candig htsget ;;
     candig-vault | candig-vault:1) candig vault ;;
+    apiary | apiary:1) build apiary:1 bookworm compose-examples/apiary/app ;;
     igny8-backend | igny8-backend:1) build igny8-backend:1 bookworm compose-examples/igny8/backend ;;
     tethys-portal | tethys-portal:1) build tethys-portal:1 bookworm compose-examples/tethys/portal ;;
     *) fail "no such test image: $1 (there are: ${defaults[*]} postgres:13 postgres:17 postgres:18 mariadb:10.5 mariadb:11)" ;;
