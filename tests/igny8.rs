@@ -344,6 +344,67 @@ fn i8_a_migration_that_fails_is_told_and_the_restored_data_stays() {
 }
 
 #[test]
+fn i2_the_sqlite_fallback_is_saved_while_the_backend_writes_and_comes_back() {
+    let igny8 = Igny8 {
+        stack: ComposeStack::of_file("igny8", "docker-compose.sqlite.yml", Sidecar::Apart),
+    };
+    let stack = &igny8.stack;
+    stack.compose("run --rm -T backend python manage.py migrate --noinput");
+    stack.compose("up --detach");
+    stack.wait_until_healthy(&["redis", "backend"]);
+    igny8.publish_site("garden");
+    let accounts = igny8.summary()["account"].clone();
+
+    // Every answer of the backend is a row that has to come back.
+    let write = "n=0; while n=$((n + 1)) && curl -s --fail -o /dev/null localhost:8010/api/v1/sites/ \
+                 -d '{\"account\": \"account-001\", \"slug\": \"site-'$n'\", \"title\": \"x\", \"body\": \"x\"}'; \
+                 do echo $n >/tmp/written; done";
+    docker([
+        "exec",
+        "--detach",
+        &stack.container("backend"),
+        "sh",
+        "-c",
+        write,
+    ]);
+    let written = || {
+        let written = stack.exec("backend", &["sh", "-c", "cat /tmp/written || echo 0"]);
+        written.parse::<u64>().expect("a number")
+    };
+    eventually("the backend writes", || written() > 10);
+    let before = written();
+    stack.cofferdam("backup").expect_says(0, "3 targets saved");
+    assert!(written() > before, "nobody wrote while it was saved");
+
+    stack.compose("rm --stop --force backend worker");
+    docker(["volume", "rm", &format!("{}_database", stack.project)]);
+    stack.compose("up --detach");
+    stack.wait_until_healthy(&["backend"]);
+    assert_eq!(igny8.backend("/api/v1/summary/").status, 500, "it is empty");
+
+    stack
+        .cofferdam("restore latest --yes")
+        .expect_says(0, "Restored 3 targets");
+    let saved = igny8.summary();
+    assert_eq!(saved["account"], accounts);
+    let sites = saved["site"]["rows"].as_u64().expect("a number");
+    assert!(sites > before, "{sites} of {before} came back");
+    for n in [1, before, sites - 1] {
+        igny8
+            .backend(&format!("/api/v1/sites/site-{n}/"))
+            .expect(200);
+    }
+    assert_eq!(
+        igny8
+            .backend(&format!("/api/v1/sites/site-{sites}/"))
+            .status,
+        404
+    );
+    let check = "import sqlite3; print(sqlite3.connect('/data/app/db/db.sqlite3').execute('PRAGMA integrity_check').fetchall())";
+    assert_eq!(stack.exec("backend", &["python", "-c", check]), "[('ok',)]");
+}
+
+#[test]
 fn the_demo_saves_loses_and_restores() {
     run_demo("igny8", &["6 targets saved", "whole", "Restored 6 targets"]);
 }

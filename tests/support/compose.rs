@@ -26,6 +26,7 @@ pub enum Sidecar {
 pub struct ComposeStack {
     pub project: String,
     example: PathBuf,
+    file: &'static str,
     sidecar: Sidecar,
     /// What the example mounts from the host, and the files that add labels.
     directory: TempDir,
@@ -35,6 +36,11 @@ pub struct ComposeStack {
 impl ComposeStack {
     /// Nothing of it runs yet.
     pub fn new(example: &str, sidecar: Sidecar) -> Self {
+        Self::of_file(example, STACK_FILE, sidecar)
+    }
+
+    /// The same, from another file of the example's.
+    pub fn of_file(example: &str, file: &'static str, sidecar: Sidecar) -> Self {
         let image = cofferdam_image();
         let project = unique(example);
         let directory = tempfile::tempdir().expect("a temporary directory");
@@ -50,13 +56,14 @@ impl ComposeStack {
         let stack = Self {
             project,
             example: directory_of(example),
+            file,
             sidecar,
             directory,
             env,
         };
         let made = stack.command("./init.sh").output().expect("init.sh");
         Run::from(made).expect(0);
-        stack.write_labels(STACK_FILE);
+        stack.write_labels(file);
         if sidecar == Sidecar::Apart {
             stack.write_labels(SIDECAR_FILE);
         }
@@ -66,7 +73,7 @@ impl ComposeStack {
     /// `docker compose` with the words of `line`, on the stack; no shell sees them. What it printed.
     #[track_caller]
     pub fn compose(&self, line: &str) -> String {
-        let run = self.compose_of(&self.project, STACK_FILE, line);
+        let run = self.compose_of(&self.project, self.file, line);
         run.expect(0).stdout
     }
 
@@ -83,7 +90,7 @@ impl ComposeStack {
     fn run_sidecar(&self, line: &str) -> Run {
         let line = format!("run --rm -T {line}");
         match self.sidecar {
-            Sidecar::Beside => self.compose_of(&self.project, STACK_FILE, &line),
+            Sidecar::Beside => self.compose_of(&self.project, self.file, &line),
             Sidecar::Apart => self.compose_of(&self.sidecar_project(), SIDECAR_FILE, &line),
         }
     }
