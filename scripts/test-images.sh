@@ -8,7 +8,7 @@
 #   couchdb-stand-in, elasticsearch-stand-in      small servers of our own
 #   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
 #   candig-katsu, candig-htsget, candig-vault    the services of compose-examples/candig
-#   igny8-backend, tethys-portal, commcare-hq    those of compose-examples/igny8, tethys and commcare
+#   apiary, igny8-backend, tethys-portal, commcare-hq   those of the other examples
 #
 # Names are cofferdam-test/NAME:TAG.
 set -euo pipefail
@@ -19,7 +19,7 @@ defaults=(
   postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7
   couchdb-stand-in:3 elasticsearch-stand-in:8
   candig-katsu:1 candig-htsget:1 candig-vault:1
-  igny8-backend:1 tethys-portal:1 commcare-hq:1
+  apiary:1 igny8-backend:1 tethys-portal:1 commcare-hq:1
 )
 
 # Containers inherit these labels; cofferdam takes what is below cofferdam.test for harmless.
@@ -109,6 +109,7 @@ one() {
     candig-katsu | candig-katsu:1) candig katsu ;;
     candig-htsget | candig-htsget:1) candig htsget ;;
     candig-vault | candig-vault:1) candig vault ;;
+    apiary | apiary:1) build apiary:1 bookworm compose-examples/apiary/app ;;
     igny8-backend | igny8-backend:1) build igny8-backend:1 bookworm compose-examples/igny8/backend ;;
     tethys-portal | tethys-portal:1) build tethys-portal:1 bookworm compose-examples/tethys/portal ;;
     commcare-hq | commcare-hq:1) build commcare-hq:1 bookworm compose-examples/commcare/hq ;;

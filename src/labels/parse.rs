@@ -21,7 +21,7 @@ use super::{
     TransferChoice, TreeOptions, TreeRestore,
 };
 use crate::engine::Container;
-use crate::engine::container::COMPOSE_PROJECT;
+use crate::engine::container::{COMPOSE_PROJECT, COMPOSE_SERVICE};
 use crate::text::quoted;
 
 /// How long a hook may take when its label does not say.
@@ -132,6 +132,9 @@ impl<'a> Parser<'a> {
         let read = match label {
             Label::Enable => values::boolean(value).map(|on| self.labels.enable = Some(on)),
             Label::Project => ensure_name(value),
+            Label::Service => self
+                .ensure_no_compose_service()
+                .and_then(|()| ensure_name(value)),
             Label::Skip => values::text(value, "the reason, as `cache only`")
                 .map(|reason| self.labels.skip = Some(reason)),
             Label::Postgres(option) => self.postgres(option, value),
@@ -165,6 +168,17 @@ impl<'a> Parser<'a> {
         };
         if let Err(BadValue { what, hint }) = read {
             self.problem(key, what, hint);
+        }
+    }
+
+    /// What depends on the container knows it by compose's name.
+    fn ensure_no_compose_service(&self) -> Result<(), BadValue> {
+        match self.container.labels.get(COMPOSE_SERVICE) {
+            None => Ok(()),
+            Some(service) => Err(BadValue::new(
+                "is for containers that compose did not start",
+                format!("remove it; this one is compose's `{}`", quoted(service)),
+            )),
         }
     }
 

@@ -20,6 +20,7 @@ pub struct Entry {
 pub enum Label {
     Enable,
     Project,
+    Service,
     Skip,
     Postgres(PostgresLabel),
     Mysql(MysqlLabel),
@@ -155,6 +156,11 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.project",
         Label::Project,
         "project of a container that compose did not start",
+    ),
+    entry(
+        "cofferdam.service",
+        Label::Service,
+        "service of a container that compose did not start",
     ),
     entry(
         "cofferdam.skip",

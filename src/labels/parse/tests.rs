@@ -406,8 +406,8 @@ fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
-    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
-    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
 }
 
 #[test]
@@ -433,6 +433,16 @@ fn labels_of_our_containers_are_refused_in_a_stack() {
         container.labels.insert(key.to_owned(), value.to_owned());
     }
     assert_snapshot!(parse(&container).unwrap_err(), @r"container web: label `cofferdam.hold` is for cofferdam's own containers; remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and `cofferdam.hold-for`");
+}
+
+#[test]
+fn a_service_of_compose_keeps_its_name() {
+    assert_eq!(good(&[("service", "web")]), ContainerLabels::default());
+    let mut container = container("shop_web_1");
+    for (key, value) in [(COMPOSE_SERVICE, "web"), ("cofferdam.service", "shop")] {
+        container.labels.insert(key.to_owned(), value.to_owned());
+    }
+    assert_snapshot!(parse(&container).unwrap_err(), @r"container shop_web_1: label `cofferdam.service` is for containers that compose did not start; remove it; this one is compose's `web`");
 }
 
 #[test]
