@@ -4,8 +4,9 @@
 mod support;
 
 use serde_json::{Value, json};
-use support::compose::{ComposeStack, Sidecar, run_demo};
+use support::compose::{ComposeStack, Sidecar};
 use support::docker;
+use support::example::run_demo;
 use support::stack::eventually;
 
 const SERVICES: [&str; 5] = ["postgres", "couch", "elasticsearch", "redis", "web"];
