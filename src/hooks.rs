@@ -124,21 +124,16 @@ impl<'a> Hooks<'a> {
         Ok(())
     }
 
-    /// The `failed-…` hooks of all containers.
-    pub async fn failed(&self) -> Vec<HookError> {
+    /// The `failed-…` hook of one container, when the run failed.
+    pub async fn failed(&self, service: &Service, outcome: HookOutcome) -> Result<(), HookError> {
         let point = match self.operation {
             Operation::Backup => HookPoint::FailedBackup,
             Operation::Restore => HookPoint::FailedRestore,
         };
-        let mut problems = Vec::new();
-        for service in &self.services {
-            problems.extend(
-                self.run_if_labelled(service, point, HookOutcome::Failed)
-                    .await
-                    .err(),
-            );
+        match outcome {
+            HookOutcome::Failed => self.run_if_labelled(service, point, outcome).await,
+            HookOutcome::Running | HookOutcome::Done => Ok(()),
         }
-        problems
     }
 
     /// The `after-…` hook of one container, when it has one that is due.

@@ -177,12 +177,15 @@ impl Restore<'_> {
     }
 
     /// What a safety snapshot saves. What is not there now has nothing to be saved: going back removes it again.
+    ///
+    /// All targets are asked for, so that one that cannot be reached ends the restore while nothing is held: to undo what was
+    /// never done, its server would be needed again.
     async fn safety_targets(&self) -> Result<Vec<&TargetId>, RestoreError> {
         let mut targets = Vec::new();
         for target in &self.plan.targets {
             let wanted =
                 self.safety == Safety::Always || target.way_back == WayBack::SafetySnapshot;
-            if wanted && self.exists(&target.id).await? {
+            if self.exists(&target.id).await? && wanted {
                 targets.push(&target.id);
             }
         }

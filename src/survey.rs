@@ -1,12 +1,13 @@
 //! Looks at the engine: which stacks are there, what their volumes are called, which databases run in them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Scope;
 use crate::discover::{self, DiscoverError, Service, Stack, WantedVolume};
 use crate::driver::{mysql, postgres};
-use crate::engine::{Engine, EngineError, MountKind};
+use crate::engine::{Container, Engine, EngineError, MountKind, State};
 use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels};
+use crate::store::Store;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
@@ -24,6 +25,9 @@ pub struct Survey {
     pub stack: Stack,
     /// By the service's name.
     pub databases: BTreeMap<String, Vec<FoundDatabase>>,
+    /// The database servers of each service, saved or not, by the service's name. Where `cofferdam.skip` stands, nobody
+    /// looks.
+    pub stores: BTreeMap<String, BTreeSet<Store>>,
     /// By the service's name.
     pub volumes: BTreeMap<String, Vec<WantedVolume>>,
     /// The names of volumes in compose files, by the engine's names.
@@ -51,7 +55,20 @@ pub enum FoundServer {
     },
 }
 
+impl FoundServer {
+    pub fn store(&self) -> Store {
+        match self {
+            Self::Postgres { .. } => Store::Postgres,
+            Self::Mysql { .. } => Store::Mysql,
+        }
+    }
+}
+
 impl Survey {
+    pub fn stores_of(&self, service: &str) -> impl Iterator<Item = Store> {
+        self.stores.get(service).into_iter().flatten().copied()
+    }
+
     pub fn databases_of(&self, service: &str) -> impl Iterator<Item = &FoundDatabase> {
         self.databases.get(service).into_iter().flatten()
     }
@@ -74,7 +91,7 @@ pub async fn survey(engine: &Engine, scope: &Scope) -> Result<Vec<Survey>, Surve
     Ok(surveys)
 }
 
-async fn survey_stack(engine: &Engine, stack: Stack) -> Result<Survey, SurveyError> {
+async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, SurveyError> {
     let mut databases = BTreeMap::new();
     for service in &stack.services {
         let found = databases_of(engine, service).await?;
@@ -92,12 +109,77 @@ async fn survey_stack(engine: &Engine, stack: Stack) -> Result<Survey, SurveyErr
         .collect();
     let declared = declared_names(engine, &stack).await?;
     let volumes = discover::wanted(&stack, &declared, &directories)?;
+    let stores = stores(engine, &mut stack).await;
     Ok(Survey {
         stack,
         databases,
+        stores,
         volumes,
         declared,
     })
+}
+
+/// Nobody is asked but the engine: most of these containers have not opted in. What the engine does not tell is a gap in the
+/// audit, and no reason to save nothing.
+async fn stores(engine: &Engine, stack: &mut Stack) -> BTreeMap<String, BTreeSet<Store>> {
+    let mut stores = BTreeMap::new();
+    let mut unseen = Vec::new();
+    let mut reason = None;
+    let services = stack.services.iter();
+    for service in services.filter(|service| service.labels.skip.is_none()) {
+        let container = &service.container;
+        let found = match running_stores(engine, container).await {
+            Ok(Some(found)) => found,
+            Ok(None) => stores_by_environment(container),
+            Err(error) => {
+                unseen.push(service.name.as_str());
+                reason = Some(error);
+                stores_by_environment(container)
+            }
+        };
+        stores.insert(service.name.clone(), found);
+    }
+    stack.warnings.extend(reason.map(|reason| {
+        format!(
+            "which databases run in {} is not known, nor whether they are saved: {reason}",
+            unseen.join(", ")
+        )
+    }));
+    stores
+}
+
+/// `None`: nothing runs.
+async fn running_stores(
+    engine: &Engine,
+    container: &Container,
+) -> Result<Option<BTreeSet<Store>>, EngineError> {
+    if !matches!(container.state, State::Running | State::Paused) {
+        return Ok(None);
+    }
+    let names = engine.process_names(&container.id).await?;
+    let is_run = |store: &Store| names.iter().any(|name| store.is_run_by(name));
+    let mut stores: BTreeSet<Store> = Store::ALL.into_iter().filter(is_run).collect();
+    if stores.iter().any(|store| store.argument().is_some()) {
+        let lines = engine.command_lines(&container.id).await?;
+        let is_told = |argument| lines.iter().any(|line| line.contains(argument));
+        stores.retain(|store| store.argument().is_none_or(is_told));
+    }
+    Ok(Some(stores))
+}
+
+/// Where no process is to be seen. Variables alone may be a client's, and so may be an anonymous volume, which its image
+/// asks for.
+fn stores_by_environment(container: &Container) -> BTreeSet<Store> {
+    let env = &container.env;
+    let is_kept = |directory: &str| {
+        let mount = container.mount_of(directory);
+        mount.is_some_and(|mount| !mount.is_anonymous())
+    };
+    let keeps_data = |store: &Store| store.directories(env).any(is_kept);
+    let stores = Store::ALL.into_iter();
+    stores
+        .filter(|store| store.is_named_by(env) && keeps_data(store))
+        .collect()
 }
 
 async fn databases_of(

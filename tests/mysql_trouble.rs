@@ -644,6 +644,54 @@ async fn a_dump_of_the_other_family_fails_with_a_reason_and_costs_nothing() {
     mariadb.sql("", "DROP DATABASE family");
 }
 
+/// A newer server takes what an older one had. An older one says what it does not understand, and keeps what it has.
+#[tokio::test]
+#[ignore = "needs the images of all versions"]
+async fn dumps_go_to_newer_servers_and_to_older_ones_as_far_as_those_understand_them() {
+    let engine = engine().await;
+    let (older, newer) = (
+        MysqlServer::start("mariadb:10.5", &[]),
+        MysqlServer::start("mariadb:11", &[]),
+    );
+    let old_rows = "CREATE TABLE old (a INT); INSERT INTO old VALUES (7)";
+    for restore in [MysqlRestore::Swap, MysqlRestore::Recreate] {
+        let run = MysqlRun::new(&engine).await;
+        let labels = MysqlLabels {
+            restore,
+            ..labels(&["versions"])
+        };
+        older.make("versions", "", EVERYTHING);
+        newer.make("versions", "", old_rows);
+        let record = saved(&older, &run, "versions").await;
+        let driver = run.driver(&newer, &labels).await;
+        run.restore(&driver, &record).await.unwrap();
+        let counts =
+            "SELECT COUNT(*) FROM parents; SELECT COUNT(*) FROM counted; SHOW TABLES LIKE 'old'";
+        assert_eq!(newer.sql("versions", counts), "3\n2", "{restore:?}");
+
+        // The newer one's own default collation is none of the older's.
+        let run = run.next();
+        newer.make("versions", "", "CREATE TABLE t (a TEXT)");
+        older.make("versions", "", old_rows);
+        let record = saved(&newer, &run, "versions").await;
+        let way_back = saved(&older, &run.next(), "versions").await;
+        let driver = run.driver(&older, &labels).await;
+        let loaded = driver.load(&record, &run.source()).await;
+        let error = loaded.unwrap_err().to_string();
+        assert!(error.contains("restore it into one of the same"), "{error}");
+        match restore {
+            MysqlRestore::Swap => driver.rollback(&record.target).await.unwrap(),
+            MysqlRestore::Recreate => driver.put_back(&way_back, &run.source()).await.unwrap(),
+        }
+        assert_eq!(
+            older.sql("versions", "SELECT a FROM old"),
+            "7",
+            "{restore:?}"
+        );
+        assert_eq!(older.databases(), ["versions"], "{restore:?}");
+    }
+}
+
 #[tokio::test]
 #[ignore = "needs the images of all versions"]
 async fn the_first_line_of_newer_dumps_does_not_break_an_older_client() {

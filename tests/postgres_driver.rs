@@ -326,6 +326,51 @@ async fn an_empty_server_gets_everything_back() {
     }
 }
 
+/// The usual way to a new major version.
+#[tokio::test]
+async fn a_database_with_its_roles_comes_back_on_a_newer_server() {
+    let engine = engine().await;
+    let trust = ["-e", "POSTGRES_HOST_AUTH_METHOD=trust"];
+    let (old, new) = (
+        PostgresServer::start("13", "postgres", &trust),
+        PostgresServer::start("17", "postgres", &trust),
+    );
+    fill(&old, "clinical");
+    let mut before = portrait(&old, "clinical");
+    // Who owns `public`, and which privileges there are, is another matter in each major version.
+    for aspect in ["schemas", "relations"] {
+        before.remove(aspect);
+    }
+    let run = Run::new(&engine).await;
+    let driver = run.driver(&old, &labels()).await;
+    let mut records = Vec::new();
+    for name in [GLOBALS, "clinical"] {
+        records.push(run.dump(&driver, &target(&old, name)).await.unwrap());
+    }
+    for restore in [
+        PostgresRestore::Swap,
+        PostgresRestore::Recreate,
+        PostgresRestore::Clean,
+    ] {
+        let run = run.next();
+        let labels = PostgresLabels {
+            restore,
+            ..labels()
+        };
+        let driver = run.driver(&new, &labels).await;
+        for record in &records {
+            run.restore(&driver, record).await.unwrap();
+        }
+        assert_same(
+            &portrait(&new, "clinical"),
+            &before,
+            &format!("{restore:?}"),
+        );
+        assert_eq!(new.databases(), ["clinical", "postgres"]);
+        new.sql("clinical", "UPDATE patients SET name = 'overwritten'");
+    }
+}
+
 #[tokio::test]
 async fn roles_that_exist_are_left_alone() {
     let engine = engine().await;
@@ -499,8 +544,12 @@ async fn excluded_tables_stay_out_and_are_not_missed() {
     let engine = engine().await;
     let server = clinical(&[]);
     let labels = PostgresLabels {
-        exclude_tables: vec!["\"Odd Schema\".*".to_owned()],
-        exclude_table_data: vec!["measures*".to_owned()],
+        exclude_tables: ["\"Odd Schema\".*", "Odd Schema.*", "old_patient?"]
+            .map(str::to_owned)
+            .to_vec(),
+        exclude_table_data: ["measures*", "PATIENT_COUNT", "\"Patients\"", "\"a'b\\.c\""]
+            .map(str::to_owned)
+            .to_vec(),
         ..labels()
     };
     let run = Run::new(&engine).await;
@@ -516,6 +565,14 @@ async fn excluded_tables_stay_out_and_are_not_missed() {
             .all(|table| table.schema == "public")
     );
     assert_eq!(facts(&record).exclude_tables, labels.exclude_tables);
+    assert_eq!(
+        record.warnings,
+        [
+            "`Odd Schema.*` of cofferdam.postgres.exclude-tables matches nothing in database clinical",
+            "`\"Patients\"` of cofferdam.postgres.exclude-table-data matches nothing in database clinical",
+            "`\"a'b\\.c\"` of cofferdam.postgres.exclude-table-data matches nothing in database clinical",
+        ]
+    );
     run.restore(&driver, &record).await.unwrap();
     assert_eq!(server.sql("clinical", "SELECT count(*) FROM measures"), "0");
     assert_eq!(

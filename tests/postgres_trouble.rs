@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use cofferdam::agent::JOB;
 use cofferdam::agent::job::DumpJob;
 use cofferdam::driver::Driver;
-use cofferdam::driver::postgres::{GLOBALS, PostgresDriver, detect};
-use cofferdam::labels::{PostgresLabels, PostgresRestore, Selection, TransferChoice};
+use cofferdam::driver::postgres::{CLUSTER, GLOBALS, PostgresDriver, detect};
+use cofferdam::labels::{PostgresLabels, PostgresMode, PostgresRestore, Selection, TransferChoice};
 use cofferdam::manifest::{Compression, TargetRecord, Transfer};
 use support::postgres::{PROGRAM, PostgresServer, Run, facts, target};
 use support::proxy::{Fault, FaultProxy};
@@ -453,6 +453,37 @@ async fn a_dump_that_fails_half_way_is_no_dump() {
     }
 }
 
+/// A script says in its last line that it is whole. `pg_dumpall` may end well without it: a full disk behind a pipe is enough.
+#[tokio::test]
+async fn a_script_without_its_last_line_does_not_count() {
+    let engine = engine().await;
+    let server = shop(10, &[]);
+    let real = server.container.sh("command -v pg_dumpall");
+    let cut =
+        format!("#!/bin/sh\n{real} \"$@\" | grep -v 'PostgreSQL database cluster dump complete'\n");
+    server.container.sh(&format!(
+        "printf '%s' '{}' >/usr/local/bin/pg_dumpall; chmod 755 /usr/local/bin/pg_dumpall",
+        cut.replace('\'', "'\\''")
+    ));
+    let whole_server = PostgresLabels {
+        mode: PostgresMode::Dumpall,
+        ..labels()
+    };
+    for transfer in [TransferChoice::Copy, TransferChoice::Stream] {
+        for (labels, name) in [(labels(), GLOBALS), (whole_server.clone(), CLUSTER)] {
+            let labels = PostgresLabels { transfer, ..labels };
+            let run = Run::new(&engine).await;
+            let driver = run.driver(&server, &labels).await;
+            let dumped = run.dump(&driver, &target(&server, name)).await;
+            let error = dumped.unwrap_err().to_string();
+            assert!(
+                error.contains("last line is missing"),
+                "{name}, {transfer:?}: {error}"
+            );
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_dies_in_mid_dump_is_no_success() {
     let engine = engine().await;
@@ -714,17 +745,26 @@ async fn versions_go_forward_only() {
             .unwrap();
         assert_eq!(goods(server), "1 x");
     }
-    let error = run
-        .driver(&old, &labels())
-        .await
-        .load(&from_new, &run.source())
-        .await
-        .unwrap_err()
-        .to_string();
-    assert!(
-        error.contains("PostgreSQL 17") && error.contains("restore it into PostgreSQL 17 or later"),
-        "{error}"
-    );
+    for restore in [
+        PostgresRestore::Swap,
+        PostgresRestore::Recreate,
+        PostgresRestore::Clean,
+    ] {
+        let labels = PostgresLabels {
+            restore,
+            ..labels()
+        };
+        let driver = run.driver(&old, &labels).await;
+        let loaded = driver.load(&from_new, &run.source()).await;
+        let error = loaded.unwrap_err().to_string();
+        assert!(
+            error.contains("PostgreSQL 17")
+                && error.contains("restore it into PostgreSQL 17 or later"),
+            "{error}"
+        );
+        assert_eq!(old.databases(), ["postgres", "shop"], "{restore:?}");
+        assert_eq!(goods(&old), "1 x", "{restore:?}");
+    }
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ use cofferdam::target::{RunId, TargetId};
 use jiff::Timestamp;
 use rusqlite::Connection;
 use support::stack::{TOOLBOX, eventually};
-use support::{TestContainer, TestVolume, docker, docker_succeeds};
+use support::{TestContainer, TestImage, TestVolume, docker, docker_succeeds};
 use trees::Stage;
 
 /// Changes two tables in the same way for ever, all over their pages, and folds its log in as often as it can.
@@ -177,7 +177,8 @@ impl Scene {
     async fn load(&self, run: &RunId, captured: &Captured) {
         let driver = self.driver_of(run, Moment::Restore).await;
         assert_eq!(driver.way_back(&self.target()), WayBack::Staged);
-        assert_eq!(driver.closed_path(&self.target()), Some(self.path.as_str()));
+        let real = facts(captured).path.as_str();
+        assert_eq!(driver.closed_path(&self.target()), Some(real));
         let record = self.record(captured);
         driver.load(&record, &self.stage.artifacts).await.unwrap();
         driver.check(&record).await.unwrap();
@@ -460,6 +461,54 @@ async fn a_damaged_artifact_leaves_the_old_database() {
     scene.start();
     assert_eq!(scene.sql("SELECT word FROM t"), "('now',)");
     assert_eq!(scene.staged(), "");
+}
+
+/// That the present database is of no use any more is what restores are for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restore_takes_the_place_of_whatever_is_there() {
+    let volume = volume_of_1000();
+    let scene = Scene::on_volume(&volume).await;
+    scene.sql("PRAGMA journal_mode=wal; CREATE TABLE t (word); INSERT INTO t VALUES ('saved')");
+    let captured = scene.dump().await;
+    for ruin in [
+        "dd if=/dev/urandom of=$DB bs=512 count=2 conv=notrunc 2>/dev/null",
+        "seq 9999 >$DB; seq 99 >$DB-wal; seq 99 >$DB-journal",
+        ": >$DB",
+        "rm $DB",
+    ] {
+        scene.container.sh(&ruin.replace("$DB", &scene.path));
+        scene.restore(&captured).await;
+        assert_eq!(scene.sql("SELECT word FROM t"), "('saved',)", "{ruin}");
+        assert_eq!(scene.staged(), "");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn links_to_a_database_are_followed_and_stay() {
+    let linked = TestContainer::running(&[], &[TOOLBOX]);
+    linked.sh("mkdir -p /srv/data /srv/own && chown 1000 /srv/* && ln -s /srv/data /data && ln -s /srv/own /own");
+    let image = TestImage::of(&linked);
+    let volume = volume_of_1000();
+    let mount = format!("{}:/data", volume.name);
+    for (path, real, transfer) in [
+        ("/data/link.db", "/srv/data/app.db", Transfer::Helper),
+        ("/srv/data/link.db", "/srv/data/app.db", Transfer::Helper),
+        ("/own/link.db", "/srv/own/app.db", Transfer::Copy),
+    ] {
+        let container = TestContainer::running(&["-v", &mount], &[&image.name]);
+        container.sh("rm -f /data/* && ln -s app.db /data/link.db && ln -s app.db /own/link.db");
+        let scene = Scene::in_container(container, path).await;
+        scene.sql("CREATE TABLE t (word); INSERT INTO t VALUES ('saved')");
+        let captured = scene.dump().await;
+        assert_eq!(
+            (facts(&captured).path.as_str(), captured.transfer),
+            (real, transfer)
+        );
+        scene.sql("UPDATE t SET word = 'now'");
+        scene.restore(&captured).await;
+        assert_eq!(scene.sql("SELECT word FROM t"), "('saved',)", "{path}");
+        assert_eq!(scene.container.sh(&format!("readlink {path}")), "app.db");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -22,7 +22,7 @@ use cofferdam::target::RunId;
 use cofferdam::tree::{IndexReader, TreePath};
 use jiff::Timestamp;
 use odd_tree::{assert_same, describe};
-use support::{TestContainer, TestVolume, busybox_image, docker, unique};
+use support::{TestContainer, TestImage, TestVolume, busybox_image, docker, unique};
 use trees::{
     Stage, facts, files_target, mountpoint, record, restore, volume_target, with_mode, with_volume,
 };
@@ -357,6 +357,38 @@ async fn files_on_mounts_are_found_wherever_links_lead() {
         let error = stage.dump_error(&container, &files_target(path)).await;
         assert!(error.contains(expected), "{path}: {error}");
     }
+}
+
+/// The engine tells where a mount was asked for, not where a link of the image has led it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mount_behind_a_link_of_the_image_is_found() {
+    let stage = Stage::new().await;
+    let linked = TestContainer::idle();
+    linked.sh("mkdir -p /srv/data && ln -s /srv/data /data && ln -s /data/app /app");
+    let image = TestImage::of(&linked);
+    let volume = TestVolume::create(&[]);
+    let mount = format!("{}:/data", volume.name);
+    let container = TestContainer::running(&["-v", &mount], &[&image.name, "sleep", "600"]);
+    container.sh("mkdir /data/app; echo saved >/data/app/file");
+
+    for path in ["/data/app", "/srv/data/app", "/app"] {
+        let target = files_target(path);
+        let captured = stage.dump(&container, &target).await;
+        assert_eq!(captured.transfer, Transfer::Helper, "{path}");
+        assert_eq!(facts(&captured).path, "/srv/data/app");
+        container.sh("echo now >/data/app/file; echo extra >/data/app/extra");
+        stage
+            .restore(&container, &target, &captured, TreeRun::default())
+            .await;
+        assert_eq!(container.sh("cd /app; cat *"), "saved", "{path}");
+    }
+    let target = volume_target(&volume, "/data");
+    let captured = stage.dump(&container, &target).await;
+    container.sh("rm -r /data/app");
+    stage
+        .restore(&container, &target, &captured, TreeRun::default())
+        .await;
+    assert_eq!(container.sh("cd /app; cat *"), "saved");
 }
 
 #[tokio::test(flavor = "multi_thread")]

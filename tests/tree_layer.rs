@@ -345,6 +345,43 @@ async fn the_way_back_removes_what_a_load_added_whatever_its_mode() {
     }
 }
 
+/// What a label names is what its links lead to; the links themselves stay as they are.
+#[tokio::test(flavor = "multi_thread")]
+async fn links_on_the_way_are_followed_and_stay() {
+    let stage = Stage::new().await;
+    let container = TestContainer::idle();
+    container.sh("mkdir -p /opt/releases/7/conf; cd /opt; ln -s releases/7 current; echo saved >current/conf/a; ln -s ../opt/current/conf /etc/app; ln -s /opt/current/conf/a /srv-a");
+    for (path, shape, expected) in [
+        ("/etc/app", TreeShape::Directory, "/opt/releases/7/conf"),
+        (
+            "/opt/current/conf/a",
+            TreeShape::File,
+            "/opt/releases/7/conf/a",
+        ),
+        ("/srv-a", TreeShape::File, "/opt/releases/7/conf/a"),
+    ] {
+        let target = files_target(path);
+        let captured = stage.dump(&container, &target).await;
+        let found = facts(&captured);
+        assert_eq!(
+            (found.shape, found.path.as_str()),
+            (shape, expected),
+            "{path}"
+        );
+        container.sh("echo now >/opt/current/conf/a");
+        stage
+            .restore(&container, &target, &captured, TreeRun::default())
+            .await;
+        assert_eq!(
+            container.sh(
+                "for link in /opt/current /etc/app /srv-a; do readlink $link; done; cat /srv-a"
+            ),
+            "releases/7\n../opt/current/conf\n/opt/current/conf/a\nsaved",
+            "{path}"
+        );
+    }
+}
+
 /// A program in a container may mount something there that the engine knows nothing of.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_mount_that_the_engine_does_not_see_is_not_entered() {

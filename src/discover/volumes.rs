@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Service, Stack};
-use crate::engine::container::is_within;
+use crate::engine::container::{is_anonymous, is_within};
 use crate::engine::{Container, MountKind};
 use crate::labels::{LabelErrors, LabelProblem, OptIn, Selection, TreeOptions, nearest_word};
 use crate::text::quoted;
@@ -306,11 +306,6 @@ fn volume_mounts(container: &Container) -> impl Iterator<Item = (&str, &str)> {
         .iter()
         .filter(|mount| mount.kind == MountKind::Volume)
         .filter_map(|mount| Some((mount.volume.as_deref()?, mount.destination.as_str())))
-}
-
-/// The engine names anonymous volumes by 64 hexadecimal digits.
-fn is_anonymous(volume: &str) -> bool {
-    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn compose_name<'a>(

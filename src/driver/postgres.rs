@@ -15,7 +15,7 @@
 //! - `credentials`, `server`, `queries`: logging in, asking
 //! - `trouble`: errors with their remedies
 //! - `sql`: quoting, and reading scripts
-//! - `dump`, `contents`, `tee`: a database out; `watch`: no client is left behind
+//! - `dump`, `patterns`, `contents`, `tee`: a database out; `watch`: no client is left behind
 //! - `load`, `inlet`, `create`, `swap`, `names`: a database in
 //! - `globals`: roles and tablespaces; `dumpall`: everything in one script
 //! - `targets`: what there is to save
@@ -33,6 +33,7 @@ mod globals;
 mod inlet;
 mod load;
 mod names;
+mod patterns;
 mod queries;
 mod server;
 mod sql;

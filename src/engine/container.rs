@@ -166,6 +166,18 @@ impl Container {
     }
 }
 
+impl Mount {
+    /// A volume that nobody named.
+    pub fn is_anonymous(&self) -> bool {
+        self.volume.as_deref().is_some_and(is_anonymous)
+    }
+}
+
+/// The engine names anonymous volumes by 64 hexadecimal digits.
+pub fn is_anonymous(volume: &str) -> bool {
+    volume.len() == 64 && volume.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
 /// Whether `path` is `parent` or lies below it; both absolute, in the container's terms.
 pub fn is_within(path: &str, parent: &str) -> bool {
     let parent = parent.trim_end_matches('/');

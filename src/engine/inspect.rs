@@ -115,6 +115,13 @@ impl Engine {
         })
     }
 
+    /// The command lines of the processes of a running container. They may hold secrets: look, and keep none.
+    pub async fn command_lines(&self, container: &str) -> Result<Vec<String>, EngineError> {
+        let table = self.top(container_name(container)?, "-ef").await?;
+        let line = |mut row: Vec<String>| row.pop();
+        Ok(table.rows.into_iter().filter_map(line).collect())
+    }
+
     async fn top(&self, container: &str, arguments: &str) -> Result<Table, EngineError> {
         let options = TopOptions {
             ps_args: arguments.to_owned(),

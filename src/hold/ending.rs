@@ -7,7 +7,7 @@ use tracing::error;
 use super::{Held, Lock, ReleaseProblem, Wait};
 use crate::discover::Service;
 use crate::engine::container::COMPOSE_DEPENDS_ON;
-use crate::hooks::{HookOutcome, Hooks};
+use crate::hooks::{HookError, HookOutcome, Hooks};
 
 #[derive(Debug, Default)]
 pub struct Ending {
@@ -38,17 +38,17 @@ impl Ending {
 
     /// The `failed-…` hooks when the run failed, then every `after-…` hook, dependencies first.
     pub async fn hooks(&mut self, hooks: &Hooks<'_>, outcome: HookOutcome) {
-        self.failed_hooks(hooks, outcome).await;
         for service in hooks.services() {
-            if let Err(error) = hooks.after(service, outcome).await {
-                self.problem(error.to_string());
-            }
+            self.hook(hooks.failed(service, outcome).await);
+        }
+        for service in hooks.services() {
+            self.hook(hooks.after(service, outcome).await);
         }
     }
 
-    /// Releases in dependency order, and runs the `after-…` hook of each container before what depends on it starts: a
-    /// schema is migrated before the workers come. When that fails after a restore, they do not come: what they would find
-    /// is not what they expect.
+    /// Releases in dependency order, and runs the `failed-…` and the `after-…` hook of each container before what depends on
+    /// it starts: a schema is migrated before the workers come. When that fails after a restore, they do not come: what they
+    /// would find is not what they expect.
     pub async fn release_with_hooks(
         &mut self,
         lock: &Lock,
@@ -67,11 +67,10 @@ impl Ending {
                 }
                 self.release_one(lock, held, wait).await;
             }
-            if let Err(error) = hooks.after(service, outcome).await {
-                self.problem(error.to_string());
-                if outcome == HookOutcome::Done {
-                    unfit.services.push(service.container.service());
-                }
+            self.hook(hooks.failed(service, outcome).await);
+            let is_ready = self.hook(hooks.after(service, outcome).await);
+            if !is_ready && outcome == HookOutcome::Done {
+                unfit.services.push(service.container.service());
             }
         }
         // Recreated under another id since the journal was written.
@@ -81,15 +80,14 @@ impl Ending {
         if !unfit.kept_back.is_empty() {
             self.problem(unfit.explanation());
         }
-        self.failed_hooks(hooks, outcome).await;
     }
 
-    async fn failed_hooks(&mut self, hooks: &Hooks<'_>, outcome: HookOutcome) {
-        if outcome == HookOutcome::Failed {
-            for error in hooks.failed().await {
-                self.problem(error.to_string());
-            }
+    /// Whether it ran well, or was not due.
+    fn hook(&mut self, ran: Result<(), HookError>) -> bool {
+        if let Err(error) = &ran {
+            self.problem(error.to_string());
         }
+        ran.is_ok()
     }
 
     /// Frees the project, unless a later run has something to finish: then the journal stays, and says so.

@@ -1,4 +1,8 @@
 //! What a project's labels leave unprotected, each with the label that mends it. Pure.
+//!
+//! - `stores`: database servers that nothing saves
+
+mod stores;
 
 use std::collections::BTreeSet;
 
@@ -18,10 +22,14 @@ pub struct Finding {
     pub what: String,
     /// The label to add, as it stands in a compose file.
     pub label: String,
+    /// What is to be known beside the label.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 pub fn audit(survey: &Survey, targets: &[PlannedTarget], unreachable: &[Failure]) -> Vec<Finding> {
-    let mut findings = unsaved_volumes(survey);
+    let mut findings = stores::unsaved(survey);
+    findings.extend(unsaved_volumes(survey));
     let saved: BTreeSet<&str> = targets
         .iter()
         .map(|target| target.id.service.as_str())
@@ -51,7 +59,8 @@ fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
             let holds_store = survey
                 .data_directories(&service.name)
                 .chain(service.labels.data_directories())
-                .any(|directory| is_within(directory, &volume.destination));
+                .any(|directory| is_within(directory, &volume.destination))
+                || stores::are_at(survey, service, &volume.destination);
             if holds_store || service.labels.skip.is_some() || is_saved_by_path(service, &volume) {
                 explained.insert(volume.volume);
             }
@@ -61,25 +70,43 @@ fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
     for service in &survey.stack.services {
         for volume in mounted(service) {
             if explained.insert(volume.volume.clone()) {
-                findings.push(Finding {
-                    service: service.name.clone(),
-                    what: format!(
-                        "nothing saves volume {} at {}",
-                        volume.volume, volume.destination
-                    ),
-                    label: format!("cofferdam.volumes: {}", volume.name),
-                });
+                findings.push(unsaved_volume(survey, service, &volume));
             }
         }
     }
     findings
 }
 
+/// Where a server keeps its data in no usual place, each volume beside it is suspect: a copy of files that are written to
+/// is not what to advise.
+fn unsaved_volume(survey: &Survey, service: &Service, volume: &MountedVolume) -> Finding {
+    let what = format!(
+        "nothing saves volume {} at {}",
+        volume.volume, volume.destination
+    );
+    match stores::at_no_usual_place(survey, service) {
+        None => Finding {
+            service: service.name.clone(),
+            what,
+            label: format!("cofferdam.volumes: {}", volume.name),
+            hint: None,
+        },
+        Some(store) => {
+            let what = format!("{what}, where its {store} server may keep its data");
+            stores::finding(service, store, what)
+        }
+    }
+}
+
 /// Whether a service is stopped while targets of the service `name` are put back.
 fn is_held_for(service: &Service, name: &str) -> bool {
-    let holds_for = service.labels.hold_for.as_ref();
-    service.labels.stop.contains(&Moment::Restore)
-        && holds_for.is_none_or(|services| services.iter().any(|held| held == name))
+    service.labels.stop.contains(&Moment::Restore) && holds_for(service, name)
+}
+
+/// Whether the holds of a service serve the service `name`.
+fn holds_for(service: &Service, name: &str) -> bool {
+    let served = service.labels.hold_for.as_ref();
+    served.is_none_or(|services| services.iter().any(|served| served == name))
 }
 
 /// Services whose own SQLite database cannot be put back while they run.
@@ -99,6 +126,7 @@ fn database_files_that_stay_open(survey: &Survey, targets: &[PlannedTarget]) -> 
                     database.id
                 ),
                 label: "cofferdam.stop: restore".to_owned(),
+                hint: None,
             })
         })
         .collect()
@@ -130,6 +158,7 @@ fn dependents_that_are_not_held(survey: &Survey, saved: &BTreeSet<&str>) -> Vec<
                     unheld.join(", ")
                 ),
                 label: "cofferdam.stop: restore".to_owned(),
+                hint: None,
             });
         }
     }
@@ -137,63 +166,4 @@ fn dependents_that_are_not_held(survey: &Survey, saved: &BTreeSet<&str>) -> Vec<
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use super::*;
-    use crate::discover::Stack;
-    use crate::engine::container::tests_support::container;
-    use crate::engine::{Mount, MountKind};
-    use crate::labels::parse;
-
-    /// What is not protected of a container with the volume `logs` at `/data/logs`.
-    fn unprotected(labels: &[(&str, &str)]) -> Vec<String> {
-        let mut container = container("app");
-        container.mounts.push(Mount {
-            kind: MountKind::Volume,
-            volume: Some("logs".to_owned()),
-            source: String::new(),
-            destination: "/data/logs".to_owned(),
-            writable: true,
-        });
-        for (key, value) in labels {
-            let key = format!("cofferdam.{key}");
-            container.labels.insert(key, (*value).to_owned());
-        }
-        let service = Service {
-            name: "app".to_owned(),
-            labels: parse(&container).expect("the labels are good"),
-            container,
-        };
-        let stack = Stack {
-            project: "shop".to_owned(),
-            services: vec![service],
-            left_out: Vec::new(),
-            warnings: Vec::new(),
-        };
-        let survey = Survey {
-            volumes: discover::wanted(&stack, &BTreeMap::new(), &BTreeMap::new()).expect("volumes"),
-            stack,
-            databases: BTreeMap::new(),
-            declared: BTreeMap::new(),
-        };
-        let findings = audit(&survey, &[], &[]);
-        findings.into_iter().map(|finding| finding.what).collect()
-    }
-
-    #[test]
-    fn a_volume_counts_as_saved_by_its_name_or_by_its_very_path() {
-        let nothing_saves_it = ["nothing saves volume logs at /data/logs"];
-        assert_eq!(unprotected(&[]), nothing_saves_it);
-        assert!(unprotected(&[("volumes", "logs")]).is_empty());
-        assert!(unprotected(&[("skip", "only for looking at")]).is_empty());
-        assert!(unprotected(&[("files.logs", "/data/logs")]).is_empty());
-        for path in ["/data", "/data/logs/app", "/data/logs2"] {
-            assert_eq!(
-                unprotected(&[("files.logs", path)]),
-                nothing_saves_it,
-                "{path}"
-            );
-        }
-    }
-}
+mod tests;

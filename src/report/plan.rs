@@ -36,9 +36,13 @@ fn backup(page: &mut Page, plan: &BackupPlan) {
         format!("{}: {}", skip.service, skip.reason)
     });
     section(page, "Not protected", &plan.findings, |finding| {
+        let hint = finding.hint.iter().map(|hint| format!(" ({hint})"));
         format!(
-            "{}: {}; to mend it, add the label `{}`",
-            finding.service, finding.what, finding.label
+            "{}: {}; to mend it, add the label `{}`{}",
+            finding.service,
+            finding.what,
+            finding.label,
+            hint.collect::<String>()
         )
     });
     section(page, "Warnings", &plan.warnings, String::clone);

@@ -7,6 +7,8 @@ use crate::manifest::{
     SqliteContent, SqliteFacts, SqliteTable, StreamDigest, TableFacts, TargetRecord, Transfer,
     TreeFacts, TreeShape,
 };
+use crate::plan::audit::Finding;
+use crate::plan::backup::{BackupPlan, PlannedTarget};
 use crate::repository::SnapshotRef;
 use crate::target::{DriverKind, RunId, TargetId};
 
@@ -479,4 +481,54 @@ fn a_hostile_manifest_cannot_drive_the_terminal() {
         .chars()
         .find(|char| char.is_control() && *char != '\n');
     assert_eq!(control, None, "{shown:?}");
+}
+
+#[test]
+fn a_plan_says_what_is_saved_and_what_is_not_and_how_to_mend_it() {
+    let finding = |service: &str, what: &str, label: &str, hint: Option<&str>| Finding {
+        service: service.to_owned(),
+        what: what.to_owned(),
+        label: label.to_owned(),
+        hint: hint.map(str::to_owned),
+    };
+    let plan = BackupPlan {
+        project: "shop".to_owned(),
+        targets: vec![PlannedTarget {
+            id: TargetId::new("db", DriverKind::Postgres, "shop"),
+            container: "shop-db-1".to_owned(),
+            what: "database shop".to_owned(),
+        }],
+        unreachable: Vec::new(),
+        holds: Vec::new(),
+        hooks: Vec::new(),
+        skipped: Vec::new(),
+        findings: vec![
+            finding(
+                "broker",
+                "nothing saves its Redis server",
+                "cofferdam.command.rdb.dump: redis-cli --rdb -",
+                Some("docs/recipes.md has the rest"),
+            ),
+            finding(
+                "app",
+                "nothing saves volume shop_uploads at /srv",
+                "cofferdam.volumes: uploads",
+                None,
+            ),
+        ],
+        warnings: Vec::new(),
+    };
+    assert_snapshot!(plan::backups(std::slice::from_ref(&plan), &view(None)), @r"
+    Project shop
+
+    Saved
+                 db/postgres/shop: database shop
+
+    Not protected
+                 broker: nothing saves its Redis server; to mend it, add the label `cofferdam.command.rdb.dump: redis-cli --rdb -` (docs/recipes.md has the rest)
+                 app: nothing saves volume shop_uploads at /srv; to mend it, add the label `cofferdam.volumes: uploads`
+    ");
+    let for_programs = serde_json::to_value(&plan.findings).unwrap();
+    assert_eq!(for_programs[0]["hint"], "docs/recipes.md has the rest");
+    assert_eq!(for_programs[1].get("hint"), None);
 }

@@ -140,6 +140,25 @@ fn remove_container(id: &str) {
     run_docker(["rm", "--force", "--volumes", id]);
 }
 
+/// An image of a test: what a container has become.
+pub struct TestImage {
+    pub name: String,
+}
+
+impl TestImage {
+    pub fn of(container: &TestContainer) -> Self {
+        let name = unique("image");
+        docker(["commit", &container.id, &name]);
+        Self { name }
+    }
+}
+
+impl Drop for TestImage {
+    fn drop(&mut self) {
+        run_docker(["rmi", "--force", &self.name]);
+    }
+}
+
 /// A volume of a test.
 pub struct TestVolume {
     pub name: String,

@@ -4,6 +4,7 @@ use super::programs::Programs;
 use super::server::Server;
 use crate::engine::{Container, Engine, EngineError};
 use crate::labels::MysqlLabels;
+use crate::store::Store;
 
 /// Where servers of both families keep their data unless they are told otherwise.
 const USUAL_DATA_DIRECTORY: &str = "/var/lib/mysql";
@@ -27,17 +28,13 @@ pub async fn detect(
         return Ok(None);
     }
     let processes = engine.process_names(&container.id).await?;
-    if !processes.iter().any(|name| is_server(name)) {
+    if !processes.iter().any(|name| Store::Mysql.is_run_by(name)) {
         return Ok(None);
     }
     match Programs::find(engine, container, labels).await? {
         Some(_) => Ok(Some(look_at(engine, container, labels).await)),
         None => Ok(None),
     }
-}
-
-fn is_server(process: &str) -> bool {
-    matches!(process, "mysqld" | "mariadbd")
 }
 
 /// For a container that is known to run a server, or said to. What the server says counts.
@@ -55,24 +52,5 @@ pub async fn look_at(engine: &Engine, container: &Container, labels: &MysqlLabel
     Detected {
         data_directory: told.unwrap_or(USUAL_DATA_DIRECTORY).to_owned(),
         server,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_server_itself_counts() {
-        for (process, expected) in [
-            ("mysqld", true),
-            ("mariadbd", true),
-            ("mysqld_safe", false),
-            ("mysqld_exporter", false),
-            ("mysqlrouter", false),
-            ("mysql", false),
-        ] {
-            assert_eq!(is_server(process), expected, "{process}");
-        }
     }
 }

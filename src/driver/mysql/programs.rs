@@ -25,6 +25,8 @@ pub struct Programs {
 pub struct Knows {
     /// Whether a dump sets the server's history of transactions, which a restore must leave alone (MySQL).
     pub gtid_purged: bool,
+    /// Whether the password may be sent over TCP to a server without TLS, which then has to show a key (MySQL 8).
+    pub public_key: bool,
     /// Definitions without rows of single tables (MariaDB).
     pub ignore_table_data: bool,
     /// The past of system-versioned tables (MariaDB 10.11).
@@ -84,6 +86,9 @@ impl Knows {
     fn from_help(dump: &str, client: &str) -> Self {
         Self {
             gtid_purged: lists(dump, "--set-gtid-purged"),
+            public_key: [dump, client]
+                .iter()
+                .all(|help| lists(help, "--get-server-public-key")),
             ignore_table_data: lists(dump, "--ignore-table-data"),
             dump_history: lists(dump, "--dump-history"),
             sandbox: lists(client, "--sandbox"),
@@ -154,17 +159,19 @@ mod tests {
             Knows::from_help(dump, client),
             Knows {
                 gtid_purged: false,
+                public_key: false,
                 ignore_table_data: true,
                 dump_history: true,
                 sandbox: true,
                 print_query: true,
             }
         );
-        let mysql = "  --set-gtid-purged[=name] \n  -f, --force         Continue\n";
+        let mysql = "  --set-gtid-purged[=name] \n  --get-server-public-key \n  -f, --force         Continue\n";
         assert_eq!(
             Knows::from_help(mysql, mysql),
             Knows {
                 gtid_purged: true,
+                public_key: true,
                 ..Knows::default()
             }
         );

@@ -214,6 +214,9 @@ impl Server {
             Address::Loopback(port) => {
                 argv.extend(["--protocol=tcp", "--host=127.0.0.1"].map(str::to_owned));
                 argv.extend(port.map(|port| format!("--port={port}")));
+                if self.programs.knows.public_key {
+                    argv.push("--get-server-public-key".to_owned());
+                }
             }
         }
         argv.extend(

@@ -5,6 +5,8 @@
 pub enum Trouble {
     Unreachable,
     Denied,
+    /// Its account goes by the user of the system.
+    Peer,
     Plugin,
     NotAllowed,
     TooManyConnections,
@@ -27,6 +29,7 @@ impl Trouble {
         const SIGNS: &[(&str, Trouble)] = &[
             ("caching_sha2_password", Trouble::Plugin),
             ("Authentication plugin", Trouble::Plugin),
+            ("could not be loaded", Trouble::Plugin),
             ("Authentication requires secure connection", Trouble::Plugin),
             ("JSON_OBJECT", Trouble::TooOld),
             ("No space left on device", Trouble::ServerDisk),
@@ -34,7 +37,8 @@ impl Trouble {
         ];
         const NUMBERS: &[(&[u32], Trouble)] = &[
             (&[2002, 2003, 2005], Trouble::Unreachable),
-            (&[1045, 1698], Trouble::Denied),
+            (&[1045], Trouble::Denied),
+            (&[1698], Trouble::Peer),
             (&[1251, 2059, 2061, 1524], Trouble::Plugin),
             (&[1129, 1130], Trouble::NotAllowed),
             (&[1040, 1203, 1226], Trouble::TooManyConnections),
@@ -76,6 +80,9 @@ impl Trouble {
             ),
             Self::Denied => format!(
                 "set cofferdam.mysql.user (now {user}) and cofferdam.mysql.password-file to what the server accepts"
+            ),
+            Self::Peer => format!(
+                "set cofferdam.mysql.exec-user to the container's system user that may log in as {user}, often root"
             ),
             Self::Plugin => format!(
                 "the clients in container {container} cannot log in as {user} the way the server wants; set cofferdam.mysql.user to a user that they can log in as"
@@ -154,6 +161,10 @@ mod tests {
                 Some(Trouble::Denied),
             ),
             (
+                "ERROR 1698 (28000): Access denied for user 'root'@'localhost'",
+                Some(Trouble::Peer),
+            ),
+            (
                 "mysqldump: Got error: 1045: \"Access denied for user 'x'@'localhost'\" when trying to connect",
                 Some(Trouble::Denied),
             ),
@@ -171,6 +182,10 @@ mod tests {
             ),
             (
                 "ERROR 2061 (HY000): Authentication plugin 'caching_sha2_password' reported error",
+                Some(Trouble::Plugin),
+            ),
+            (
+                "ERROR 1045 (28000): Plugin client_ed25519 could not be loaded: /usr/lib/x.so: cannot open",
                 Some(Trouble::Plugin),
             ),
             (

@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::server::Server;
 use crate::engine::{Container, Engine, EngineError, ExecSpec};
 use crate::labels::PostgresLabels;
+use crate::store::Store;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -29,7 +30,7 @@ pub async fn detect(
         return Ok(None);
     }
     let processes = engine.process_names(&container.id).await?;
-    if !processes.iter().any(|name| is_server(name)) {
+    if !processes.iter().any(|name| Store::Postgres.is_run_by(name)) {
         return Ok(None);
     }
     let spec = ExecSpec {
@@ -42,11 +43,6 @@ pub async fn detect(
         Ok(_) | Err(EngineError::CannotRun { .. }) => Ok(None),
         Err(error) => Err(error),
     }
-}
-
-/// The kernel cuts names at 15 bytes; these are shorter.
-fn is_server(process: &str) -> bool {
-    matches!(process, "postgres" | "postmaster")
 }
 
 /// For a container that is known to run a server, or said to. What the server says counts; without a login the environment
@@ -64,23 +60,5 @@ pub async fn look_at(engine: &Engine, container: &Container, labels: &PostgresLa
     Detected {
         data_directory: told.or_else(|| container.env.get("PGDATA").cloned()),
         server,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_the_server_itself_counts() {
-        for (process, expected) in [
-            ("postgres", true),
-            ("postmaster", true),
-            ("postgrest", false),
-            ("postgres_export", false),
-            ("pgbouncer", false),
-        ] {
-            assert_eq!(is_server(process), expected, "{process}");
-        }
     }
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 
 use super::PostgresDriver;
 use super::contents::Contents;
+use super::patterns;
 use super::server::Server;
 use super::sql::connection_string;
 use super::tee::tee;
@@ -43,7 +44,7 @@ pub(super) async fn dump_database(
 ) -> Result<Captured, DriverError> {
     let labels = driver.labels();
     let observed = observe(server, database).await?;
-    let mut warnings = Vec::new();
+    let mut warnings = patterns::idle(server, database, labels).await?;
     let client = pg_dump(labels, database);
     let (transfer, taken) = match labels.transfer {
         TransferChoice::Stream => (

@@ -133,7 +133,7 @@ async fn find_path(
         }
         Some(PathKind::File | PathKind::Directory | PathKind::Symlink) | None => {}
     }
-    let Some(mount) = container.mount_of(&real) else {
+    let Some((mount, destination)) = mount_of(engine, container, &real).await? else {
         let hidden = match kind {
             Some(PathKind::File) => Vec::new(),
             _ => mounted_below_in_layer(engine, container, &real).await?,
@@ -141,7 +141,7 @@ async fn find_path(
         return Ok(Site::Layer(LayerSite { path: real, hidden }));
     };
     let source = source_of(mount, container)?;
-    let below = &real[mount.destination.trim_end_matches('/').len()..];
+    let below = &real[destination.trim_end_matches('/').len()..];
     let place = TreePath::parse(below.trim_start_matches('/').as_bytes())
         .map_err(|error| DriverError::failed(error.to_string()))?;
     let is_file = place.is_root() && kind == Some(PathKind::File);
@@ -157,6 +157,27 @@ async fn find_path(
             MountRoot::Directory
         },
     }))
+}
+
+/// The mount that holds `path`, and where it really is: the engine tells its destination as it was asked for, links in the
+/// image and all.
+async fn mount_of<'a>(
+    engine: &Engine,
+    container: &'a Container,
+    path: &str,
+) -> Result<Option<(&'a Mount, String)>, DriverError> {
+    if let Some(mount) = container.mount_of(path) {
+        return Ok(Some((mount, mount.destination.clone())));
+    }
+    let mut innermost: Option<(&Mount, String)> = None;
+    for mount in &container.mounts {
+        let (real, _) = resolve(engine, container, &mount.destination).await?;
+        let length = innermost.as_ref().map_or(0, |(_, known)| known.len());
+        if is_within(path, &real) && real.len() > length {
+            innermost = Some((mount, real));
+        }
+    }
+    Ok(innermost)
 }
 
 fn source_of(mount: &Mount, container: &Container) -> Result<HelperSource, DriverError> {

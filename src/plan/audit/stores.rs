@@ -1,0 +1,101 @@
+//! Database servers that nothing saves.
+//!
+//! What saves one is its driver; commands or a hook with files of the same service, which are taken at their word; or its
+//! own files, if they keep still meanwhile.
+
+use super::{Finding, holds_for};
+use crate::discover::{self, Service};
+use crate::engine::container::is_within;
+use crate::labels::{HookPoint, Moment};
+use crate::store::Store;
+use crate::survey::Survey;
+
+pub(super) fn unsaved(survey: &Survey) -> Vec<Finding> {
+    let services = survey.stack.services.iter();
+    services
+        .flat_map(|service| {
+            unsaved_of(survey, service).map(|(store, what)| finding(service, store, what))
+        })
+        .collect()
+}
+
+/// What mends it is what saves the store.
+pub(super) fn finding(service: &Service, store: Store, what: String) -> Finding {
+    Finding {
+        service: service.name.clone(),
+        what,
+        label: store.label().to_owned(),
+        hint: store.hint().map(str::to_owned),
+    }
+}
+
+/// Whether what is mounted at `place` holds the data of a store of the service, as far as the usual places tell.
+pub(super) fn are_at(survey: &Survey, service: &Service, place: &str) -> bool {
+    let mut stores = survey.stores_of(&service.name);
+    stores.any(|store| is_at(store, service, place))
+}
+
+/// An unsaved store of the service whose usual places are on no mount. Images ask for anonymous volumes there, whatever the
+/// server is told.
+pub(super) fn at_no_usual_place(survey: &Survey, service: &Service) -> Option<Store> {
+    let mounts = service.container.mounts.iter();
+    let mounts = mounts.filter(|mount| !mount.is_anonymous());
+    let mut stores = unsaved_of(survey, service).map(|(store, _)| store);
+    stores.find(|store| {
+        !mounts
+            .clone()
+            .any(|mount| is_at(*store, service, &mount.destination))
+    })
+}
+
+fn is_at(store: Store, service: &Service, place: &str) -> bool {
+    let mut directories = store.directories(&service.container.env);
+    directories.any(|directory| is_within(directory, place))
+}
+
+/// The unsaved stores of a service, each with what is wrong.
+fn unsaved_of(survey: &Survey, service: &Service) -> impl Iterator<Item = (Store, String)> {
+    let stores = survey.stores_of(&service.name);
+    stores.filter_map(|store| {
+        if is_dumped(survey, service, store) {
+            None
+        } else if !has_saved_files(survey, service, store) {
+            Some((store, format!("nothing saves its {store} server")))
+        } else if store.is_copied_while_it_runs() || keeps_still(service) {
+            None
+        } else {
+            let what = format!("the files of its {store} server are saved while it writes to them");
+            Some((store, what))
+        }
+    })
+}
+
+fn is_dumped(survey: &Survey, service: &Service, store: Store) -> bool {
+    let labels = &service.labels;
+    let mut databases = survey.databases_of(&service.name);
+    let takes_trees = !labels.files.is_empty() || survey.volumes.contains_key(&service.name);
+    databases.any(|found| found.server.store() == store)
+        || !labels.commands.is_empty()
+        || (takes_trees && labels.hooks.contains_key(&HookPoint::BeforeBackup))
+}
+
+fn has_saved_files(survey: &Survey, service: &Service, store: Store) -> bool {
+    let is_wanted = |volume: &str| {
+        let mut wanted = survey.volumes.values().flatten();
+        wanted.any(|wanted| wanted.volume.volume == volume)
+    };
+    let mounted = discover::mounted(service, &survey.stack.project, &survey.declared);
+    let on_volume = mounted
+        .iter()
+        .any(|volume| is_at(store, service, &volume.destination) && is_wanted(&volume.volume));
+    // A path in the directory saves only a part of it.
+    let mut files = service.labels.files.values();
+    let by_path = files.any(|files| is_at(store, service, &files.path));
+    on_volume || by_path
+}
+
+/// Whether a service is stopped or paused while its own targets are saved.
+fn keeps_still(service: &Service) -> bool {
+    let labels = &service.labels;
+    (labels.pause || labels.stop.contains(&Moment::Backup)) && holds_for(service, &service.name)
+}

@@ -1,0 +1,231 @@
+use std::collections::{BTreeMap, BTreeSet};
+
+use insta::assert_snapshot;
+
+use super::*;
+use crate::discover::Stack;
+use crate::engine::container::tests_support::container;
+use crate::engine::{Mount, MountKind};
+use crate::labels::{PostgresLabels, parse};
+use crate::store::Store;
+use crate::survey::{FoundDatabase, FoundServer};
+
+/// A container with named volumes, as `name:/path`, and labels without their prefix.
+fn service(name: &str, volumes: &[&str], labels: &[(&str, &str)]) -> Service {
+    let mut container = container(name);
+    for volume in volumes {
+        let (volume, destination) = volume.split_once(':').expect("a name and a path");
+        container.mounts.push(Mount {
+            kind: MountKind::Volume,
+            volume: Some(volume.to_owned()),
+            source: String::new(),
+            destination: destination.to_owned(),
+            writable: true,
+        });
+    }
+    for (key, value) in labels {
+        let key = format!("cofferdam.{key}");
+        container.labels.insert(key, (*value).to_owned());
+    }
+    Service {
+        name: name.to_owned(),
+        labels: parse(&container).expect("the labels are good"),
+        container,
+    }
+}
+
+/// A project of these services, and the stores that each runs.
+fn survey(services: Vec<(Service, &[Store])>) -> Survey {
+    let stores = |(service, stores): &(Service, &[Store])| {
+        let stores: BTreeSet<Store> = stores.iter().copied().collect();
+        (service.name.clone(), stores)
+    };
+    let stores = services.iter().map(stores).collect();
+    let stack = Stack {
+        project: "shop".to_owned(),
+        services: services.into_iter().map(|(service, _)| service).collect(),
+        left_out: Vec::new(),
+        warnings: Vec::new(),
+    };
+    Survey {
+        volumes: discover::wanted(&stack, &BTreeMap::new(), &BTreeMap::new()).expect("volumes"),
+        stack,
+        databases: BTreeMap::new(),
+        stores,
+        declared: BTreeMap::new(),
+    }
+}
+
+/// What is found, a line each.
+fn found(survey: &Survey) -> String {
+    let findings = audit(survey, &[], &[]);
+    let lines: Vec<String> = findings
+        .into_iter()
+        .map(|finding| format!("{}: {} -> {}", finding.service, finding.what, finding.label))
+        .collect();
+    lines.join("\n")
+}
+
+#[test]
+fn a_volume_counts_as_saved_by_its_name_or_by_its_very_path() {
+    let unprotected = |labels: &[(&str, &str)]| {
+        let app = service("app", &["logs:/data/logs"], labels);
+        found(&survey(vec![(app, &[])]))
+    };
+    let nothing_saves_it =
+        "app: nothing saves volume logs at /data/logs -> cofferdam.volumes: logs";
+    assert_eq!(unprotected(&[]), nothing_saves_it);
+    assert_eq!(unprotected(&[("volumes", "logs")]), "");
+    assert_eq!(unprotected(&[("skip", "only for looking at")]), "");
+    assert_eq!(unprotected(&[("files.logs", "/data/logs")]), "");
+    for path in ["/data", "/data/logs/app", "/data/logs2"] {
+        assert_eq!(
+            unprotected(&[("files.logs", path)]),
+            nothing_saves_it,
+            "{path}"
+        );
+    }
+}
+
+#[test]
+fn servers_that_nothing_saves_are_listed_with_their_own_labels_and_not_as_volumes() {
+    let services = [
+        ("cache", "cache:/data", Store::Redis),
+        ("crm-db", "crm:/var/lib/mysql", Store::Mysql),
+        ("documents", "documents:/data/db", Store::Mongodb),
+        ("ldap", "ldap:/var/lib/ldap", Store::Openldap),
+        ("queue", "queue:/data", Store::Valkey),
+        (
+            "search",
+            "search:/usr/share/elasticsearch/data",
+            Store::Elasticsearch,
+        ),
+        (
+            "search2",
+            "search2:/usr/share/opensearch/data",
+            Store::Opensearch,
+        ),
+        ("shop-db", "shop:/var/lib/postgresql", Store::Postgres),
+        ("sync", "sync:/opt/couchdb/data", Store::Couchdb),
+    ];
+    let stores: Vec<[Store; 1]> = services.iter().map(|(_, _, store)| [*store]).collect();
+    let services = services
+        .iter()
+        .zip(&stores)
+        .map(|((name, volume, _), stores)| (service(name, &[volume], &[]), &stores[..]))
+        .collect();
+    assert_snapshot!(found(&survey(services)), @r#"
+    cache: nothing saves its Redis server -> cofferdam.command.rdb.dump: redis-cli --rdb -
+    crm-db: nothing saves its MySQL or MariaDB server -> cofferdam.mysql: "*"
+    documents: nothing saves its MongoDB server -> cofferdam.command.archive.dump: mongodump --config=/run/secrets/mongo-tools --archive
+    ldap: nothing saves its OpenLDAP server -> cofferdam.command.entries.dump: slapcat
+    queue: nothing saves its Valkey server -> cofferdam.command.rdb.dump: valkey-cli --rdb -
+    search: nothing saves its Elasticsearch server -> cofferdam.elasticsearch: "*"
+    search2: nothing saves its OpenSearch server -> cofferdam.elasticsearch: "*"
+    shop-db: nothing saves its PostgreSQL server -> cofferdam.postgres: "*"
+    sync: nothing saves its CouchDB server -> cofferdam.couchdb: "*"
+    "#);
+}
+
+#[test]
+fn a_server_counts_as_saved_by_what_dumps_it() {
+    let with = |labels: &[(&str, &str)]| {
+        let db = service("db", &["pgdata:/var/lib/postgresql/data"], labels);
+        survey(vec![(db, &[Store::Postgres])])
+    };
+    let nothing_saves_it = r#"db: nothing saves its PostgreSQL server -> cofferdam.postgres: "*""#;
+    assert_eq!(found(&with(&[])), nothing_saves_it);
+
+    let mut by_driver = with(&[("postgres", "*")]);
+    let server = FoundServer::Postgres {
+        labels: PostgresLabels::default(),
+        login: None,
+    };
+    let database = FoundDatabase {
+        server,
+        data_directory: None,
+    };
+    let databases = &mut by_driver.databases;
+    databases.insert("db".to_owned(), vec![database]);
+    assert_eq!(found(&by_driver), "");
+
+    assert_eq!(found(&with(&[("command.all.dump", "pg_dumpall")])), "");
+    // As GitLab does it.
+    let hook = ("hook.before-backup", "gitlab-backup create");
+    let dumps = ("files.dumps", "/var/opt/gitlab/backups");
+    assert_eq!(found(&with(&[hook, dumps])), "");
+    for labels in [&[hook][..], &[dumps]] {
+        assert_eq!(found(&with(labels)), nothing_saves_it, "{labels:?}");
+    }
+}
+
+#[test]
+fn files_of_a_server_count_as_saved_when_they_keep_still() {
+    let with = |store: &'static [Store], labels: &[(&str, &str)]| {
+        let volumes = ["pgdata:/var/lib/postgresql/data", "redis:/data"];
+        found(&survey(vec![(service("db", &volumes, labels), store)]))
+    };
+    let all = ("volumes", "*");
+    assert_snapshot!(with(&[Store::Postgres, Store::Redis], &[all]), @r#"db: the files of its PostgreSQL server are saved while it writes to them -> cofferdam.postgres: "*""#);
+    for held in [("stop", "backup"), ("pause", "backup")] {
+        assert_eq!(with(&[Store::Postgres], &[all, held]), "", "{held:?}");
+    }
+    for held in [
+        [("stop", "restore")].as_slice(),
+        &[("stop", "backup"), ("hold-for", "other")],
+    ] {
+        let other = (service("other", &[], &[]), &[][..]);
+        let db = service(
+            "db",
+            &["pgdata:/var/lib/postgresql/data"],
+            &[&[all], held].concat(),
+        );
+        let found = found(&survey(vec![(db, &[Store::Postgres]), other]));
+        assert!(
+            found.contains("while it writes to them"),
+            "{held:?}: {found}"
+        );
+    }
+    // A part of them is not enough.
+    let part = [
+        ("files.conf", "/var/lib/postgresql/data/postgresql.conf"),
+        ("volumes", "redis"),
+    ];
+    assert!(with(&[Store::Postgres], &part).contains("nothing saves its PostgreSQL server"));
+    let whole = [
+        ("files.all", "/var/lib/postgresql"),
+        ("stop", "backup"),
+        ("volumes", "redis"),
+    ];
+    assert_eq!(with(&[Store::Postgres], &whole), "");
+}
+
+#[test]
+fn the_volumes_of_a_server_that_keeps_its_data_elsewhere_are_suspect() {
+    let image_asks = format!("{}:/var/lib/postgresql/data", "0".repeat(64));
+    let db = service(
+        "db",
+        &["pgdata:/srv/pg", "archive:/srv/wal", &image_asks],
+        &[],
+    );
+    assert_snapshot!(found(&survey(vec![(db, &[Store::Postgres])])), @r#"
+    db: nothing saves its PostgreSQL server -> cofferdam.postgres: "*"
+    db: nothing saves volume archive at /srv/wal, where its PostgreSQL server may keep its data -> cofferdam.postgres: "*"
+    db: nothing saves volume pgdata at /srv/pg, where its PostgreSQL server may keep its data -> cofferdam.postgres: "*"
+    "#);
+
+    let mut told = service("db", &["pgdata:/srv/pg", "archive:/srv/wal"], &[]);
+    let place = "/srv/pg/16".to_owned();
+    told.container.env.insert("PGDATA".to_owned(), place);
+    assert_snapshot!(found(&survey(vec![(told, &[Store::Postgres])])), @r#"
+    db: nothing saves its PostgreSQL server -> cofferdam.postgres: "*"
+    db: nothing saves volume archive at /srv/wal -> cofferdam.volumes: archive
+    "#);
+}
+
+#[test]
+fn a_volume_that_a_server_and_others_mount_is_the_servers() {
+    let app = service("app", &["pgdata:/look"], &[]);
+    let db = service("db", &["pgdata:/var/lib/postgresql/data"], &[]);
+    assert_snapshot!(found(&survey(vec![(app, &[]), (db, &[Store::Postgres])])), @r#"db: nothing saves its PostgreSQL server -> cofferdam.postgres: "*""#);
+}

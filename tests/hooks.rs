@@ -1,0 +1,154 @@
+//! Hooks that fail, hang, or are no programs: what they end, what they leave, and what runs all the same.
+
+mod support;
+
+use std::time::{Duration, Instant};
+
+use support::TestContainer;
+use support::stack::{TestStack, is_running};
+
+const FILES: (&str, &str) = ("cofferdam.files.word", "/srv/word");
+const HELD: (&str, &str) = ("cofferdam.stop", "backup,restore");
+
+/// What goes wrong with a command, and the words that tell of it.
+const BAD: [(&str, &str); 3] = [
+    (
+        "sh -c 'echo no such luck >&2; exit 7'",
+        "ended with exit code 7: no such luck",
+    ),
+    ("sleep 600", "did not end within 2s"),
+    ("/no/such/program", "/no/such/program"),
+];
+
+/// A hook that notes down that it ran, and how the run had gone so far.
+fn note(name: &str) -> String {
+    format!("sh -c 'echo {name} $COFFERDAM_OUTCOME >> /srv/log'")
+}
+
+fn lines_of(container: &TestContainer) -> String {
+    container.sh("cat /srv/log 2>/dev/null; rm -f /srv/log")
+}
+
+/// A service with a bad hook at `point`, and notes at the two that follow.
+fn app(stack: &TestStack, operation: &str, point: &str, command: &str) -> TestContainer {
+    let hook = |point: &str| format!("cofferdam.hook.{point}");
+    let (bad, limit) = (hook(point), hook(&format!("{point}.timeout")));
+    let mut labels = vec![FILES, HELD, (&bad, command), (&limit, "2s")];
+    let notes = ["failed", "after"].map(|name| (hook(&format!("{name}-{operation}")), note(name)));
+    let free = notes.iter().filter(|(label, _)| *label != bad);
+    labels.extend(free.map(|(label, note)| (label.as_str(), note.as_str())));
+    let app = stack.toolbox("app", &labels, &[]);
+    app.sh("echo saved > /srv/word");
+    app
+}
+
+/// A service that depends on the first, whose turn comes after it.
+fn later(stack: &TestStack, labels: &[(&str, &str)]) -> TestContainer {
+    let uses = ("com.docker.compose.depends_on", "app:service_started:false");
+    stack.toolbox("later", &[&[uses, HELD], labels].concat(), &[])
+}
+
+#[test]
+fn a_bad_before_hook_ends_a_backup_before_anything_is_stopped() {
+    for (command, words) in BAD {
+        let stack = TestStack::new("hook-before");
+        let app = app(&stack, "backup", "before-backup", command);
+        let (before, after) = (note("before"), note("after"));
+        let hooks = [
+            ("cofferdam.hook.before-backup", before.as_str()),
+            ("cofferdam.hook.after-backup", after.as_str()),
+        ];
+        let later = later(&stack, &hooks);
+        let lives = [&app, &later].map(|it| it.inspect("{{.State.StartedAt}}"));
+
+        let started = Instant::now();
+        stack.cofferdam(&["backup"]).expect_says(1, words);
+        assert!(started.elapsed() < Duration::from_secs(30), "{command}");
+
+        assert_eq!(
+            lives,
+            [&app, &later].map(|it| it.inspect("{{.State.StartedAt}}"))
+        );
+        assert_eq!(lines_of(&app), "failed failed\nafter failed", "{command}");
+        assert_eq!(lines_of(&later), "", "its turn never came");
+        let listed = stack.cofferdam(&["list", "--json"]).expect(0).json();
+        assert_eq!(listed, serde_json::json!([]), "{command}");
+        stack.ensure_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_bad_before_hook_ends_a_restore_before_anything_is_touched() {
+    for (command, words) in BAD {
+        let stack = TestStack::new("hook-before");
+        let app = app(&stack, "restore", "before-restore", command);
+        stack.cofferdam(&["backup"]).expect(0);
+        app.sh("echo present > /srv/word");
+        let life = app.inspect("{{.State.StartedAt}}");
+
+        stack
+            .cofferdam(&["restore", "latest", "--yes"])
+            .expect_says(1, words);
+        assert_eq!(app.sh("cat /srv/word"), "present", "{command}");
+        assert_eq!(app.inspect("{{.State.StartedAt}}"), life);
+        assert_eq!(lines_of(&app), "failed failed\nafter failed", "{command}");
+        stack.ensure_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_bad_after_hook_leaves_what_is_done_and_is_told() {
+    for (command, words) in BAD {
+        let stack = TestStack::new("hook-after");
+        let app = app(&stack, "backup", "after-backup", command);
+        stack.cofferdam(&["backup"]).expect_says(3, words);
+        assert_eq!(
+            stack.manifest()["targets"].as_array().map(Vec::len),
+            Some(1)
+        );
+        assert!(is_running(&app));
+        assert_eq!(lines_of(&app), "", "the backup itself has not failed");
+        drop(app);
+
+        let app = self::app(&stack, "restore", "after-restore", command);
+        let later = later(&stack, &[]);
+        app.sh("echo present > /srv/word");
+        stack
+            .cofferdam(&["restore", "latest", "--yes"])
+            .expect_says(3, words);
+        assert_eq!(app.sh("cat /srv/word"), "saved", "{command}");
+        assert!(is_running(&app) && is_running(&later), "{command}");
+        stack.ensure_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_failed_hook_that_goes_wrong_itself_hides_nothing() {
+    for (command, words) in BAD {
+        let stack = TestStack::new("hook-failed");
+        let app = app(&stack, "backup", "failed-backup", command);
+        app.sh("rm /srv/word");
+        stack
+            .cofferdam(&["backup"])
+            .expect_says(1, "/srv/word does not exist")
+            .expect_says(1, words);
+        assert_eq!(lines_of(&app), "after failed", "{command}");
+        assert!(is_running(&app));
+        stack.ensure_nothing_is_left();
+    }
+}
+
+/// A user that the container does not have.
+#[test]
+fn a_hook_of_a_user_who_is_not_there_fails_like_any_other() {
+    let stack = TestStack::new("hook-user");
+    let labels = [
+        FILES,
+        ("cofferdam.hook.before-backup", "true"),
+        ("cofferdam.hook.before-backup.user", "nobody-here"),
+    ];
+    let app = stack.toolbox("app", &labels, &[]);
+    app.sh("echo saved > /srv/word");
+    stack.cofferdam(&["backup"]).expect_says(1, "nobody-here");
+    stack.ensure_nothing_is_left();
+}
