@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What the demos of the examples share. A demo.sh sources it in its own directory, with the project's usual name, and
-# calls `begin` before it makes anything. What it makes beside the project, it removes in a function `tidy_up_more`.
+# calls `begin` before it makes anything. What it makes beside the project, it removes in a function `tidy_up_more`; where
+# compose does not make the project, it has `present` and `take_down` of its own.
 # shellcheck disable=SC2034 # used by those who source it
 
 export COMPOSE_PROJECT_NAME=${COMPOSE_PROJECT_NAME:-$1}
@@ -40,13 +41,19 @@ run_quietly() {
   said=$(eval "$1" 2>&1) || fail "that failed:"$'\n'"$said"
 }
 
+# What there is of the project.
+present() {
+  docker ps --all --quiet --filter "label=com.docker.compose.project=$project"
+  docker volume ls --quiet --filter "label=com.docker.compose.project=$project"
+}
+
+# Removes all of it.
+take_down() { $compose --profile backup down --volumes --timeout 5; }
+
 # Makes sure that there is nothing to be destroyed, and that nothing stays.
 begin() {
   local left
-  left=$(
-    docker ps --all --quiet --filter "label=com.docker.compose.project=$project"
-    docker volume ls --quiet --filter "label=com.docker.compose.project=$project"
-  )
+  left=$(present)
   [[ -z $left ]] || fail "there is a project $project on this engine already, and the demo would destroy its data;
       remove it, or set COMPOSE_PROJECT_NAME to another name"
   trap tidy_up EXIT
@@ -59,7 +66,7 @@ tidy_up() {
   trap '' INT TERM
   heading "Tidying up"
   docker rm --force "cofferdam-hold-$project" >/dev/null 2>&1 || true
-  $compose --profile backup down --volumes --timeout 5 >/dev/null 2>&1 || note "could not remove all of project $project"
+  take_down >/dev/null 2>&1 || note "could not remove all of project $project"
   if declare -F tidy_up_more >/dev/null; then
     tidy_up_more
   fi

@@ -5,9 +5,10 @@
 # usage: scripts/test-images.sh [NAME[:TAG]...]
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
 #   openldap, redis
+#   couchdb-stand-in, elasticsearch-stand-in      small servers of our own
 #   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
 #   candig-katsu, candig-htsget, candig-vault    the services of compose-examples/candig
-#   igny8-backend, tethys-portal                 those of compose-examples/igny8 and tethys
+#   apiary, igny8-backend, tethys-portal, commcare-hq   those of the other examples
 #
 # Names are cofferdam-test/NAME:TAG.
 set -euo pipefail
@@ -16,8 +17,9 @@ cd "$(dirname "$0")/.."
 
 defaults=(
   postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7
+  couchdb-stand-in:3 elasticsearch-stand-in:8
   candig-katsu:1 candig-htsget:1 candig-vault:1
-  igny8-backend:1 tethys-portal:1
+  apiary:1 igny8-backend:1 tethys-portal:1 commcare-hq:1
 )
 
 # Containers inherit these labels; cofferdam takes what is below cofferdam.test for harmless.
@@ -75,6 +77,12 @@ mysql() {
   build "mysql:$1" "$2" docker/test-images/mysql --build-arg PACKAGE=mysql-server --build-arg SERVER=mysqld
 }
 
+stand_in() {
+  local server=$1 version=$2 home=$3 user=$4
+  build "$server-stand-in:$version" bookworm docker/test-images/stand-ins \
+    --build-arg "SERVER=$server" --build-arg "HOME=$home" --build-arg "USER_ID=$user"
+}
+
 candig() {
   local service=$1 services=compose-examples/candig/services
   build "candig-$service:1" bookworm "$services" --file "$services/$service/Dockerfile"
@@ -94,11 +102,17 @@ one() {
     busybox | busybox:1) build busybox:1 bookworm docker/test-images/busybox ;;
     openldap | openldap:1) build openldap:1 bookworm docker/test-images/openldap ;;
     redis | redis:7) build redis:7 bookworm docker/test-images/redis ;;
+    couchdb-stand-in | couchdb-stand-in:3) stand_in couchdb 3 /opt/couchdb 5984 ;;
+    elasticsearch-stand-in | elasticsearch-stand-in:8)
+      stand_in elasticsearch 8 /usr/share/elasticsearch 1000
+      ;;
     candig-katsu | candig-katsu:1) candig katsu ;;
     candig-htsget | candig-htsget:1) candig htsget ;;
     candig-vault | candig-vault:1) candig vault ;;
+    apiary | apiary:1) build apiary:1 bookworm compose-examples/apiary/app ;;
     igny8-backend | igny8-backend:1) build igny8-backend:1 bookworm compose-examples/igny8/backend ;;
     tethys-portal | tethys-portal:1) build tethys-portal:1 bookworm compose-examples/tethys/portal ;;
+    commcare-hq | commcare-hq:1) build commcare-hq:1 bookworm compose-examples/commcare/hq ;;
     *) fail "no such test image: $1 (there are: ${defaults[*]} postgres:13 postgres:17 postgres:18 mariadb:10.5 mariadb:11)" ;;
   esac
 }

@@ -9,7 +9,8 @@
 //! trees). On cofferdam's side: `inside`.
 //!
 //! In a helper: `task` (what is asked and answered), `wire` (the connection), `flow` (streams through threads), `pack`,
-//! `unpack`, `exchange` and `discard`. On cofferdam's side: `helper`. `alive` is a helper too, which only looks.
+//! `unpack`, `exchange` and `discard`. On cofferdam's side: `helper`. `alive` is a helper too, which only looks; so is the
+//! one that idles in a server's network until it is given a `request`.
 //!
 //! In both: `sqlite`, which needs no client.
 
@@ -33,6 +34,7 @@ mod load;
 mod pack;
 mod place;
 mod remove;
+pub mod request;
 pub mod sqlite;
 pub mod task;
 mod unpack;
@@ -51,6 +53,11 @@ use self::wire::{HelperJob, Kind, Line};
 /// The environment variable that holds the job. It never holds a secret of the user's.
 pub const JOB: &str = "COFFERDAM_AGENT_JOB";
 
+/// What an agent is called that waits for execs.
+pub const IDLE: &str = "idle";
+/// What an agent is called that asks a server.
+pub const REQUEST: &str = "request";
+
 /// A wrong argument, or a job that is not one: nothing could be done, and nobody be told.
 const EXIT_USAGE: u8 = 2;
 
@@ -66,6 +73,15 @@ pub fn run(kind: &str) -> ExitCode {
             Ok(job) => alive::run(&job),
             Err(_) => ExitCode::from(EXIT_USAGE),
         };
+    }
+    if kind == IDLE {
+        loop {
+            std::thread::park();
+        }
+    }
+    if kind == REQUEST {
+        println!("{}", report(request::run()));
+        return ExitCode::SUCCESS;
     }
     match Task::from_argument(kind) {
         Some(Task::Pack) => over_the_line(&job, pack::run),
@@ -94,19 +110,23 @@ where
         return ExitCode::FAILURE;
     };
     allow_many_open_files();
-    let report = match work(&job.work, &mut line) {
-        Ok(done) => Report::Done(done),
-        Err(failure) => Report::Failed(failure),
-    };
-    let report = serde_json::to_vec(&report).expect("a report has only string keys");
+    let report = report(work(&job.work, &mut line));
     // The helper's own end is good once its report is on its way, whatever the report says.
-    match line.sender().send(Kind::Report, &report) {
+    match line.sender().send(Kind::Report, report.as_bytes()) {
         Ok(()) => {
             line.wait_for_hang_up();
             ExitCode::SUCCESS
         }
         Err(_) => ExitCode::FAILURE,
     }
+}
+
+fn report<T: Serialize>(done: Result<T, Failure>) -> String {
+    let report = match done {
+        Ok(done) => Report::Done(done),
+        Err(failure) => Report::Failed(failure),
+    };
+    serde_json::to_string(&report).expect("a report has only string keys")
 }
 
 /// A deep tree keeps a directory open for each of its levels.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Scope;
 use crate::engine::Container;
-use crate::engine::container::{COMPOSE_PROJECT, COMPOSE_SERVICE, PROJECT};
+use crate::engine::container::{COMPOSE_PROJECT, COMPOSE_SERVICE, PROJECT, SERVICE};
 use crate::labels::{
     self, ContainerLabels, LabelErrors, LabelProblem, OptIn, OwnLabel, nearest_word,
 };
@@ -73,7 +73,7 @@ pub enum DiscoverError {
         seen(known)
     )]
     UnknownProject { name: String, known: Vec<String> },
-    #[error("{0}")]
+    #[error(transparent)]
     Labels(#[from] LabelErrors),
 }
 
@@ -324,7 +324,9 @@ fn is_cofferdam(container: &Container, own: Option<&Container>) -> bool {
 /// a common one, is then not mistaken for cofferdam.
 fn is_asked_for(container: &Container) -> bool {
     container.labels.keys().any(|key| {
-        key.starts_with("cofferdam.") && key != PROJECT && labels::find_own(key).is_none()
+        key.starts_with("cofferdam.")
+            && ![PROJECT, SERVICE].contains(&key.as_str())
+            && labels::find_own(key).is_none()
     })
 }
 

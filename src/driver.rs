@@ -10,6 +10,9 @@
 
 pub mod clients;
 pub mod command;
+pub mod couchdb;
+pub mod elasticsearch;
+mod http;
 pub mod mysql;
 pub mod postgres;
 mod secret_file;
@@ -19,6 +22,7 @@ pub mod tree;
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Container;
 use crate::manifest::{
     Artifact, Compression, Facts, Failure, Role, StreamDigest, TargetRecord, Transfer,
 };
@@ -31,6 +35,23 @@ pub struct FoundTargets {
     pub targets: Vec<FoundTarget>,
     /// What a label names, and is not there or cannot be reached.
     pub missing: Vec<Failure>,
+}
+
+impl FoundTargets {
+    /// The one target of a server, which only a running one can give.
+    fn of_running(container: &Container, id: TargetId, what: String) -> Self {
+        let mut found = Self::default();
+        if container.is_running() {
+            found.targets.push(FoundTarget { id, what });
+        } else {
+            let reason = format!(
+                "container {0} does not run; start it first: docker start {0}",
+                container.name
+            );
+            found.missing.push(Failure { target: id, reason });
+        }
+        found
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -28,7 +28,7 @@ pub use archive::{NewFile, PathKind, PathStat};
 pub use connect::Endpoint;
 pub use container::{Container, Dependency, Health, Mount, MountKind, State};
 pub use exec::{ExecOutput, ExecSpec};
-pub use lifecycle::{HelperMount, HelperSource, HelperSpec};
+pub use lifecycle::{HelperMount, HelperSource, HelperSpec, Substitute};
 
 use std::io;
 use std::time::Duration;

@@ -39,6 +39,8 @@ pub struct ContainerLabels {
     /// SQLite database files, absolute, as the container sees them.
     pub sqlite: Vec<String>,
     pub mysql: Option<MysqlLabels>,
+    pub couchdb: Option<CouchdbLabels>,
+    pub elasticsearch: Option<ElasticsearchLabels>,
     /// Which named volumes are saved; `None` without the label.
     pub volumes: Option<Selection>,
     /// Options by the volume's name; also for volumes that are taken by `*` or by `enable`.
@@ -55,11 +57,15 @@ pub struct ContainerLabels {
 }
 
 impl ContainerLabels {
-    /// Where stores that commands save keep their data.
+    /// Where stores that labels save keep their data, beside databases that are detected.
     pub fn data_directories(&self) -> impl Iterator<Item = &str> {
+        let couchdb = self.couchdb.iter().map(|labels| &*labels.data_directory);
+        let elasticsearch = self.elasticsearch.iter();
         self.commands
             .values()
             .filter_map(|command| command.options.data_directory.as_deref())
+            .chain(couchdb)
+            .chain(elasticsearch.flat_map(ElasticsearchLabels::directories))
     }
 }
 
@@ -191,6 +197,76 @@ pub enum MysqlRestore {
     Swap,
     /// Drop, create, load.
     Recreate,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CouchdbLabels {
+    pub user: Option<String>,
+    /// A path inside the container.
+    pub password_file: Option<String>,
+    pub port: u16,
+    /// Inside the container.
+    pub data_directory: String,
+}
+
+impl Default for CouchdbLabels {
+    fn default() -> Self {
+        Self {
+            user: None,
+            password_file: None,
+            port: 5984,
+            data_directory: "/opt/couchdb/data".to_owned(),
+        }
+    }
+}
+
+/// Also OpenSearch.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ElasticsearchLabels {
+    pub indices: Selection,
+    pub user: Option<String>,
+    /// A path inside the container.
+    pub password_file: Option<String>,
+    pub port: u16,
+    pub tls: bool,
+    /// A directory of `path.repo` inside the container, for a snapshot on its way; `None`: the first that the server names.
+    pub location: Option<String>,
+    /// A repository that the server has already, and that keeps the snapshots; `None`: the artifacts do.
+    pub repository: Option<String>,
+    /// Inside the container; `None`: where the official images have it.
+    pub data_directory: Option<String>,
+}
+
+impl Default for ElasticsearchLabels {
+    fn default() -> Self {
+        Self {
+            indices: Selection::All,
+            user: None,
+            password_file: None,
+            port: 9200,
+            tls: false,
+            location: None,
+            repository: None,
+            data_directory: None,
+        }
+    }
+}
+
+impl ElasticsearchLabels {
+    const DATA_DIRECTORIES: [&str; 2] = [
+        "/usr/share/elasticsearch/data",
+        "/usr/share/opensearch/data",
+    ];
+
+    /// Where the server keeps its data, and its snapshots.
+    fn directories(&self) -> impl Iterator<Item = &str> {
+        let defaults = match self.data_directory {
+            Some(_) => &[],
+            None => &Self::DATA_DIRECTORIES[..],
+        };
+        let named = self.data_directory.iter().chain(&self.location);
+        named.map(String::as_str).chain(defaults.iter().copied())
+    }
 }
 
 /// What the label asks for; what was done stands in the manifest as [`crate::manifest::Transfer`].

@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::compression::{BadCompression, Compression};
 pub use self::facts::{
-    BasebackupFacts, CommandFacts, Facts, FileOwner, JournalMode, MysqlFacts, MysqlFlavour,
-    MysqlPrograms, MysqlTableFacts, PostgresFacts, SqliteContent, SqliteFacts, SqliteTable,
-    TableFacts, TreeFacts, TreeShape,
+    BasebackupFacts, CommandFacts, CouchdbDatabase, CouchdbFacts, ElasticsearchFacts, Facts,
+    FileOwner, JournalMode, MysqlFacts, MysqlFlavour, MysqlPrograms, MysqlTableFacts,
+    PostgresFacts, SearchFlavour, SqliteContent, SqliteFacts, SqliteTable, TableFacts, TreeFacts,
+    TreeShape,
 };
 pub use self::object_path::{BadObjectPath, ObjectPath};
 use crate::target::{RunId, TargetId, encode_component};

@@ -3,6 +3,7 @@
 
 use tracing::{info, warn};
 
+use crate::agent::helper;
 use crate::config::Scope;
 use crate::driver::tree::{Moment, TreeRun};
 use crate::driver::{DriverError, WayBack};
@@ -44,6 +45,8 @@ pub async fn recover(session: &Session, lock: Lock) -> Result<(), RecoverError> 
         project = journal.project,
         "recovering a {} that {} left unfinished", journal.operation, journal.owner
     );
+    // A server on trial may still be at work on what is to be removed.
+    helper::sweep(&session.engine, &journal.project).await?;
     let survey = survey_of(session, &journal.project).await;
     let mut ending = Ending::default();
     let mut outcome = HookOutcome::Failed;

@@ -54,7 +54,7 @@ impl Session {
         Lock::sweep_decisions(&self.engine, |project| project == journal.project)
             .await
             .map_err(HoldError::from)?;
-        helper::sweep(&self.engine, &journal.project, &journal.run)
+        helper::sweep(&self.engine, &journal.project)
             .await
             .map_err(HoldError::from)?;
         Ok(lock)

@@ -20,13 +20,17 @@ pub enum DriverKind {
     Files,
     Command,
     Sqlite,
+    Couchdb,
+    Elasticsearch,
 }
 
 impl DriverKind {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 9] = [
         Self::Postgres,
         Self::Basebackup,
         Self::Mysql,
+        Self::Couchdb,
+        Self::Elasticsearch,
         Self::Command,
         Self::Volume,
         Self::Files,
@@ -42,6 +46,8 @@ impl DriverKind {
             Self::Files => "files",
             Self::Command => "command",
             Self::Sqlite => "sqlite",
+            Self::Couchdb => "couchdb",
+            Self::Elasticsearch => "elasticsearch",
         }
     }
 
@@ -49,10 +55,10 @@ impl DriverKind {
     pub fn state_needed(self, moment: Moment) -> StateNeeded {
         match (self, moment) {
             // Its own programs do the work.
-            (Self::Postgres | Self::Mysql | Self::Command, _)
-            | (Self::Basebackup, Moment::Backup) => StateNeeded::Running,
+            (Self::Postgres | Self::Mysql | Self::Elasticsearch | Self::Command, _)
+            | (Self::Basebackup | Self::Couchdb, Moment::Backup) => StateNeeded::Running,
             // What it has open is replaced under it.
-            (Self::Basebackup, Moment::Restore) => StateNeeded::Stopped,
+            (Self::Basebackup | Self::Couchdb, Moment::Restore) => StateNeeded::Stopped,
             (Self::Volume | Self::Files | Self::Sqlite, _) => StateNeeded::Any,
         }
     }

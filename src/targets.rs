@@ -1,24 +1,19 @@
 //! Which targets the services of a stack have, and the drivers that know them.
+//!
+//! - `making`: the drivers of one service
+
+mod making;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
-use crate::agent::helper::Helpers;
-use crate::agent::inside::OWN_PROGRAM;
-use crate::discover::{self, MountedVolume, Service};
-use crate::driver::command::{CommandDriver, CommandRun};
-use crate::driver::mysql::{MysqlDriver, MysqlOptions};
-use crate::driver::postgres::basebackup::BasebackupDriver;
-use crate::driver::postgres::{self, PostgresDriver, PostgresOptions};
-use crate::driver::sqlite::{DatabaseFile, SqliteDriver, SqliteOptions, database_files};
-use crate::driver::tree::{TreeDriver, TreeOrigin, TreeRun, TreeTarget};
+use self::making::Making;
+use crate::driver::tree::TreeRun;
 use crate::driver::{Driver, DriverError, OldDatabase};
-use crate::labels::{OptIn, PostgresLabels, PostgresMode, TreeOptions};
-use crate::manifest::{Facts, Failure, TargetRecord};
+use crate::manifest::{Failure, TargetRecord};
 use crate::plan::backup::PlannedTarget;
 use crate::session::Session;
-use crate::survey::{FoundServer, Survey};
-use crate::target::{DriverKind, RunId, TargetId};
+use crate::survey::Survey;
+use crate::target::{RunId, TargetId};
 
 /// What a run wants of its drivers, beside what the labels say.
 #[derive(Clone, Debug, Default)]
@@ -57,14 +52,7 @@ impl Drivers {
                 run,
                 options,
             };
-            let mut drivers = vec![
-                made.postgres(),
-                made.mysql(),
-                made.commands(restored),
-                made.trees(restored).await?,
-                made.sqlite(restored).await?,
-            ];
-            drivers.extend(made.basebackup(restored).await?);
+            let drivers = made.all(restored).await?;
             services.insert(service.name.clone(), drivers);
         }
         Ok(Self { services })
@@ -117,259 +105,5 @@ impl Drivers {
             }
         }
         (targets, unreachable)
-    }
-}
-
-/// Makes the drivers of one service.
-struct Making<'a> {
-    session: &'a Session,
-    survey: &'a Survey,
-    service: &'a Service,
-    run: &'a RunId,
-    options: &'a RunOptions,
-}
-
-impl Making<'_> {
-    fn postgres(&self) -> ServiceDriver {
-        let mode = self.found_postgres().map(|(labels, _)| labels.mode);
-        ServiceDriver {
-            driver: Box::new(self.postgres_driver()),
-            is_asked: mode.is_some_and(|mode| mode != PostgresMode::Basebackup),
-        }
-    }
-
-    fn found_postgres(&self) -> Option<(&PostgresLabels, &Option<postgres::Server>)> {
-        let mut found = self.survey.databases_of(&self.service.name);
-        found.find_map(|found| match &found.server {
-            FoundServer::Postgres { labels, login } => Some((labels, login)),
-            FoundServer::Mysql { .. } => None,
-        })
-    }
-
-    fn postgres_driver(&self) -> PostgresDriver {
-        let found = self.found_postgres();
-        let driver = PostgresDriver::new(
-            self.session.engine.clone(),
-            self.service.container.clone(),
-            found.map(|(labels, _)| labels.clone()).unwrap_or_default(),
-            self.run.clone(),
-            PostgresOptions {
-                old_database: self.options.old_database,
-                removals: self.session.removals.clone(),
-                ..PostgresOptions::default()
-            },
-        );
-        match found.and_then(|(_, login)| login.clone()) {
-            Some(login) => driver.with_login(login),
-            None => driver,
-        }
-    }
-
-    /// Only where the labels, or a record that is restored, are about a data directory.
-    async fn basebackup(
-        &self,
-        restored: &[&TargetRecord],
-    ) -> Result<Option<ServiceDriver>, DriverError> {
-        let name = &self.service.name;
-        let is_asked = self
-            .found_postgres()
-            .is_some_and(|(labels, _)| labels.mode == PostgresMode::Basebackup);
-        let saved = restored.iter().find_map(|record| match &record.facts {
-            Facts::Basebackup(facts) if record.target.service == *name => Some(&facts.tree.path),
-            _ => None,
-        });
-        let present = self.survey.data_directories(name).next();
-        let Some(directory) = present.or(saved.map(String::as_str)) else {
-            return Ok(None);
-        };
-        if !is_asked && saved.is_none() {
-            return Ok(None);
-        }
-        let moment = self.options.trees.moment;
-        let driver = BasebackupDriver::prepare(
-            self.postgres_driver(),
-            self.helpers(),
-            name,
-            directory,
-            moment,
-        )
-        .await?;
-        Ok(Some(ServiceDriver {
-            driver: Box::new(driver),
-            is_asked,
-        }))
-    }
-
-    fn helpers(&self) -> Helpers {
-        Helpers {
-            engine: self.session.engine.clone(),
-            image: self.session.image.clone(),
-            run: self.run.clone(),
-            project: self.survey.stack.project.clone(),
-            removals: self.session.removals.clone(),
-        }
-    }
-
-    fn commands(&self, restored: &[&TargetRecord]) -> ServiceDriver {
-        let labels = &self.service.labels;
-        let is_own =
-            |id: &&TargetId| id.service == self.service.name && id.driver == DriverKind::Command;
-        let restored = restored.iter().map(|record| &record.target);
-        let driver = CommandDriver::new(
-            self.session.engine.clone(),
-            self.service.container.clone(),
-            labels.commands.clone(),
-            restored.filter(is_own).map(|id| id.name.clone()),
-            CommandRun {
-                id: self.run.clone(),
-                program: PathBuf::from(OWN_PROGRAM),
-                removals: self.session.removals.clone(),
-            },
-        );
-        ServiceDriver {
-            driver: Box::new(driver),
-            is_asked: labels.skip.is_none(),
-        }
-    }
-
-    fn mysql(&self) -> ServiceDriver {
-        let found = self
-            .survey
-            .databases_of(&self.service.name)
-            .find_map(|found| match &found.server {
-                FoundServer::Mysql { labels, login } => Some((labels, login)),
-                FoundServer::Postgres { .. } => None,
-            });
-        let mut driver = MysqlDriver::new(
-            self.session.engine.clone(),
-            self.service.container.clone(),
-            found.map(|(labels, _)| labels.clone()).unwrap_or_default(),
-            self.run.clone(),
-            MysqlOptions {
-                old_database: self.options.old_database,
-                removals: self.session.removals.clone(),
-                ..MysqlOptions::default()
-            },
-        );
-        if let Some(login) = found.and_then(|(_, login)| login.clone()) {
-            driver = driver.with_login(login);
-        }
-        ServiceDriver {
-            driver: Box::new(driver),
-            is_asked: found.is_some(),
-        }
-    }
-
-    async fn trees(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
-        let labelled = trees_of(self.survey, self.service);
-        let unlabelled = unlabelled_trees(self.survey, self.service, &labelled, restored);
-        let container = self.service.container.clone();
-        let run = self.options.trees.clone();
-        let driver =
-            TreeDriver::prepare(self.helpers(), container, labelled, unlabelled, run).await?;
-        Ok(ServiceDriver {
-            driver: Box::new(driver),
-            is_asked: true,
-        })
-    }
-
-    async fn sqlite(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
-        let labelled = databases_of(self.service);
-        let unlabelled = unlabelled_databases(self.service, &labelled, restored);
-        let container = self.service.container.clone();
-        let run = &self.options.trees;
-        let options = SqliteOptions::new(run.moment, run.program.clone());
-        let driver =
-            SqliteDriver::prepare(self.helpers(), container, labelled, unlabelled, options).await?;
-        Ok(ServiceDriver {
-            driver: Box::new(driver),
-            is_asked: true,
-        })
-    }
-}
-
-/// The trees that labels take.
-fn trees_of(survey: &Survey, service: &Service) -> Vec<TreeTarget> {
-    let volumes = survey.volumes.get(&service.name).into_iter().flatten();
-    let volumes = volumes.map(|wanted| TreeTarget {
-        id: TargetId::new(&service.name, DriverKind::Volume, &wanted.volume.name),
-        origin: origin_of(&wanted.volume),
-        options: wanted.options.clone(),
-    });
-    let files = service.labels.files.iter().map(|(name, files)| TreeTarget {
-        id: TargetId::new(&service.name, DriverKind::Files, name),
-        origin: TreeOrigin::Path(files.path.clone()),
-        options: files.options.clone(),
-    });
-    let skipped = service.labels.skip.is_some();
-    volumes.chain(files.filter(|_| !skipped)).collect()
-}
-
-/// What is restored although no label takes it: as a volume that the service mounts, or at the path that was saved.
-fn unlabelled_trees(
-    survey: &Survey,
-    service: &Service,
-    labelled: &[TreeTarget],
-    restored: &[&TargetRecord],
-) -> Vec<TreeTarget> {
-    let mounted = discover::mounted(service, &survey.stack.project, &survey.declared);
-    let mut trees = Vec::new();
-    for record in restored {
-        let id = &record.target;
-        if id.service != service.name || labelled.iter().any(|tree| tree.id == *id) {
-            continue;
-        }
-        let origin = match &record.facts {
-            Facts::Volume(_) => mounted
-                .iter()
-                .find(|volume| volume.name == id.name)
-                .map(origin_of),
-            Facts::Files(facts) => Some(TreeOrigin::Path(facts.path.clone())),
-            _ => None,
-        };
-        trees.extend(origin.map(|origin| TreeTarget {
-            id: id.clone(),
-            origin,
-            options: TreeOptions::default(),
-        }));
-    }
-    trees
-}
-
-/// The SQLite databases that labels name.
-fn databases_of(service: &Service) -> Vec<DatabaseFile> {
-    let labels = &service.labels;
-    if labels.skip.is_some() || labels.opt_in == OptIn::No {
-        return Vec::new();
-    }
-    database_files(&service.name, &labels.sqlite)
-}
-
-/// What is restored although no label names it: at the path that was saved.
-fn unlabelled_databases(
-    service: &Service,
-    labelled: &[DatabaseFile],
-    restored: &[&TargetRecord],
-) -> Vec<DatabaseFile> {
-    let mut files = Vec::new();
-    for record in restored {
-        let id = &record.target;
-        let is_known = labelled.iter().any(|file| file.id == *id);
-        if let (Facts::Sqlite(facts), false) = (&record.facts, is_known)
-            && id.service == service.name
-        {
-            files.push(DatabaseFile {
-                id: id.clone(),
-                path: facts.path.clone(),
-            });
-        }
-    }
-    files
-}
-
-fn origin_of(volume: &MountedVolume) -> TreeOrigin {
-    TreeOrigin::Volume {
-        volume: volume.volume.clone(),
-        destination: volume.destination.clone(),
     }
 }

@@ -5,7 +5,7 @@ mod support;
 
 #[test]
 fn d1_d2_d5_d6_d7_the_example_is_saved_destroyed_and_put_back() {
-    support::compose::run_demo(
+    support::example::run_demo(
         "candig",
         &["DONOR-DEMO", "5 targets saved", "Restored 5 targets"],
     );

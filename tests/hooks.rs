@@ -115,9 +115,11 @@ fn a_bad_after_hook_leaves_what_is_done_and_is_told() {
         app.sh("echo present > /srv/word");
         stack
             .cofferdam(&["restore", "latest", "--yes"])
-            .expect_says(3, words);
+            .expect_says(3, words)
+            .expect_says(3, &format!("docker start {}", later.name));
         assert_eq!(app.sh("cat /srv/word"), "saved", "{command}");
-        assert!(is_running(&app) && is_running(&later), "{command}");
+        assert!(is_running(&app), "{command}");
+        assert!(!is_running(&later), "it depends on what has failed");
         stack.ensure_nothing_is_left();
     }
 }

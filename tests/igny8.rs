@@ -6,7 +6,8 @@ mod support;
 use std::path::Path;
 
 use serde_json::{Value, json};
-use support::compose::{Answer, ComposeStack, Event, Sidecar, run_demo};
+use support::compose::{ComposeStack, Sidecar};
+use support::example::{Answer, Event, end_of, position, run_demo};
 use support::stack::{POSTGRES, Run, eventually};
 use support::{TestVolume, docker};
 
@@ -217,12 +218,7 @@ fn i7_everything_that_uses_the_data_is_stopped_first(events: &[Event]) {
 fn i8_worker_and_beat_start_after_the_migration(igny8: &Igny8, events: &[Event]) {
     let stack = &igny8.stack;
     let begun = position(events, "backend", &format!("exec_start: {MIGRATE}"));
-    let exec = &events[begun].exec;
-    let done = events
-        .iter()
-        .position(|event| event.action == "exec_die" && event.exec == *exec)
-        .expect("the hook ends");
-    assert_eq!(events[done].exit_code.as_deref(), Some("0"));
+    let done = end_of(events, begun);
     let steps = [
         position(events, "backend", "start"),
         position(events, "backend", "health_status: healthy"),
@@ -248,15 +244,6 @@ fn i8_worker_and_beat_start_after_the_migration(igny8: &Igny8, events: &[Event])
     let said = stack.said_since_start("worker");
     assert!(said.contains("worker started: schema up to date"), "{said}");
     assert!(!said.contains("do not match"), "{said}");
-}
-
-/// Where the first such event stands.
-#[track_caller]
-fn position(events: &[Event], service: &str, action: &str) -> usize {
-    events
-        .iter()
-        .position(|event| event.service == service && event.action.starts_with(action))
-        .unwrap_or_else(|| panic!("{service} has no `{action}`: {events:#?}"))
 }
 
 #[test]
@@ -341,19 +328,81 @@ fn i8_a_migration_that_fails_is_told_and_the_restored_data_stays() {
         restore.stdout
     );
     assert_eq!(igny8.summary(), before);
-    // What was held runs again all the same: nothing stays stopped because a hook failed.
-    for service in ["backend", "worker", "beat"] {
-        assert_eq!(
-            stack.inspect(service, "{{.State.Running}}"),
-            "true",
-            "{service}"
-        );
+    // The workers do not come to a schema that is not theirs.
+    let is_running = |service| stack.inspect(service, "{{.State.Running}}");
+    assert_eq!(is_running("backend"), "true");
+    for service in ["worker", "beat"] {
+        assert_eq!(is_running(service), "false", "{service}");
+        let name = stack.inspect(service, "{{.Name}}");
+        let said = restore.stdout.rsplit_once("docker start ").expect("how").1;
+        assert!(said.contains(name.trim_start_matches('/')), "{said}");
     }
-    eventually("the worker tells what the schema lacks", || {
-        stack
-            .said_since_start("worker")
-            .contains("worker started: content.0003_site_status not applied")
-    });
+    // Nothing is left over that a later run would start them by.
+    stack
+        .cofferdam("recover")
+        .expect_says(0, "Nothing was left unfinished");
+    assert_eq!(is_running("worker"), "false");
+}
+
+#[test]
+fn i2_the_sqlite_fallback_is_saved_while_the_backend_writes_and_comes_back() {
+    let igny8 = Igny8 {
+        stack: ComposeStack::of_file("igny8", "docker-compose.sqlite.yml", Sidecar::Apart),
+    };
+    let stack = &igny8.stack;
+    stack.compose("run --rm -T backend python manage.py migrate --noinput");
+    stack.compose("up --detach");
+    stack.wait_until_healthy(&["redis", "backend"]);
+    igny8.publish_site("garden");
+    let accounts = igny8.summary()["account"].clone();
+
+    // Every answer of the backend is a row that has to come back.
+    let write = "n=0; while n=$((n + 1)) && curl -s --fail -o /dev/null localhost:8010/api/v1/sites/ \
+                 -d '{\"account\": \"account-001\", \"slug\": \"site-'$n'\", \"title\": \"x\", \"body\": \"x\"}'; \
+                 do echo $n >/tmp/written; done";
+    docker([
+        "exec",
+        "--detach",
+        &stack.container("backend"),
+        "sh",
+        "-c",
+        write,
+    ]);
+    let written = || {
+        let written = stack.exec("backend", &["sh", "-c", "cat /tmp/written || echo 0"]);
+        written.parse::<u64>().expect("a number")
+    };
+    eventually("the backend writes", || written() > 10);
+    let before = written();
+    stack.cofferdam("backup").expect_says(0, "3 targets saved");
+    assert!(written() > before, "nobody wrote while it was saved");
+
+    stack.compose("rm --stop --force backend worker");
+    docker(["volume", "rm", &format!("{}_database", stack.project)]);
+    stack.compose("up --detach");
+    stack.wait_until_healthy(&["backend"]);
+    assert_eq!(igny8.backend("/api/v1/summary/").status, 500, "it is empty");
+
+    stack
+        .cofferdam("restore latest --yes")
+        .expect_says(0, "Restored 3 targets");
+    let saved = igny8.summary();
+    assert_eq!(saved["account"], accounts);
+    let sites = saved["site"]["rows"].as_u64().expect("a number");
+    assert!(sites > before, "{sites} of {before} came back");
+    for n in [1, before, sites - 1] {
+        igny8
+            .backend(&format!("/api/v1/sites/site-{n}/"))
+            .expect(200);
+    }
+    assert_eq!(
+        igny8
+            .backend(&format!("/api/v1/sites/site-{sites}/"))
+            .status,
+        404
+    );
+    let check = "import sqlite3; print(sqlite3.connect('/data/app/db/db.sqlite3').execute('PRAGMA integrity_check').fetchall())";
+    assert_eq!(stack.exec("backend", &["python", "-c", check]), "[('ok',)]");
 }
 
 #[test]

@@ -5,8 +5,9 @@
 mod support;
 
 use serde_json::json;
-use support::compose::{Answer, ComposeStack, Sidecar, run_demo};
+use support::compose::{ComposeStack, Sidecar};
 use support::docker;
+use support::example::{Answer, run_demo};
 
 const SERVICES: [&str; 3] = ["db", "web", "thredds"];
 const THREDDS: &str = "/usr/local/tomcat/content/thredds";

@@ -3,8 +3,8 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::job::{Errand, Failure, Report};
-use super::{dump, load, place, remove, sqlite};
+use super::job::{Errand, Failure};
+use super::{dump, load, place, remove, report, sqlite};
 
 /// Does the errand that `job` (JSON) describes. The report, as JSON.
 pub fn run(errand: Errand, job: &str) -> String {
@@ -32,17 +32,13 @@ where
         // Nobody is there who could be told that it failed; the next run sweeps.
         let _ = place::remove_after_abandonment();
     }
-    let report = match done {
-        Ok(done) => Report::Done(done),
-        Err(failure) => Report::Failed(failure),
-    };
-    serde_json::to_string(&report).expect("a report has only string keys")
+    report(done)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::job::Left;
+    use crate::agent::job::{Left, Report};
 
     #[test]
     fn a_job_that_is_not_understood_is_a_failure() {

@@ -4,6 +4,7 @@
 //! also when the future is dropped. What a killed cofferdam left is removed by [`sweep`].
 
 mod connection;
+mod neighbour;
 pub mod sqlite;
 mod stand_in;
 
@@ -17,6 +18,7 @@ use tokio::net::TcpListener;
 use tracing::{debug, warn};
 
 use self::connection::Connection;
+pub use self::neighbour::{Neighbour, Twin};
 pub use self::stand_in::StandIn;
 use super::JOB;
 use super::inside::Removals;
@@ -62,6 +64,9 @@ pub enum HelperError {
     Failed(#[from] Failure),
     #[error("the helper container did not report: {0}")]
     NoReport(String),
+    /// A twin of a target's container: its last words.
+    #[error("a container like the target's, on the restored data, ended at once: {0}")]
+    TwinEnded(String),
     /// What was to be sent to the helper could not be read.
     #[error(transparent)]
     Source(std::io::Error),
@@ -289,18 +294,14 @@ impl Helpers {
     }
 }
 
-/// Removes helpers that earlier runs of the project left, whose cofferdam is dead: the project's lock is ours.
-pub async fn sweep(engine: &Engine, project: &str, run: &RunId) -> Result<(), EngineError> {
+/// Removes the helpers that dead runs of the project left. For whoever holds the project's lock, before making helpers.
+pub async fn sweep(engine: &Engine, project: &str) -> Result<(), EngineError> {
     let labels = [
         HELPER_LABEL.to_owned(),
         format!("{HELPER_PROJECT_LABEL}={project}"),
     ];
     for container in engine.containers(&labels).await? {
-        let is_of_this_run =
-            container.labels.get(HELPER_LABEL).map(String::as_str) == Some(run.as_str());
-        if !is_of_this_run {
-            engine.remove(&container.id).await?;
-        }
+        engine.remove(&container.id).await?;
     }
     Ok(())
 }

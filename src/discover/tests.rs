@@ -230,6 +230,16 @@ fn replicas_have_names_of_their_own() {
 }
 
 #[test]
+fn what_compose_did_not_start_is_called_as_its_label_says() {
+    // As Nomad names them: the task, and its allocation. For a moment there may be two.
+    let labels = [("cofferdam.project", "p"), ("cofferdam.service", "web")];
+    let all = ["web-7c1a", "web-0b8f"].map(|name| plain(name, &labels));
+    let stacks = discover(all.into(), None, &project("p")).unwrap();
+    assert_eq!(names(&stacks[0]), ["web", "web@web-7c1a"]);
+    assert_eq!(stacks[0].services[1].container.service(), "web");
+}
+
+#[test]
 fn label_errors_of_the_scope_are_told_together_and_others_are_not_heard() {
     let all = || {
         vec![
@@ -248,7 +258,9 @@ fn label_errors_of_the_scope_are_told_together_and_others_are_not_heard() {
     };
     assert!(discover(all(), None, &project("c")).is_ok());
     let scope = Scope::Projects(vec!["a".to_owned(), "b".to_owned()]);
-    assert_snapshot!(discover(all(), None, &scope).unwrap_err(), @r"
+    // With its causes, as the command line tells it.
+    let error = anyhow::Error::from(discover(all(), None, &scope).unwrap_err());
+    assert_snapshot!(format!("{error:#}"), @r"
     container a-db-1: label `cofferdam.postgres.restore` is `swp`; did you mean `swap`? (accepted: `swap`, `recreate` or `clean`)
     container a-web-1: label `cofferdam.stp` is unknown; did you mean `cofferdam.stop` (stop this container during `backup`, `restore` or both)?
     container b-db-1: label `cofferdam.enabl` is unknown; did you mean `cofferdam.enable` (`true`: back this container up; `false`: ignore it)?

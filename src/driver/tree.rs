@@ -13,9 +13,11 @@
 //! - `site`: where a target really lies
 //! - `dump`, `load`: through helpers
 //! - `archive`, `places`: through the archive API, and where entries go there
+//! - `data_directory`: a tree on which a server is tried out
 //! - `exact`, `removal`: what `replace` takes away there, and the agent that does it
 
 mod archive;
+mod data_directory;
 mod dump;
 mod exact;
 mod load;
@@ -31,6 +33,7 @@ use tracing::warn;
 
 use self::archive::Wanted;
 pub(super) use self::archive::store_archive;
+pub(super) use self::data_directory::DataDirectory;
 pub(super) use self::load::tree_facts;
 use self::site::Site;
 use super::{

@@ -87,6 +87,7 @@ pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 /// The engine's volume name carries the project; this label on the volume holds the name in the compose file.
 pub const COMPOSE_VOLUME: &str = "com.docker.compose.volume";
 pub const PROJECT: &str = "cofferdam.project";
+pub const SERVICE: &str = "cofferdam.service";
 
 impl fmt::Debug for Container {
     /// The environment may hold passwords: of its variables only the names are printed, and no labels.
@@ -113,10 +114,11 @@ impl Container {
             .map_or("default", String::as_str)
     }
 
-    /// The compose service, or the container's name.
+    /// The compose service, or what the label of ours says, or the container's name.
     pub fn service(&self) -> &str {
         self.labels
             .get(COMPOSE_SERVICE)
+            .or_else(|| self.labels.get(SERVICE))
             .map_or(self.name.as_str(), String::as_str)
     }
 

@@ -2,10 +2,12 @@
 //! error.
 //!
 //! - `helper`: containers of our own
+//! - `twin`: a container made like another one
 //! - `ready`: waiting until a container serves, or has ended
 
 mod helper;
 mod ready;
+mod twin;
 
 use std::time::Duration;
 
@@ -14,6 +16,7 @@ use bollard::query_parameters::{RemoveContainerOptions, StopContainerOptions};
 use tokio::time::Instant;
 
 pub use self::helper::{HelperMount, HelperSource, HelperSpec};
+pub use self::twin::Substitute;
 use super::fault::About;
 use super::turns::CALL;
 use super::{Engine, EngineError, State, container_name};

@@ -5,6 +5,8 @@
 use tracing::error;
 
 use super::{Held, Lock, ReleaseProblem, Wait};
+use crate::discover::Service;
+use crate::engine::container::COMPOSE_DEPENDS_ON;
 use crate::hooks::{HookError, HookOutcome, Hooks};
 
 #[derive(Debug, Default)]
@@ -45,7 +47,8 @@ impl Ending {
     }
 
     /// Releases in dependency order, and runs the `failed-…` and the `after-…` hook of each container before what depends on
-    /// it starts: a schema is migrated before the workers come.
+    /// it starts: a schema is migrated before the workers come. When that fails after a restore, they do not come: what they
+    /// would find is not what they expect.
     pub async fn release_with_hooks(
         &mut self,
         lock: &Lock,
@@ -54,26 +57,37 @@ impl Ending {
         outcome: HookOutcome,
     ) {
         let mut waiting: Vec<&Held> = lock.journal().held.iter().collect();
+        let mut unfit = Unfit::default();
         for service in hooks.services() {
-            if let Some(at) = waiting
-                .iter()
-                .position(|held| held.container == service.container.id)
-            {
-                self.release_one(lock, waiting.remove(at), wait).await;
+            let is_own = |held: &&Held| held.container == service.container.id;
+            if let Some(at) = waiting.iter().position(is_own) {
+                let held = waiting.remove(at);
+                if unfit.keeps_back(service) {
+                    continue;
+                }
+                self.release_one(lock, held, wait).await;
             }
             self.hook(hooks.failed(service, outcome).await);
-            self.hook(hooks.after(service, outcome).await);
+            let is_ready = self.hook(hooks.after(service, outcome).await);
+            if !is_ready && outcome == HookOutcome::Done {
+                unfit.services.push(service.container.service());
+            }
         }
         // Recreated under another id since the journal was written.
         for held in waiting {
             self.release_one(lock, held, wait).await;
         }
+        if !unfit.kept_back.is_empty() {
+            self.problem(unfit.explanation());
+        }
     }
 
-    fn hook(&mut self, ran: Result<(), HookError>) {
-        if let Err(error) = ran {
+    /// Whether it ran well, or was not due.
+    fn hook(&mut self, ran: Result<(), HookError>) -> bool {
+        if let Err(error) = &ran {
             self.problem(error.to_string());
         }
+        ran.is_ok()
     }
 
     /// Frees the project, unless a later run has something to finish: then the journal stays, and says so.
@@ -100,5 +114,89 @@ impl Ending {
     pub fn problem(&mut self, text: String) {
         error!("{text}");
         self.problems.push(text);
+    }
+}
+
+/// Services whose `after-…` hook failed, and what depends on them.
+#[derive(Default)]
+struct Unfit<'a> {
+    services: Vec<&'a str>,
+    kept_back: Vec<&'a Service>,
+}
+
+impl<'a> Unfit<'a> {
+    /// Whether a service depends on one of them; then it is one of them too. One that does not say what it depends on, as
+    /// before compose v2, depends on all that started before it.
+    fn keeps_back(&mut self, service: &'a Service) -> bool {
+        let container = &service.container;
+        let depends = match container.labels.contains_key(COMPOSE_DEPENDS_ON) {
+            true => container
+                .depends_on()
+                .iter()
+                .any(|dependency| self.services.contains(&dependency.service.as_str())),
+            false => !self.services.is_empty(),
+        };
+        if depends {
+            self.services.push(container.service());
+            self.kept_back.push(service);
+        }
+        depends
+    }
+
+    fn explanation(&self) -> String {
+        let names = |of: fn(&Service) -> &str, between: &str| {
+            let names: Vec<&str> = self.kept_back.iter().map(|service| of(service)).collect();
+            names.join(between)
+        };
+        format!(
+            "not started, since what they depend on is not ready for them: {}; when that is mended: docker start {}",
+            names(|service| &service.name, ", "),
+            names(|service| &service.container.name, " ")
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::container::tests_support::container;
+    use crate::labels::ContainerLabels;
+
+    fn service(name: &str, depends_on: Option<&str>) -> Service {
+        let mut container = container(name);
+        if let Some(depends_on) = depends_on {
+            container
+                .labels
+                .insert(COMPOSE_DEPENDS_ON.to_owned(), depends_on.to_owned());
+        }
+        Service {
+            name: name.to_owned(),
+            container,
+            labels: ContainerLabels::default(),
+        }
+    }
+
+    #[test]
+    fn what_depends_on_a_failed_hook_is_kept_back_and_nothing_else() {
+        let sites = service("sites", Some(""));
+        let worker = service("worker", Some("backend:service_healthy:true"));
+        let beat = service("beat", Some("worker:service_started:true"));
+        let old = service("old", None);
+        let mut unfit = Unfit::default();
+        for each in [&sites, &worker, &beat, &old] {
+            assert!(!unfit.keeps_back(each), "{}", each.name);
+        }
+        unfit.services.push("backend");
+        assert!(!unfit.keeps_back(&sites));
+        for each in [&worker, &beat, &old] {
+            assert!(unfit.keeps_back(each), "{}", each.name);
+        }
+        assert!(
+            unfit
+                .explanation()
+                .ends_with("docker start worker beat old"),
+            "{}",
+            unfit.explanation()
+        );
     }
 }

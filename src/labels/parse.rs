@@ -2,11 +2,13 @@
 
 mod agreement;
 mod command;
+mod stores;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use self::command::CommandDraft;
+use self::stores::StoreDraft;
 use super::error::{LabelErrors, LabelProblem};
 use super::nearest;
 use super::table::{
@@ -14,12 +16,12 @@ use super::table::{
 };
 use super::values::{self, BadValue};
 use super::{
-    ContainerLabels, FilesLabels, HookPoint, HookSpec, Moment, MysqlLabels, MysqlRestore, OptIn,
-    PostgresLabels, PostgresMode, PostgresRestore, Selection, TransferChoice, TreeOptions,
-    TreeRestore,
+    ContainerLabels, CouchdbLabels, ElasticsearchLabels, FilesLabels, HookPoint, HookSpec, Moment,
+    MysqlLabels, MysqlRestore, OptIn, PostgresLabels, PostgresMode, PostgresRestore, Selection,
+    TransferChoice, TreeOptions, TreeRestore,
 };
 use crate::engine::Container;
-use crate::engine::container::COMPOSE_PROJECT;
+use crate::engine::container::{COMPOSE_PROJECT, COMPOSE_SERVICE};
 use crate::text::quoted;
 
 /// How long a hook may take when its label does not say.
@@ -60,6 +62,8 @@ pub fn parse(container: &Container) -> Result<ContainerLabels, LabelErrors> {
         postgres: PostgresLabels::default(),
         mysql_databases: None,
         mysql: MysqlLabels::default(),
+        couchdb: StoreDraft::default(),
+        elasticsearch: StoreDraft::default(),
         files: BTreeMap::new(),
         commands: BTreeMap::new(),
         hooks: BTreeMap::new(),
@@ -80,6 +84,8 @@ struct Parser<'a> {
     postgres: PostgresLabels,
     mysql_databases: Option<Selection>,
     mysql: MysqlLabels,
+    couchdb: StoreDraft<CouchdbLabels>,
+    elasticsearch: StoreDraft<ElasticsearchLabels>,
     files: BTreeMap<&'a str, FilesDraft>,
     commands: BTreeMap<&'a str, CommandDraft>,
     hooks: BTreeMap<HookPoint, HookDraft>,
@@ -126,10 +132,15 @@ impl<'a> Parser<'a> {
         let read = match label {
             Label::Enable => values::boolean(value).map(|on| self.labels.enable = Some(on)),
             Label::Project => ensure_name(value),
+            Label::Service => self
+                .ensure_no_compose_service()
+                .and_then(|()| ensure_name(value)),
             Label::Skip => values::text(value, "the reason, as `cache only`")
                 .map(|reason| self.labels.skip = Some(reason)),
             Label::Postgres(option) => self.postgres(option, value),
             Label::Mysql(option) => self.mysql(option, value),
+            Label::Couchdb(option) => self.couchdb.set(option, value),
+            Label::Elasticsearch(option) => self.elasticsearch.set(option, value),
             Label::Volumes => values::selection(value, "names of volumes, or `*`")
                 .map(|volumes| self.labels.volumes = Some(volumes)),
             Label::Volume(option) => {
@@ -157,6 +168,17 @@ impl<'a> Parser<'a> {
         };
         if let Err(BadValue { what, hint }) = read {
             self.problem(key, what, hint);
+        }
+    }
+
+    /// What depends on the container knows it by compose's name.
+    fn ensure_no_compose_service(&self) -> Result<(), BadValue> {
+        match self.container.labels.get(COMPOSE_SERVICE) {
+            None => Ok(()),
+            Some(service) => Err(BadValue::new(
+                "is for containers that compose did not start",
+                format!("remove it; this one is compose's `{}`", quoted(service)),
+            )),
         }
     }
 
@@ -273,6 +295,8 @@ impl<'a> Parser<'a> {
             .into_iter()
             .filter_map(|(point, draft)| Some((point, draft.finish()?)))
             .collect();
+        labels.couchdb = self.couchdb.finish();
+        labels.elasticsearch = self.elasticsearch.finish();
         labels.opt_in = match labels.enable {
             Some(false) => OptIn::No,
             _ if names_a_target => OptIn::Labels,

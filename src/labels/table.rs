@@ -20,9 +20,12 @@ pub struct Entry {
 pub enum Label {
     Enable,
     Project,
+    Service,
     Skip,
     Postgres(PostgresLabel),
     Mysql(MysqlLabel),
+    Couchdb(CouchdbLabel),
+    Elasticsearch(ElasticsearchLabel),
     Volumes,
     /// An option of one named volume.
     Volume(TreeLabel),
@@ -69,6 +72,27 @@ pub enum MysqlLabel {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CouchdbLabel {
+    Databases,
+    User,
+    PasswordFile,
+    Port,
+    DataDirectory,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ElasticsearchLabel {
+    Indices,
+    User,
+    PasswordFile,
+    Port,
+    Tls,
+    Location,
+    Repository,
+    DataDirectory,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TreeLabel {
     Exclude,
     Restore,
@@ -101,6 +125,8 @@ impl Label {
             self,
             Self::Postgres(PostgresLabel::Databases)
                 | Self::Mysql(MysqlLabel::Databases)
+                | Self::Couchdb(CouchdbLabel::Databases)
+                | Self::Elasticsearch(ElasticsearchLabel::Indices)
                 | Self::Sqlite
                 | Self::Volumes
                 | Self::FilesPath
@@ -130,6 +156,11 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.project",
         Label::Project,
         "project of a container that compose did not start",
+    ),
+    entry(
+        "cofferdam.service",
+        Label::Service,
+        "service of a container that compose did not start",
     ),
     entry(
         "cofferdam.skip",
@@ -245,6 +276,71 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.mysql.exec-user",
         Label::Mysql(MysqlLabel::ExecUser),
         "system user that the database's client runs as",
+    ),
+    entry(
+        "cofferdam.couchdb",
+        Label::Couchdb(CouchdbLabel::Databases),
+        "`*`: save this node",
+    ),
+    entry(
+        "cofferdam.couchdb.user",
+        Label::Couchdb(CouchdbLabel::User),
+        "administrator to ask as",
+    ),
+    entry(
+        "cofferdam.couchdb.password-file",
+        Label::Couchdb(CouchdbLabel::PasswordFile),
+        "file in the container that holds the password",
+    ),
+    entry(
+        "cofferdam.couchdb.port",
+        Label::Couchdb(CouchdbLabel::Port),
+        "port of the server inside the container",
+    ),
+    entry(
+        "cofferdam.couchdb.data-directory",
+        Label::Couchdb(CouchdbLabel::DataDirectory),
+        "where the node keeps its data in the container",
+    ),
+    entry(
+        "cofferdam.elasticsearch",
+        Label::Elasticsearch(ElasticsearchLabel::Indices),
+        "indices and data streams to save, or `*`",
+    ),
+    entry(
+        "cofferdam.elasticsearch.user",
+        Label::Elasticsearch(ElasticsearchLabel::User),
+        "user to ask as",
+    ),
+    entry(
+        "cofferdam.elasticsearch.password-file",
+        Label::Elasticsearch(ElasticsearchLabel::PasswordFile),
+        "file in the container that holds the password",
+    ),
+    entry(
+        "cofferdam.elasticsearch.port",
+        Label::Elasticsearch(ElasticsearchLabel::Port),
+        "port of the server inside the container",
+    ),
+    entry(
+        "cofferdam.elasticsearch.tls",
+        Label::Elasticsearch(ElasticsearchLabel::Tls),
+        "`true`: the server speaks HTTPS",
+    ),
+    entry(
+        "cofferdam.elasticsearch.location",
+        Label::Elasticsearch(ElasticsearchLabel::Location),
+        "directory in the container for a snapshot on its way",
+    ),
+    entry(
+        "cofferdam.elasticsearch.repository",
+        Label::Elasticsearch(ElasticsearchLabel::Repository),
+        "repository of the server that keeps the snapshots",
+    ),
+    entry(
+        "cofferdam.elasticsearch.data-directory",
+        Label::Elasticsearch(ElasticsearchLabel::DataDirectory),
+        "where the server keeps its data in the container",
     ),
     entry(
         "cofferdam.sqlite",

@@ -17,6 +17,8 @@ pub enum Facts {
     Files(TreeFacts),
     Command(CommandFacts),
     Sqlite(SqliteFacts),
+    Couchdb(CouchdbFacts),
+    Elasticsearch(ElasticsearchFacts),
 }
 
 impl Facts {
@@ -30,6 +32,8 @@ impl Facts {
             Self::Files(_) => DriverKind::Files,
             Self::Command(_) => DriverKind::Command,
             Self::Sqlite(_) => DriverKind::Sqlite,
+            Self::Couchdb(_) => DriverKind::Couchdb,
+            Self::Elasticsearch(_) => DriverKind::Elasticsearch,
         }
     }
 }
@@ -229,4 +233,64 @@ pub struct SqliteTable {
     pub name: String,
     /// Counted, not estimated; absent where counting needs what only the database's own program has.
     pub rows: Option<u64>,
+}
+
+/// A node's data directory.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct CouchdbFacts {
+    /// `3.4.2`
+    pub server_version: String,
+    /// The node that the shard maps name: `couchdb@127.0.0.1`.
+    pub node: String,
+    /// Those that were there from the beginning of the copy to its end.
+    #[serde(default)]
+    pub databases: Vec<CouchdbDatabase>,
+    pub tree: TreeFacts,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CouchdbDatabase {
+    pub name: String,
+    /// When the copy began.
+    pub documents: u64,
+    /// Of documents that were deleted, CouchDB keeps a mark.
+    #[serde(default)]
+    pub deleted: u64,
+}
+
+/// A snapshot of the server's own.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ElasticsearchFacts {
+    /// `8.15.0`
+    pub server_version: String,
+    pub flavour: SearchFlavour,
+    /// Its name in the server's repository.
+    pub snapshot: String,
+    /// The server's repository that holds the snapshot (S3, say); absent where the snapshot is in this target's artifacts.
+    #[serde(default)]
+    pub repository: Option<String>,
+    pub indices: Vec<String>,
+    #[serde(default)]
+    pub data_streams: Vec<String>,
+    /// The server's repository as a directory; absent where the server keeps it elsewhere.
+    #[serde(default)]
+    pub tree: Option<TreeFacts>,
+}
+
+/// Which of the two families a server belongs to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SearchFlavour {
+    #[default]
+    Elasticsearch,
+    Opensearch,
+}
+
+impl fmt::Display for SearchFlavour {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Elasticsearch => "Elasticsearch",
+            Self::Opensearch => "OpenSearch",
+        })
+    }
 }

@@ -108,7 +108,12 @@ impl RestorePlan {
 fn is_database(record: &TargetRecord) -> bool {
     match &record.facts {
         Facts::Postgres(facts) => !facts.database.is_empty(),
-        Facts::Mysql(_) | Facts::Basebackup(_) | Facts::Command(_) | Facts::Sqlite(_) => true,
+        Facts::Mysql(_)
+        | Facts::Basebackup(_)
+        | Facts::Command(_)
+        | Facts::Sqlite(_)
+        | Facts::Couchdb(_)
+        | Facts::Elasticsearch(_) => true,
         Facts::Volume(_) | Facts::Files(_) => false,
     }
 }

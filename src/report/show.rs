@@ -4,8 +4,9 @@ use super::View;
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
 use crate::manifest::{
-    Artifact, BasebackupFacts, CommandFacts, Compression, Facts, JournalMode, Manifest, MysqlFacts,
-    PostgresFacts, Purpose, Role, SqliteFacts, TargetRecord, Transfer, TreeFacts, TreeShape,
+    Artifact, BasebackupFacts, CommandFacts, Compression, CouchdbFacts, ElasticsearchFacts, Facts,
+    JournalMode, Manifest, MysqlFacts, PostgresFacts, Purpose, Role, SqliteFacts, TargetRecord,
+    Transfer, TreeFacts, TreeShape,
 };
 use crate::text::printable;
 
@@ -84,6 +85,8 @@ fn target(page: &mut Page, record: &TargetRecord) {
         Facts::Volume(facts) | Facts::Files(facts) => tree(page, facts),
         Facts::Command(facts) => command(page, facts),
         Facts::Sqlite(facts) => sqlite(page, facts),
+        Facts::Couchdb(facts) => couchdb(page, facts),
+        Facts::Elasticsearch(facts) => elasticsearch(page, facts),
     }
     let container = &record.container;
     let from = format!(
@@ -139,6 +142,49 @@ fn basebackup(page: &mut Page, facts: &BasebackupFacts) {
     );
     page.field("Data of", &server);
     tree(page, &facts.tree);
+}
+
+fn couchdb(page: &mut Page, facts: &CouchdbFacts) {
+    let node = format!(
+        "node {} of CouchDB {}",
+        printable(&facts.node),
+        printable(&facts.server_version)
+    );
+    page.field("Data of", &node);
+    let documents = facts.databases.iter().map(|database| database.documents);
+    let databases = format!(
+        "{}, {}",
+        counted(facts.databases.len() as u64, "database"),
+        counted(documents.fold(0, u64::saturating_add), "document")
+    );
+    page.field("Databases", &databases);
+    tree(page, &facts.tree);
+}
+
+fn elasticsearch(page: &mut Page, facts: &ElasticsearchFacts) {
+    let place = match &facts.repository {
+        Some(repository) => format!(" in the server's repository {}", printable(repository)),
+        None => String::new(),
+    };
+    let what = format!(
+        "snapshot {} of {} {}{place}",
+        printable(&facts.snapshot),
+        facts.flavour,
+        printable(&facts.server_version)
+    );
+    page.field("What", &what);
+    page.field("Indices", &listed(&facts.indices));
+    if !facts.data_streams.is_empty() {
+        page.field("Data streams", &listed(&facts.data_streams));
+    }
+    if let Some(facts) = &facts.tree {
+        let content = format!(
+            "{}, {} in files",
+            counted(facts.entries, "entry"),
+            size(facts.content_bytes)
+        );
+        page.field("Content", &content);
+    }
 }
 
 fn mysql(page: &mut Page, facts: &MysqlFacts) {
@@ -227,6 +273,16 @@ fn sqlite(page: &mut Page, facts: &SqliteFacts) {
         ),
     };
     page.field("Copied", &held_up);
+}
+
+/// The first few of many names.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 10;
+    let mut text = printable(&names[..names.len().min(MOST)].join(", "));
+    if names.len() > MOST {
+        text.push_str(&format!(" and {} more", count((names.len() - MOST) as u64)));
+    }
+    text
 }
 
 fn left_out(page: &mut Page, patterns: &[String], what: &str) {

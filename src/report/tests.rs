@@ -456,6 +456,8 @@ fn a_hostile_manifest_cannot_drive_the_terminal() {
             Facts::Postgres(facts) => facts.server_version.clone_from(&hostile),
             Facts::Basebackup(facts) => facts.server_version.clone_from(&hostile),
             Facts::Command(facts) => facts.program.clone_from(&hostile),
+            Facts::Couchdb(facts) => facts.node.clone_from(&hostile),
+            Facts::Elasticsearch(facts) => facts.indices = vec![hostile.clone()],
             Facts::Mysql(facts) => {
                 facts.server_version.clone_from(&hostile);
                 facts.database.clone_from(&hostile);

@@ -3,9 +3,10 @@
 use std::io::Cursor;
 
 use crate::manifest::{
-    Artifact, BasebackupFacts, CommandFacts, Compression, ContainerRecord, Encryption, EngineFacts,
-    FORMAT, Facts, FileOwner, Manifest, MysqlFacts, ObjectPath, PostgresFacts, Purpose, Role,
-    SqliteContent, SqliteFacts, StreamDigest, TargetRecord, Transfer, TreeFacts, TreeShape,
+    Artifact, BasebackupFacts, CommandFacts, Compression, ContainerRecord, CouchdbFacts,
+    ElasticsearchFacts, Encryption, EngineFacts, FORMAT, Facts, FileOwner, Manifest, MysqlFacts,
+    ObjectPath, PostgresFacts, Purpose, Role, SqliteContent, SqliteFacts, StreamDigest,
+    TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::pipe::{ByteStream, Digester};
 use crate::target::{DriverKind, RunId, TargetId};
@@ -71,6 +72,13 @@ pub(crate) fn record(target: TargetId, artifacts: Vec<Artifact>) -> TargetRecord
             DriverKind::Files => Facts::Files(tree()),
             DriverKind::Command => Facts::Command(CommandFacts::default()),
             DriverKind::Sqlite => Facts::Sqlite(sqlite()),
+            DriverKind::Couchdb => Facts::Couchdb(CouchdbFacts {
+                server_version: String::new(),
+                node: String::new(),
+                databases: Vec::new(),
+                tree: tree(),
+            }),
+            DriverKind::Elasticsearch => Facts::Elasticsearch(ElasticsearchFacts::default()),
         },
         target,
         container: ContainerRecord::default(),

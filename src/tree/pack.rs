@@ -36,6 +36,9 @@ pub enum Source {
     },
 }
 
+/// The end of the warning of a file that was written to meanwhile.
+pub const CHANGED: &str = "it changed while it was read";
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PackReport {
     pub shape: TreeShape,
@@ -196,8 +199,7 @@ impl<W: Write> Packer<'_, W> {
             });
         if changed {
             let path = &open.entry.path;
-            self.warnings
-                .push(format!("{path}: it changed while it was read"));
+            self.warnings.push(format!("{path}: {CHANGED}"));
         }
         self.content_bytes += open.status.size;
         self.remember(&open.entry, &open.status);

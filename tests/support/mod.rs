@@ -7,6 +7,8 @@
 #![allow(dead_code)]
 
 pub mod compose;
+pub mod example;
+pub mod http;
 pub mod mysql;
 pub mod postgres;
 pub mod proxy;

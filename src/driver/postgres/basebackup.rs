@@ -25,13 +25,10 @@ use super::PostgresDriver;
 use super::dump::IDLE;
 use super::server::Server;
 use crate::agent::helper::Helpers;
-use crate::driver::tree::{
-    Moment, TreeDriver, TreeOrigin, TreeRun, TreeTarget, store_archive, tree_facts,
-};
+use crate::driver::tree::{DataDirectory, Moment, TreeRun, store_archive, tree_facts};
 use crate::driver::{
     ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
 };
-use crate::labels::TreeOptions;
 use crate::manifest::{BasebackupFacts, Facts, TargetRecord, Transfer, TreeFacts};
 use crate::pipe::ByteStream;
 use crate::target::{DriverKind, TargetId};
@@ -46,9 +43,7 @@ pub const NAME: &str = "cluster";
 pub struct BasebackupDriver {
     postgres: PostgresDriver,
     helpers: Helpers,
-    tree: TreeDriver,
-    /// Why it cannot be put back, when that is known.
-    refusal: Option<String>,
+    data: DataDirectory,
 }
 
 impl BasebackupDriver {
@@ -60,32 +55,23 @@ impl BasebackupDriver {
         directory: &str,
         moment: Moment,
     ) -> Result<Self, DriverError> {
-        let id = TargetId::new(service, DriverKind::Basebackup, NAME);
-        let target = TreeTarget {
-            id: id.clone(),
-            origin: TreeOrigin::Path(directory.to_owned()),
-            options: TreeOptions::default(),
-        };
-        let run = TreeRun {
-            moment,
-            program: postgres.options.program.clone(),
-            ..TreeRun::default()
-        };
-        let container = postgres.container.clone();
-        let tree =
-            TreeDriver::prepare(helpers.clone(), container, vec![target], Vec::new(), run).await?;
-        let refusal = match (tree.refusal(&id), tree.way_back(&id)) {
-            (Some(why), _) => Some(why.to_owned()),
-            (None, WayBack::Staged) => None,
-            (None, WayBack::SafetySnapshot) => Some(format!(
-                "{directory} has to be on a volume or a bind mount, and cofferdam has to be allowed to create containers"
-            )),
-        };
+        let data = DataDirectory::prepare(
+            helpers.clone(),
+            postgres.container.clone(),
+            TargetId::new(service, DriverKind::Basebackup, NAME),
+            directory,
+            &[],
+            TreeRun {
+                moment,
+                program: postgres.options.program.clone(),
+                ..TreeRun::default()
+            },
+        )
+        .await?;
         Ok(Self {
             postgres,
             helpers,
-            tree,
-            refusal,
+            data,
         })
     }
 }
@@ -110,7 +96,7 @@ impl Driver for BasebackupDriver {
     }
 
     fn refusal(&self, _target: &TargetId) -> Option<&str> {
-        self.refusal.as_deref()
+        self.data.refusal.as_deref()
     }
 
     async fn dump(
@@ -192,7 +178,7 @@ impl Driver for BasebackupDriver {
         record: &TargetRecord,
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError> {
-        self.tree.load(record, source).await
+        self.data.tree.load(record, source).await
     }
 
     async fn check(&self, record: &TargetRecord) -> Result<(), DriverError> {
@@ -202,7 +188,7 @@ impl Driver for BasebackupDriver {
                 record.target
             )));
         };
-        let staged = self.tree.staged(&record.target)?;
+        let staged = self.data.tree.staged(&record.target)?;
         let image = &self.postgres.container.image_id;
         let trial = Trial::begin(&self.helpers, image, staged, facts).await?;
         trial.ensure_server_fits(facts).await?;
@@ -211,11 +197,11 @@ impl Driver for BasebackupDriver {
     }
 
     async fn commit(&self, target: &TargetId) -> Result<(), DriverError> {
-        self.tree.commit(target).await
+        self.data.tree.commit(target).await
     }
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
-        self.tree.rollback(target).await
+        self.data.tree.rollback(target).await
     }
 }
 

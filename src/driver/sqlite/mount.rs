@@ -192,6 +192,8 @@ fn helper_error(mount: &MountSite, error: HelperError) -> DriverError {
             format!("{}: no helper container can be used: {why}", mount.path),
             "allow cofferdam to create containers",
         ),
-        HelperError::NoReport(_) => DriverError::failed(format!("{}: {error}", mount.path)),
+        HelperError::NoReport(_) | HelperError::TwinEnded(_) => {
+            DriverError::failed(format!("{}: {error}", mount.path))
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::agent::helper::{Access, HelperError, LayerInput};
 use crate::agent::task::{Destination, ExpectedLayer, InPlaceMode};
 use crate::driver::{ArtifactSource, DriverError, StoreError};
 use crate::labels::TreeRestore;
-use crate::manifest::{Artifact, Facts, TargetRecord, TreeFacts, TreeShape};
+use crate::manifest::{Artifact, ElasticsearchFacts, Facts, TargetRecord, TreeFacts, TreeShape};
 use crate::pipe::{ByteStream, decompress, verified};
 use crate::tree::staging::StagingPlan;
 use crate::tree::unpack::{Selection, UnpackReport};
@@ -100,6 +100,10 @@ pub(in crate::driver) fn tree_facts(record: &TargetRecord) -> Result<&TreeFacts,
     match &record.facts {
         Facts::Volume(facts) | Facts::Files(facts) => Ok(facts),
         Facts::Basebackup(facts) => Ok(&facts.tree),
+        Facts::Couchdb(facts) => Ok(&facts.tree),
+        Facts::Elasticsearch(ElasticsearchFacts {
+            tree: Some(tree), ..
+        }) => Ok(tree),
         _ => Err(DriverError::failed(format!(
             "{} is recorded as something else than files",
             record.target

@@ -13,6 +13,7 @@ impl Parser<'_> {
         self.ensure_nothing_contradicts();
         self.ensure_options_belong_to_something();
         self.ensure_mode_serves_its_options();
+        self.ensure_a_snapshot_has_one_place();
         self.ensure_paths_differ();
     }
 
@@ -43,6 +44,10 @@ impl Parser<'_> {
                 _ if label.names_targets() => {}
                 Label::Postgres(_) => self.ensure_database_is_saved(key, "cofferdam.postgres"),
                 Label::Mysql(_) => self.ensure_database_is_saved(key, "cofferdam.mysql"),
+                Label::Couchdb(_) => self.ensure_store_is_saved(key, "cofferdam.couchdb"),
+                Label::Elasticsearch(_) => {
+                    self.ensure_store_is_saved(key, "cofferdam.elasticsearch");
+                }
                 Label::Volume(option) => self.ensure_volume_is_taken(key, name, option),
                 Label::Files(option) => self.ensure_files_have_a_path(key, name, option),
                 Label::Command(_) => self.ensure_command_has_a_dump(key, name),
@@ -68,6 +73,13 @@ impl Parser<'_> {
         if !self.has(driver) && !may_be_detected {
             let hint = format!("add `{driver}` with the databases' names, or with `*`");
             self.problem(key, "has no database to serve", Some(hint));
+        }
+    }
+
+    fn ensure_store_is_saved(&mut self, key: &str, driver: &str) {
+        if !self.has(driver) {
+            let hint = format!("add `{driver}: \"*\"`, or remove it");
+            self.problem(key, "has no store to serve", Some(hint));
         }
     }
 
@@ -109,6 +121,17 @@ impl Parser<'_> {
                     Some("remove one of them".to_owned()),
                 );
             }
+        }
+    }
+
+    fn ensure_a_snapshot_has_one_place(&mut self) {
+        let key = "cofferdam.elasticsearch.location";
+        if self.has(key) && self.has("cofferdam.elasticsearch.repository") {
+            self.problem(
+                key,
+                "stands beside `cofferdam.elasticsearch.repository`",
+                Some("a snapshot goes to the one or to the other: remove one of them".to_owned()),
+            );
         }
     }
 

@@ -101,6 +101,68 @@ fn every_postgres_option_is_read() {
 }
 
 #[test]
+fn every_couchdb_option_is_read() {
+    let labels = good(&[
+        ("couchdb", "*"),
+        ("couchdb.user", "backup"),
+        ("couchdb.password-file", "/run/secrets/couchdb"),
+        ("couchdb.port", "5985"),
+        ("couchdb.data-directory", "/bitnami/couchdb/data"),
+    ]);
+    assert_eq!(
+        labels.couchdb,
+        Some(CouchdbLabels {
+            user: Some("backup".to_owned()),
+            password_file: Some("/run/secrets/couchdb".to_owned()),
+            port: 5985,
+            data_directory: "/bitnami/couchdb/data".to_owned(),
+        })
+    );
+    assert_eq!(labels.opt_in, OptIn::Labels);
+    assert_eq!(
+        labels.data_directories().collect::<Vec<_>>(),
+        ["/bitnami/couchdb/data"]
+    );
+    assert_snapshot!(bad(&[("couchdb", "users")]), @r"container db: label `cofferdam.couchdb` is not `*`; write `*`: a node is saved whole; to keep a part of it, replicate that to another node");
+    assert_snapshot!(bad(&[("enable", "true"), ("couchdb.port", "1")]), @r#"container db: label `cofferdam.couchdb.port` has no store to serve; add `cofferdam.couchdb: "*"`, or remove it"#);
+}
+
+#[test]
+fn every_elasticsearch_option_is_read() {
+    let labels = good(&[
+        ("elasticsearch", "cases, forms"),
+        ("elasticsearch.user", "backup"),
+        ("elasticsearch.password-file", "/run/secrets/elastic"),
+        ("elasticsearch.port", "9201"),
+        ("elasticsearch.tls", "true"),
+        ("elasticsearch.location", "/snapshots"),
+        ("elasticsearch.data-directory", "/data"),
+    ]);
+    assert_eq!(
+        labels.elasticsearch,
+        Some(ElasticsearchLabels {
+            indices: Selection::Names(vec!["cases".to_owned(), "forms".to_owned()]),
+            user: Some("backup".to_owned()),
+            password_file: Some("/run/secrets/elastic".to_owned()),
+            port: 9201,
+            tls: true,
+            location: Some("/snapshots".to_owned()),
+            repository: None,
+            data_directory: Some("/data".to_owned()),
+        })
+    );
+    assert_eq!(
+        labels.data_directories().collect::<Vec<_>>(),
+        ["/data", "/snapshots"]
+    );
+    assert_snapshot!(bad(&[("elasticsearch", "cases,-forms")]), @r"container db: label `cofferdam.elasticsearch` holds `-forms`, which is no name of an index; write whole names of indices or data streams, or `*` for all");
+    assert_snapshot!(
+        bad(&[("elasticsearch", "*"), ("elasticsearch.repository", "s3"), ("elasticsearch.location", "/snapshots")]),
+        @r"container db: label `cofferdam.elasticsearch.location` stands beside `cofferdam.elasticsearch.repository`; a snapshot goes to the one or to the other: remove one of them"
+    );
+}
+
+#[test]
 fn every_mysql_option_is_read() {
     let labels = good(&[
         ("mysql", "shop, reports"),
@@ -344,8 +406,8 @@ fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
-    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
-    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
 }
 
 #[test]
@@ -371,6 +433,16 @@ fn labels_of_our_containers_are_refused_in_a_stack() {
         container.labels.insert(key.to_owned(), value.to_owned());
     }
     assert_snapshot!(parse(&container).unwrap_err(), @r"container web: label `cofferdam.hold` is for cofferdam's own containers; remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and `cofferdam.hold-for`");
+}
+
+#[test]
+fn a_service_of_compose_keeps_its_name() {
+    assert_eq!(good(&[("service", "web")]), ContainerLabels::default());
+    let mut container = container("shop_web_1");
+    for (key, value) in [(COMPOSE_SERVICE, "web"), ("cofferdam.service", "shop")] {
+        container.labels.insert(key.to_owned(), value.to_owned());
+    }
+    assert_snapshot!(parse(&container).unwrap_err(), @r"container shop_web_1: label `cofferdam.service` is for containers that compose did not start; remove it; this one is compose's `web`");
 }
 
 #[test]

@@ -74,7 +74,12 @@ fn is_dumped(survey: &Survey, service: &Service, store: Store) -> bool {
     let labels = &service.labels;
     let mut databases = survey.databases_of(&service.name);
     let takes_trees = !labels.files.is_empty() || survey.volumes.contains_key(&service.name);
-    databases.any(|found| found.server.store() == store)
+    let has_driver = match store {
+        Store::Couchdb => labels.couchdb.is_some(),
+        Store::Elasticsearch | Store::Opensearch => labels.elasticsearch.is_some(),
+        _ => databases.any(|found| found.server.store() == store),
+    };
+    has_driver
         || !labels.commands.is_empty()
         || (takes_trees && labels.hooks.contains_key(&HookPoint::BeforeBackup))
 }

@@ -157,6 +157,14 @@ fn a_server_counts_as_saved_by_what_dumps_it() {
     for labels in [&[hook][..], &[dumps]] {
         assert_eq!(found(&with(labels)), nothing_saves_it, "{labels:?}");
     }
+
+    for (driver, stores) in [
+        ("couchdb", &[Store::Couchdb][..]),
+        ("elasticsearch", &[Store::Elasticsearch, Store::Opensearch]),
+    ] {
+        let saved = service("store", &[], &[(driver, "*")]);
+        assert_eq!(found(&survey(vec![(saved, stores)])), "", "{driver}");
+    }
 }
 
 #[test]

@@ -12,12 +12,13 @@ WORDS = "credits monthly yearly seats sites keywords clusters images words upgra
 
 def fill(apps, _):
     chance = random.Random(20251120)
-    accounts = apps.get_model("content", "Account").objects.bulk_create(
-        apps.get_model("content", "Account")(
-            slug=f"account-{number:03}", name=f"Account {number}", credits=chance.randrange(10_000)
-        )
+    account = apps.get_model("content", "Account")
+    account.objects.bulk_create(
+        account(slug=f"account-{number:03}", name=f"Account {number}", credits=chance.randrange(10_000))
         for number in range(ACCOUNTS)
     )
+    # SQLite does not tell the keys that it gave.
+    accounts = list(account.objects.order_by("pk"))
     invoice = apps.get_model("content", "Invoice")
     invoice.objects.bulk_create(
         invoice(

@@ -1,0 +1,118 @@
+//! A helper in the network of a target's container, through which cofferdam speaks to the server there: over the server's
+//! own loopback interface, without a published port, and without a program of the container's.
+
+use std::io::Cursor;
+use std::time::Duration;
+
+use super::{HelperContainer, HelperError, Helpers};
+use crate::agent::request::{Answer, PASSWORD, RequestJob};
+use crate::agent::{IDLE, REQUEST};
+use crate::engine::{Container, ExecSpec, HelperSpec, Substitute};
+use crate::secret::Secret;
+
+/// Beyond what the server itself may take.
+const MARGIN: Duration = Duration::from_secs(60);
+
+/// Removes its container when it is dropped.
+pub struct Neighbour(HelperContainer);
+
+impl Helpers {
+    /// Starts one beside a running container.
+    pub async fn neighbour(&self, container: &Container) -> Result<Neighbour, HelperError> {
+        // A network that is itself another container's cannot be joined.
+        let network = container.network_of.as_ref().unwrap_or(&container.id);
+        self.neighbour_in(network).await
+    }
+
+    async fn neighbour_in(&self, container: &str) -> Result<Neighbour, HelperError> {
+        let spec = HelperSpec {
+            image: self.image.clone(),
+            argv: ["/cofferdam", "agent", IDLE].map(str::to_owned).to_vec(),
+            labels: self.labels(),
+            network: format!("container:{container}"),
+            ..HelperSpec::default()
+        };
+        let helper = self.guard(self.engine.create_helper(&spec).await?);
+        self.engine.start(&helper.id).await?;
+        Ok(Neighbour(helper))
+    }
+
+    /// Starts a container like `model` with other data ([`Engine::create_twin`]), and a helper beside it.
+    ///
+    /// [`Engine::create_twin`]: crate::engine::Engine::create_twin
+    pub async fn twin(&self, model: &Container, instead: &Substitute) -> Result<Twin, HelperError> {
+        let id = self
+            .engine
+            .create_twin(&model.id, instead, &self.labels())
+            .await?;
+        let container = self.guard(id);
+        self.engine.start(&container.id).await?;
+        match self.neighbour_in(&container.id).await {
+            Ok(neighbour) => Ok(Twin {
+                neighbour,
+                container,
+            }),
+            Err(error) if self.engine.inspect(&container.id).await?.is_running() => Err(error),
+            // Nobody can be the neighbour of what has ended.
+            Err(_) => Err(HelperError::TwinEnded(
+                self.engine.last_words(&container.id).await?,
+            )),
+        }
+    }
+}
+
+impl Neighbour {
+    /// Asks the server. Any status is an answer.
+    pub async fn ask(
+        &self,
+        job: &RequestJob,
+        password: Option<&Secret>,
+    ) -> Result<Answer, HelperError> {
+        let mut line = serde_json::to_vec(job).expect("a job has only string keys");
+        line.push(b'\n');
+        let spec = ExecSpec {
+            secret_env: password
+                .map(|password| (PASSWORD.to_owned(), password.clone()))
+                .into_iter()
+                .collect(),
+            limit: Some(Duration::from_secs(job.limit_seconds) + MARGIN),
+            ..ExecSpec::new(["/cofferdam", "agent", REQUEST])
+        };
+        let input = Box::pin(Cursor::new(line));
+        let engine = &self.0.engine;
+        let output = engine.exec_with_input(&self.0.id, &spec, input).await?;
+        if output.exit_code != 0 || output.truncated {
+            return Err(HelperError::NoReport(format!(
+                "its request ended with exit code {}: {}",
+                output.exit_code,
+                output.last_words()
+            )));
+        }
+        super::parse_report(&output.stdout)
+    }
+}
+
+/// A container like another one, on other data. Removed when it is dropped, with its neighbour.
+pub struct Twin {
+    pub neighbour: Neighbour,
+    container: HelperContainer,
+}
+
+impl Twin {
+    pub async fn inspect(&self) -> Result<Container, HelperError> {
+        let HelperContainer { engine, id, .. } = &self.container;
+        Ok(engine.inspect(id).await?)
+    }
+
+    /// What it printed last.
+    pub async fn last_words(&self) -> String {
+        let HelperContainer { engine, id, .. } = &self.container;
+        engine.last_words(id).await.unwrap_or_default()
+    }
+
+    /// Stops it as its image asks for.
+    pub async fn stop(self) -> Result<(), HelperError> {
+        let HelperContainer { engine, id, .. } = &self.container;
+        Ok(engine.stop(id, None).await?)
+    }
+}

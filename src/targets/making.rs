@@ -1,0 +1,340 @@
+//! Makes the drivers of one service.
+
+use std::path::PathBuf;
+
+use super::{RunOptions, ServiceDriver};
+use crate::agent::helper::Helpers;
+use crate::agent::inside::OWN_PROGRAM;
+use crate::discover::{self, MountedVolume, Service};
+use crate::driver::DriverError;
+use crate::driver::command::{CommandDriver, CommandRun};
+use crate::driver::couchdb::CouchdbDriver;
+use crate::driver::elasticsearch::ElasticsearchDriver;
+use crate::driver::mysql::{MysqlDriver, MysqlOptions};
+use crate::driver::postgres::basebackup::BasebackupDriver;
+use crate::driver::postgres::{self, PostgresDriver, PostgresOptions};
+use crate::driver::sqlite::{DatabaseFile, SqliteDriver, SqliteOptions, database_files};
+use crate::driver::tree::{TreeDriver, TreeOrigin, TreeTarget};
+use crate::labels::{OptIn, PostgresLabels, PostgresMode, TreeOptions};
+use crate::manifest::{Facts, TargetRecord};
+use crate::session::Session;
+use crate::survey::{FoundServer, Survey};
+use crate::target::{DriverKind, RunId, TargetId};
+
+pub(super) struct Making<'a> {
+    pub session: &'a Session,
+    pub survey: &'a Survey,
+    pub service: &'a Service,
+    pub run: &'a RunId,
+    pub options: &'a RunOptions,
+}
+
+impl Making<'_> {
+    pub async fn all(&self, restored: &[&TargetRecord]) -> Result<Vec<ServiceDriver>, DriverError> {
+        let mut drivers = vec![
+            self.postgres(),
+            self.mysql(),
+            self.commands(restored),
+            self.trees(restored).await?,
+            self.sqlite(restored).await?,
+        ];
+        drivers.extend(self.basebackup(restored).await?);
+        drivers.extend(self.couchdb(restored).await?);
+        drivers.extend(self.elasticsearch(restored));
+        Ok(drivers)
+    }
+
+    fn postgres(&self) -> ServiceDriver {
+        let mode = self.found_postgres().map(|(labels, _)| labels.mode);
+        ServiceDriver {
+            driver: Box::new(self.postgres_driver()),
+            is_asked: mode.is_some_and(|mode| mode != PostgresMode::Basebackup),
+        }
+    }
+
+    fn found_postgres(&self) -> Option<(&PostgresLabels, &Option<postgres::Server>)> {
+        let mut found = self.survey.databases_of(&self.service.name);
+        found.find_map(|found| match &found.server {
+            FoundServer::Postgres { labels, login } => Some((labels, login)),
+            FoundServer::Mysql { .. } => None,
+        })
+    }
+
+    fn postgres_driver(&self) -> PostgresDriver {
+        let found = self.found_postgres();
+        let driver = PostgresDriver::new(
+            self.session.engine.clone(),
+            self.service.container.clone(),
+            found.map(|(labels, _)| labels.clone()).unwrap_or_default(),
+            self.run.clone(),
+            PostgresOptions {
+                old_database: self.options.old_database,
+                removals: self.session.removals.clone(),
+                ..PostgresOptions::default()
+            },
+        );
+        match found.and_then(|(_, login)| login.clone()) {
+            Some(login) => driver.with_login(login),
+            None => driver,
+        }
+    }
+
+    /// Only where the labels, or a record that is restored, are about a data directory.
+    async fn basebackup(
+        &self,
+        restored: &[&TargetRecord],
+    ) -> Result<Option<ServiceDriver>, DriverError> {
+        let name = &self.service.name;
+        let is_asked = self
+            .found_postgres()
+            .is_some_and(|(labels, _)| labels.mode == PostgresMode::Basebackup);
+        let saved = restored.iter().find_map(|record| match &record.facts {
+            Facts::Basebackup(facts) if record.target.service == *name => Some(&facts.tree.path),
+            _ => None,
+        });
+        let present = self.survey.data_directories(name).next();
+        let Some(directory) = present.or(saved.map(String::as_str)) else {
+            return Ok(None);
+        };
+        if !is_asked && saved.is_none() {
+            return Ok(None);
+        }
+        let moment = self.options.trees.moment;
+        let driver = BasebackupDriver::prepare(
+            self.postgres_driver(),
+            self.helpers(),
+            name,
+            directory,
+            moment,
+        )
+        .await?;
+        Ok(Some(ServiceDriver {
+            driver: Box::new(driver),
+            is_asked,
+        }))
+    }
+
+    fn helpers(&self) -> Helpers {
+        Helpers {
+            engine: self.session.engine.clone(),
+            image: self.session.image.clone(),
+            run: self.run.clone(),
+            project: self.survey.stack.project.clone(),
+            removals: self.session.removals.clone(),
+        }
+    }
+
+    /// Only where a label, or a record that is restored, is about a node of CouchDB.
+    async fn couchdb(
+        &self,
+        restored: &[&TargetRecord],
+    ) -> Result<Option<ServiceDriver>, DriverError> {
+        let labels = &self.service.labels;
+        let asked = labels.couchdb.as_ref().filter(|_| labels.skip.is_none());
+        let is_restored = self.is_restored(DriverKind::Couchdb, restored);
+        if asked.is_none() && !is_restored {
+            return Ok(None);
+        }
+        let driver = CouchdbDriver::prepare(
+            self.helpers(),
+            self.service.container.clone(),
+            &self.service.name,
+            labels.couchdb.clone().unwrap_or_default(),
+            self.options.trees.moment,
+        )
+        .await?;
+        Ok(Some(ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: asked.is_some(),
+        }))
+    }
+
+    /// Only where a label, or a record that is restored, is about a server of Elasticsearch.
+    fn elasticsearch(&self, restored: &[&TargetRecord]) -> Option<ServiceDriver> {
+        let labels = &self.service.labels;
+        let asked = labels.elasticsearch.as_ref();
+        let is_asked = asked.is_some() && labels.skip.is_none();
+        if !is_asked && !self.is_restored(DriverKind::Elasticsearch, restored) {
+            return None;
+        }
+        let driver = ElasticsearchDriver::new(
+            self.helpers(),
+            self.service.container.clone(),
+            &self.service.name,
+            asked.cloned().unwrap_or_default(),
+        );
+        Some(ServiceDriver {
+            driver: Box::new(driver),
+            is_asked,
+        })
+    }
+
+    fn is_restored(&self, kind: DriverKind, restored: &[&TargetRecord]) -> bool {
+        restored.iter().any(|record| {
+            record.target.driver == kind && record.target.service == self.service.name
+        })
+    }
+
+    fn commands(&self, restored: &[&TargetRecord]) -> ServiceDriver {
+        let labels = &self.service.labels;
+        let is_own =
+            |id: &&TargetId| id.service == self.service.name && id.driver == DriverKind::Command;
+        let restored = restored.iter().map(|record| &record.target);
+        let driver = CommandDriver::new(
+            self.session.engine.clone(),
+            self.service.container.clone(),
+            labels.commands.clone(),
+            restored.filter(is_own).map(|id| id.name.clone()),
+            CommandRun {
+                id: self.run.clone(),
+                program: PathBuf::from(OWN_PROGRAM),
+                removals: self.session.removals.clone(),
+            },
+        );
+        ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: labels.skip.is_none(),
+        }
+    }
+
+    fn mysql(&self) -> ServiceDriver {
+        let found = self
+            .survey
+            .databases_of(&self.service.name)
+            .find_map(|found| match &found.server {
+                FoundServer::Mysql { labels, login } => Some((labels, login)),
+                FoundServer::Postgres { .. } => None,
+            });
+        let mut driver = MysqlDriver::new(
+            self.session.engine.clone(),
+            self.service.container.clone(),
+            found.map(|(labels, _)| labels.clone()).unwrap_or_default(),
+            self.run.clone(),
+            MysqlOptions {
+                old_database: self.options.old_database,
+                removals: self.session.removals.clone(),
+                ..MysqlOptions::default()
+            },
+        );
+        if let Some(login) = found.and_then(|(_, login)| login.clone()) {
+            driver = driver.with_login(login);
+        }
+        ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: found.is_some(),
+        }
+    }
+
+    async fn trees(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
+        let labelled = trees_of(self.survey, self.service);
+        let unlabelled = unlabelled_trees(self.survey, self.service, &labelled, restored);
+        let container = self.service.container.clone();
+        let run = self.options.trees.clone();
+        let driver =
+            TreeDriver::prepare(self.helpers(), container, labelled, unlabelled, run).await?;
+        Ok(ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: true,
+        })
+    }
+
+    async fn sqlite(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
+        let labelled = databases_of(self.service);
+        let unlabelled = unlabelled_databases(self.service, &labelled, restored);
+        let container = self.service.container.clone();
+        let run = &self.options.trees;
+        let options = SqliteOptions::new(run.moment, run.program.clone());
+        let driver =
+            SqliteDriver::prepare(self.helpers(), container, labelled, unlabelled, options).await?;
+        Ok(ServiceDriver {
+            driver: Box::new(driver),
+            is_asked: true,
+        })
+    }
+}
+
+/// The trees that labels take.
+fn trees_of(survey: &Survey, service: &Service) -> Vec<TreeTarget> {
+    let volumes = survey.volumes.get(&service.name).into_iter().flatten();
+    let volumes = volumes.map(|wanted| TreeTarget {
+        id: TargetId::new(&service.name, DriverKind::Volume, &wanted.volume.name),
+        origin: origin_of(&wanted.volume),
+        options: wanted.options.clone(),
+    });
+    let files = service.labels.files.iter().map(|(name, files)| TreeTarget {
+        id: TargetId::new(&service.name, DriverKind::Files, name),
+        origin: TreeOrigin::Path(files.path.clone()),
+        options: files.options.clone(),
+    });
+    let skipped = service.labels.skip.is_some();
+    volumes.chain(files.filter(|_| !skipped)).collect()
+}
+
+/// What is restored although no label takes it: as a volume that the service mounts, or at the path that was saved.
+fn unlabelled_trees(
+    survey: &Survey,
+    service: &Service,
+    labelled: &[TreeTarget],
+    restored: &[&TargetRecord],
+) -> Vec<TreeTarget> {
+    let mounted = discover::mounted(service, &survey.stack.project, &survey.declared);
+    let mut trees = Vec::new();
+    for record in restored {
+        let id = &record.target;
+        if id.service != service.name || labelled.iter().any(|tree| tree.id == *id) {
+            continue;
+        }
+        let origin = match &record.facts {
+            Facts::Volume(_) => mounted
+                .iter()
+                .find(|volume| volume.name == id.name)
+                .map(origin_of),
+            Facts::Files(facts) => Some(TreeOrigin::Path(facts.path.clone())),
+            _ => None,
+        };
+        trees.extend(origin.map(|origin| TreeTarget {
+            id: id.clone(),
+            origin,
+            options: TreeOptions::default(),
+        }));
+    }
+    trees
+}
+
+/// The SQLite databases that labels name.
+fn databases_of(service: &Service) -> Vec<DatabaseFile> {
+    let labels = &service.labels;
+    if labels.skip.is_some() || labels.opt_in == OptIn::No {
+        return Vec::new();
+    }
+    database_files(&service.name, &labels.sqlite)
+}
+
+/// What is restored although no label names it: at the path that was saved.
+fn unlabelled_databases(
+    service: &Service,
+    labelled: &[DatabaseFile],
+    restored: &[&TargetRecord],
+) -> Vec<DatabaseFile> {
+    let mut files = Vec::new();
+    for record in restored {
+        let id = &record.target;
+        let is_known = labelled.iter().any(|file| file.id == *id);
+        if let (Facts::Sqlite(facts), false) = (&record.facts, is_known)
+            && id.service == service.name
+        {
+            files.push(DatabaseFile {
+                id: id.clone(),
+                path: facts.path.clone(),
+            });
+        }
+    }
+    files
+}
+
+fn origin_of(volume: &MountedVolume) -> TreeOrigin {
+    TreeOrigin::Volume {
+        volume: volume.volume.clone(),
+        destination: volume.destination.clone(),
+    }
+}

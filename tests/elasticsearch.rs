@@ -1,0 +1,236 @@
+//! Indices of Elasticsearch and OpenSearch, saved and put back by the real program. The server is a stand-in: nothing here
+//! is verified against a real one.
+
+mod support;
+
+use serde_json::{Value, json};
+use support::http::Server;
+use support::stack::{PASSWORD, TestStack, compose_volume, eventually, files_with};
+
+const IMAGE: &str = "cofferdam-test/elasticsearch-stand-in:8";
+const TARGET: &str = "search/elasticsearch/indices";
+const SNAPSHOTS: &str = "/usr/share/elasticsearch/snapshots";
+const LABELS: [(&str, &str); 1] = [("cofferdam.elasticsearch", "*")];
+/// While this file is there, the server loses the next shard that it restores.
+const LOSS: &str = "/tmp/lose-a-shard";
+
+fn server(stack: &TestStack, labels: &[(&str, &str)], options: &[&str]) -> Server {
+    let places = format!("path.repo={SNAPSHOTS}");
+    let options = [&["--env", &places][..], options].concat();
+    let container = stack.service("search", labels, &options, &[IMAGE]);
+    let server = Server {
+        container,
+        base: "http://127.0.0.1:9200".to_owned(),
+        login: String::new(),
+    };
+    server.wait_until_it_answers();
+    server
+}
+
+fn fill(server: &Server) {
+    server.put("/cases", json!({ "aliases": { "current": {} } }));
+    server.put("/cases/_doc/1", json!({ "name": "saved" }));
+    server.put("/forms/_doc/1", json!({ "name": "saved" }));
+    server.put("/.kibana/_doc/1", json!({ "name": "the server's own" }));
+    server.put("/_data_stream/logs", json!({}));
+    server.put("/logs/_doc/1", json!({ "name": "a line" }));
+}
+
+fn name_of(server: &Server, path: &str) -> Value {
+    server.get(path)["_source"]["name"].clone()
+}
+
+#[test]
+fn c10_indices_are_saved_to_a_local_repository_and_come_back() {
+    let stack = TestStack::new("commcare");
+    let volume = compose_volume(&stack, "snapshots");
+    let mount = format!("{}:{SNAPSHOTS}", volume.name);
+    let old = server(&stack, &LABELS, &["--volume", &mount]);
+    fill(&old);
+    stack.cofferdam(&["plan"]).expect_says(0, TARGET);
+    stack.cofferdam(&["backup"]).expect(0);
+    let record = &stack.manifest()["targets"][0];
+    assert_eq!(record["target"], TARGET);
+    assert_eq!(record["facts"]["flavour"], "elasticsearch");
+    assert_eq!(record["facts"]["indices"], json!(["cases", "forms"]));
+    assert_eq!(record["facts"]["data_streams"], json!(["logs"]));
+    assert_eq!(record["artifacts"].as_array().map(Vec::len), Some(2));
+    stack
+        .cofferdam(&["show", "latest"])
+        .expect_says(0, "Elasticsearch 8.15.3");
+    // Nothing stays with the server.
+    assert_eq!(old.status("/_snapshot/cofferdam"), 404);
+    let blobs = "find snapshots/cofferdam/indices -type f";
+    assert_eq!(old.container.sh(blobs), "");
+
+    // Ruined: an index is changed, one is gone, one is new.
+    old.put("/cases/_doc/1", json!({ "name": "ruined" }));
+    old.put("/cases/_doc/2", json!({ "name": "later" }));
+    old.delete("/forms");
+    old.put("/mine/_doc/1", json!({ "name": "not in the snapshot" }));
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert_eq!(name_of(&old, "/current/_doc/1"), "saved");
+    assert_eq!(old.status("/cases/_doc/2"), 404);
+    assert_eq!(name_of(&old, "/forms/_doc/1"), "saved");
+    assert_eq!(name_of(&old, "/mine/_doc/1"), "not in the snapshot");
+    assert_eq!(name_of(&old, "/.kibana/_doc/1"), "the server's own");
+    assert_eq!(old.status("/_snapshot/cofferdam"), 404);
+
+    // Another machine.
+    drop(old);
+    drop(volume);
+    let volume = compose_volume(&stack, "snapshots");
+    let mount = format!("{}:{SNAPSHOTS}", volume.name);
+    let new = server(&stack, &LABELS, &["--volume", &mount]);
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert_eq!(name_of(&new, "/current/_doc/1"), "saved");
+    assert_eq!(
+        new.get("/_data_stream")["data_streams"],
+        json!([{ "name": "logs" }])
+    );
+    assert_eq!(name_of(&new, "/.ds-logs-000001/_doc/1"), "a line");
+    assert_eq!(
+        new.status("/.kibana/_count"),
+        404,
+        "it is not ours to bring"
+    );
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn c10_snapshots_go_straight_to_a_repository_of_the_servers() {
+    let stack = TestStack::new("commcare");
+    let labels = [LABELS[0], ("cofferdam.elasticsearch.repository", "offsite")];
+    let search = server(&stack, &labels, &["--env", "STAND_IN_FOR=opensearch"]);
+    fill(&search);
+    stack
+        .cofferdam(&["backup"])
+        .expect_says(1, "[offsite] missing");
+    let location = format!("{SNAPSHOTS}/offsite");
+    let settings = json!({ "type": "fs", "settings": { "location": location } });
+    search.put("/_snapshot/offsite", settings);
+    stack.cofferdam(&["backup"]).expect(0);
+    let record = &stack.manifest()["targets"][0];
+    assert_eq!(record["facts"]["repository"], "offsite");
+    assert_eq!(record["facts"]["flavour"], "opensearch");
+    let snapshot = record["facts"]["snapshot"]
+        .as_str()
+        .expect("a name")
+        .to_owned();
+    search.get(&format!("/_snapshot/offsite/{snapshot}"));
+
+    search.put("/cases/_doc/1", json!({ "name": "ruined" }));
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert_eq!(name_of(&search, "/cases/_doc/1"), "saved");
+
+    search.delete(&format!("/_snapshot/offsite/{snapshot}"));
+    search.put("/cases/_doc/1", json!({ "name": "later" }));
+    stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect_says(1, &format!("has no snapshot {snapshot}"));
+    assert_eq!(name_of(&search, "/cases/_doc/1"), "later");
+}
+
+#[test]
+fn a_password_and_tls_are_taken_from_the_container() {
+    let stack = TestStack::new("search");
+    let labels = [
+        ("cofferdam.elasticsearch", "cases"),
+        ("cofferdam.elasticsearch.tls", "true"),
+        ("cofferdam.elasticsearch.location", SNAPSHOTS),
+    ];
+    let password = format!("ELASTIC_PASSWORD={PASSWORD}");
+    let places = format!("path.repo={SNAPSHOTS}");
+    let tls = "xpack.security.http.ssl.enabled=true";
+    let options = ["--env", &password, "--env", tls, "--env", &places];
+    let container = stack.service("search", &labels, &options, &[IMAGE]);
+    let search = Server {
+        container,
+        base: "https://127.0.0.1:9200".to_owned(),
+        login: format!("elastic:{PASSWORD}"),
+    };
+    search.wait_until_it_answers();
+    fill(&search);
+    stack.cofferdam(&["backup"]).expect(0);
+    let record = &stack.manifest()["targets"][0];
+    assert_eq!(record["facts"]["indices"], json!(["cases"]));
+    assert_eq!(record["facts"]["data_streams"], json!([]));
+    assert!(files_with(&stack.repository(), PASSWORD).is_empty());
+
+    search.put("/cases/_doc/1", json!({ "name": "ruined" }));
+    search.put("/forms/_doc/1", json!({ "name": "later" }));
+    let run = stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert!(!run.stderr.contains(PASSWORD) && !run.stdout.contains(PASSWORD));
+    assert_eq!(name_of(&search, "/cases/_doc/1"), "saved");
+    assert_eq!(name_of(&search, "/forms/_doc/1"), "later");
+}
+
+#[test]
+fn a_restore_that_the_server_fails_is_undone() {
+    let stack = TestStack::new("search");
+    let search = server(&stack, &LABELS, &[]);
+    fill(&search);
+    stack.cofferdam(&["backup"]).expect(0);
+    search.put("/cases/_doc/1", json!({ "name": "later" }));
+    search.container.sh(&format!("touch {LOSS}"));
+    stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect_says(1, "failed to restore snapshot");
+    assert_eq!(name_of(&search, "/cases/_doc/1"), "later");
+    assert_eq!(name_of(&search, "/forms/_doc/1"), "saved");
+    assert_eq!(search.status("/_snapshot/cofferdam"), 404);
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn c10_a_snapshot_that_is_not_whole_is_none() {
+    let stack = TestStack::new("search");
+    let search = server(&stack, &LABELS, &[]);
+    stack
+        .cofferdam(&["backup"])
+        .expect_says(1, "there is no index to save");
+    fill(&search);
+    let location = format!("{SNAPSHOTS}/mine");
+    let settings = json!({ "type": "fs", "settings": { "location": location } });
+    search.put("/_snapshot/mine", settings);
+    let what = json!({ "indices": "forms", "include_global_state": false });
+    search.put("/_snapshot/mine/one", what.clone());
+    eventually("the snapshot is made", || {
+        search.get("/_snapshot/mine/one")["snapshots"][0]["state"] == "SUCCESS"
+    });
+    search.delete("/forms");
+    search.container.sh(&format!("touch {LOSS}"));
+    search.ask("POST", "/_snapshot/mine/one/_restore", Some(what));
+    eventually("a shard is lost", || {
+        search.status("/_cluster/allocation/explain") == 200
+    });
+
+    stack
+        .cofferdam(&["backup"])
+        .expect_says(1, "ended as PARTIAL: primary shard is not allocated");
+    assert_eq!(search.status("/_snapshot/cofferdam"), 404);
+
+    let labels = [("cofferdam.elasticsearch", "case")];
+    drop(search);
+    let search = server(&stack, &labels, &[]);
+    fill(&search);
+    stack
+        .cofferdam(&["backup"])
+        .expect_says(1, "did you mean cases?");
+}
+
+#[test]
+fn c10_a_server_without_a_place_for_snapshots_says_what_to_set() {
+    let stack = TestStack::new("search");
+    let container = stack.service("search", &LABELS, &[], &[IMAGE]);
+    let search = Server {
+        container,
+        base: "http://127.0.0.1:9200".to_owned(),
+        login: String::new(),
+    };
+    search.wait_until_it_answers();
+    fill(&search);
+    stack
+        .cofferdam(&["backup"])
+        .expect_says(1, "path.repo: /snapshots");
+}
