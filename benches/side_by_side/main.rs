@@ -3,7 +3,12 @@
 //! Each case alternates between the two, so that whatever else the machine does meets both. What counts is the ratio of the
 //! medians. The data is made once a run: text rows that do not repeat, many small files and some large random ones.
 //!
+//! `database`, `volume` and `memory` are here; the cases of other stores have files of their own.
+//!
 //! Environment: `COFFERDAM_BINARY` (the release binary), `BENCH_ROUNDS` (default 3), `BENCH_CASES` (names, comma-separated).
+
+mod mysql;
+mod sqlite;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -58,6 +63,15 @@ struct Row {
 }
 
 impl Row {
+    fn new(case: &'static str, limit: f64) -> Self {
+        Self {
+            case,
+            ours: Vec::new(),
+            theirs: Vec::new(),
+            limit,
+        }
+    }
+
     fn ratio(&self) -> f64 {
         median(&self.ours).as_secs_f64() / median(&self.theirs).as_secs_f64()
     }
@@ -108,6 +122,15 @@ impl Bench {
             rows.push(self.volume_backup()?);
             rows.push(self.volume_restore(Before::Lost)?);
             rows.push(self.volume_restore(Before::Present)?);
+        }
+        if self.wants("mysql") {
+            self.start_mysql()?;
+            rows.push(self.mysql_backup()?);
+            rows.push(self.mysql_restore()?);
+            docker(&["rm", "--force", "--volumes", mysql::CONTAINER])?;
+        }
+        if self.wants("sqlite") {
+            self.sqlite_writers()?;
         }
         let mut good = print_rows(&rows);
         if self.wants("memory") {
@@ -181,12 +204,7 @@ impl Bench {
     }
 
     fn database_backup(&self) -> Result<Row, Failure> {
-        let mut row = Row {
-            case: "database backup",
-            ours: Vec::new(),
-            theirs: Vec::new(),
-            limit: 0.45,
-        };
+        let mut row = Row::new("database backup", 0.45);
         for round in 0..self.rounds {
             say(&format!("database backup, round {}", round + 1));
             let dump = self.work.join("clinical.dump");
@@ -207,15 +225,11 @@ impl Bench {
 
     /// Where there is a database, `recreate` takes a safety snapshot before it drops it. By hand, the way back is a dump.
     fn database_restore(&self, before: Before) -> Result<Row, Failure> {
-        let mut row = Row {
-            case: match before {
-                Before::Lost => "database restore",
-                Before::Present => "… over a present one",
-            },
-            ours: Vec::new(),
-            theirs: Vec::new(),
-            limit: 1.15,
+        let case = match before {
+            Before::Lost => "database restore",
+            Before::Present => "… over a present one",
         };
+        let mut row = Row::new(case, 1.15);
         docker(&[
             "cp",
             &self.work.join("clinical.dump").display().to_string(),
@@ -311,12 +325,7 @@ impl Bench {
     }
 
     fn volume_backup(&self) -> Result<Row, Failure> {
-        let mut row = Row {
-            case: "volume backup",
-            ours: Vec::new(),
-            theirs: Vec::new(),
-            limit: 1.15,
-        };
+        let mut row = Row::new("volume backup", 1.15);
         let source = self.volume_path()?;
         let archive = self.work.join("data.tar.zst");
         for round in 0..self.rounds {
@@ -337,15 +346,11 @@ impl Bench {
 
     /// Where there are files, they have to go: a restore leaves exactly what was saved.
     fn volume_restore(&self, before: Before) -> Result<Row, Failure> {
-        let mut row = Row {
-            case: match before {
-                Before::Lost => "volume restore",
-                Before::Present => "… over a present one",
-            },
-            ours: Vec::new(),
-            theirs: Vec::new(),
-            limit: 1.25,
+        let case = match before {
+            Before::Lost => "volume restore",
+            Before::Present => "… over a present one",
         };
+        let mut row = Row::new(case, 1.25);
         let archive = self.work.join("data.tar.zst");
         let target = self.work.join("restored");
         fs::create_dir_all(&target)?;
@@ -453,6 +458,9 @@ fn forget(stored: &Path) -> Result<(), Failure> {
 }
 
 fn print_rows(rows: &[Row]) -> bool {
+    if rows.is_empty() {
+        return true;
+    }
     println!(
         "\n{:<20} {:>9} {:>9} {:>6} {:>8}",
         "case", "cofferdam", "by hand", "ratio", "at most"
@@ -502,8 +510,9 @@ fn retry<T>(what: &str, attempt: impl Fn() -> Result<T, Failure>) -> Result<T, F
 }
 
 fn tidy_up() {
-    let _ = docker(&["rm", "--force", "--volumes", DATABASE, APP]);
-    let _ = docker(&["volume", "rm", "--force", VOLUME]);
+    let containers = [DATABASE, APP, mysql::CONTAINER, sqlite::CONTAINER];
+    let _ = docker(&[&["rm", "--force", "--volumes"], &containers[..]].concat());
+    let _ = docker(&["volume", "rm", "--force", VOLUME, sqlite::VOLUME]);
 }
 
 /// Has the server do something.
