@@ -186,6 +186,10 @@ impl Helpers {
         view: HelperView,
         staging: String,
     ) -> Result<Settled, HelperError> {
+        if task == Task::Discard {
+            // The helper of a load that was given up may still be at work there.
+            self.removals.done().await;
+        }
         let session = self.start(task, view, &StagedTask { staging }).await?;
         session.report().await
     }
