@@ -1,5 +1,7 @@
 .DEFAULT_GOAL := help
 EXAMPLE ?= candig
+# Most of what the tests do is waiting for servers.
+export RUST_TEST_THREADS ?= 4
 .PHONY: help setup build image test-images check test test-full bench demo clean
 
 help: ## Show this list
