@@ -229,6 +229,24 @@ fn a_restore_killed_while_the_new_data_is_on_trial_is_undone() {
 }
 
 #[test]
+fn data_behind_a_link_is_not_mistaken_for_the_new_data() {
+    let stack = TestStack::new("couch");
+    let volume = compose_volume(&stack, "couch");
+    let labels = [LABELS[0], ("cofferdam.couchdb.data-directory", "/tmp/data")];
+    let linked = "ln -sfn /opt/couchdb/data /tmp/data; exec python3 /srv/main.py";
+    let couch = node(&stack, "here", &volume, &labels, &["sh", "-c", linked]);
+    fill(&couch);
+    stack.cofferdam(&["backup"]).expect(0);
+    couch.put("/later", json!({}));
+    stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect_says(1, "data-directory: /opt/couchdb/data");
+    couch.wait_until_it_answers();
+    assert!(couch.get("/_all_dbs").to_string().contains("later"));
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
 fn what_cannot_be_saved_is_told_with_what_mends_it() {
     let stack = TestStack::new("couch");
     let volume = compose_volume(&stack, "couch");

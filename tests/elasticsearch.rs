@@ -59,8 +59,8 @@ fn c10_indices_are_saved_to_a_local_repository_and_come_back() {
         .cofferdam(&["show", "latest"])
         .expect_says(0, "Elasticsearch 8.15.3");
     // Nothing stays with the server.
-    assert_eq!(old.status("/_snapshot/cofferdam"), 404);
-    let blobs = "find snapshots/cofferdam/indices -type f";
+    assert_eq!(old.get("/_snapshot"), json!({}));
+    let blobs = "find snapshots/*/indices -type f";
     assert_eq!(old.container.sh(blobs), "");
 
     // Ruined: an index is changed, one is gone, one is new.
@@ -74,7 +74,7 @@ fn c10_indices_are_saved_to_a_local_repository_and_come_back() {
     assert_eq!(name_of(&old, "/forms/_doc/1"), "saved");
     assert_eq!(name_of(&old, "/mine/_doc/1"), "not in the snapshot");
     assert_eq!(name_of(&old, "/.kibana/_doc/1"), "the server's own");
-    assert_eq!(old.status("/_snapshot/cofferdam"), 404);
+    assert_eq!(old.get("/_snapshot"), json!({}));
 
     // Another machine.
     drop(old);
@@ -178,7 +178,7 @@ fn a_restore_that_the_server_fails_is_undone() {
         .expect_says(1, "failed to restore snapshot");
     assert_eq!(name_of(&search, "/cases/_doc/1"), "later");
     assert_eq!(name_of(&search, "/forms/_doc/1"), "saved");
-    assert_eq!(search.status("/_snapshot/cofferdam"), 404);
+    assert_eq!(search.get("/_snapshot"), json!({}));
     stack.ensure_nothing_is_left();
 }
 
@@ -208,7 +208,7 @@ fn c10_a_snapshot_that_is_not_whole_is_none() {
     stack
         .cofferdam(&["backup"])
         .expect_says(1, "ended as PARTIAL: primary shard is not allocated");
-    assert_eq!(search.status("/_snapshot/cofferdam"), 404);
+    assert_eq!(search.status("/_snapshot/cofferdam-saving"), 404);
 
     let labels = [("cofferdam.elasticsearch", "case")];
     drop(search);
@@ -217,6 +217,43 @@ fn c10_a_snapshot_that_is_not_whole_is_none() {
     stack
         .cofferdam(&["backup"])
         .expect_says(1, "did you mean cases?");
+}
+
+#[test]
+fn repositories_of_others_are_never_touched() {
+    let stack = TestStack::new("search");
+    let search = server(&stack, &LABELS, &[]);
+    fill(&search);
+    let what = json!({ "indices": "forms", "include_global_state": false });
+    for (name, directory) in [
+        ("mine", "cofferdam-saving"),
+        ("cofferdam-saving", "mine"),
+        ("mine", "cofferdam-restoring"),
+        ("cofferdam-restoring", "mine"),
+    ] {
+        let location = format!("{SNAPSHOTS}/{directory}");
+        let settings = json!({ "type": "fs", "settings": { "location": location } });
+        search.put(&format!("/_snapshot/{name}"), settings);
+        let snapshot = format!("/_snapshot/{name}/only");
+        search.put(&snapshot, what.clone());
+        let state = || search.get(&snapshot)["snapshots"][0]["state"].clone();
+        eventually("the snapshot is made", || state() == "SUCCESS");
+
+        let words = format!("a repository {name} that cofferdam does not know");
+        if name.ends_with("saving") || directory.ends_with("saving") {
+            stack.cofferdam(&["backup"]).expect_says(1, &words);
+        } else {
+            stack.cofferdam(&["backup"]).expect(0);
+            stack
+                .cofferdam(&["restore", "latest", "--yes"])
+                .expect_says(1, &words);
+        }
+        assert_eq!(state(), "SUCCESS", "{name} at {directory}");
+        assert_eq!(name_of(&search, "/forms/_doc/1"), "saved");
+        search.delete(&snapshot);
+        search.delete(&format!("/_snapshot/{name}"));
+    }
+    stack.ensure_nothing_is_left();
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
+use cofferdam::tree::ahead::Opening;
 use cofferdam::tree::pack::{PackReport, Source, pack};
 use cofferdam::tree::unpack::{UnpackOptions, UnpackReport, Unpacker};
 use cofferdam::tree::{Excludes, IndexEntry, TreeError};
@@ -31,7 +32,7 @@ fn pack_to(root: &Path, archive: &Path) -> (PackReport, Vec<IndexEntry>) {
     let output = std::io::BufWriter::new(File::create(archive).unwrap());
     let root = File::open(root).unwrap().into();
     let report = pack(
-        Source::Directory(root),
+        Source::Directory(root, Opening::Ahead),
         &Excludes::default(),
         output,
         &mut |entry| {

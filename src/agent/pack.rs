@@ -13,7 +13,7 @@ use super::wire::{FrameWriter, Kind, Line};
 use crate::pipe::Digesting;
 use crate::pipe::codec::Compressor;
 use crate::tree::pack::{PackReport, Source, pack};
-use crate::tree::{Excludes, TreeError, fs};
+use crate::tree::{Excludes, TreeError, TreePath, fs};
 
 pub fn run(task: &PackTask, line: &mut Line) -> Result<Packed, Failure> {
     let source = source(Path::new(MOUNT), task)?;
@@ -58,14 +58,13 @@ fn source(mount: &Path, task: &PackTask) -> Result<Source, TreeError> {
     }
     let mount = open_mount(mount)?;
     let Some((parent, name)) = task.place.split_last() else {
-        return Ok(Source::Directory(mount));
+        return Ok(Source::Directory(mount, task.opening));
     };
     let directory = fs::open_below(&mount, &parent)?;
     let status = fs::status(&directory, name).map_err(TreeError::file("look at", &task.place))?;
     if status.file_type == FileType::Directory {
-        return Ok(Source::Directory(fs::open_below(&directory, &{
-            crate::tree::TreePath::root().join(name)
-        })?));
+        let root = fs::open_below(&directory, &TreePath::root().join(name))?;
+        return Ok(Source::Directory(root, task.opening));
     }
     Ok(Source::Single {
         directory,

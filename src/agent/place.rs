@@ -164,10 +164,15 @@ mod tests {
         fs::create_dir(&live).unwrap();
         let program = live.join("cofferdam");
         fs::copy("/bin/sleep", &program).unwrap();
-        let mut child = std::process::Command::new(&program)
-            .arg("1000")
-            .spawn()
-            .unwrap();
+        // Another test may have forked while the program was being written, and have it open still.
+        let mut child = loop {
+            match std::process::Command::new(&program).arg("1000").spawn() {
+                Err(error) if error.kind() == std::io::ErrorKind::ExecutableFileBusy => {
+                    thread::yield_now();
+                }
+                spawned => break spawned.unwrap(),
+            }
+        };
         let own = scratch.path().join(".cofferdam-x");
         assert_eq!(sweep(&own, "y"), Vec::<String>::new());
         assert_eq!(processes_of(&live).len(), 1);

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::job::Failure;
 use crate::labels::TreeRestore;
 use crate::manifest::{Compression, StreamDigest};
+use crate::tree::ahead::Opening;
 use crate::tree::pack::PackReport;
 use crate::tree::staging::StagingPlan;
 use crate::tree::unpack::{Selection, UnpackReport};
@@ -62,6 +63,7 @@ pub struct PackTask {
     pub name: TreePath,
     pub exclude: Vec<String>,
     pub compression: Compression,
+    pub opening: Opening,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -9,8 +9,8 @@
 //!
 //! CouchDB only ever appends to its files, so a copy of one that grows is good up to where it was read. Its manual wants
 //! secondary indexes (`.shards`) copied before databases (`shards`), since an index may lag behind its database but not
-//! run ahead of it: that is the order in which a tree is walked, by the bytes of names, and `_dbs.couch`, which tells where
-//! every database is, lies between them. What is half compacted is left out; CouchDB begins anew.
+//! run ahead of it: that is the order in which a tree is walked, by the bytes of names, and [`Opening::InOrder`] sees to it that
+//! it is read so; `_dbs.couch`, which tells where every database is, lies between them. What is half compacted is left out; CouchDB begins anew.
 //!
 //! The shard maps in `_dbs.couch` name the node that has the data. They are documents of the server's own, so a server
 //! rewrites them: not the one that is to be restored, but its twin ([`trial`]), before the old data is given up. The
@@ -43,6 +43,7 @@ use crate::engine::{Container, Engine};
 use crate::labels::CouchdbLabels;
 use crate::manifest::{CouchdbFacts, Facts, TargetRecord, TreeFacts};
 use crate::target::{DriverKind, TargetId};
+use crate::tree::ahead::Opening;
 use crate::tree::pack::CHANGED;
 
 /// The only target of a node.
@@ -75,6 +76,7 @@ impl CouchdbDriver {
             &LEFT_OUT,
             TreeRun {
                 moment,
+                opening: Opening::InOrder,
                 ..TreeRun::default()
             },
         )

@@ -1,12 +1,12 @@
 //! Elasticsearch and OpenSearch, by their own snapshots.
 //!
 //! ```text
-//! dump     register a repository ─▶ snapshot ─▶ wait ─▶ its directory as of any tree ─▶ delete snapshot, unregister
-//! load     source ─▶ its directory as of any tree ─▶ register ─▶ delete present indices ─▶ restore ─▶ wait
+//! dump     open a passage ─▶ snapshot ─▶ wait ─▶ its directory as of any tree ─▶ close it
+//! load     source ─▶ its directory as of any tree ─▶ open it ─▶ delete present indices ─▶ restore ─▶ wait
 //! ```
 //!
-//! The repository is a directory of ours below one that the server allows (`path.repo`): what is in it is not worth keeping
-//! from one run to the next, and a restore may replace it. With `cofferdam.elasticsearch.repository`, snapshots stay in a
+//! A passage is a repository of ours, a directory below one that the server allows (`path.repo`), that snapshots pass through:
+//! what is in it is not worth keeping from one run to the next. With `cofferdam.elasticsearch.repository`, snapshots stay in a
 //! repository of the user's (S3, say), and the artifact only says what the server said of them.
 //!
 //! An index cannot be renamed, so a load writes over what is there: a safety snapshot is the way back. Indices that the
@@ -14,19 +14,19 @@
 //!
 //! Not verified against a real Elasticsearch or OpenSearch, but against a small server that follows their manuals.
 //!
+//! - `passage`: a repository of ours
 //! - `server`: what it is, what it holds, where it allows repositories
 //! - `snapshots`: the snapshot interface
 //!
 //! Source: the reference of Elasticsearch 8, "Snapshot and restore APIs".
 
+mod passage;
 mod server;
 mod snapshots;
 
 use std::io::Cursor;
 
-use async_trait::async_trait;
-use tracing::warn;
-
+use self::passage::{Passage, RESTORING, SAVING};
 use self::server::{Holdings, Server};
 use self::snapshots::{Repository, SnapshotInfo};
 use super::http::{Access, Account, Http, Login, LoginLabels};
@@ -43,12 +43,10 @@ use crate::manifest::{
 };
 use crate::pipe::compress;
 use crate::target::{DriverKind, TargetId};
+use async_trait::async_trait;
 
 /// The only target of a server.
 pub const NAME: &str = "indices";
-
-/// The repository of ours, and its directory.
-const OWN: &str = "cofferdam";
 
 /// One server, for the length of one run.
 pub struct ElasticsearchDriver {
@@ -139,12 +137,31 @@ impl ElasticsearchDriver {
         .await
     }
 
-    async fn location(&self, http: &Http<'_>) -> Result<String, DriverError> {
+    /// `None`: the server allows no directory, so nothing can have passed through it.
+    async fn passage<'a>(
+        &self,
+        http: &'a Http<'_>,
+        name: &'static str,
+    ) -> Result<Option<Passage<'a>>, DriverError> {
         let base = match &self.labels.location {
-            Some(location) => location.clone(),
+            Some(location) => Some(location.clone()),
             None => server::allowed_place(http).await?,
         };
-        Ok(format!("{}/{OWN}", base.trim_end_matches('/')))
+        Ok(base.map(|base| Passage::below(&base, http, name)))
+    }
+
+    async fn usable_passage<'a>(
+        &self,
+        http: &'a Http<'_>,
+        name: &'static str,
+    ) -> Result<Passage<'a>, DriverError> {
+        self.passage(http, name).await?.ok_or_else(|| {
+            DriverError::failed_with_hint(
+                "the server allows no directory for snapshots",
+                "set path.repo in its configuration (path.repo: /snapshots), with a volume at that place; or name a repository that \
+                 it has with cofferdam.elasticsearch.repository",
+            )
+        })
     }
 
     /// The snapshot's name; servers want it in lower case.
@@ -159,18 +176,20 @@ impl ElasticsearchDriver {
         holdings: &Holdings,
         sink: &dyn ArtifactSink,
     ) -> Result<(SnapshotInfo, Captured), DriverError> {
-        let location = self.location(http).await?;
-        let repository = Repository { http, name: OWN };
-        repository.register(&location).await?;
+        let passage = self.usable_passage(http, SAVING).await?;
+        passage.open().await?;
         let dumped = async {
             // What a run that was killed has left.
-            repository.delete_all().await?;
-            let info = repository.create(&self.snapshot(), holdings).await?;
-            let tree = self.tree(&location, Moment::Backup).await?;
+            passage.repository.delete_all().await?;
+            let info = passage
+                .repository
+                .create(&self.snapshot(), holdings)
+                .await?;
+            let tree = self.tree(&passage.location, Moment::Backup).await?;
             Ok((info, tree.dump(target, sink).await?))
         }
         .await;
-        clean_up(&repository).await;
+        passage.clean_up().await;
         dumped
     }
 
@@ -198,15 +217,15 @@ impl ElasticsearchDriver {
         record: &TargetRecord,
         source: &dyn ArtifactSource,
     ) -> Result<Repository<'a>, DriverError> {
-        let location = self.location(http).await?;
-        let repository = Repository { http, name: OWN };
+        let passage = self.usable_passage(http, RESTORING).await?;
+        passage.ensure_it_is_nobodys().await?;
         // A server remembers what it has read of a repository that it knows.
-        repository.unregister().await?;
-        let tree = self.tree(&location, Moment::Restore).await?;
+        passage.close().await?;
+        let tree = self.tree(&passage.location, Moment::Restore).await?;
         tree.load(record, source).await?;
         tree.commit(&record.target).await?;
-        repository.register(&location).await?;
-        Ok(repository)
+        passage.open().await?;
+        Ok(passage.repository)
     }
 }
 
@@ -261,8 +280,12 @@ impl Driver for ElasticsearchDriver {
 
     async fn exists(&self, _target: &TargetId) -> Result<bool, DriverError> {
         let call = self.call().await?;
-        let holdings = Holdings::all(&call.http()).await?;
-        Ok(!holdings.is_empty())
+        let http = call.http();
+        // A load that is refused must be so before anything is held: to undo it would be refused as well.
+        if let Some(passage) = self.passage(&http, RESTORING).await? {
+            passage.ensure_it_is_nobodys().await?;
+        }
+        Ok(!Holdings::all(&http).await?.is_empty())
     }
 
     fn describe_restore(&self, record: &TargetRecord) -> String {
@@ -293,7 +316,12 @@ impl Driver for ElasticsearchDriver {
         let holdings = Holdings::of(facts);
         info.ensure_it_holds(&holdings)?;
         holdings.delete(&http).await?;
-        repository.restore(&info, &holdings).await
+        let restored = repository.restore(&info, &holdings).await;
+        if restored.is_err() {
+            // Half of an index is worth nothing, and the old ones are in the safety snapshot.
+            holdings.delete(&http).await?;
+        }
+        restored
     }
 
     async fn put_back(
@@ -317,11 +345,9 @@ impl Driver for ElasticsearchDriver {
     async fn commit(&self, _target: &TargetId) -> Result<(), DriverError> {
         let call = self.call().await?;
         let http = call.http();
-        clean_up(&Repository {
-            http: &http,
-            name: OWN,
-        })
-        .await;
+        if let Some(passage) = self.passage(&http, RESTORING).await? {
+            passage.clean_up().await;
+        }
         Ok(())
     }
 
@@ -329,28 +355,15 @@ impl Driver for ElasticsearchDriver {
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
         let call = self.call().await?;
         let http = call.http();
-        let repository = Repository {
-            http: &http,
-            name: OWN,
+        let Some(passage) = self.passage(&http, RESTORING).await? else {
+            return Ok(());
         };
-        if let Some(brought) = repository.holdings().await? {
-            brought.delete(&http).await?;
-            clean_up(&repository).await;
+        if passage.is_open().await? {
+            passage.repository.holdings().await?.delete(&http).await?;
+            passage.clean_up().await;
         }
-        let location = self.location(&http).await?;
-        let tree = self.tree(&location, Moment::Restore).await?;
+        let tree = self.tree(&passage.location, Moment::Restore).await?;
         tree.rollback(target).await
-    }
-}
-
-/// What stays is in nobody's way, and the next run begins with removing it.
-async fn clean_up(repository: &Repository<'_>) {
-    let cleaned = async {
-        repository.delete_all().await?;
-        repository.unregister().await
-    };
-    if let Err(error) = cleaned.await {
-        warn!("the repository {OWN} of the server is left until the next run: {error}");
     }
 }
 

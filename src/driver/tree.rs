@@ -47,6 +47,7 @@ use crate::labels::{TreeOptions, TreeRestore};
 use crate::manifest::{Failure, TargetRecord};
 use crate::target::{DriverKind, TargetId};
 use crate::tree::TreePath;
+use crate::tree::ahead::Opening;
 use crate::tree::staging::{new_tree_path, staging_name};
 
 /// One tree of a container.
@@ -99,6 +100,7 @@ pub struct TreeRun {
     /// Paths in the tree that are restored, each with all that is below it; empty for the whole tree.
     pub paths: Vec<TreePath>,
     pub moment: Moment,
+    pub opening: Opening,
     /// Cofferdam's own binary, static, to be put into containers.
     pub program: PathBuf,
 }
@@ -109,6 +111,7 @@ impl Default for TreeRun {
             placement: Placement::default(),
             paths: Vec::new(),
             moment: Moment::default(),
+            opening: Opening::default(),
             program: PathBuf::from(OWN_PROGRAM),
         }
     }
@@ -119,6 +122,8 @@ pub struct Staged {
     pub mount: HelperView,
     /// Relative to the mount's root.
     pub path: String,
+    /// What it is going to replace, as the container sees it, links resolved.
+    pub replaces: String,
 }
 
 /// What a driver is made for.
@@ -215,6 +220,7 @@ impl TreeDriver {
             site @ Site::Mount(mount) if self.is_staged(site) => Ok(Staged {
                 mount: mount.view(Access::Write),
                 path: new_tree_path(&self.helpers.run, target),
+                replaces: mount.path.clone(),
             }),
             _ => Err(DriverError::failed(format!(
                 "{target} is not loaded beside the old data"

@@ -69,7 +69,8 @@ impl Ending {
             }
             self.hook(hooks.failed(service, outcome).await);
             let is_ready = self.hook(hooks.after(service, outcome).await);
-            if !is_ready && outcome == HookOutcome::Done {
+            // Nobody has waited for a container before its hook when the user wants to stop: that says nothing of its data.
+            if !is_ready && outcome == HookOutcome::Done && wait == Wait::UntilReady {
                 unfit.services.push(service.container.service());
             }
         }

@@ -10,6 +10,7 @@ use std::thread::Scope;
 
 use rustix::fs::{Advice, FileType, fadvise};
 use rustix::io::{Errno, pread};
+use serde::{Deserialize, Serialize};
 
 use super::attributes::Place;
 use super::entry::{Entry, Extent, Kind};
@@ -22,6 +23,17 @@ const QUEUE: usize = 64;
 const THREADS: usize = 4;
 /// Files up to this size, in bytes, are read whole by the thread that opens them.
 const SMALL: u64 = 256 * 1024;
+
+/// In which order files are opened: what is in a file that grows is what was there when it was opened.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Opening {
+    /// Nearly that of the walk, several at a time.
+    #[default]
+    Ahead,
+    /// That of the walk.
+    InOrder,
+}
 
 /// What the writer of the archive gets, in the order of the walk.
 pub enum Found {
@@ -56,11 +68,16 @@ type Order = (Candidate, SyncSender<Result<Opened, TreeError>>);
 pub fn read_ahead<'scope>(
     scope: &'scope Scope<'scope, '_>,
     walk: Walk<'scope>,
+    opening: Opening,
 ) -> Receiver<Result<Found, TreeError>> {
     let (found_sender, found) = sync_channel(QUEUE);
     let (order_sender, orders) = sync_channel::<Order>(QUEUE);
     let orders = Arc::new(Mutex::new(orders));
-    for _ in 0..THREADS {
+    let threads = match opening {
+        Opening::Ahead => THREADS,
+        Opening::InOrder => 1,
+    };
+    for _ in 0..threads {
         let orders = Arc::clone(&orders);
         scope.spawn(move || serve(&orders));
     }

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::{Errno, pread};
 use serde::{Deserialize, Serialize};
 
-use super::ahead::{self, Found, OpenFile, Opened, read_ahead};
+use super::ahead::{self, Found, OpenFile, Opened, Opening, read_ahead};
 use super::entry::{Entry, Extent, Kind};
 use super::error::{TreeError, Warnings};
 use super::exclude::Excludes;
@@ -27,7 +27,7 @@ const PIECE: usize = 128 * 1024;
 
 /// What is packed.
 pub enum Source {
-    Directory(OwnedFd),
+    Directory(OwnedFd, Opening),
     /// One entry that is not a directory, archived as `saved_as`.
     Single {
         directory: OwnedFd,
@@ -66,8 +66,8 @@ pub fn pack(
         piece: Vec::new(),
     };
     let shape = match source {
-        Source::Directory(root) => {
-            packer.directory(root, excludes)?;
+        Source::Directory(root, opening) => {
+            packer.directory(root, opening, excludes)?;
             TreeShape::Directory
         }
         Source::Single {
@@ -106,9 +106,14 @@ struct Linked {
 }
 
 impl<W: Write> Packer<'_, W> {
-    fn directory(&mut self, root: OwnedFd, excludes: &Excludes) -> Result<(), TreeError> {
+    fn directory(
+        &mut self,
+        root: OwnedFd,
+        opening: Opening,
+        excludes: &Excludes,
+    ) -> Result<(), TreeError> {
         std::thread::scope(|scope| {
-            for found in read_ahead(scope, Walk::new(root, excludes)) {
+            for found in read_ahead(scope, Walk::new(root, excludes), opening) {
                 match found? {
                     Found::Warning(warning) => self.warnings.push(warning),
                     Found::Entry { entry, status } => self.entry(entry, &status)?,

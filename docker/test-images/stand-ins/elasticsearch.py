@@ -242,6 +242,8 @@ def health():
 
 def snapshots(method, parts, body):
     match method, parts:
+        case "GET", []:
+            return 200, REPOSITORIES
         case "PUT", [name]:
             Repository.register(name, body)
             return 200, {"acknowledged": True}

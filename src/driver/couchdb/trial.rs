@@ -15,7 +15,7 @@ use crate::agent::request::Method;
 use crate::driver::DriverError;
 use crate::driver::http::{Access, Http, words};
 use crate::driver::tree::Staged;
-use crate::engine::{Container, HelperSource, Substitute};
+use crate::engine::{Container, HelperSource, Mount, Substitute};
 use crate::labels::CouchdbLabels;
 use crate::manifest::CouchdbFacts;
 
@@ -37,6 +37,7 @@ impl Trial {
         labels: &CouchdbLabels,
         staged: Staged,
     ) -> Result<Self, DriverError> {
+        ensure_no_link_leads_there(container, labels, &staged)?;
         let instead = Substitute {
             source: on_the_host(container, &staged)?,
             destination: labels.data_directory.clone(),
@@ -80,6 +81,33 @@ impl Trial {
             tokio::time::sleep(LOOK).await;
         }
     }
+}
+
+/// Behind a link, one of two mounts would hide the other, and the server might be tried on the old data.
+fn ensure_no_link_leads_there(
+    container: &Container,
+    labels: &CouchdbLabels,
+    staged: &Staged,
+) -> Result<(), DriverError> {
+    let directory = &labels.data_directory;
+    let is_the_mount = |mount: &Mount| match &staged.mount.source {
+        HelperSource::Volume(volume) => mount.volume.as_ref() == Some(volume),
+        HelperSource::Path(path) => mount.source == *path,
+    };
+    let mount = container.mount_of(directory);
+    if *directory == staged.replaces && mount.is_some_and(is_the_mount) {
+        return Ok(());
+    }
+    Err(DriverError::failed_with_hint(
+        format!(
+            "a symbolic link leads from {directory} to the data in container {}, and no server can be tried out there",
+            container.name
+        ),
+        format!(
+            "mount the volume at {0}, and say cofferdam.couchdb.data-directory: {0}",
+            staged.replaces
+        ),
+    ))
 }
 
 /// A part of a volume can only be mounted by its path on the engine's host.

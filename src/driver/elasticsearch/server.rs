@@ -43,8 +43,8 @@ impl Server {
     }
 }
 
-/// The first directory that the server's configuration allows for repositories.
-pub async fn allowed_place(http: &Http<'_>) -> Result<String, DriverError> {
+/// The first directory that the server's configuration allows for repositories, if there is one.
+pub async fn allowed_place(http: &Http<'_>) -> Result<Option<String>, DriverError> {
     #[derive(Deserialize)]
     struct Nodes {
         nodes: BTreeMap<String, Node>,
@@ -58,13 +58,7 @@ pub async fn allowed_place(http: &Http<'_>) -> Result<String, DriverError> {
         let places = &node.settings["path"]["repo"];
         places.as_str().or_else(|| places[0].as_str())
     });
-    allowed.map(str::to_owned).ok_or_else(|| {
-        DriverError::failed_with_hint(
-            "the server allows no directory for snapshots",
-            "set path.repo in its configuration (path.repo: /snapshots), with a volume at that place; or name a repository that it \
-             has with cofferdam.elasticsearch.repository",
-        )
-    })
+    Ok(allowed.map(str::to_owned))
 }
 
 /// Indices and data streams, by their names.

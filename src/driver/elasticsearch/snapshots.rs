@@ -45,7 +45,7 @@ struct Snapshots {
 }
 
 impl Repository<'_> {
-    fn path(&self) -> String {
+    pub fn path(&self) -> String {
         format!("/_snapshot/{}", component(self.name))
     }
 
@@ -128,12 +128,8 @@ impl Repository<'_> {
         Ok(())
     }
 
-    /// What its snapshots hold; `None` where the server does not know it.
-    pub async fn holdings(&self) -> Result<Option<Holdings>, DriverError> {
-        let known: Option<Value> = self.http.find(&self.path()).await?;
-        if known.is_none() {
-            return Ok(None);
-        }
+    /// What its snapshots hold.
+    pub async fn holdings(&self) -> Result<Holdings, DriverError> {
         let mut holdings = Holdings::default();
         for info in self.all().await? {
             let own = info
@@ -143,7 +139,7 @@ impl Repository<'_> {
             holdings.indices.extend(own);
             holdings.data_streams.extend(info.data_streams);
         }
-        Ok(Some(holdings))
+        Ok(holdings)
     }
 
     /// Lets the server restore a snapshot, and waits until every index serves.

@@ -22,6 +22,7 @@ impl TreeDriver {
             name: name_of(&mount.path)?,
             exclude: target.options.exclude.clone(),
             compression: sink.compression(),
+            opening: self.run.opening,
         };
         let packing = match self.helpers.pack(mount.view(Access::Read), &task).await {
             Err(HelperError::Unavailable(why)) => return Err(DumpError::NoHelpers(why)),

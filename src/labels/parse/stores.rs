@@ -56,7 +56,14 @@ impl StoreDraft<ElasticsearchLabels> {
             ElasticsearchLabel::Tls => labels.tls = values::boolean(value)?,
             ElasticsearchLabel::Location => labels.location = Some(values::path(value)?),
             ElasticsearchLabel::Repository => {
-                labels.repository = Some(values::text(value, "the name of a repository")?);
+                let name = values::text(value, "the name of a repository")?;
+                if name.starts_with("cofferdam-") {
+                    return Err(BadValue::new(
+                        format!("is `{name}`, and such names are cofferdam's own"),
+                        "name a repository of yours; cofferdam deletes what is in its own",
+                    ));
+                }
+                labels.repository = Some(name);
             }
             ElasticsearchLabel::DataDirectory => labels.data_directory = Some(values::path(value)?),
         }

@@ -155,6 +155,10 @@ fn every_elasticsearch_option_is_read() {
         labels.data_directories().collect::<Vec<_>>(),
         ["/data", "/snapshots"]
     );
+    assert_snapshot!(
+        bad(&[("elasticsearch", "*"), ("elasticsearch.repository", "cofferdam-saving")]),
+        @"container db: label `cofferdam.elasticsearch.repository` is `cofferdam-saving`, and such names are cofferdam's own; name a repository of yours; cofferdam deletes what is in its own"
+    );
     assert_snapshot!(bad(&[("elasticsearch", "cases,-forms")]), @r"container db: label `cofferdam.elasticsearch` holds `-forms`, which is no name of an index; write whole names of indices or data streams, or `*` for all");
     assert_snapshot!(
         bad(&[("elasticsearch", "*"), ("elasticsearch.repository", "s3"), ("elasticsearch.location", "/snapshots")]),

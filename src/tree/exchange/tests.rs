@@ -9,6 +9,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::target::{DriverKind, RunId, TargetId};
+use crate::tree::ahead::Opening;
 use crate::tree::change::fault::{stopped_after, without_exchange};
 use crate::tree::exclude::Excludes;
 use crate::tree::odd_tree::{Description, assert_same, describe, differences, touch};
@@ -278,7 +279,7 @@ impl<'a> Play<'a> {
                     saved_as: b"named-as-it-was-then".to_vec(),
                 }
             }
-            false => Source::Directory(File::open(source).unwrap().into()),
+            false => Source::Directory(File::open(source).unwrap().into(), Opening::Ahead),
         };
         let mut archive = Vec::new();
         pack(source, &Excludes::default(), &mut archive, &mut |_| Ok(())).unwrap();

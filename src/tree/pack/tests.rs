@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
 use super::*;
+use crate::tree::ahead::Opening;
 use crate::tree::index::IndexKind;
 use crate::tree::odd_tree::noise;
 use crate::tree::unpack::{UnpackOptions, Unpacker};
@@ -39,7 +40,7 @@ impl Ground {
         let root = File::open(self.tree()).unwrap().into();
         let excludes = Excludes::new(excludes).unwrap();
         let report = pack(
-            Source::Directory(root),
+            Source::Directory(root, Opening::Ahead),
             &excludes,
             &mut archive,
             &mut |entry| {
@@ -251,7 +252,7 @@ fn an_output_that_fails_ends_it_at_once() {
     }
     let root = File::open(ground.tree()).unwrap().into();
     let packed = pack(
-        Source::Directory(root),
+        Source::Directory(root, Opening::Ahead),
         &Excludes::default(),
         Full(1_000_000),
         &mut |_| Ok(()),
