@@ -5,6 +5,7 @@ use std::ffi::OsString;
 
 use super::BadSetting;
 use crate::labels::nearest_word;
+use crate::repository::credentials::Credentials;
 
 const PREFIX: &str = "COFFERDAM_";
 
@@ -45,6 +46,13 @@ impl Environment {
                 None => Err(BadSetting::new("is not UTF-8", "write it in UTF-8")),
             },
         }
+    }
+
+    pub(super) fn credentials(&self) -> Credentials {
+        let variables = self.variables.iter();
+        Credentials::among(
+            variables.filter_map(|(name, value)| Some((name.as_str(), value.to_str()?))),
+        )
     }
 
     /// A variable that looks like one of ours and is not may be a typo; but others, such as the links between containers,
