@@ -10,42 +10,113 @@ use serde::Serialize;
 
 use crate::manifest::{Artifact, Manifest};
 use crate::pipe::{Counting, Progress, Verified};
+use crate::report::progress::{Activity, Board};
 use crate::repository::{ObjectLengths, Repository, RepositoryError, SnapshotRef};
 
-/// What became of one snapshot in one place.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// What was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Copied {
-    pub snapshot: SnapshotRef,
     /// How many objects were sent; the others were there.
     pub objects: usize,
     pub bytes: u64,
 }
 
-/// The snapshots of `from` that `to` lacks, oldest first.
-pub async fn missing(
-    from: &[SnapshotRef],
-    to: &dyn Repository,
-) -> Result<Vec<SnapshotRef>, RepositoryError> {
-    let there: BTreeSet<SnapshotRef> = to.list(None).await?.into_iter().collect();
-    let lacking = from.iter().filter(|snapshot| !there.contains(snapshot));
-    Ok(lacking.cloned().collect())
+/// What became of the snapshots that one place was to get.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CopyReport {
+    /// Where they were to go.
+    pub place: String,
+    pub snapshots: Vec<SnapshotCopy>,
+    /// Why not even the first could be sent.
+    pub problem: Option<String>,
 }
 
-/// Those of `missing` that are newer than everything of their project in `to`: what is older and not there may have been
-/// pruned on purpose.
-pub async fn newer(
-    missing: &[SnapshotRef],
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SnapshotCopy {
+    pub snapshot: SnapshotRef,
+    #[serde(flatten)]
+    pub outcome: CopyOutcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub enum CopyOutcome {
+    Copied(Copied),
+    Failed { reason: String },
+}
+
+impl CopyReport {
+    pub fn is_complete(&self) -> bool {
+        let failed = |copy: &SnapshotCopy| matches!(copy.outcome, CopyOutcome::Failed { .. });
+        self.problem.is_none() && !self.snapshots.iter().any(failed)
+    }
+}
+
+/// Which of the snapshots that a place lacks it is to get.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lacking {
+    All,
+    /// Those that are newer than what it has of their project. What is older may have been pruned there.
+    Newer,
+}
+
+/// Brings `to` those of `snapshots` that it lacks, oldest first. One that fails does not keep the others away.
+pub async fn copy_all(
+    from: &dyn Repository,
     to: &dyn Repository,
-) -> Result<Vec<SnapshotRef>, RepositoryError> {
-    let there = to.list(None).await?;
-    let newest = |project: &str| {
-        let of_project = there.iter().filter(|snapshot| snapshot.project == project);
-        of_project.map(|snapshot| snapshot.id.clone()).max()
+    snapshots: &[SnapshotRef],
+    lacking: Lacking,
+    board: &Board,
+) -> CopyReport {
+    let mut report = CopyReport {
+        place: to.location(),
+        snapshots: Vec::new(),
+        problem: None,
     };
-    let newer = missing
-        .iter()
-        .filter(|snapshot| newest(&snapshot.project).is_none_or(|newest| newest < snapshot.id));
-    Ok(newer.cloned().collect())
+    let wanted = match prepared(to, snapshots, lacking).await {
+        Ok(wanted) => wanted,
+        Err(error) => {
+            report.problem = Some(error.to_string());
+            return report;
+        }
+    };
+    for snapshot in wanted {
+        let track = board.begin(Activity::Copying, &snapshot, None);
+        let outcome = match copy(from, to, &snapshot, &track.counter()).await {
+            Ok(copied) => {
+                track.done();
+                CopyOutcome::Copied(copied)
+            }
+            Err(error) => {
+                let reason = error.to_string();
+                track.failed(&reason);
+                CopyOutcome::Failed { reason }
+            }
+        };
+        report.snapshots.push(SnapshotCopy { snapshot, outcome });
+    }
+    report
+}
+
+async fn prepared(
+    to: &dyn Repository,
+    snapshots: &[SnapshotRef],
+    lacking: Lacking,
+) -> Result<Vec<SnapshotRef>, RepositoryError> {
+    to.prepare().await?;
+    let there = to.list(None).await?;
+    let mut wanted: Vec<SnapshotRef> = snapshots.to_vec();
+    wanted.retain(|snapshot| match lacking {
+        Lacking::All => !there.contains(snapshot),
+        Lacking::Newer => {
+            let mut others = there
+                .iter()
+                .filter(|other| other.project == snapshot.project);
+            others.all(|other| other.id < snapshot.id)
+        }
+    });
+    wanted.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(wanted)
 }
 
 /// Copies one snapshot into `to`, which is prepared. `progress` is told of stored bytes as they are sent.
@@ -59,7 +130,6 @@ pub async fn copy(
 ) -> Result<Copied, RepositoryError> {
     let manifest = from.manifest(snapshot).await?;
     let mut copied = Copied {
-        snapshot: snapshot.clone(),
         objects: 0,
         bytes: 0,
     };

@@ -6,24 +6,11 @@ use crate::cli::VerifyArgs;
 use crate::exit::Outcome;
 use crate::pipe::Progress;
 use crate::report;
-use crate::repository::SnapshotRef;
-use crate::select;
 use crate::verify::{Depth, VerifyReport, verify};
 
 pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, CommandError> {
     let repository = context.repository()?;
-    let snapshots = if args.snapshots.is_empty() {
-        context.snapshots(&*repository).await?
-    } else {
-        let projects = context.projects().await;
-        let mut named: Vec<SnapshotRef> = Vec::new();
-        for wanted in &args.snapshots {
-            named.push(select::snapshot(&*repository, projects.as_deref(), wanted).await?);
-        }
-        named.sort();
-        named.dedup();
-        named
-    };
+    let snapshots = context.selected(&*repository, &args.snapshots).await?;
     let depth = if args.read { Depth::Read } else { Depth::Sizes };
     let progress = Progress::silent();
     let mut reports: Vec<VerifyReport> = Vec::new();

@@ -10,8 +10,9 @@ use crate::repository::credentials::Credentials;
 const PREFIX: &str = "COFFERDAM_";
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "COFFERDAM_REPOSITORY",
+    "COFFERDAM_COPY_TO",
     "COFFERDAM_PROJECTS",
     "COFFERDAM_ALL_PROJECTS",
     "COFFERDAM_COMPRESSION",

@@ -126,10 +126,37 @@ async fn what_was_pruned_there_stays_away() {
         all.push(places.save(day, None).await);
     }
     places.copy(&all[1]).await.unwrap();
-    let missing = missing(&all, &places.to()).await.unwrap();
-    assert_eq!(missing, [all[0].clone(), all[2].clone()]);
-    assert_eq!(
-        newer(&missing, &places.to()).await.unwrap(),
-        [all[2].clone()]
-    );
+    let (from, to) = (places.from(), places.to());
+    let run = async |lacking| {
+        let report = copy_all(&from, &to, &all, lacking, &Board::of_log()).await;
+        assert!(report.is_complete(), "{report:?}");
+        let copies = report.snapshots.into_iter();
+        copies.map(|copy| copy.snapshot).collect::<Vec<_>>()
+    };
+    assert_eq!(run(Lacking::Newer).await, [all[2].clone()]);
+    assert_eq!(run(Lacking::All).await, [all[0].clone()]);
+}
+
+#[tokio::test]
+async fn one_that_fails_does_not_keep_the_others_away() {
+    let places = Places::new().await;
+    let all = [places.save(1, None).await, places.save(2, None).await];
+    let object = places.from.path().join(format!("candig/{}/db.dump", id(1)));
+    fs::remove_file(object).unwrap();
+    let (from, to) = (places.from(), places.to());
+    let report = copy_all(&from, &to, &all, Lacking::All, &Board::of_log()).await;
+    assert!(!report.is_complete());
+    assert_eq!(to.list(None).await.unwrap(), all[1..]);
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_used_is_told() {
+    let places = Places::new().await;
+    let snapshot = places.save(1, None).await;
+    fs::remove_file(places.to.path().join("cofferdam.json")).unwrap();
+    fs::write(places.to.path().join("photo.jpg"), "sea").unwrap();
+    let (from, to) = (places.from(), places.to());
+    let report = copy_all(&from, &to, &[snapshot], Lacking::All, &Board::of_log()).await;
+    let problem = report.problem.unwrap();
+    assert!(problem.contains("`photo.jpg`"), "{problem}");
 }
