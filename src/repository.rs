@@ -13,6 +13,7 @@ pub mod local;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod snapshot;
+pub mod status;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use crate::manifest::{BadObjectPath, Manifest, ManifestError, ObjectPath, StreamDigest};
 use crate::pipe::ByteStream;
 use crate::target::{RunId, decode_component, encode_component};
+use status::StatusPath;
 
 /// Orders by project, then by time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -140,6 +142,16 @@ pub trait Repository: Send + Sync {
     /// Takes only what cofferdam itself could have written, and no object that a manifest of the project names. When one
     /// of those manifests cannot be read, nobody knows what it names, and no object is removed.
     async fn sweep(&self, project: &str) -> Result<Vec<String>, RepositoryError>;
+
+    /// Writes a status file whole, or not at all, in place of the one that has its name. These are the only files that are
+    /// ever replaced. The place must be a repository already.
+    async fn put_status(&self, path: &StatusPath, bytes: &[u8]) -> Result<(), RepositoryError>;
+
+    /// All status files, of all projects, in no order. What cofferdam could not have written is passed over.
+    async fn statuses(&self) -> Result<Vec<StatusPath>, RepositoryError>;
+
+    /// A missing one is no error.
+    async fn remove_status(&self, path: &StatusPath) -> Result<(), RepositoryError>;
 
     /// For messages: the place as the user named it, without secrets.
     fn location(&self) -> String;

@@ -9,7 +9,7 @@ use crate::labels::nearest_word;
 const PREFIX: &str = "COFFERDAM_";
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 16] = [
     "COFFERDAM_REPOSITORY",
     "COFFERDAM_PROJECTS",
     "COFFERDAM_ALL_PROJECTS",
@@ -17,6 +17,14 @@ const KNOWN: [&str; 8] = [
     "COFFERDAM_LOG",
     "COFFERDAM_LOG_FORMAT",
     "COFFERDAM_JSON",
+    "COFFERDAM_MAIL_TO",
+    "COFFERDAM_MAIL_FROM",
+    "COFFERDAM_SMTP_URL",
+    "COFFERDAM_SMTP_USER",
+    "COFFERDAM_SMTP_PASSWORD",
+    "COFFERDAM_SMTP_PASSWORD_FILE",
+    "COFFERDAM_SMTP_CA_FILE",
+    "COFFERDAM_STATUS_DIR",
     crate::agent::JOB,
 ];
 
