@@ -357,7 +357,7 @@ pub struct VerifyArgs {
 
 /// Check that every store has a recent good backup
 ///
-/// Reads the repository alone and needs no engine. A store is a target that a snapshot names, as saved or as failed, that an
+/// Reads the repository alone; without an engine and `--project`, all projects in it are meant. A store is a target that a snapshot names, as saved or as failed, that an
 /// earlier check knew, or that `--expect` names. Exits with 4 when one has no good backup that is young enough, when objects
 /// of the newest one are missing, or when a snapshot cannot be read or lies in the future; sends mail then, if `--mail-to`
 /// says to whom.

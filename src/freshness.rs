@@ -99,7 +99,7 @@ pub struct StoreReport {
     pub passed_over: Vec<PassedOver>,
     /// How many more of them there are.
     pub passed_over_more: usize,
-    /// How many newer snapshots do not name the store.
+    /// How many of the newest snapshots name the store neither as saved nor as failed.
     pub absent_from: usize,
 }
 

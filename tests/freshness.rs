@@ -115,7 +115,8 @@ impl Postfix {
                 .count()
         };
         eventually("the mail arrives", || count(&read()) >= number);
-        let text = format!("\n{}", read());
+        // Long lines are broken softly on the way.
+        let text = format!("\n{}", read()).replace("=\n", "");
         let letters: Vec<String> = text.split("\nFrom ").skip(1).map(str::to_owned).collect();
         assert_eq!(letters.len(), number, "{text}");
         letters
@@ -473,7 +474,7 @@ async fn failed_backups_are_mailed() {
         command.envs(client.iter().map(|(name, value)| (*name, value)));
         command.output().expect("cofferdam").into()
     };
-    backup(&["backup", "--dry-run"]).expect(3);
+    backup(&["backup", "--dry-run"]).expect(0);
     backup(&["backup"]).expect(3);
     let letter = server.letters("ops", 1).remove(0);
     let subject = format!("{}: backup incomplete, 1 target failed", stack.project);

@@ -14,23 +14,21 @@ pub fn mailer(context: &Context) -> Result<Option<Mailer>, MailError> {
     context.config.mail.as_ref().map(Mailer::open).transpose()
 }
 
-/// Whether the letter has arrived, or nobody wants one.
-pub async fn send(context: &Context, letter: &Letter) -> bool {
+/// Sends a letter to whom it may concern.
+pub async fn send(context: &Context, letter: &Letter) {
     let sent = async {
         match mailer(context)? {
             Some(mailer) => mailer.send(letter).await,
             None => Ok(()),
         }
     };
-    let sent = tokio::select! {
+    tokio::select! {
         biased;
-        () = context.interrupt.cancelled() => return false,
-        sent = sent => sent,
-    };
-    if let Err(error) = &sent {
-        context.tell(&CommandError::Failed(anyhow::anyhow!("{error}")));
+        () = context.interrupt.cancelled() => {}
+        sent = sent => if let Err(error) = sent {
+            context.tell(&CommandError::failed(error));
+        }
     }
-    sent.is_ok()
 }
 
 /// Sends a letter about a backup that has come to its end and is not whole.

@@ -29,8 +29,10 @@ pub(super) struct Histories<'a> {
 #[derive(Default)]
 struct History {
     last_good: Option<Copy>,
-    /// How many backups are newer than that.
-    newer: usize,
+    /// How many backups are newer than the first one that names the store; `None` when none does.
+    unnamed: Option<usize>,
+    /// The newest backup holds the good copy.
+    is_newest: bool,
     passed: Passed,
     damaged: bool,
 }
@@ -40,10 +42,15 @@ struct Passed {
     /// The newest ones, newest first.
     told: Vec<PassedOver>,
     number: usize,
+    /// How many backups are newer than the first of them.
+    newer: usize,
 }
 
 impl Passed {
-    fn push(&mut self, manifest: &Manifest, why: Why) {
+    fn push(&mut self, manifest: &Manifest, newer: usize, why: Why) {
+        if self.number == 0 {
+            self.newer = newer;
+        }
         self.number += 1;
         if self.told.len() < MOST_TOLD {
             self.told.push(PassedOver {
@@ -71,16 +78,20 @@ impl<'a> Histories<'a> {
     }
 
     pub fn remember(&mut self, targets: impl Iterator<Item = TargetId>) {
-        let stores = targets.filter(|target| target.name != EVERYTHING);
-        stores.for_each(|target| drop(self.history(&target)));
+        for target in targets.filter(|target| target.name != EVERYTHING) {
+            if self.question.asks_for(&target) {
+                self.stores.entry(target).or_default();
+            }
+        }
     }
 
-    /// `None` when nobody asks for this one, or its last good copy is found already.
+    /// Of a store that the snapshot at hand names. `None` when nobody asks for it, or its last good copy is found already.
     fn history(&mut self, target: &TargetId) -> Option<&mut History> {
         if !self.question.asks_for(target) {
             return None;
         }
         let history = self.stores.entry(target.clone()).or_default();
+        history.unnamed.get_or_insert(self.taken);
         history.last_good.is_none().then_some(history)
     }
 
@@ -93,10 +104,11 @@ impl<'a> Histories<'a> {
         if manifest.purpose != Purpose::Backup {
             return Ok(None);
         }
+        let newer = self.taken;
         if self.question.is_in_the_future(manifest.started) {
             for record in &manifest.targets {
                 if let Some(history) = self.history(&record.target) {
-                    history.passed.push(manifest, Why::FromTheFuture);
+                    history.passed.push(manifest, newer, Why::FromTheFuture);
                 }
             }
             self.taken += 1;
@@ -119,9 +131,9 @@ impl<'a> Histories<'a> {
                 self.services
                     .entry(service)
                     .or_default()
-                    .push(manifest, why);
+                    .push(manifest, newer, why);
             } else if let Some(history) = self.history(target) {
-                history.passed.push(manifest, why);
+                history.passed.push(manifest, newer, why);
             }
         }
         self.taken += 1;
@@ -152,12 +164,14 @@ impl<'a> Histories<'a> {
         };
         if let Some(problem) = problem {
             history.damaged = true;
-            history.passed.push(manifest, Why::Damaged { problem });
+            history
+                .passed
+                .push(manifest, newer, Why::Damaged { problem });
             return Ok(());
         }
         let age = now.duration_since(manifest.started);
         let artifacts = record.artifacts.iter();
-        history.newer = newer;
+        history.is_newest = newer == 0;
         history.last_good = Some(Copy {
             snapshot: manifest.snapshot.clone(),
             time: manifest.started,
@@ -197,25 +211,20 @@ impl<'a> Histories<'a> {
     }
 
     fn report(&self, target: TargetId, history: History) -> StoreReport {
-        let newer = match history.last_good {
-            Some(_) => history.newer,
-            None => self.taken,
-        };
         StoreReport {
             state: self.state(&target, &history),
             target,
             passed_over_more: history.passed.number - history.passed.told.len(),
-            absent_from: newer.saturating_sub(history.passed.number),
+            absent_from: history.unnamed.unwrap_or(self.taken),
             passed_over: history.passed.told,
             last_good: history.last_good,
         }
     }
 
     fn state(&self, target: &TargetId, history: &History) -> State {
-        let is_in_newest = history.last_good.is_some() && history.newer == 0;
         let mut skipped = self.skipped.iter().flatten();
         if let Some(skip) = skipped.find(|skip| skip.service == target.service)
-            && !is_in_newest
+            && !history.is_newest
             && !self.question.expected.contains(target)
         {
             return State::Skipped {
@@ -239,7 +248,12 @@ impl History {
         self.passed
             .told
             .extend(failures.told.iter().filter(newer).cloned());
-        self.passed.number += self.passed.told.len() - known;
+        let added = self.passed.told.len() - known;
+        if added > 0 {
+            let newer = self.unnamed.unwrap_or(failures.newer);
+            self.unnamed = Some(newer.min(failures.newer));
+        }
+        self.passed.number += added;
         let told = &mut self.passed.told;
         told.sort_by(|a, b| b.snapshot.cmp(&a.snapshot));
         told.truncate(MOST_TOLD);

@@ -474,3 +474,30 @@ async fn programs_are_told_the_same() {
     }
     "#);
 }
+
+#[tokio::test]
+async fn how_long_a_store_has_not_been_named_is_told() {
+    let place = Place::new().await;
+    place.save(10, &[database()]).await;
+    place
+        .save_with(15, &[uploads()], |manifest| {
+            manifest.failed.push(failure(database(), "no"));
+        })
+        .await;
+    place.save(19, &[uploads()]).await;
+    place.save(20, &[uploads()]).await;
+    let expected = Question {
+        expected: vec![TargetId::new("db", DriverKind::Mysql, "cms")],
+        ..question()
+    };
+    let report = place.ask(&expected).await;
+    assert_eq!(report.stores().count(), 3);
+    for store in report.stores() {
+        let expected = match store.target.name.as_str() {
+            "uploads" => 0,
+            "shop" => 2,
+            _ => 4,
+        };
+        assert_eq!(store.absent_from, expected, "{}", store.target);
+    }
+}

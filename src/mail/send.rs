@@ -156,10 +156,10 @@ impl Mailer {
 }
 
 fn read(variable: &'static str, path: &Path) -> Result<String, MailError> {
-    std::fs::read_to_string(path).map_err(|source| MailError::File {
+    std::fs::read_to_string(path).map_err(|error| MailError::File {
         variable,
         path: path.to_owned(),
-        source,
+        error,
     })
 }
 

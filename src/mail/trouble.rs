@@ -11,11 +11,11 @@ use crate::text::printable;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
-    #[error("cannot read {}, which {variable} names: {source}", path.display())]
+    #[error("cannot read {}, which {variable} names: {error}", path.display())]
     File {
         variable: &'static str,
         path: PathBuf,
-        source: io::Error,
+        error: io::Error,
     },
     #[error("{}, which COFFERDAM_SMTP_CA_FILE names, holds no certificate in PEM: {why}", path.display())]
     Certificates { path: PathBuf, why: String },

@@ -111,12 +111,17 @@ pub(super) fn explained(store: &StoreReport, report: &FreshnessReport, view: &Vi
         let more = store.passed_over_more as u64;
         let _ = writeln!(text, "  and {} before that", counted(more, "other"));
     }
-    if store.absent_from > 0 && store.state != State::Ok {
-        let newer = counted(store.absent_from as u64, "newer snapshot");
-        let _ = writeln!(
-            text,
-            "  not named by {newer}: if it is gone on purpose, say --retired '{target}'"
-        );
+    let is_known = store.last_good.is_some() || !store.passed_over.is_empty();
+    match store.absent_from {
+        0 => {}
+        _ if !is_known => text.push_str("  no snapshot names it\n"),
+        absent => {
+            let newest = counted(absent as u64, "newer snapshot");
+            let _ = writeln!(
+                text,
+                "  not named by {newest}: if it is gone on purpose, say --retired '{target}'"
+            );
+        }
     }
     text
 }

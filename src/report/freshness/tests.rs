@@ -100,7 +100,10 @@ fn bad() -> FreshnessReport {
         passed_over: vec![passed(21, Why::Damaged { problem })],
         ..store(DriverKind::Volume, "uploads", State::Damaged, Some(20))
     };
-    let missing = store(DriverKind::Mysql, "cms", State::Missing, None);
+    let missing = StoreReport {
+        absent_from: 20,
+        ..store(DriverKind::Mysql, "cms", State::Missing, None)
+    };
     let reason = "moved to S3".to_owned();
     let skipped = store(
         DriverKind::Files,
@@ -153,6 +156,7 @@ fn what_is_not_is_explained() {
     db/volume/uploads is damaged: its last good backup is of 2026-11-20 03:00:00 CET, 1 day ago
       20261121T020000Z-9f2c61aa, 5 hours ago, does not count: shop/20261121T020000Z-9f2c61aa/db.volume.uploads.tar.zst: the object is missing
     db/mysql/cms has no good backup
+      no snapshot names it
     db/files/conf is left out by a label: moved to S3
     Snapshot 20261119T020000Z-9f2c61aa of project shop does not count: the manifest is of format 7
     Snapshot 20261128T020000Z-9f2c61aa of project shop is dated 2026-11-28 03:00:00 CET, in 6 days: the clock of this machine, or of the one that took it, is wrong
@@ -198,6 +202,7 @@ fn status_files_are_for_people_and_for_programs() {
     last good backup: none
 
     db/mysql/cms has no good backup
+      no snapshot names it
     "#);
     let mut json: serde_json::Value =
         serde_json::from_slice(&status::json(&report, "shop", &stores[3])).unwrap();
@@ -214,7 +219,7 @@ fn status_files_are_for_people_and_for_programs() {
       "last_good": null,
       "passed_over": [],
       "passed_over_more": 0,
-      "absent_from": 0
+      "absent_from": 20
     }
     "#);
 }
