@@ -10,10 +10,14 @@ pub use selectors::{
 };
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
+
+use crate::target::TargetId;
+use crate::verify::PartChoice;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -123,6 +127,32 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<String>,
 
+    /// Whom to send mail when a check finds something or a backup fails
+    ///
+    /// May be given several times. [env: COFFERDAM_MAIL_TO, separated by commas]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub mail_to: Vec<String>,
+
+    /// Whom the mail comes from
+    ///
+    /// [env: COFFERDAM_MAIL_FROM]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub mail_from: Option<String>,
+
+    /// The mail server: `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`
+    ///
+    /// Without encryption it is `smtp://HOST[:25]` on this machine, and `smtp+plain://HOST[:25]` elsewhere. The variables
+    /// COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD[_FILE] log in, and COFFERDAM_SMTP_CA_FILE names the certificate of an
+    /// authority of your own. [env: COFFERDAM_SMTP_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub smtp_url: Option<String>,
+
+    /// Where checks write status files, as `DIR/PROJECT/STORE.json` and `.txt`
+    ///
+    /// [env: COFFERDAM_STATUS_DIR] [default: `status` in the repository]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub status_dir: Option<String>,
+
     /// Print one JSON document on standard output, and nothing else there
     ///
     /// [env: COFFERDAM_JSON=true]
@@ -141,6 +171,7 @@ pub enum Command {
     Export(ExportArgs),
     Verify(VerifyArgs),
     Copy(CopyArgs),
+    Check(CheckArgs),
     Recover(RecoverArgs),
     Completions(CompletionsArgs),
     Agent(AgentArgs),
@@ -317,6 +348,7 @@ pub struct ExportArgs {
 Examples:
   cofferdam verify
   cofferdam verify latest --read
+  cofferdam verify --read-part today/7
   cofferdam verify --all-projects --json")]
 pub struct VerifyArgs {
     /// Snapshots to check: ids, beginnings of ids, or `latest` [default: all]
@@ -326,6 +358,65 @@ pub struct VerifyArgs {
     /// Read every object and check its digest
     #[arg(long)]
     pub read: bool,
+
+    /// Read one part of the objects, as `2/7`; all parts together hold every object once. `today/7` takes another part each
+    /// day, so that a daily run reads everything in a week
+    #[arg(long, value_name = "PART", conflicts_with = "read")]
+    pub read_part: Option<PartChoice>,
+}
+
+/// Check that every store has a recent good backup
+///
+/// Reads the repository alone; without an engine and `--project`, all projects in it are meant. A store is a target that a snapshot names, as saved or as failed, that an
+/// earlier check knew, or that `--expect` names. Exits with 4 when one has no good backup that is young enough, when objects
+/// of the newest one are missing, or when a snapshot cannot be read or lies in the future; sends mail then, if `--mail-to`
+/// says to whom.
+///
+/// A store stays in question when newer snapshots do not name it any more, for that may be a mistake: `--retired` says that it
+/// is gone on purpose, and so does a `cofferdam.skip` label of its service.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  For cron, an hour after the nightly backup:
+      cofferdam check --project shop --max-age 26h
+  Databases every hour, whatever else there is:
+      cofferdam check --max-age 90m --target '*/postgres/*'
+  A store that must be there, and one that was given up:
+      cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
+  Whether mail arrives:
+      cofferdam check --mail-test --mail-to ops@example.org")]
+pub struct CheckArgs {
+    /// How old the last good backup of a store may be, as `90m`, `26h` or `8d`
+    #[arg(long, value_name = "AGE", default_value = "26h", value_parser = max_age)]
+    pub max_age: Duration,
+
+    /// Stores to check, by id (`service/driver/name`) or by a pattern over ids; may be given several times [default: all]
+    #[arg(long = "target", value_name = "TARGET")]
+    pub targets: Vec<TargetPattern>,
+
+    /// A store that must have a backup, even if the repository has never heard of it, by its id; may be given several times
+    #[arg(long = "expect", value_name = "TARGET")]
+    pub expected: Vec<TargetId>,
+
+    /// A store that is gone on purpose, by id or pattern: it is not checked, and its status files are removed; may be given
+    /// several times
+    #[arg(long, value_name = "TARGET")]
+    pub retired: Vec<TargetPattern>,
+
+    /// Write no status files
+    #[arg(long)]
+    pub no_status: bool,
+
+    /// Only send a mail that says that mail arrives
+    #[arg(long)]
+    pub mail_test: bool,
+}
+
+fn max_age(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(age) if age >= Duration::from_secs(1) => Ok(age),
+        _ => Err("an age is written as `90m`, `26h` or `8d`".to_owned()),
+    }
 }
 
 /// Copy snapshots to second places

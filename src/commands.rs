@@ -1,6 +1,7 @@
 //! One file a command, each thin: it reads the configuration, asks the layers below, and prints.
 
 mod backup;
+mod check;
 mod completions;
 mod context;
 mod copy;
@@ -8,6 +9,7 @@ mod error;
 mod export;
 mod list;
 mod ls;
+mod mail;
 mod plan;
 mod prepare;
 mod recover;
@@ -25,7 +27,7 @@ use crate::exit::Outcome;
 pub async fn run(context: &Context, command: Command) -> Result<Outcome, CommandError> {
     match command {
         Command::Plan(_) => plan::run(context).await,
-        Command::Backup(args) => backup::run(context, args).await,
+        Command::Backup(args) => mail::unless_begun(context, backup::run(context, args)).await,
         Command::List(_) => list::run(context).await,
         Command::Show(args) => show::run(context, args).await,
         Command::Ls(args) => ls::run(context, args).await,
@@ -33,6 +35,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Outcome, Command
         Command::Export(args) => export::run(context, args).await,
         Command::Verify(args) => verify::run(context, args).await,
         Command::Copy(args) => copy::run(context, args).await,
+        Command::Check(args) => check::run(context, args).await,
         Command::Recover(args) => recover::run(context, args).await,
         Command::Completions(args) => Ok(completions::run(args)),
         Command::Agent(_) => Err(CommandError::usage(anyhow::anyhow!(

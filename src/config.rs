@@ -5,17 +5,19 @@
 
 mod environment;
 mod log;
+mod mail;
 
 pub use environment::Environment;
 pub use log::{LogFormat, LogSettings};
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
 use crate::cli::Settings;
 use crate::labels::nearest_word;
+use crate::mail::MailSettings;
 use crate::manifest::Compression;
 use crate::repository::credentials::Credentials;
 use crate::repository::url::{BadUrl, RepositoryUrl};
@@ -34,6 +36,10 @@ pub struct Config {
     pub time_zone: TimeZone,
     pub log: LogSettings,
     pub output: Output,
+    /// `None`: nobody gets mail.
+    pub mail: Option<MailSettings>,
+    /// Where status files go; `None`: into the repository.
+    pub status_directory: Option<PathBuf>,
     /// What looks like a mistake and is none for sure: to be logged.
     pub warnings: Vec<String>,
 }
@@ -143,6 +149,11 @@ impl Config {
         let given = Given::new("--log-format", &settings.log_format, "COFFERDAM_LOG_FORMAT");
         let format = reader.read(given, LogFormat::Text, log::format_of);
         let json = settings.json || reader.switch("COFFERDAM_JSON");
+        let mail = mail::mail_of(&mut reader, settings);
+        let given = Given::new("--status-dir", &settings.status_dir, "COFFERDAM_STATUS_DIR");
+        let status_directory = reader.read(given, None, |text| {
+            status_directory_of(text, working_directory)
+        });
 
         if !reader.problems.is_empty() {
             return Err(ConfigErrors {
@@ -158,6 +169,8 @@ impl Config {
             time_zone,
             log: LogSettings { filter, format },
             output: if json { Output::Json } else { Output::Human },
+            mail,
+            status_directory,
             warnings: environment.warnings(),
         })
     }
@@ -298,6 +311,17 @@ fn projects_of(text: &str) -> Result<Scope, BadSetting> {
         }
     }
     Ok(Scope::Projects(names))
+}
+
+fn status_directory_of(
+    text: &str,
+    working_directory: &Path,
+) -> Result<Option<PathBuf>, BadSetting> {
+    if text.is_empty() || text.contains("://") {
+        let what = format!("is `{}`", text.escape_debug());
+        return Err(BadSetting::new(what, "write the path of a directory"));
+    }
+    Ok(Some(working_directory.join(text)))
 }
 
 fn compression_of(text: &str) -> Result<Compression, BadSetting> {

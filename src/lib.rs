@@ -16,8 +16,9 @@
 //! # Layers, from the outside in
 //!
 //! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read
-//! 2. [`backup`], [`restore`], [`recover`], [`verify`], [`export`], [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
-//! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`]
+//! 2. [`backup`], [`restore`], [`recover`], [`verify`], [`freshness`], [`export`], [`copy`] with [`session`], [`survey`],
+//!    [`targets`], [`select`]
+//! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
 //! 5. [`manifest`], [`labels`], [`target`], [`store`], [`secret`], [`trust`], [`text`], [`exit`]
 //!
@@ -36,9 +37,11 @@ pub mod driver;
 pub mod engine;
 pub mod exit;
 pub mod export;
+pub mod freshness;
 pub mod hold;
 pub mod hooks;
 pub mod labels;
+pub mod mail;
 pub mod manifest;
 pub mod pipe;
 pub mod plan;

@@ -5,6 +5,7 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::error::CommandError;
+use super::mail;
 use super::prepare::Prepared;
 use crate::backup::{BackupReport, back_up};
 use crate::cli::BackupArgs;
@@ -60,6 +61,7 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
     for failure in &failures {
         context.tell(failure);
     }
+    mail::about_backups(context, &reports, &failures).await;
     Ok(whole.unwrap_or(Outcome::Done))
 }
 

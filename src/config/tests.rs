@@ -179,3 +179,77 @@ fn a_misspelt_variable_is_warned_of() {
     the variable COFFERDAM_REPOSITRY is unknown and has no effect; did you mean COFFERDAM_REPOSITORY?
     ");
 }
+
+const MAIL: [(&str, &str); 3] = [
+    (
+        "COFFERDAM_MAIL_TO",
+        "ops@example.org, Night <night@example.org>",
+    ),
+    ("COFFERDAM_MAIL_FROM", "Cofferdam <cofferdam@example.org>"),
+    ("COFFERDAM_SMTP_URL", "smtps://mail.example.org"),
+];
+
+#[test]
+fn mail_goes_to_those_who_are_named() {
+    let mail = good(Settings::default(), &MAIL).mail.unwrap();
+    assert_eq!(mail.to.len(), 2);
+    assert_eq!(mail.server.port, 465);
+    assert_eq!(mail.login, None);
+    let settings = Settings {
+        mail_to: vec!["a@example.org".to_owned(), "b@example.org".to_owned()],
+        ..Settings::default()
+    };
+    let login = [
+        MAIL[1],
+        MAIL[2],
+        ("COFFERDAM_SMTP_USER", "cofferdam"),
+        ("COFFERDAM_SMTP_PASSWORD", "hunter2"),
+        ("COFFERDAM_SMTP_CA_FILE", "/ca.pem"),
+    ];
+    let mail = good(settings, &login).mail.unwrap();
+    let to: Vec<_> = mail.to.iter().map(|to| to.email.to_string()).collect();
+    assert_eq!(to, ["a@example.org", "b@example.org"]);
+    assert_eq!(mail.ca_file, Some(PathBuf::from("/ca.pem")));
+    assert!(!format!("{mail:?}").contains("hunter2"));
+    // A server alone is no wish for mail.
+    assert_eq!(good(Settings::default(), &MAIL[1..]).mail, None);
+}
+
+#[test]
+fn mail_settings_that_cannot_work_are_refused() {
+    let with = |more: &[(&'static str, &'static str)]| {
+        let mut all: Vec<(&str, &str)> = MAIL.to_vec();
+        for (name, value) in more {
+            all.retain(|(known, _)| known != name);
+            all.push((name, value));
+        }
+        bad(Settings::default(), &all)
+    };
+    assert_snapshot!(bad(Settings::default(), &MAIL[..1]), @r#"
+    COFFERDAM_SMTP_URL is missing, and mail is to be sent; write `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`; `smtp://HOST[:25]` is for this machine only
+    COFFERDAM_MAIL_FROM is missing, and mail is to be sent; write the address that it comes from
+    "#);
+    assert_snapshot!(with(&[("COFFERDAM_MAIL_TO", "ops"), ("COFFERDAM_MAIL_FROM", "a@b.c, d@e.f")]), @r#"
+    COFFERDAM_MAIL_TO is `ops`: Invalid input; write addresses with commas between them, as `ops@example.org, Night <night@example.org>`
+    COFFERDAM_MAIL_FROM is `a@b.c, d@e.f`; write one address, as `Cofferdam <cofferdam@example.org>`
+    "#);
+    assert_snapshot!(with(&[("COFFERDAM_SMTP_URL", "smtp://mail.example.org")]), @r"COFFERDAM_SMTP_URL would send mail in plain text over the network; use `smtps://` or `smtp+starttls://`, or say `smtp+plain://` where that is meant");
+    assert_snapshot!(with(&[("COFFERDAM_SMTP_URL", "smtps://me:hunter2@mail.example.org")]), @r"COFFERDAM_SMTP_URL holds a user or a password; write those into COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD_FILE");
+    assert_snapshot!(with(&[("COFFERDAM_SMTP_USER", "me")]), @r"COFFERDAM_SMTP_USER is set without a password; set COFFERDAM_SMTP_PASSWORD_FILE or COFFERDAM_SMTP_PASSWORD too, or neither");
+    assert_snapshot!(with(&[("COFFERDAM_SMTP_PASSWORD", "hunter2"), ("COFFERDAM_SMTP_PASSWORD_FILE", "/run/secrets/smtp")]), @r"COFFERDAM_SMTP_PASSWORD_FILE is set beside COFFERDAM_SMTP_PASSWORD; remove one of them");
+    assert_snapshot!(with(&[
+        ("COFFERDAM_SMTP_URL", "smtp+plain://relay"),
+        ("COFFERDAM_SMTP_USER", "me"),
+        ("COFFERDAM_SMTP_PASSWORD", "hunter2"),
+    ]), @r"COFFERDAM_SMTP_PASSWORD would be sent in plain text; use `smtps://` or `smtp+starttls://` for a server that wants a login");
+}
+
+#[test]
+fn status_files_go_to_a_directory() {
+    let config = good(Settings::default(), &[("COFFERDAM_STATUS_DIR", "status")]);
+    assert_eq!(
+        config.status_directory,
+        Some(PathBuf::from("/home/user/status"))
+    );
+    assert_snapshot!(bad(Settings::default(), &[("COFFERDAM_STATUS_DIR", "s3://bucket/status")]), @r"COFFERDAM_STATUS_DIR is `s3://bucket/status`; write the path of a directory");
+}

@@ -9,7 +9,7 @@ use crate::plan::restore::RestorePlan;
 use crate::report::amounts::{counted, size};
 use crate::restore::{FinalState, RestoreReport};
 use crate::text::printable;
-use crate::verify::VerifyReport;
+use crate::verify::{Depth, VerifyReport};
 
 pub fn backups(reports: &[BackupReport]) -> String {
     let texts: Vec<String> = reports.iter().map(backup).collect();
@@ -87,8 +87,9 @@ pub fn verify(reports: &[VerifyReport]) -> String {
             );
         }
     }
-    if reports.is_empty() {
-        text.push_str("There are no snapshots to check.\n");
+    match reports.first() {
+        Some(first) => text.push_str(&read(first.depth, reports)),
+        None => text.push_str("There are no snapshots to check.\n"),
     }
     text
 }
@@ -122,6 +123,18 @@ fn copy(text: &mut String, report: &CopyReport) {
                 printable(reason)
             ),
         };
+    }
+}
+
+/// How much of it was read.
+fn read(depth: Depth, reports: &[VerifyReport]) -> String {
+    let objects: usize = reports.iter().map(|report| report.read_objects).sum();
+    let bytes: u64 = reports.iter().map(|report| report.read_bytes).sum();
+    let amount = format!("{}, {}", counted(objects as u64, "object"), size(bytes));
+    match depth {
+        Depth::Sizes => "Nothing was read: only presence and sizes were looked at.\n".to_owned(),
+        Depth::Read => format!("Everything was read: {amount}.\n"),
+        Depth::ReadPart(part) => format!("Part {part} was read: {amount}.\n"),
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 use self::storage::Children;
 pub(crate) use self::storage::{Item, Storage};
 use super::identity::{self, Identity};
+use super::status::{STATUS, StatusPath};
 use super::{
     LARGEST_MANIFEST, Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete,
 };
@@ -276,6 +277,31 @@ impl Repository for RemoteRepository {
             return Ok(Vec::new());
         }
         sweep::sweep(self, &*self.storage, project).await
+    }
+
+    async fn put_status(&self, path: &StatusPath, bytes: &[u8]) -> Result<(), RepositoryError> {
+        self.ensure_prepared().await?;
+        self.storage.replace(&path.to_string(), bytes).await
+    }
+
+    async fn statuses(&self) -> Result<Vec<StatusPath>, RepositoryError> {
+        if !self.is_prepared().await? {
+            return Ok(Vec::new());
+        }
+        let items = self.storage.list(&format!("{STATUS}/")).await?;
+        let found = items.iter().filter_map(|item| {
+            let (_, below) = item.key.split_once('/')?;
+            let (directory, file) = below.split_once('/')?;
+            StatusPath::found(directory, file)
+        });
+        Ok(found.collect())
+    }
+
+    async fn remove_status(&self, path: &StatusPath) -> Result<(), RepositoryError> {
+        match self.is_prepared().await? {
+            true => self.storage.delete(&[path.to_string()]).await,
+            false => Ok(()),
+        }
     }
 
     fn location(&self) -> String {

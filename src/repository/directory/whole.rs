@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use rustix::fs::{AtFlags, OFlags, RenameFlags, openat, renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
-use super::{Directory, FILE_MODE, FileError};
+use super::{Directory, FileError};
 use crate::pipe::Appender;
 
 impl Directory {
@@ -18,7 +18,7 @@ impl Directory {
             rand::random::<u64>()
         );
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&*self.fd, hidden.as_str(), flags, FILE_MODE)
+        let file = openat(&*self.fd, hidden.as_str(), flags, self.readers.file_mode())
             .map_err(|errno| self.failed("create", name, errno))?;
         Ok(Partial {
             content: Appender::new(File::from(file)),
@@ -45,7 +45,7 @@ impl Directory {
     /// For file systems without that flag (NFS, some of FUSE): an empty file takes the name first, and only one can.
     pub(super) fn claim_and_rename(&self, from: &str, to: &str) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        drop(openat(&*self.fd, to, flags, FILE_MODE)?);
+        drop(openat(&*self.fd, to, flags, self.readers.file_mode())?);
         renameat(&*self.fd, from, &*self.fd, to).inspect_err(|_| {
             let _ = unlinkat(&*self.fd, to, AtFlags::empty());
         })
@@ -159,6 +159,16 @@ pub struct Sealed {
 }
 
 impl Sealed {
+    /// Gives the file its name, and returns when it will keep it after a loss of power. What had that name is gone.
+    pub fn replace(self) -> Result<(), FileError> {
+        let Self { name, mut guard } = self;
+        let directory = guard.directory.clone();
+        renameat(&*directory.fd, &guard.name, &*directory.fd, &name)
+            .map_err(|errno| directory.failed("replace", &name, errno))?;
+        guard.armed = false;
+        directory.sync()
+    }
+
     /// Gives the file its name. An error of the kind `AlreadyExists` when that is taken.
     pub fn publish(self) -> Result<Published, FileError> {
         let Self { name, mut guard } = self;

@@ -79,6 +79,10 @@ impl Fixture for Local {
         fs::write(path, bytes).unwrap();
     }
 
+    async fn content(&self, path: &str) -> Vec<u8> {
+        fs::read(self.path(path)).unwrap()
+    }
+
     async fn names(&self) -> Vec<String> {
         walk(self.0.path())
     }

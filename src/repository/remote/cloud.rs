@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Attribute, Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::sync::Semaphore;
 
 pub(crate) use self::open::open;
@@ -115,6 +115,14 @@ impl Storage for CloudStorage {
             },
             upload::UploadError::Store(error) => self.fault("store", key, &error),
         })
+    }
+
+    async fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let payload = PutPayload::from(bytes.to_vec());
+        let stored = self.store.put(&self.path(key)?, payload).await;
+        stored
+            .map(drop)
+            .map_err(|error| self.fault("store", key, &error))
     }
 
     async fn open(&self, key: &str) -> Result<Option<(u64, ByteStream)>, RepositoryError> {

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use async_trait::async_trait;
 use object_store::memory::InMemory;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::*;
 use crate::repository::contract::{Fixture, repository_contract};
@@ -72,6 +72,13 @@ impl Fixture for Garage {
             .put(&storage.path(path).unwrap(), payload)
             .await
             .unwrap();
+    }
+
+    async fn content(&self, path: &str) -> Vec<u8> {
+        let (_, mut stream) = self.storage().open(path).await.unwrap().unwrap();
+        let mut bytes = Vec::new();
+        stream.read_to_end(&mut bytes).await.unwrap();
+        bytes
     }
 
     async fn names(&self) -> Vec<String> {
