@@ -9,6 +9,7 @@ mod list;
 mod ls;
 mod plan;
 mod prepare;
+mod prune;
 mod recover;
 mod restore;
 mod show;
@@ -31,6 +32,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Outcome, Command
         Command::Restore(args) => restore::run(context, args).await,
         Command::Export(args) => export::run(context, args).await,
         Command::Verify(args) => verify::run(context, args).await,
+        Command::Prune(args) => prune::run(context, args).await,
         Command::Recover(args) => recover::run(context, args).await,
         Command::Completions(args) => Ok(completions::run(args)),
         Command::Agent(_) => Err(CommandError::usage(anyhow::anyhow!(

@@ -6,6 +6,7 @@
 //! - `amounts`: sizes, durations, ages, counts
 //! - `layout`: tables and wrapped fields
 //! - `list`, `show`: snapshots
+//! - `prune`: what retention does
 //! - `progress`: bars on a terminal, log lines elsewhere
 //! - `logging`: the log itself
 
@@ -17,6 +18,7 @@ pub mod logging;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
+pub mod prune;
 mod show;
 
 pub use list::{Listed, render_snapshots};

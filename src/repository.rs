@@ -91,6 +91,19 @@ pub enum RepositoryError {
     Damaged { object: ObjectPath, why: String },
 }
 
+impl RepositoryError {
+    /// Whether the place itself forbids what was asked, as one that can only be added to forbids a removal.
+    pub fn is_refusal(&self) -> bool {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+            }
+            _ => false,
+        }
+    }
+}
+
 /// A place for snapshots. All methods may be called at the same time from several tasks and processes.
 ///
 /// Implementations retry what is worth retrying; an error that comes out is final for this run.

@@ -9,11 +9,12 @@ use crate::labels::nearest_word;
 const PREFIX: &str = "COFFERDAM_";
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 9] = [
     "COFFERDAM_REPOSITORY",
     "COFFERDAM_PROJECTS",
     "COFFERDAM_ALL_PROJECTS",
     "COFFERDAM_COMPRESSION",
+    "COFFERDAM_KEEP",
     "COFFERDAM_LOG",
     "COFFERDAM_LOG_FORMAT",
     "COFFERDAM_JSON",
