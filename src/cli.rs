@@ -96,16 +96,17 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "HOW")]
     pub compression: Option<String>,
 
-    /// Which snapshots stay, as `last=3,daily=7,weekly=4,monthly=6,yearly=3,hourly=24,within=48h`
+    /// Which snapshots stay, as `last=3,daily=7,weekly=4`
     ///
-    /// What no rule keeps is removed after a backup, and by `prune`. Rules count for each target by itself; the label
-    /// `cofferdam.keep` gives those of a container rules of their own. [env: COFFERDAM_KEEP] [default: all stay]
+    /// The rules are `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly` and `within` (`within=48h`). What none of them
+    /// keeps is removed after a backup, and by `prune`. The label `cofferdam.keep` gives the targets of a container rules of
+    /// their own. [env: COFFERDAM_KEEP] [default: all stay]
     #[arg(long, global = true, value_name = "RULES")]
     pub keep: Option<String>,
 
-    /// Time zone of the times that are shown, and of the days and weeks that `--keep` counts, as `Europe/Berlin`
+    /// Time zone of the times that are shown, as `Europe/Berlin`
     ///
-    /// [env: TZ] [default: UTC]
+    /// Also of the days and weeks that `--keep` counts. [env: TZ] [default: UTC]
     #[arg(long, global = true, value_name = "NAME")]
     pub time_zone: Option<String>,
 

@@ -292,7 +292,10 @@ fn keep_of(text: &str) -> Result<Option<KeepPolicy>, BadSetting> {
 
 fn warnings(environment: &Environment, keep: Option<&KeepPolicy>) -> Vec<String> {
     let mut warnings = environment.warnings();
-    warnings.extend(keep.and_then(KeepPolicy::idle_rule));
+    warnings.extend(
+        keep.and_then(KeepPolicy::idle_rule)
+            .map(|idle| format!("--keep: {idle}")),
+    );
     warnings
 }
 

@@ -258,7 +258,7 @@ mod tests {
             ),
             ("within=48h", "within=2days"),
             ("within=90min", "within=1h 30min"),
-            ("within=3months,last=1", "last=1,within=3months 7h 30min 9s"),
+            ("within=3months,last=1", "last=1,within=3months"),
             ("daily=0,weekly=2", "weekly=2"),
             ("within=0s,last=1", "last=1"),
         ] {
@@ -306,7 +306,21 @@ mod tests {
             .iter()
             .map(|text| format!("{text}: {}", read(text).expect_err(text)))
             .collect();
-        assert_snapshot!(said.join("\n"), @"");
+        assert_snapshot!(said.join("\n"), @r"
+        7: has `7`, which is no rule; write rules, as `last=3,daily=7,weekly=4`
+        daily: has `daily`, which is no rule; write rules, as `last=3,daily=7,weekly=4`
+        dayly=7: has the rule `dayly`; did you mean `daily`?
+        nightly=7: has the rule `nightly`; the rules are `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly` and `within`
+        daily=-1: has `daily=-1`; write a number, as `daily=7`
+        daily=1.5: has `daily=1.5`; write a number, as `daily=7`
+        daily=99999999999: has `daily=99999999999`; write a number, as `daily=7`
+        daily=7,daily=8: has `daily` twice; remove one of them
+        daily=7,: has ``, which is no rule; write rules, as `last=3,daily=7,weekly=4`
+        within=6m: has `within=6m`; `m` would be minutes and `M` months; write `min`, `h`, `d`, `weeks`, `months` or `years`
+        within=1h 6M: has `within=1h 6M`; `m` would be minutes and `M` months; write `min`, `h`, `d`, `weeks`, `months` or `years`
+        within=soon: has `within=soon`; write a number and a unit, as `48h`, `14d` or `3months`
+        within=48: has `within=48`; write a number and a unit, as `48h`, `14d` or `3months`
+        ");
     }
 
     #[test]

@@ -78,6 +78,14 @@ impl Place {
     }
 }
 
+fn terms(keep: &str) -> Terms {
+    Terms {
+        keep: Some(keep.parse().unwrap()),
+        time_zone: TimeZone::UTC,
+        despite: Vec::new(),
+    }
+}
+
 /// Each time that it is asked what restores are reading, the next of `in_use`; at last nothing.
 async fn prune_with(
     repository: &dyn Repository,
@@ -85,17 +93,12 @@ async fn prune_with(
     keep: &str,
     in_use: &[SnapshotRef],
 ) -> PruneReport {
-    let terms = Terms {
-        keep: Some(keep.parse().unwrap()),
-        time_zone: TimeZone::UTC,
-        despite: Vec::new(),
-    };
     let prune = Prune {
         repository,
         stock,
         interrupt: &CancellationToken::new(),
     };
-    let pruning = stock.judge(&BTreeSet::new(), &terms);
+    let pruning = stock.judge(&BTreeSet::new(), &terms(keep));
     let asked = AtomicUsize::new(0);
     let asking = async || {
         let next = in_use.get(asked.fetch_add(1, Ordering::Relaxed));
@@ -175,17 +178,12 @@ async fn a_snapshot_that_a_restore_has_just_begun_to_read_is_put_back() {
 async fn nothing_stays_removed_when_restores_cannot_be_asked_after() {
     let place = Place::with(&[5, 4, 3]).await;
     let stock = place.stock().await;
-    let terms = Terms {
-        keep: Some("last=1".parse().unwrap()),
-        time_zone: TimeZone::UTC,
-        despite: Vec::new(),
-    };
     let prune = Prune {
         repository: &place.repository,
         stock: &stock,
         interrupt: &CancellationToken::new(),
     };
-    let pruning = stock.judge(&BTreeSet::new(), &terms);
+    let pruning = stock.judge(&BTreeSet::new(), &terms("last=1"));
     let unreadable = async || {
         Err(HoldError::Unreadable {
             name: "cofferdam-hold-shop".to_owned(),
@@ -271,12 +269,7 @@ async fn an_interrupted_prune_stops_between_two_snapshots() {
         stock: &stock,
         interrupt: &interrupt,
     };
-    let terms = Terms {
-        keep: Some("last=1".parse().unwrap()),
-        time_zone: TimeZone::UTC,
-        despite: Vec::new(),
-    };
-    let pruning = stock.judge(&BTreeSet::new(), &terms);
+    let pruning = stock.judge(&BTreeSet::new(), &terms("last=1"));
     let report = prune
         .execute(&pruning, async || {
             interrupt.cancel();
@@ -414,14 +407,7 @@ async fn what_would_be_freed_is_known_before() {
     let own = place.put(4, "more.dump").await;
     place.commit(4, vec![layer, own]).await;
     let stock = place.stock().await;
-    let freed = |keep: &str| {
-        let terms = Terms {
-            keep: Some(keep.parse().unwrap()),
-            time_zone: TimeZone::UTC,
-            despite: Vec::new(),
-        };
-        stock.freed_by(&stock.judge(&BTreeSet::new(), &terms))
-    };
+    let freed = |keep: &str| stock.freed_by(&stock.judge(&BTreeSet::new(), &terms(keep)));
     assert_eq!(freed("last=3"), 0);
     assert_eq!(freed("last=2"), 0, "the layer is still named");
     assert_eq!(freed("last=1"), 8);
