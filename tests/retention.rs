@@ -8,11 +8,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::LazyLock;
+use std::time::Duration;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
+use support::proxy::{Fault, FaultProxy};
 use support::stack::{Run, TestStack, compose_volume, eventually};
 use support::{TestContainer, docker_succeeds};
 
@@ -292,6 +294,32 @@ fn a_snapshot_that_a_restore_is_reading_stays_and_so_it_does_when_that_was_kille
     assert_eq!(manifests(stack)[0]["snapshot"], json!(wanted));
     stack.cofferdam(&["recover"]).expect(0);
     stack.cofferdam(&prune).expect_says(0, "1 snapshot removed");
+}
+
+#[test]
+fn a_restore_whose_snapshot_goes_at_the_last_moment_touches_nothing() {
+    let files = Files::start(&[]);
+    let stack = &files.stack;
+    stack.cofferdam(&["backup"]).expect(0);
+    copy_to_days_before(&stack.newest_snapshot(), 2..=4);
+    files.app.sh("echo changed > /data/file");
+    let oldest = manifests(stack)[0]["snapshot"].as_str().unwrap().to_owned();
+
+    let proxy = FaultProxy::start();
+    let lock = ("POST", "/containers/create");
+    proxy.once(lock.0, lock.1, Fault::Delay(Duration::from_secs(20)));
+    let mut restore = stack.command(&["restore", &oldest, "--yes"]);
+    let restore = restore.env("DOCKER_HOST", proxy.docker_host()).spawn();
+    eventually("the restore is about to write its journal", || {
+        proxy.seen().contains(&format!("{} {}", lock.0, lock.1))
+    });
+    stack
+        .cofferdam(&["prune", "--keep", "last=1"])
+        .expect_says(0, "3 snapshots removed");
+    let run: Run = restore.unwrap().wait_with_output().unwrap().into();
+    run.expect_says(1, "there is no snapshot");
+    assert_eq!(files.app.sh("cat /data/file"), "changed");
+    stack.ensure_nothing_is_left();
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Judge<'_> {
             return vec![Doubt::NoSnapshots];
         }
         let mut doubts: Vec<Doubt> = unreadable.iter().cloned().map(Doubt::Unreadable).collect();
-        doubts.extend(self.from_the_future(now));
+        doubts.extend(self.later_than(now));
         if !self.terms.despite.contains(&Despite::Failed) {
             doubts.extend(self.failed());
         }
@@ -73,7 +73,7 @@ impl Judge<'_> {
         doubts
     }
 
-    fn from_the_future(&self, now: Timestamp) -> impl Iterator<Item = Doubt> {
+    fn later_than(&self, now: Timestamp) -> impl Iterator<Item = Doubt> {
         let is_later = move |snapshot: &&&Snapshot| {
             let lead = snapshot.started.duration_since(now);
             lead.is_positive() && lead.unsigned_abs() > CLOCK_TOLERANCE

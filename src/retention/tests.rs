@@ -58,7 +58,7 @@ impl Snapshot {
         self
     }
 
-    fn as_safety(mut self) -> Self {
+    fn taken_by_a_restore(mut self) -> Self {
         self.series = Series::Safety;
         self
     }
@@ -354,13 +354,15 @@ fn a_way_back_goes_after_two_weeks_and_pushes_nothing_out() {
         "2026-11-07T02:00:00Z",
         "2026-11-21T03:00:00Z",
     ];
-    snapshots.extend(ways_back.map(|time| taken(time).as_safety()));
+    snapshots.extend(ways_back.map(|time| taken(time).taken_by_a_restore()));
     assert_eq!(
         days(staying(&snapshots, "last=2")),
         ["11-07", "11-20", "11-21", "11-21"]
     );
     assert_eq!(staying(&snapshots, "").len(), 6);
-    let only_copy = taken("2026-09-01T02:00:00Z").as_safety().saving("old-db");
+    let only_copy = taken("2026-09-01T02:00:00Z")
+        .taken_by_a_restore()
+        .saving("old-db");
     snapshots.push(only_copy);
     assert_eq!(days(staying(&snapshots, "last=1"))[0], "09-01");
 }
@@ -376,7 +378,8 @@ fn what_a_restore_needs_stays() {
         in_use: &in_use,
     };
     let pruning = evaluate(&evidence, &terms("last=1", "UTC"), Timestamp::MAX);
-    assert!(pruning.going().all(|id| *id != snapshots[3].id));
+    let reasons = vec![Reason::InUse];
+    assert_eq!(pruning.verdicts[3].fate, Fate::Stays { reasons });
     assert_eq!(pruning.going().count(), 10);
 }
 
