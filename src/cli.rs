@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::target::TargetId;
 use crate::verify::PartChoice;
@@ -109,9 +109,17 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "HOW")]
     pub compression: Option<String>,
 
+    /// Which snapshots stay, as `last=3,daily=7,weekly=4`
+    ///
+    /// The rules are `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly` and `within` (`within=48h`). What none of them
+    /// keeps is removed after a backup, and by `prune`. The label `cofferdam.keep` gives the targets of a container rules of
+    /// their own. [env: COFFERDAM_KEEP] [default: all stay]
+    #[arg(long, global = true, value_name = "RULES")]
+    pub keep: Option<String>,
+
     /// Time zone of the times that are shown, as `Europe/Berlin`
     ///
-    /// [env: TZ] [default: UTC]
+    /// Also of the days and weeks that `--keep` counts. [env: TZ] [default: UTC]
     #[arg(long, global = true, value_name = "NAME")]
     pub time_zone: Option<String>,
 
@@ -172,6 +180,7 @@ pub enum Command {
     Verify(VerifyArgs),
     Copy(CopyArgs),
     Check(CheckArgs),
+    Prune(PruneArgs),
     Recover(RecoverArgs),
     Completions(CompletionsArgs),
     Agent(AgentArgs),
@@ -212,6 +221,11 @@ pub struct BackupArgs {
     /// Print the plan and do nothing
     #[arg(long, short = 'n')]
     pub dry_run: bool,
+
+    /// Targets whose data has become far smaller on purpose: their size in this snapshot is the measure from now on, and does
+    /// not keep older ones from being pruned; may be given several times
+    #[arg(long, value_name = "TARGET")]
+    pub may_shrink: Vec<TargetPattern>,
 }
 
 /// List snapshots
@@ -437,6 +451,41 @@ pub struct CopyArgs {
     /// Snapshots to copy: ids, beginnings of ids, or `latest` [default: all]
     #[arg(value_name = "SNAPSHOT")]
     pub snapshots: Vec<SnapshotSelector>,
+}
+
+/// Remove the snapshots that no rule of `--keep` keeps
+///
+/// A backup does this by itself when there are rules. The last good copy of every target stays, whatever they say, and what
+/// failed counts for nothing. When there is a doubt (a snapshot that cannot be read, one of the future, a target that failed
+/// or has become far smaller), nothing of the project is removed, and the doubt is told.
+///
+/// Needs the repository only. Where an engine can be reached, what a restore is reading stays too.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  What would go, and why the rest stays:
+      cofferdam prune --keep daily=7,weekly=4 --dry-run
+  From a machine that reaches only the repository:
+      cofferdam prune --repository /mnt/backups --project candigv2 --keep daily=7,weekly=4
+  A table was emptied on purpose, and this once it may be taken for good:
+      cofferdam prune --despite shrunken")]
+pub struct PruneArgs {
+    /// Show what would go, and why the rest stays, and do nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+
+    /// Prune although there is this doubt; may be given several times
+    #[arg(long, value_name = "DOUBT")]
+    pub despite: Vec<Despite>,
+}
+
+/// A doubt that the user may have looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Despite {
+    /// A target failed in the newest snapshot: older copies of it stay all the same
+    Failed,
+    /// A target has become far smaller than its last good copy
+    Shrunken,
 }
 
 /// Finish or undo what an interrupted run left behind

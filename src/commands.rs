@@ -12,6 +12,7 @@ mod ls;
 mod mail;
 mod plan;
 mod prepare;
+mod prune;
 mod recover;
 mod restore;
 mod show;
@@ -36,6 +37,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Outcome, Command
         Command::Verify(args) => verify::run(context, args).await,
         Command::Copy(args) => copy::run(context, args).await,
         Command::Check(args) => check::run(context, args).await,
+        Command::Prune(args) => prune::run(context, args).await,
         Command::Recover(args) => recover::run(context, args).await,
         Command::Completions(args) => Ok(completions::run(args)),
         Command::Agent(_) => Err(CommandError::usage(anyhow::anyhow!(

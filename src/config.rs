@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 
 use crate::cli::Settings;
+use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::labels::nearest_word;
 use crate::mail::MailSettings;
 use crate::manifest::Compression;
@@ -32,7 +33,9 @@ pub struct Config {
     pub copy_to: Vec<RepositoryUrl>,
     pub scope: Scope,
     pub compression: Compression,
-    /// For the times that people are shown.
+    /// Which snapshots stay; `None`: all.
+    pub keep: Option<KeepPolicy>,
+    /// For the times that people are shown, and the days that retention counts.
     pub time_zone: TimeZone,
     pub log: LogSettings,
     pub output: Output,
@@ -142,6 +145,8 @@ impl Config {
             "COFFERDAM_COMPRESSION",
         );
         let compression = reader.read(given, Compression::DEFAULT, compression_of);
+        let given = Given::new("--keep", &settings.keep, "COFFERDAM_KEEP");
+        let keep = reader.read(given, None, keep_of);
         let given = Given::new("--time-zone", &settings.time_zone, "TZ");
         let time_zone = reader.read(given, TimeZone::UTC, time_zone_of);
         let given = Given::new("--log", &settings.log, "COFFERDAM_LOG");
@@ -166,12 +171,13 @@ impl Config {
             copy_to,
             scope,
             compression,
+            warnings: warnings(environment, keep.as_ref()),
+            keep,
             time_zone,
             log: LogSettings { filter, format },
             output: if json { Output::Json } else { Output::Human },
             mail,
             status_directory,
-            warnings: environment.warnings(),
         })
     }
 }
@@ -337,6 +343,22 @@ fn compression_of(text: &str) -> Result<Compression, BadSetting> {
             ),
         )
     })
+}
+
+fn keep_of(text: &str) -> Result<Option<KeepPolicy>, BadSetting> {
+    let policy = text.parse();
+    policy
+        .map(Some)
+        .map_err(|BadKeepPolicy { what, hint }| BadSetting::new(what, hint))
+}
+
+fn warnings(environment: &Environment, keep: Option<&KeepPolicy>) -> Vec<String> {
+    let mut warnings = environment.warnings();
+    warnings.extend(
+        keep.and_then(KeepPolicy::idle_rule)
+            .map(|idle| format!("--keep: {idle}")),
+    );
+    warnings
 }
 
 /// A name of the time zone database, or a POSIX rule such as `CET-1CEST,M3.5.0,M10.5.0/3`; a `:` before it, as some

@@ -7,6 +7,7 @@
 //! - `layout`: tables and wrapped fields
 //! - `list`, `show`: snapshots
 //! - `freshness`, `status`, `letter`: what a check has found, on the terminal, in files and by mail
+//! - `prune`: what retention does
 //! - `progress`: bars on a terminal, log lines elsewhere
 //! - `logging`: the log itself
 
@@ -20,6 +21,7 @@ pub mod logging;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
+pub mod prune;
 mod show;
 pub mod status;
 

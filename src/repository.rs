@@ -95,6 +95,8 @@ pub enum RepositoryError {
         place: String,
         why: String,
         hint: Option<String>,
+        /// The server does not let us do this.
+        refused: bool,
     },
     /// The stream to be stored failed; the repository itself is well.
     #[error("{0}")]
@@ -114,6 +116,20 @@ pub enum RepositoryError {
     BadPath(#[from] BadObjectPath),
     #[error("{object} is damaged: {why}")]
     Damaged { object: ObjectPath, why: String },
+}
+
+impl RepositoryError {
+    /// Whether the place itself forbids what was asked, as one that can only be added to forbids a removal.
+    pub fn is_refusal(&self) -> bool {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+            }
+            Self::Remote { refused, .. } => *refused,
+            _ => false,
+        }
+    }
 }
 
 /// Why a place cannot even be spoken to.

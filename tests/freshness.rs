@@ -182,6 +182,8 @@ impl Place {
             failed: failed.collect(),
             skipped: Vec::new(),
             warnings: Vec::new(),
+            selection: Vec::new(),
+            may_shrink: Vec::new(),
         };
         repository.commit(&manifest).await.unwrap();
     }

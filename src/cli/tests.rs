@@ -89,6 +89,7 @@ fn what_makes_no_sense_is_refused() {
         "cofferdam check --target db/[",
         "cofferdam plan --project a --all-projects",
         "cofferdam completions klingon",
+        "cofferdam prune --despite all",
     ] {
         let error = parsed(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");
@@ -117,6 +118,7 @@ fn help_of_cofferdam() {
       export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
       check        Check that every store has a recent good backup
+      prune        Remove the snapshots that no rule of `--keep` keeps
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
 
@@ -149,10 +151,18 @@ fn help_of_cofferdam() {
 
               [env: COFFERDAM_COMPRESSION] [default: zstd:3]
 
+          --keep <RULES>
+              Which snapshots stay, as `last=3,daily=7,weekly=4`
+
+              The rules are `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly` and `within`
+              (`within=48h`). What none of them keeps is removed after a backup, and by `prune`. The
+              label `cofferdam.keep` gives the targets of a container rules of their own. [env:
+              COFFERDAM_KEEP] [default: all stay]
+
           --time-zone <NAME>
               Time zone of the times that are shown, as `Europe/Berlin`
 
-              [env: TZ] [default: UTC]
+              Also of the days and weeks that `--keep` counts. [env: TZ] [default: UTC]
 
           --log <FILTER>
               How much is logged: `error`, `warn`, `info`, `debug` or `trace`
@@ -239,6 +249,7 @@ fn short_help_fits_a_screen() {
       export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
       check        Check that every store has a recent good backup
+      prune        Remove the snapshots that no rule of `--keep` keeps
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
 
@@ -251,6 +262,7 @@ fn short_help_fits_a_screen() {
           --project <NAME>       A project to work on; may be given several times
           --all-projects         Work on every project of the engine
           --compression <HOW>    How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
+          --keep <RULES>         Which snapshots stay, as `last=3,daily=7,weekly=4`
           --time-zone <NAME>     Time zone of the times that are shown, as `Europe/Berlin`
           --log <FILTER>         How much is logged: `error`, `warn`, `info`, `debug` or `trace`
           --log-format <FORMAT>  How it is logged: `text` or `json`
@@ -315,6 +327,11 @@ fn help_of_backup() {
       -n, --dry-run
               Print the plan and do nothing
 
+          --may-shrink <TARGET>
+              Targets whose data has become far smaller on purpose: their size in this snapshot is the
+              measure from now on, and does not keep older ones from being pruned; may be given several
+              times
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -328,6 +345,46 @@ fn help_of_backup() {
           cofferdam backup '*/volume/*'
       See what would be done:
           cofferdam backup --dry-run
+    ");
+}
+
+#[test]
+fn help_of_prune() {
+    assert_snapshot!(help("prune"), @r"
+    Remove the snapshots that no rule of `--keep` keeps
+
+    A backup does this by itself when there are rules. The last good copy of every target stays,
+    whatever they say, and what failed counts for nothing. When there is a doubt (a snapshot that cannot
+    be read, one of the future, a target that failed or has become far smaller), nothing of the project
+    is removed, and the doubt is told.
+
+    Needs the repository only. Where an engine can be reached, what a restore is reading stays too.
+
+    Usage: cofferdam prune [OPTIONS]
+
+    Options:
+      -n, --dry-run
+              Show what would go, and why the rest stays, and do nothing
+
+          --despite <DOUBT>
+              Prune although there is this doubt; may be given several times
+
+              Possible values:
+              - failed:   A target failed in the newest snapshot: older copies of it stay all the same
+              - shrunken: A target has become far smaller than its last good copy
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      What would go, and why the rest stays:
+          cofferdam prune --keep daily=7,weekly=4 --dry-run
+      From a machine that reaches only the repository:
+          cofferdam prune --repository /mnt/backups --project candigv2 --keep daily=7,weekly=4
+      A table was emptied on purpose, and this once it may be taken for good:
+          cofferdam prune --despite shrunken
     ");
 }
 

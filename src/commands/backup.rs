@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use super::context::Context;
 use super::error::CommandError;
 use super::mail;
-use super::prepare::Prepared;
+use super::prepare::{Prepared, Wanted};
 use crate::backup::{BackupReport, back_up};
 use crate::cli::BackupArgs;
 use crate::exit::Outcome;
@@ -22,7 +22,7 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
     for survey in &surveys {
         let run = RunId::generate(Timestamp::now());
         let Prepared { drivers, plan } = context
-            .prepare_backup(&session, survey, &args.targets, &run)
+            .prepare_backup(&session, survey, wanted(&args), &run)
             .await?;
         plans.push(plan.clone());
         prepared.push((survey, run, drivers, plan));
@@ -54,7 +54,9 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
             },
         }
     }
-    context.print(&reports, || report::outcome::backups(&reports))?;
+    context.print(&reports, || {
+        report::outcome::backups(&reports, &context.view())
+    })?;
     let saved = reports.iter().map(outcome);
     let failed = failures.iter().map(CommandError::outcome);
     let whole = saved.chain(failed).reduce(Outcome::and);
@@ -63,6 +65,13 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
     }
     mail::about_backups(context, &reports, &failures).await;
     Ok(whole.unwrap_or(Outcome::Done))
+}
+
+fn wanted(args: &BackupArgs) -> Wanted<'_> {
+    Wanted {
+        targets: &args.targets,
+        may_shrink: &args.may_shrink,
+    }
 }
 
 fn outcome(report: &BackupReport) -> Outcome {

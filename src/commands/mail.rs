@@ -34,7 +34,7 @@ pub async fn send(context: &Context, letter: &Letter) {
 /// Sends a letter about a backup that has come to its end and is not whole.
 pub async fn about_backups(context: &Context, reports: &[BackupReport], failures: &[CommandError]) {
     let failures: Vec<String> = failures.iter().map(CommandError::to_string).collect();
-    if let Some(letter) = report::letter::backups(reports, &failures) {
+    if let Some(letter) = report::letter::backups(reports, &failures, &context.view()) {
         send(context, &letter).await;
     }
 }

@@ -10,12 +10,13 @@ use crate::repository::credentials::Credentials;
 const PREFIX: &str = "COFFERDAM_";
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 17] = [
+const KNOWN: [&str; 18] = [
     "COFFERDAM_REPOSITORY",
     "COFFERDAM_COPY_TO",
     "COFFERDAM_PROJECTS",
     "COFFERDAM_ALL_PROJECTS",
     "COFFERDAM_COMPRESSION",
+    "COFFERDAM_KEEP",
     "COFFERDAM_LOG",
     "COFFERDAM_LOG_FORMAT",
     "COFFERDAM_JSON",

@@ -38,6 +38,7 @@ fn without_anything_the_defaults_stand() {
     assert_eq!(config.repository, directory("/backups"));
     assert_eq!(config.scope, Scope::Own);
     assert_eq!(config.compression, Compression::Zstd(3));
+    assert_eq!(config.keep, None);
     assert_eq!(config.time_zone, TimeZone::UTC);
     assert_eq!(config.log.format, LogFormat::Text);
     assert_eq!(config.output, Output::Human);
@@ -110,6 +111,25 @@ fn an_empty_variable_is_no_variable() {
     );
     assert_eq!(config.repository, directory("/backups"));
     assert_eq!(config.scope, Scope::Own);
+}
+
+#[test]
+fn rules_of_retention_are_read_and_those_that_add_nothing_are_told() {
+    let keep = |text: &str| Settings {
+        keep: Some(text.to_owned()),
+        ..Settings::default()
+    };
+    let variables = [("COFFERDAM_KEEP", "daily=7,weekly=4")];
+    let kept = |config: Config| config.keep.map(|policy| policy.to_string());
+    let from_variable = good(Settings::default(), &variables);
+    assert_eq!(kept(from_variable).as_deref(), Some("daily=7,weekly=4"));
+    assert_eq!(
+        kept(good(keep("last=3"), &variables)).as_deref(),
+        Some("last=3")
+    );
+    assert_snapshot!(bad(keep("daily=0"), &[]), @r"--keep is `daily=0`, which keeps nothing; give one of its rules a number above 0");
+    let warnings = good(keep("daily=1,weekly=1"), &[]).warnings;
+    assert_snapshot!(warnings.join("\n"), @"--keep: `weekly=1` keeps nothing that the other rules do not: the week that is running counts; write `weekly=2` to keep one of the week before");
 }
 
 #[test]

@@ -73,7 +73,7 @@ pub fn check_failed(scope: &Scope, why: &str) -> Letter {
 }
 
 /// `None` when all of them are whole.
-pub fn backups(reports: &[BackupReport], failures: &[String]) -> Option<Letter> {
+pub fn backups(reports: &[BackupReport], failures: &[String], view: &View) -> Option<Letter> {
     let partial: Vec<&BackupReport> = reports.iter().filter(|it| !it.is_complete()).collect();
     if partial.is_empty() && failures.is_empty() {
         return None;
@@ -92,7 +92,7 @@ pub fn backups(reports: &[BackupReport], failures: &[String]) -> Option<Letter> 
         (true, 0) => "backup ended with problems".to_owned(),
         (true, failed) => format!("backup incomplete, {} failed", counted(failed, "target")),
     };
-    let mut body = outcome::backups(reports);
+    let mut body = outcome::backups(reports, view);
     for failure in failures {
         let _ = writeln!(body, "{failure}");
     }

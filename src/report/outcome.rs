@@ -7,16 +7,17 @@ use crate::copy::{Copied, CopyOutcome, CopyReport, SnapshotCopy};
 use crate::export::ExportedFile;
 use crate::plan::restore::RestorePlan;
 use crate::report::amounts::{counted, size};
+use crate::report::{View, prune};
 use crate::restore::{FinalState, RestoreReport};
 use crate::text::printable;
 use crate::verify::{Depth, VerifyReport};
 
-pub fn backups(reports: &[BackupReport]) -> String {
-    let texts: Vec<String> = reports.iter().map(backup).collect();
+pub fn backups(reports: &[BackupReport], view: &View) -> String {
+    let texts: Vec<String> = reports.iter().map(|report| backup(report, view)).collect();
     texts.join("\n")
 }
 
-fn backup(report: &BackupReport) -> String {
+fn backup(report: &BackupReport, view: &View) -> String {
     let manifest = &report.manifest;
     let mut text = format!(
         "Snapshot {} of project {}: {} saved, {}\n",
@@ -35,6 +36,9 @@ fn backup(report: &BackupReport) -> String {
         let _ = writeln!(text, "  FAILED: {}: {reason}", failure.target);
     }
     problems(&mut text, &report.problems);
+    if let Some(pruned) = &report.pruned {
+        prune::one(&mut text, pruned, view);
+    }
     text
 }
 

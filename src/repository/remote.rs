@@ -63,6 +63,7 @@ impl RemoteRepository {
             place: format!("{}/{key}", self.location()),
             why,
             hint: None,
+            refused: false,
         };
         if length > limit {
             return Err(unreadable(format!("{length} bytes are too many for it")));

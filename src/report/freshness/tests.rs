@@ -270,8 +270,9 @@ fn letters_about_failures_say_why() {
 
     the engine does not answer
     "#);
-    assert_eq!(letter::backups(&[], &[]), None);
-    let letter = letter::backups(&[], &["another run holds project shop".to_owned()]).unwrap();
+    assert_eq!(letter::backups(&[], &[], &view()), None);
+    let letter =
+        letter::backups(&[], &["another run holds project shop".to_owned()], &view()).unwrap();
     assert_snapshot!(format!("{}\n\n{}", letter.subject, letter.body), @r#"
     [cofferdam] backup failed
 

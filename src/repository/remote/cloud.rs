@@ -112,6 +112,7 @@ impl Storage for CloudStorage {
                 place: format!("{key} in {}", self.location()),
                 why: format!("it has more than {limit} bytes, which is what fits into the parts of one upload"),
                 hint: Some("use larger parts, with `part-size=64MiB` in the URL".to_owned()),
+                refused: false,
             },
             upload::UploadError::Store(error) => self.fault("store", key, &error),
         })
