@@ -9,7 +9,7 @@
 //!
 //! A backup reads the labels of a project's containers ([`labels`], [`discover`], [`survey`]), plans as a value
 //! ([`plan`]), holds what must not write meanwhile ([`hold`]), lets each target's driver ([`driver`]) stream into the
-//! repository ([`repository`]) through digests and compression ([`pipe`]), and writes the manifest last ([`manifest`]).
+//! repository ([`repository`]) through digests, compression and encryption ([`pipe`], [`encryption`]), and writes the manifest last ([`manifest`]).
 //! A restore goes the other way, and gives up nothing old before everything new is loaded and checked ([`restore`],
 //! [`recover`]).
 //!
@@ -19,7 +19,7 @@
 //! 2. [`backup`], [`restore`], [`recover`], [`verify`], [`export`] with [`session`], [`survey`], [`targets`], [`select`]
 //! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
-//! 5. [`manifest`], [`labels`], [`target`], [`store`], [`secret`], [`text`], [`exit`]
+//! 5. [`manifest`], [`labels`], [`target`], [`store`], [`secret`], [`encryption`], [`text`], [`exit`]
 //!
 //! A module imports from its own layer or inwards. What a linter can hold of that stands in `clippy.toml`.
 
@@ -32,6 +32,7 @@ pub mod commands;
 pub mod config;
 pub mod discover;
 pub mod driver;
+pub mod encryption;
 pub mod engine;
 pub mod exit;
 pub mod export;

@@ -19,7 +19,10 @@ use std::fmt;
 
 use async_trait::async_trait;
 
-use crate::manifest::{BadObjectPath, Manifest, ManifestError, ObjectPath, StreamDigest};
+use crate::encryption::OpenError;
+use crate::manifest::{
+    BadObjectPath, EncryptedTo, Manifest, ManifestError, ObjectPath, StreamDigest,
+};
 use crate::pipe::ByteStream;
 use crate::target::{RunId, decode_component, encode_component};
 
@@ -89,6 +92,13 @@ pub enum RepositoryError {
     BadPath(#[from] BadObjectPath),
     #[error("{object} is damaged: {why}")]
     Damaged { object: ObjectPath, why: String },
+    /// It is there, and no key that is given opens it.
+    #[error("{object} cannot be opened: {source} (it was encrypted {to}, says its manifest)")]
+    Closed {
+        object: ObjectPath,
+        to: EncryptedTo,
+        source: OpenError,
+    },
 }
 
 /// A place for snapshots. All methods may be called at the same time from several tasks and processes.

@@ -12,6 +12,7 @@ use serde::Serialize;
 
 pub use problem::{Fault, Problem};
 
+use crate::encryption::Identities;
 use crate::manifest::{Artifact, Manifest, ObjectPath};
 use crate::pipe::Progress;
 use crate::repository::{ObjectLengths, Repository, RepositoryError, SnapshotRef};
@@ -23,8 +24,8 @@ use crate::target::TargetId;
 pub enum Depth {
     /// Every object is there and has its length.
     Sizes,
-    /// Every object is read: the digest as stored, every frame and checksum of its compression, the digest of its
-    /// content, and every line of an index.
+    /// Every object is read: the digest as stored, and, unless it is encrypted and nothing given opens it, every frame and
+    /// checksum of its compression, the digest of its content, and every line of an index.
     Read,
 }
 
@@ -37,6 +38,10 @@ pub struct VerifyReport {
     pub objects: usize,
     /// What they take in the repository, in bytes, by the manifest's word.
     pub stored_bytes: u64,
+    /// How many objects were decrypted, and their content looked at. None unless they were to be read.
+    pub decrypted: usize,
+    /// How many objects were read as they are stored and not decrypted: no key that might open them was given.
+    pub closed: usize,
     pub problems: Vec<Problem>,
     /// Objects in the snapshot's place that its manifest does not name. They do no harm.
     pub unknown: Vec<ObjectPath>,
@@ -61,93 +66,134 @@ fn listed(problems: &[Problem]) -> String {
     lines.join("; ")
 }
 
-/// Looks at a whole snapshot. `progress` is told of stored bytes as they are read.
-pub async fn verify(
-    repository: &dyn Repository,
-    snapshot: &SnapshotRef,
-    depth: Depth,
-    progress: &Progress,
-) -> Result<VerifyReport, RepositoryError> {
-    let mut report = VerifyReport {
-        snapshot: snapshot.clone(),
-        depth,
-        objects: 0,
-        stored_bytes: 0,
-        problems: Vec::new(),
-        unknown: Vec::new(),
-    };
-    let manifest = match repository.manifest(snapshot).await {
-        Ok(manifest) => manifest,
-        Err(RepositoryError::Manifest { source, .. }) => {
-            report.problems.push(Problem::of_manifest(&source));
-            return Ok(report);
-        }
-        Err(error) => return Err(error),
-    };
-    report.objects = manifest.objects().count();
-    report.stored_bytes = manifest.stored_bytes();
-    let all: BTreeSet<_> = manifest
-        .targets
-        .iter()
-        .map(|record| &record.target)
-        .collect();
-    report.problems = problems(repository, &manifest, &all, depth, progress).await?;
-
-    let named: BTreeSet<_> = manifest
-        .objects()
-        .map(|artifact| &artifact.object)
-        .collect();
-    let lying = repository.objects(snapshot).await?;
-    report.unknown = lying
-        .into_iter()
-        .map(|object| object.path)
-        .filter(|object| !named.contains(object))
-        .collect();
-    Ok(report)
+/// Looks at snapshots.
+pub struct Verifier<'a> {
+    repository: &'a dyn Repository,
+    identities: &'a Identities,
+    progress: Progress,
 }
 
-/// Looks at what some targets of a snapshot need, before they are restored.
-pub async fn verify_targets<'a>(
-    repository: &dyn Repository,
-    manifest: &Manifest,
-    targets: impl Iterator<Item = &'a TargetId>,
-    depth: Depth,
-) -> Result<(), VerifyError> {
-    let chosen = targets.collect();
-    let problems = problems(repository, manifest, &chosen, depth, &Progress::silent()).await?;
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(VerifyError::Damaged(problems))
+impl<'a> Verifier<'a> {
+    /// Where `identities` hold nothing of the kind that opens an encrypted object, it is looked at as it is stored.
+    pub fn new(repository: &'a dyn Repository, identities: &'a Identities) -> Self {
+        Self {
+            repository,
+            identities,
+            progress: Progress::silent(),
+        }
     }
-}
 
-async fn problems(
-    repository: &dyn Repository,
-    manifest: &Manifest,
-    chosen: &BTreeSet<&TargetId>,
-    depth: Depth,
-    progress: &Progress,
-) -> Result<Vec<Problem>, RepositoryError> {
-    let mut lengths = ObjectLengths::default();
-    let mut problems = Vec::new();
-    for record in &manifest.targets {
-        if !chosen.contains(&record.target) {
-            continue;
-        }
-        for artifact in &record.artifacts {
-            let mut fault = judge_length(&mut lengths, repository, artifact).await?;
-            if fault.is_none() && depth == Depth::Read {
-                fault = read::judge(repository, artifact, progress).await;
+    /// `progress` is told of stored bytes as they are read.
+    pub fn telling(self, progress: Progress) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// Looks at a whole snapshot.
+    pub async fn snapshot(
+        &self,
+        snapshot: &SnapshotRef,
+        depth: Depth,
+    ) -> Result<VerifyReport, RepositoryError> {
+        let mut report = VerifyReport {
+            snapshot: snapshot.clone(),
+            depth,
+            objects: 0,
+            stored_bytes: 0,
+            decrypted: 0,
+            closed: 0,
+            problems: Vec::new(),
+            unknown: Vec::new(),
+        };
+        let manifest = match self.repository.manifest(snapshot).await {
+            Ok(manifest) => manifest,
+            Err(RepositoryError::Manifest { source, .. }) => {
+                report.problems.push(Problem::of_manifest(&source));
+                return Ok(report);
             }
-            problems.extend(fault.map(|fault| Problem {
-                target: Some(record.target.clone()),
-                object: Some(artifact.object.clone()),
-                fault,
-            }));
+            Err(error) => return Err(error),
+        };
+        report.objects = manifest.objects().count();
+        report.stored_bytes = manifest.stored_bytes();
+        let all = manifest.targets.iter().map(|record| &record.target);
+        let found = self.look(&manifest, &all.collect(), depth).await?;
+        report.decrypted = found.decrypted;
+        report.closed = found.closed;
+        report.problems = found.problems;
+
+        let named: BTreeSet<_> = manifest
+            .objects()
+            .map(|artifact| &artifact.object)
+            .collect();
+        let lying = self.repository.objects(snapshot).await?;
+        report.unknown = lying
+            .into_iter()
+            .map(|object| object.path)
+            .filter(|object| !named.contains(object))
+            .collect();
+        Ok(report)
+    }
+
+    /// Looks at what some targets of a snapshot need, before they are restored.
+    pub async fn targets(
+        &self,
+        manifest: &Manifest,
+        targets: impl Iterator<Item = &TargetId>,
+        depth: Depth,
+    ) -> Result<(), VerifyError> {
+        let found = self.look(manifest, &targets.collect(), depth).await?;
+        if found.problems.is_empty() {
+            Ok(())
+        } else {
+            Err(VerifyError::Damaged(found.problems))
         }
     }
-    Ok(problems)
+
+    async fn look(
+        &self,
+        manifest: &Manifest,
+        chosen: &BTreeSet<&TargetId>,
+        depth: Depth,
+    ) -> Result<Found, RepositoryError> {
+        let mut lengths = ObjectLengths::default();
+        let mut found = Found::default();
+        for record in &manifest.targets {
+            if !chosen.contains(&record.target) {
+                continue;
+            }
+            for artifact in &record.artifacts {
+                let mut fault = judge_length(&mut lengths, self.repository, artifact).await?;
+                if fault.is_none() && depth == Depth::Read {
+                    match self.read(artifact).await {
+                        Ok(Content::Plain) => {}
+                        Ok(Content::Decrypted) => found.decrypted += 1,
+                        Ok(Content::Closed) => found.closed += 1,
+                        Err(unsound) => fault = Some(unsound),
+                    }
+                }
+                found.problems.extend(fault.map(|fault| Problem {
+                    target: Some(record.target.clone()),
+                    object: Some(artifact.object.clone()),
+                    fault,
+                }));
+            }
+        }
+        Ok(found)
+    }
+}
+
+#[derive(Default)]
+struct Found {
+    decrypted: usize,
+    closed: usize,
+    problems: Vec<Problem>,
+}
+
+/// What was seen of a sound object's content.
+enum Content {
+    Plain,
+    Decrypted,
+    /// Nothing: it is encrypted.
+    Closed,
 }
 
 async fn judge_length(

@@ -141,6 +141,23 @@ fn help_of_cofferdam() {
 
               [env: COFFERDAM_COMPRESSION] [default: zstd:3]
 
+          --recipient <KEY>
+              Encrypt to this age recipient, `age1…`; may be given several times
+
+              The identity of any one of them opens it. [env: COFFERDAM_RECIPIENTS or
+              COFFERDAM_RECIPIENTS_FILE, separated by commas or lines] [default: not encrypted]
+
+          --passphrase-file <FILE>
+              Encrypt with, and read with, the passphrase in this file
+
+              [env: COFFERDAM_PASSPHRASE or COFFERDAM_PASSPHRASE_FILE]
+
+          --identity-file <FILE>
+              Read with the age identities in this file, as `age-keygen` writes it
+
+              For restore, ls, export, verify --read and recover; a backup needs none. [env:
+              COFFERDAM_IDENTITY_FILE]
+
           --time-zone <NAME>
               Time zone of the times that are shown, as `Europe/Berlin`
 
@@ -215,14 +232,17 @@ fn short_help_fits_a_screen() {
       -V, --version  Print version
 
     Settings:
-          --repository <URL>     Where snapshots live: a directory, as `/path` or `file:///path`
-          --project <NAME>       A project to work on; may be given several times
-          --all-projects         Work on every project of the engine
-          --compression <HOW>    How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
-          --time-zone <NAME>     Time zone of the times that are shown, as `Europe/Berlin`
-          --log <FILTER>         How much is logged: `error`, `warn`, `info`, `debug` or `trace`
-          --log-format <FORMAT>  How it is logged: `text` or `json`
-          --json                 Print one JSON document on standard output, and nothing else there
+          --repository <URL>        Where snapshots live: a directory, as `/path` or `file:///path`
+          --project <NAME>          A project to work on; may be given several times
+          --all-projects            Work on every project of the engine
+          --compression <HOW>       How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
+          --recipient <KEY>         Encrypt to this age recipient, `age1…`; may be given several times
+          --passphrase-file <FILE>  Encrypt with, and read with, the passphrase in this file
+          --identity-file <FILE>    Read with the age identities in this file, as `age-keygen` writes it
+          --time-zone <NAME>        Time zone of the times that are shown, as `Europe/Berlin`
+          --log <FILTER>            How much is logged: `error`, `warn`, `info`, `debug` or `trace`
+          --log-format <FORMAT>     How it is logged: `text` or `json`
+          --json                    Print one JSON document on standard output, and nothing else there
     ");
 }
 
@@ -290,6 +310,8 @@ fn help_of_backup() {
       Only the databases of one service, or only volumes:
           cofferdam backup 'postgres-db/*'
           cofferdam backup '*/volume/*'
+      Encrypted, so that only the holder of an identity can read it:
+          cofferdam backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
       See what would be done:
           cofferdam backup --dry-run
     ");
@@ -432,6 +454,8 @@ fn help_of_restore() {
           cofferdam restore latest --dry-run
       One database, without a question:
           cofferdam restore latest postgres-db/postgres/clinical --yes
+      From an encrypted snapshot:
+          cofferdam restore latest --identity-file key.txt
       One file and one directory out of a volume:
           cofferdam restore latest vault/volume/vault-data --path config.hcl --path core/cluster
       A copy for staging: into a stack that is up as project candig-staging, whose database service is
@@ -480,7 +504,8 @@ fn help_of_verify() {
     Check that snapshots are whole
 
     Looks whether every object is there and has the right length; `--read` reads everything and checks
-    every digest. Exits with 4 when something is missing or damaged.
+    every digest. What is encrypted is read as it is stored, and with `--identity-file` decrypted, so
+    that its content is checked too. Exits with 4 when something is missing or damaged.
 
     Usage: cofferdam verify [OPTIONS] [SNAPSHOT]...
 
@@ -500,6 +525,7 @@ fn help_of_verify() {
     Examples:
       cofferdam verify
       cofferdam verify latest --read
+      cofferdam verify latest --read --identity-file key.txt
       cofferdam verify --all-projects --json
     ");
 }

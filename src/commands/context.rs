@@ -12,9 +12,11 @@ use crate::cli::SnapshotSelector;
 use crate::config::{Config, LogFormat, Output, RepositoryUrl, Scope};
 use crate::engine::{Endpoint, Engine};
 use crate::manifest::Manifest;
+use crate::pipe::Progress;
 use crate::report::View;
 use crate::report::progress::Board;
 use crate::repository::local::LocalRepository;
+use crate::repository::snapshot::SnapshotReader;
 use crate::repository::{Repository, SnapshotRef};
 use crate::select;
 use crate::session::Session;
@@ -43,12 +45,19 @@ impl Context {
         }
     }
 
+    /// Reads snapshots with the keys that are given.
+    pub fn reader(&self, repository: Arc<dyn Repository>) -> SnapshotReader {
+        let identities = self.config.keys.identities.clone();
+        SnapshotReader::new(repository, identities, Progress::silent())
+    }
+
     pub async fn session(&self, engine: &Engine) -> Result<Session, CommandError> {
         Ok(Session {
             engine: engine.clone(),
             repository: self.repository(),
             image: engine.agent_image().await.map_err(CommandError::failed)?,
             compression: self.config.compression,
+            keys: self.config.keys.clone(),
             board: self.board.clone(),
             removals: self.removals.clone(),
             interrupt: self.interrupt.clone(),

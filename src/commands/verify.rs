@@ -4,11 +4,10 @@ use super::context::Context;
 use super::error::CommandError;
 use crate::cli::VerifyArgs;
 use crate::exit::Outcome;
-use crate::pipe::Progress;
 use crate::report;
 use crate::repository::SnapshotRef;
 use crate::select;
-use crate::verify::{Depth, VerifyReport, verify};
+use crate::verify::{Depth, Verifier, VerifyReport};
 
 pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, CommandError> {
     let repository = context.repository();
@@ -25,13 +24,13 @@ pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, Command
         named
     };
     let depth = if args.read { Depth::Read } else { Depth::Sizes };
-    let progress = Progress::silent();
+    let verifier = Verifier::new(&*repository, &context.config.keys.identities);
     let mut reports: Vec<VerifyReport> = Vec::new();
     for snapshot in &snapshots {
         let verified = tokio::select! {
             biased;
             () = context.interrupt.cancelled() => return Err(CommandError::Interrupted),
-            verified = verify(&*repository, snapshot, depth, &progress) => verified,
+            verified = verifier.snapshot(snapshot, depth) => verified,
         };
         reports.push(verified.map_err(CommandError::failed)?);
     }

@@ -79,6 +79,21 @@ pub fn verify(reports: &[VerifyReport]) -> String {
         for problem in &report.problems {
             let _ = writeln!(text, "  {}", printable(&problem.to_string()));
         }
+        if report.decrypted > 0 {
+            let objects = counted(report.decrypted as u64, "encrypted object");
+            let _ = writeln!(
+                text,
+                "  notice: {objects} decrypted, and the content checked"
+            );
+        }
+        if report.closed > 0 {
+            let _ = writeln!(
+                text,
+                "  notice: {} checked as stored, and not the content, for which --identity-file or --passphrase-file would have \
+                 to be given",
+                counted(report.closed as u64, "encrypted object")
+            );
+        }
         for object in &report.unknown {
             let _ = writeln!(
                 text,
