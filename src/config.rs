@@ -7,11 +7,9 @@
 mod encryption;
 mod environment;
 mod log;
-mod repository;
 
 pub use environment::Environment;
 pub use log::{LogFormat, LogSettings};
-pub use repository::RepositoryUrl;
 
 use std::fmt;
 use std::path::Path;
@@ -22,11 +20,15 @@ use crate::cli::Settings;
 use crate::encryption::Keys;
 use crate::labels::nearest_word;
 use crate::manifest::Compression;
+use crate::repository::credentials::Credentials;
+use crate::repository::url::{BadUrl, RepositoryUrl};
 
 /// Everything that a command needs to know of its surroundings.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub repository: RepositoryUrl,
+    /// Of the servers that hold repositories.
+    pub credentials: Credentials,
     pub scope: Scope,
     pub compression: Compression,
     pub keys: Keys,
@@ -102,6 +104,12 @@ impl BadSetting {
     }
 }
 
+impl From<BadUrl> for BadSetting {
+    fn from(BadUrl { what, hint }: BadUrl) -> Self {
+        Self { what, hint }
+    }
+}
+
 impl Config {
     /// `working_directory` is absolute: relative repository paths begin there.
     pub fn resolve(
@@ -116,7 +124,7 @@ impl Config {
 
         let given = Given::new("--repository", &settings.repository, "COFFERDAM_REPOSITORY");
         let repository = reader.read(given, RepositoryUrl::default(), |text| {
-            RepositoryUrl::parse(text, working_directory)
+            Ok(RepositoryUrl::parse(text, working_directory)?)
         });
         let scope = reader.scope(settings);
         let given = Given::new(
@@ -141,6 +149,7 @@ impl Config {
         }
         Ok(Self {
             repository,
+            credentials: environment.credentials(),
             scope,
             compression,
             keys,

@@ -59,7 +59,7 @@ struct Passphrase {
 
 /// Why something encrypted stays closed.
 #[derive(Debug, thiserror::Error)]
-pub enum OpenError {
+pub enum DecryptionError {
     #[error(
         "it is encrypted, and no identity is given; name the file of one with --identity-file FILE (COFFERDAM_IDENTITY_FILE)"
     )]
@@ -88,7 +88,7 @@ pub enum OpenError {
     Read(std::io::Error),
 }
 
-impl OpenError {
+impl DecryptionError {
     /// Whether other keys would open it.
     pub fn is_of_keys(&self) -> bool {
         match self {
@@ -191,25 +191,28 @@ impl Identities {
     pub(crate) fn open<R>(
         &self,
         file: Decryptor<Compat<R>>,
-    ) -> Result<StreamReader<Compat<R>>, OpenError>
+    ) -> Result<StreamReader<Compat<R>>, DecryptionError>
     where
         Compat<R>: futures_util::AsyncRead + Unpin,
     {
         if !file.is_scrypt() {
             if self.keys.is_empty() {
-                return Err(OpenError::NoIdentity);
+                return Err(DecryptionError::NoIdentity);
             }
             let keys = self.keys.iter().map(|key| key as &dyn Identity);
             return file
                 .decrypt_async(keys)
-                .map_err(|error| told(error, OpenError::WrongIdentity(self.keys.len())));
+                .map_err(|error| told(error, DecryptionError::WrongIdentity(self.keys.len())));
         }
-        let passphrase = self.passphrase.as_ref().ok_or(OpenError::NoPassphrase)?;
+        let passphrase = self
+            .passphrase
+            .as_ref()
+            .ok_or(DecryptionError::NoPassphrase)?;
         let mut identity = scrypt::Identity::new(passphrase.secret());
         identity.set_max_work_factor(MOST_WORK);
         let _turn = passphrase.turn();
         file.decrypt_async(iter::once(&identity as &dyn Identity))
-            .map_err(|error| told(error, OpenError::WrongPassphrase))
+            .map_err(|error| told(error, DecryptionError::WrongPassphrase))
     }
 }
 
@@ -267,17 +270,17 @@ fn public_key(key: &x25519::Recipient) -> PublicKey {
         .expect("the library prints recipients as they are written")
 }
 
-fn told(error: DecryptError, wrong_key: OpenError) -> OpenError {
+fn told(error: DecryptError, wrong_key: DecryptionError) -> DecryptionError {
     match error {
         DecryptError::NoMatchingKeys
         | DecryptError::KeyDecryptionFailed
         | DecryptError::DecryptionFailed => wrong_key,
-        DecryptError::Io(error) => OpenError::Read(error),
+        DecryptError::Io(error) => DecryptionError::Read(error),
         // The library's own words reckon with the difference to this machine, which a hostile header makes overflow.
-        DecryptError::ExcessiveWork { required, .. } => OpenError::Damaged(format!(
+        DecryptError::ExcessiveWork { required, .. } => DecryptionError::Damaged(format!(
             "it asks for 2^{required} of scrypt's work, and at most 2^{MOST_WORK} is done"
         )),
-        other => OpenError::Damaged(other.to_string()),
+        other => DecryptionError::Damaged(other.to_string()),
     }
 }
 

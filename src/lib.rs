@@ -19,7 +19,7 @@
 //! 2. [`backup`], [`restore`], [`recover`], [`verify`], [`export`] with [`session`], [`survey`], [`targets`], [`select`]
 //! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
-//! 5. [`manifest`], [`labels`], [`target`], [`store`], [`secret`], [`encryption`], [`text`], [`exit`]
+//! 5. [`manifest`], [`labels`], [`target`], [`store`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
 //!
 //! A module imports from its own layer or inwards. What a linter can hold of that stands in `clippy.toml`.
 
@@ -56,4 +56,5 @@ pub mod target;
 pub mod targets;
 pub mod text;
 pub mod tree;
+pub mod trust;
 pub mod verify;

@@ -7,24 +7,40 @@
 
 #[cfg(test)]
 pub(crate) mod contract;
+pub mod credentials;
 pub(crate) mod directory;
 pub(crate) mod identity;
 pub mod local;
+mod remote;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod snapshot;
+pub mod url;
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 
-use crate::encryption::OpenError;
+use self::credentials::{Credentials, CredentialsError};
+use self::local::LocalRepository;
+use self::remote::RemoteRepository;
+use self::url::RepositoryUrl;
+use crate::encryption::DecryptionError;
 use crate::manifest::{
     BadObjectPath, EncryptedTo, Manifest, ManifestError, ObjectPath, StreamDigest,
 };
 use crate::pipe::ByteStream;
 use crate::target::{RunId, decode_component, encode_component};
+use crate::trust::TrustError;
+
+/// Beyond this a manifest is no manifest. One artifact takes less than 1 KiB in it.
+const LARGEST_MANIFEST: u64 = 64 * 1024 * 1024;
+
+/// What a run left behind may belong to one that is under way, perhaps on another host, until it is this old.
+const SWEPT_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Orders by project, then by time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
@@ -74,6 +90,13 @@ pub enum RepositoryError {
         source: std::io::Error,
         hint: Option<String>,
     },
+    #[error("cannot {action} {place}: {why}{}", hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
+    Remote {
+        action: &'static str,
+        place: String,
+        why: String,
+        hint: Option<String>,
+    },
     /// The stream to be stored failed; the repository itself is well.
     #[error("{0}")]
     Body(std::io::Error),
@@ -97,8 +120,34 @@ pub enum RepositoryError {
     Closed {
         object: ObjectPath,
         to: EncryptedTo,
-        source: OpenError,
+        source: DecryptionError,
     },
+}
+
+/// Why a place cannot even be spoken to.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error(transparent)]
+    Credentials(#[from] CredentialsError),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
+    #[error("cannot use {place}: {why}")]
+    Settings { place: String, why: String },
+}
+
+/// A handle on the place that `url` names. Reads the files that the URL and the credentials name, and asks no server yet.
+pub fn open(
+    url: &RepositoryUrl,
+    credentials: &Credentials,
+) -> Result<Arc<dyn Repository>, OpenError> {
+    let url = match url {
+        RepositoryUrl::Directory(path) => return Ok(Arc::new(LocalRepository::new(path))),
+        RepositoryUrl::Store(url) => url,
+    };
+    let file = url.options.credentials_file.as_deref();
+    let credentials = credentials.resolved(file)?;
+    let storage = remote::cloud::open(url, &credentials)?;
+    Ok(Arc::new(RemoteRepository::new(Arc::new(storage))))
 }
 
 /// A place for snapshots. All methods may be called at the same time from several tasks and processes.

@@ -9,15 +9,14 @@ use tokio_util::sync::CancellationToken;
 use super::error::CommandError;
 use crate::agent::inside::Removals;
 use crate::cli::SnapshotSelector;
-use crate::config::{Config, LogFormat, Output, RepositoryUrl, Scope};
+use crate::config::{Config, LogFormat, Output, Scope};
 use crate::engine::{Endpoint, Engine};
 use crate::manifest::Manifest;
 use crate::pipe::Progress;
 use crate::report::View;
 use crate::report::progress::Board;
-use crate::repository::local::LocalRepository;
 use crate::repository::snapshot::SnapshotReader;
-use crate::repository::{Repository, SnapshotRef};
+use crate::repository::{self, Repository, SnapshotRef};
 use crate::select;
 use crate::session::Session;
 use crate::survey::{Survey, survey};
@@ -39,10 +38,9 @@ impl Context {
             .map_err(CommandError::failed)
     }
 
-    pub fn repository(&self) -> Arc<dyn Repository> {
-        match &self.config.repository {
-            RepositoryUrl::Directory(path) => Arc::new(LocalRepository::new(path)),
-        }
+    pub fn repository(&self) -> Result<Arc<dyn Repository>, CommandError> {
+        repository::open(&self.config.repository, &self.config.credentials)
+            .map_err(CommandError::usage)
     }
 
     /// Reads snapshots with the keys that are given.
@@ -54,7 +52,7 @@ impl Context {
     pub async fn session(&self, engine: &Engine) -> Result<Session, CommandError> {
         Ok(Session {
             engine: engine.clone(),
-            repository: self.repository(),
+            repository: self.repository()?,
             image: engine.agent_image().await.map_err(CommandError::failed)?,
             compression: self.config.compression,
             keys: self.config.keys.clone(),

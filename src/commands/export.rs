@@ -9,7 +9,7 @@ use crate::report;
 use crate::select;
 
 pub async fn run(context: &Context, args: ExportArgs) -> Result<Outcome, CommandError> {
-    let repository = context.repository();
+    let repository = context.repository()?;
     let manifest = context.manifest(&*repository, &args.snapshot).await?;
     let available = manifest.targets.iter().map(|record| &record.target);
     let targets = select::targets(available, &args.targets)?;

@@ -22,7 +22,7 @@ enum Entry<'a> {
 }
 
 pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
-    let repository = context.repository();
+    let repository = context.repository()?;
     let mut found: Vec<(SnapshotRef, Result<Manifest, String>)> = Vec::new();
     for snapshot in context.snapshots(&*repository).await? {
         let manifest = repository.manifest(&snapshot).await;

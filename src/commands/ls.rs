@@ -16,7 +16,7 @@ use crate::select;
 use crate::tree::{IndexEntry, IndexKind, IndexReader, TreePath};
 
 pub async fn run(context: &Context, args: LsArgs) -> Result<Outcome, CommandError> {
-    let repository = context.repository();
+    let repository = context.repository()?;
     let manifest = context.manifest(&*repository, &args.snapshot).await?;
     let record = only_tree(&manifest, &args)?;
     let wanted = args.path.as_deref().unwrap_or_default();

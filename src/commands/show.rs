@@ -8,7 +8,7 @@ use crate::report::render_snapshot;
 
 pub async fn run(context: &Context, args: ShowArgs) -> Result<Outcome, CommandError> {
     let manifest = context
-        .manifest(&*context.repository(), &args.snapshot)
+        .manifest(&*context.repository()?, &args.snapshot)
         .await?;
     context.print(&manifest, || render_snapshot(&manifest, &context.view()))?;
     Ok(Outcome::Done)

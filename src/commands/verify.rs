@@ -10,7 +10,7 @@ use crate::select;
 use crate::verify::{Depth, Verifier, VerifyReport};
 
 pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, CommandError> {
-    let repository = context.repository();
+    let repository = context.repository()?;
     let snapshots = if args.snapshots.is_empty() {
         context.snapshots(&*repository).await?
     } else {

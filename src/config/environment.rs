@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::BadSetting;
 use crate::labels::nearest_word;
+use crate::repository::credentials::Credentials;
 
 const PREFIX: &str = "COFFERDAM_";
 
@@ -76,6 +77,13 @@ impl Environment {
             }
             Ok(_) => String::from_utf8(bytes).map_err(|_| bad("which is no text")),
         }
+    }
+
+    pub(super) fn credentials(&self) -> Credentials {
+        let variables = self.variables.iter();
+        Credentials::among(
+            variables.filter_map(|(name, value)| Some((name.as_str(), value.to_str()?))),
+        )
     }
 
     /// A variable that looks like one of ours and is not may be a typo; but others, such as the links between containers,

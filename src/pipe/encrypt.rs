@@ -14,7 +14,7 @@ use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
 use super::codec::CHUNK;
 use super::{ByteStream, ahead, transform};
-use crate::encryption::{Identities, OpenError, Recipients};
+use crate::encryption::{DecryptionError, Identities, Recipients};
 
 /// A header has about 150 bytes for each recipient.
 const LONGEST_HEADER: usize = 64 * 1024;
@@ -36,7 +36,7 @@ pub async fn decrypt(
     stored: ByteStream,
     identities: &Identities,
     what: &str,
-) -> Result<ByteStream, OpenError> {
+) -> Result<ByteStream, DecryptionError> {
     let mut stored = BufReader::with_capacity(CHUNK, stored);
     let header = read_header(&mut stored).await?;
     let whole = io::Cursor::new(header).chain(stored);
@@ -44,12 +44,12 @@ pub async fn decrypt(
         .await
         .map_err(|error| match error {
             age::DecryptError::Io(error) => of_reading(error),
-            other => OpenError::Damaged(other.to_string()),
+            other => DecryptionError::Damaged(other.to_string()),
         })?;
     let identities = identities.clone();
     let plain = spawn_blocking(move || identities.open(file))
         .await
-        .map_err(|error| OpenError::Read(io::Error::other(error)))??;
+        .map_err(|error| DecryptionError::Read(io::Error::other(error)))??;
     Ok(ahead(Box::pin(Named {
         inner: plain.compat(),
         what: what.to_owned(),
@@ -62,13 +62,13 @@ pub async fn reencrypt(
     identities: &Identities,
     recipients: &Recipients,
     what: &str,
-) -> Result<ByteStream, OpenError> {
+) -> Result<ByteStream, DecryptionError> {
     let plain = decrypt(stored, identities, what).await?;
     Ok(encrypt(plain, recipients))
 }
 
 /// The library reads lines of any length.
-async fn read_header(stored: &mut (impl AsyncBufRead + Unpin)) -> Result<Vec<u8>, OpenError> {
+async fn read_header(stored: &mut (impl AsyncBufRead + Unpin)) -> Result<Vec<u8>, DecryptionError> {
     let mut header = Vec::new();
     loop {
         let line = header.len();
@@ -77,13 +77,13 @@ async fn read_header(stored: &mut (impl AsyncBufRead + Unpin)) -> Result<Vec<u8>
         let read = rest.read_until(b'\n', &mut header).await;
         read.map_err(of_reading)?;
         if !header.ends_with(b"\n") {
-            return Err(OpenError::Damaged(match header.len() {
+            return Err(DecryptionError::Damaged(match header.len() {
                 LONGEST_HEADER => format!("it is longer than {LONGEST_HEADER} bytes"),
                 bytes => format!("the object ends after {bytes} bytes"),
             }));
         }
         if line == 0 && !header.starts_with(b"age-encryption.org/") {
-            return Err(OpenError::Damaged(
+            return Err(DecryptionError::Damaged(
                 "it is not that of an age file".to_owned(),
             ));
         }
@@ -93,10 +93,12 @@ async fn read_header(stored: &mut (impl AsyncBufRead + Unpin)) -> Result<Vec<u8>
     }
 }
 
-fn of_reading(error: io::Error) -> OpenError {
+fn of_reading(error: io::Error) -> DecryptionError {
     match error.kind() {
-        io::ErrorKind::UnexpectedEof => OpenError::Damaged("the object ends within it".to_owned()),
-        _ => OpenError::Read(error),
+        io::ErrorKind::UnexpectedEof => {
+            DecryptionError::Damaged("the object ends within it".to_owned())
+        }
+        _ => DecryptionError::Read(error),
     }
 }
 

@@ -6,7 +6,7 @@ use tokio::io::{AsyncBufRead, AsyncRead, BufReader};
 
 use super::problem::Fault;
 use super::{Content, Verifier};
-use crate::encryption::OpenError;
+use crate::encryption::DecryptionError;
 use crate::manifest::{Artifact, Encryption, Role, StreamDigest};
 use crate::pipe::codec::CHUNK;
 use crate::pipe::{self, ByteStream, Counting, DigestHandle, Digesting, Progress};
@@ -95,7 +95,7 @@ fn ended(digest: DigestHandle) -> Result<StreamDigest, Fault> {
     })
 }
 
-fn of_opening(error: &OpenError) -> Fault {
+fn of_opening(error: &DecryptionError) -> Fault {
     let why = error.to_string();
     if error.is_of_keys() {
         Fault::Closed { why }

@@ -22,7 +22,7 @@ async fn encrypted(content: &[u8], recipients: &Recipients) -> Vec<u8> {
     read(encrypt(stream(content), recipients)).await.unwrap()
 }
 
-async fn refusal(stored: impl Into<Vec<u8>>, identities: &Identities) -> OpenError {
+async fn refusal(stored: impl Into<Vec<u8>>, identities: &Identities) -> DecryptionError {
     match decrypt(stream(stored), identities, "x").await {
         Ok(_) => panic!("it opens"),
         Err(error) => error,

@@ -8,13 +8,10 @@ use super::super::directory::{
     Directory, Entry, FileError, Kind, Partial, Sealed, is_partial_name,
 };
 use super::super::identity::{self, Identity};
-use super::super::{RepositoryError, SnapshotRef, StoredObject};
+use super::super::{LARGEST_MANIFEST, RepositoryError, SnapshotRef, StoredObject};
 use crate::manifest::{MANIFEST_FILE, Manifest, ObjectPath, StreamDigest};
 use crate::pipe::{self, ByteStream, Digester, SyncSource};
 use crate::target::{RunId, decode_component, encode_component};
-
-/// Beyond this a manifest is no manifest. One artifact takes less than 1 KiB in it.
-const LARGEST_MANIFEST: u64 = 64 * 1024 * 1024;
 
 pub(super) struct Root(PathBuf);
 

@@ -1,16 +1,13 @@
 //! Left-overs of runs that were killed: objects whose snapshot never got its manifest, and files under hidden names.
 
 use std::collections::HashSet;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use super::super::directory::{Directory, Entry, Kind, is_partial_name};
-use super::super::{RepositoryError, SnapshotRef};
+use super::super::{RepositoryError, SWEPT_AFTER, SnapshotRef};
 use super::root::{Root, as_object, directories};
 use crate::manifest::{MANIFEST_FILE, ObjectPath};
 use crate::target::{RunId, encode_component};
-
-/// Something younger may belong to a run that is under way, perhaps on another host.
-const OLD: Duration = Duration::from_secs(24 * 60 * 60);
 
 pub(super) fn sweep(root: &Root, project: &str) -> Result<Vec<String>, RepositoryError> {
     let mut removed = Vec::new();
@@ -110,5 +107,5 @@ fn is_partial(entry: &Entry) -> bool {
 fn is_old(modified: SystemTime) -> bool {
     SystemTime::now()
         .duration_since(modified)
-        .is_ok_and(|age| age > OLD)
+        .is_ok_and(|age| age > SWEPT_AFTER)
 }

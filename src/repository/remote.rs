@@ -1,0 +1,293 @@
+//! A repository on a server: an object store, a WebDAV or an SFTP server, each behind [`Storage`].
+//!
+//! The layout is that of a local repository, with keys instead of paths. A server shows an object only when it is whole,
+//! so there are no hidden names. What a killed upload leaves behind shows in no listing; [`Repository::sweep`] removes it
+//! where the server tells of it.
+
+pub(crate) mod cloud;
+mod http;
+mod storage;
+mod sweep;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use tokio::io::AsyncReadExt;
+use tokio::sync::OnceCell;
+
+use self::storage::Children;
+pub(crate) use self::storage::{Item, Storage};
+use super::identity::{self, Identity};
+use super::{
+    LARGEST_MANIFEST, Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete,
+};
+use crate::manifest::{MANIFEST_FILE, Manifest, ObjectPath, StreamDigest};
+use crate::pipe::ByteStream;
+use crate::target::{RunId, decode_component, encode_component};
+
+pub(crate) struct RemoteRepository {
+    storage: Arc<dyn Storage>,
+    /// Whether the place has shown itself to be a repository.
+    identity: OnceCell<()>,
+}
+
+/// What `cofferdam.json` may take.
+const LARGEST_IDENTITY: u64 = 1024 * 1024;
+
+impl RemoteRepository {
+    pub(crate) fn new(storage: Arc<dyn Storage>) -> Self {
+        Self {
+            storage,
+            identity: OnceCell::new(),
+        }
+    }
+
+    fn refused(&self, why: impl Into<String>) -> RepositoryError {
+        RepositoryError::Format {
+            place: self.location(),
+            why: why.into(),
+        }
+    }
+
+    /// The whole of a small object; `None` when it is not there.
+    async fn small(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>, RepositoryError> {
+        let Some((length, stream)) = self.storage.open(key).await? else {
+            return Ok(None);
+        };
+        let unreadable = |why: String| RepositoryError::Remote {
+            action: "read",
+            place: format!("{}/{key}", self.location()),
+            why,
+            hint: None,
+        };
+        if length > limit {
+            return Err(unreadable(format!("{length} bytes are too many for it")));
+        }
+        let mut bytes = Vec::new();
+        stream
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .await
+            .map_err(|error| unreadable(error.to_string()))?;
+        Ok(Some(bytes))
+    }
+
+    async fn read_identity(&self) -> Result<Option<Identity>, RepositoryError> {
+        match self.small(identity::FILE, LARGEST_IDENTITY).await? {
+            Some(bytes) => Identity::parse(&bytes, &self.location()).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the place is a repository; `false` when it is empty and may become one.
+    async fn is_prepared(&self) -> Result<bool, RepositoryError> {
+        if self.identity.initialized() {
+            return Ok(true);
+        }
+        if self.read_identity().await?.is_some() {
+            let _ = self.identity.set(());
+            return Ok(true);
+        }
+        match self.foreign().await? {
+            None => Ok(false),
+            Some(name) => Err(self.refused(format!(
+                "it has no {} but holds other things (`{name}`)",
+                identity::FILE
+            ))),
+        }
+    }
+
+    async fn ensure_prepared(&self) -> Result<(), RepositoryError> {
+        match self.is_prepared().await? {
+            true => Ok(()),
+            false => Err(self.refused(format!("it has no {}", identity::FILE))),
+        }
+    }
+
+    /// Something that lies in the place without being a repository's.
+    async fn foreign(&self) -> Result<Option<String>, RepositoryError> {
+        let Children { directories, files } = self.storage.children("").await?;
+        let directory = directories.into_iter().next();
+        let file = files.into_iter().find(|name| name != identity::FILE);
+        Ok(directory.map(|name| format!("{name}/")).or(file))
+    }
+
+    /// Creates the manifest. An answer may get lost after the server has done what it was asked: whether the manifest is
+    /// ours is then seen by reading it.
+    async fn create_manifest(
+        &self,
+        snapshot: &SnapshotRef,
+        bytes: Vec<u8>,
+    ) -> Result<(), RepositoryError> {
+        let key = manifest_key(snapshot);
+        let body: ByteStream = Box::pin(std::io::Cursor::new(bytes.clone()));
+        let Err(error) = self.storage.create(&key, body).await else {
+            return Ok(());
+        };
+        match self.small(&key, LARGEST_MANIFEST).await {
+            Ok(Some(there)) if there == bytes => Ok(()),
+            _ => Err(match error {
+                RepositoryError::Exists(_) => {
+                    RepositoryError::Exists(format!("the manifest of {snapshot}"))
+                }
+                other => other,
+            }),
+        }
+    }
+}
+
+fn place_key(snapshot: &SnapshotRef) -> String {
+    format!("{}/{}/", encode_component(&snapshot.project), snapshot.id)
+}
+
+fn manifest_key(snapshot: &SnapshotRef) -> String {
+    format!("{}{MANIFEST_FILE}", place_key(snapshot))
+}
+
+/// The snapshot in whose place `key` lies, and the name that it has there. `None` for what cofferdam did not write.
+fn split(key: &str) -> Option<(SnapshotRef, &str)> {
+    let (project, rest) = key.split_once('/')?;
+    let (id, name) = rest.split_once('/')?;
+    let decoded = decode_component(project);
+    let ours = encode_component(&decoded) == project && !name.contains('/');
+    let id: RunId = id.parse().ok().filter(|_| ours)?;
+    Some((SnapshotRef::new(decoded, id), name))
+}
+
+#[async_trait]
+impl Repository for RemoteRepository {
+    async fn prepare(&self) -> Result<(), RepositoryError> {
+        if self.read_identity().await?.is_none() {
+            if let Some(name) = self.foreign().await? {
+                return Err(self.refused(format!(
+                    "it has no {} but holds other things (`{name}`); name an empty place, or a new prefix in it",
+                    identity::FILE
+                )));
+            }
+            let bytes = Identity::generate().to_bytes();
+            let body: ByteStream = Box::pin(std::io::Cursor::new(bytes));
+            match self.storage.create(identity::FILE, body).await {
+                Ok(_) => {}
+                // Another run was quicker.
+                Err(RepositoryError::Exists(_)) => drop(self.read_identity().await?),
+                Err(error) => return Err(error),
+            }
+        }
+        let _ = self.identity.set(());
+        Ok(())
+    }
+
+    async fn put(
+        &self,
+        path: &ObjectPath,
+        body: ByteStream,
+    ) -> Result<StreamDigest, RepositoryError> {
+        self.ensure_prepared().await?;
+        self.storage.create(path.as_str(), body).await
+    }
+
+    async fn commit(&self, manifest: &Manifest) -> Result<(), RepositoryError> {
+        ensure_complete(self, manifest).await?;
+        let snapshot = SnapshotRef::new(&manifest.project, manifest.snapshot.clone());
+        self.create_manifest(&snapshot, manifest.to_bytes()).await
+    }
+
+    async fn open(&self, path: &ObjectPath) -> Result<ByteStream, RepositoryError> {
+        self.ensure_prepared().await?;
+        match self.storage.open(path.as_str()).await? {
+            Some((_, stream)) => Ok(stream),
+            None => Err(RepositoryError::Missing(path.to_string())),
+        }
+    }
+
+    async fn list(&self, project: Option<&str>) -> Result<Vec<SnapshotRef>, RepositoryError> {
+        if !self.is_prepared().await? {
+            return Ok(Vec::new());
+        }
+        let prefix = project.map(|project| format!("{}/", encode_component(project)));
+        let items = self.storage.list(prefix.as_deref().unwrap_or("")).await?;
+        let mut snapshots: Vec<SnapshotRef> = items
+            .iter()
+            .filter_map(|item| split(&item.key))
+            .filter(|(_, name)| *name == MANIFEST_FILE)
+            .map(|(snapshot, _)| snapshot)
+            .collect();
+        snapshots.sort_by(|a, b| (&a.id, &a.project).cmp(&(&b.id, &b.project)));
+        Ok(snapshots)
+    }
+
+    async fn manifest(&self, snapshot: &SnapshotRef) -> Result<Manifest, RepositoryError> {
+        let missing = || RepositoryError::Missing(format!("snapshot {snapshot}"));
+        if !self.is_prepared().await? {
+            return Err(missing());
+        }
+        let key = manifest_key(snapshot);
+        let bytes = self.small(&key, LARGEST_MANIFEST).await?;
+        Manifest::parse(&bytes.ok_or_else(missing)?, &snapshot.project, &snapshot.id).map_err(
+            |source| RepositoryError::Manifest {
+                snapshot: snapshot.clone(),
+                source,
+            },
+        )
+    }
+
+    async fn objects(&self, snapshot: &SnapshotRef) -> Result<Vec<StoredObject>, RepositoryError> {
+        if !self.is_prepared().await? {
+            return Ok(Vec::new());
+        }
+        let items = self.storage.list(&place_key(snapshot)).await?;
+        let mut objects: Vec<StoredObject> = items
+            .iter()
+            .filter_map(|item| {
+                let (place, name) = split(&item.key).filter(|(place, _)| place == snapshot)?;
+                Some(StoredObject {
+                    path: ObjectPath::new(&place.project, &place.id, name).ok()?,
+                    bytes: item.bytes,
+                })
+            })
+            .collect();
+        objects.sort_by(|a, b| a.path.cmp(&b.path));
+        Ok(objects)
+    }
+
+    async fn remove(
+        &self,
+        snapshot: &SnapshotRef,
+        objects: &[ObjectPath],
+    ) -> Result<(), RepositoryError> {
+        if let Some(stranger) = objects.iter().find(|object| !snapshot.holds(object)) {
+            return Err(RepositoryError::Missing(format!(
+                "{stranger} in the place of {snapshot}"
+            )));
+        }
+        if !self.is_prepared().await? {
+            return Ok(());
+        }
+        self.storage.delete(&[manifest_key(snapshot)]).await?;
+        let keys: Vec<String> = objects.iter().map(ObjectPath::to_string).collect();
+        self.storage.delete(&keys).await
+    }
+
+    async fn sweep(&self, project: &str) -> Result<Vec<String>, RepositoryError> {
+        if !self.is_prepared().await? {
+            return Ok(Vec::new());
+        }
+        sweep::sweep(self, &*self.storage, project).await
+    }
+
+    fn location(&self) -> String {
+        self.storage.location()
+    }
+}
+
+/// The items of a project, by the snapshot in whose place they lie.
+fn by_place(items: Vec<Item>) -> BTreeMap<SnapshotRef, Vec<Item>> {
+    let mut places: BTreeMap<SnapshotRef, Vec<Item>> = BTreeMap::new();
+    for item in items {
+        if let Some((snapshot, _)) = split(&item.key) {
+            places.entry(snapshot).or_default().push(item);
+        }
+    }
+    places
+}

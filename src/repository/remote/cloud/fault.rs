@@ -1,0 +1,118 @@
+//! What an object store refused, in words: its own code and message, and what mends it.
+
+use std::error::Error as _;
+
+use crate::repository::RepositoryError;
+use crate::repository::url::Scheme;
+
+pub(super) fn explain(
+    scheme: Scheme,
+    action: &'static str,
+    place: String,
+    error: &object_store::Error,
+) -> RepositoryError {
+    let text = full_text(error);
+    let code = element(&text, "Code");
+    let why = match (code, element(&text, "Message")) {
+        (Some(code), Some(message)) if !message.is_empty() => format!("{code}: {message}"),
+        (Some(code), _) => code.to_owned(),
+        (None, _) => without_noise(&text),
+    };
+    RepositoryError::Remote {
+        action,
+        place,
+        hint: hint(scheme, code, &text).map(str::to_owned),
+        why,
+    }
+}
+
+/// With the causes that the error's own text does not repeat.
+fn full_text(error: &object_store::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    let (content, _) = rest.split_once(&format!("</{name}>"))?;
+    Some(content.trim())
+}
+
+/// Servers answer with pages; one line is enough. `Generic S3 error:` says nothing.
+fn without_noise(text: &str) -> String {
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty());
+    let line = line.unwrap_or("it gave no reason");
+    let said = line
+        .strip_prefix("Generic ")
+        .and_then(|rest| rest.split_once(" error: "));
+    said.map_or(line, |(_, said)| said).to_owned()
+}
+
+fn hint(scheme: Scheme, code: Option<&str>, text: &str) -> Option<&'static str> {
+    Some(match code.unwrap_or_default() {
+        "NoSuchBucket" | "ContainerNotFound" => {
+            "make it first, or look at its name and at the endpoint"
+        }
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthenticationFailed" => match scheme {
+            Scheme::S3 => "look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+            Scheme::Azure => "look at the account and AZURE_STORAGE_ACCOUNT_KEY",
+            _ => "look at the credentials",
+        },
+        "AuthorizationHeaderMalformed" | "PermanentRedirect" => {
+            "name the bucket's region, with `region=` in the URL"
+        }
+        "AccessDenied" | "AuthorizationPermissionMismatch" => {
+            "docs/stores.md lists the permissions that it takes"
+        }
+        "RequestTimeTooSkewed" => "set this machine's clock",
+        "SlowDown" | "ServerBusy" => "the store is busy; try again later",
+        "QuotaExceeded" | "InsufficientStorage" => "make room there, or name another place",
+        _ if text.contains("certificate") || text.contains("UnknownIssuer") => {
+            "name the authority's certificate, with `ca-file=` in the URL"
+        }
+        _ if text.contains("onnection refused") || text.contains("dns error") => {
+            "look at the endpoint, and whether this container reaches it"
+        }
+        _ => return None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(text: &str) -> String {
+        let error = object_store::Error::Generic {
+            store: "S3",
+            source: text.to_owned().into(),
+        };
+        explain(Scheme::S3, "store", "a/b in s3://bucket".to_owned(), &error).to_string()
+    }
+
+    #[test]
+    fn the_servers_own_words_come_out() {
+        insta::assert_snapshot!(
+            told(concat!(
+                "Error performing PUT http://x in 3ms - Server returned non-2xx status code: 403 Forbidden: ",
+                "<?xml version=\"1.0\"?>\n<Error><Code>InvalidAccessKeyId</Code><Message>No such key: GK1</Message></Error>"
+            )),
+            @"cannot store a/b in s3://bucket: InvalidAccessKeyId: No such key: GK1; look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+        );
+        insta::assert_snapshot!(
+            told("Error performing GET http://x in 3ms - HTTP error: error sending request: tcp connect error: Connection refused (os error 111)"),
+            @"cannot store a/b in s3://bucket: Error performing GET http://x in 3ms - HTTP error: error sending request: tcp connect error: Connection refused (os error 111); look at the endpoint, and whether this container reaches it"
+        );
+        insta::assert_snapshot!(
+            told("502 Bad Gateway: <html>\n<body>\n"),
+            @"cannot store a/b in s3://bucket: 502 Bad Gateway: <html>"
+        );
+    }
+}
