@@ -13,7 +13,7 @@ use crate::manifest::{Artifact, Manifest};
 use crate::pipe::{self, SyncSource};
 use crate::repository::RepositoryError;
 use crate::repository::directory::{Directory, FileError, Published, Sealed};
-use crate::repository::snapshot::open_plain;
+use crate::repository::snapshot::{ensure_opens, open_plain};
 use crate::target::TargetId;
 
 /// A file that was written.
@@ -46,12 +46,13 @@ pub async fn export(
     targets: &[&TargetId],
     directory: &Path,
 ) -> Result<Vec<ExportedFile>, ExportError> {
+    let records = manifest.targets.iter();
+    let records = records.filter(|record| targets.contains(&&record.target));
+    ensure_opens(source, records.clone()).await?;
     let mut wanted = Vec::new();
-    for record in &manifest.targets {
-        if targets.contains(&&record.target) {
-            let artifacts = record.artifacts.iter();
-            wanted.extend(artifacts.map(|artifact| (&record.target, artifact)));
-        }
+    for record in records {
+        let artifacts = record.artifacts.iter();
+        wanted.extend(artifacts.map(|artifact| (&record.target, artifact)));
     }
     let names = wanted
         .iter()

@@ -220,6 +220,12 @@ impl Manifest {
         self.targets.iter().flat_map(|record| &record.artifacts)
     }
 
+    /// Everything in it.
+    pub fn is_encrypted(&self) -> bool {
+        self.objects()
+            .all(|artifact| artifact.encryption != Encryption::None)
+    }
+
     pub fn stored_bytes(&self) -> u64 {
         self.objects().map(|artifact| artifact.stored.bytes).sum()
     }

@@ -160,14 +160,17 @@ fn d3_who_makes_backups_cannot_read_them_and_the_holder_of_an_identity_can() {
 
     // With nothing but what the backup had.
     stack.write("new");
+    let out = stack.stack.directory.path().join("out");
+    let out_named = out.display().to_string();
     for command in [
         &["ls", "latest", "app/volume/data"][..],
-        &["export", "latest", "/nowhere"],
+        &["export", "latest", &out_named],
         &["restore", "latest", "--yes"],
         &["restore", "latest", "--dry-run"],
     ] {
         stack.refused(&[command, &to].concat(), 2, "--identity-file");
     }
+    assert!(!out.exists(), "an empty directory was made");
     let whole = stack.stack.cofferdam(&["verify", "--read"]);
     whole.expect_says(0, "4 encrypted objects checked as stored");
 
@@ -178,6 +181,16 @@ fn d3_who_makes_backups_cannot_read_them_and_the_holder_of_an_identity_can() {
     let verify = [&["verify", "--read"], &with_identity[..]].concat();
     let whole = stack.stack.cofferdam(&verify);
     whole.expect_says(0, "4 encrypted objects decrypted");
+    let export = [
+        &["export", "latest", &out_named, "app/*"],
+        &with_identity[..],
+    ]
+    .concat();
+    stack.stack.cofferdam(&export).expect(0);
+    assert!(
+        out.join("app.volume.data.tar").exists(),
+        "names of plain files"
+    );
     let restore = ["restore", "latest", "--yes", "--log", "trace"];
     let run = stack
         .stack
@@ -503,4 +516,32 @@ fn no_container_and_no_process_in_one_gets_a_key() {
     for secret in [key.identity.as_str(), &identity, "COFFERDAM_IDENTITY_FILE"] {
         assert!(!seen.contains(secret), "{secret} is told");
     }
+}
+
+/// The agent in the container decompresses it; to it, nothing is encrypted.
+#[test]
+fn what_a_command_prints_is_encrypted_and_loaded_back_by_the_agent() {
+    let stack = TestStack::new("encryption");
+    let labels = [
+        ("cofferdam.command.word.dump", "cat /srv/word"),
+        ("cofferdam.command.word.load", "sh -c 'cat >/srv/word'"),
+    ];
+    let app = stack.toolbox("app", &labels, &[]);
+    app.sh(&format!("echo {MARKER} > /srv/word"));
+    let key = Key::new();
+    let identity = stack.directory.path().join("key.txt");
+    std::fs::write(&identity, &key.identity).expect("a file");
+    let backup = ["backup", "--recipient", &key.recipient];
+    stack.cofferdam(&backup).expect(0);
+    assert_eq!(stack.manifest()["targets"][0]["transfer"], "copy");
+    app.sh("echo later > /srv/word");
+    let identity = identity.display().to_string();
+    let restore = ["restore", "latest", "--yes", "--identity-file", &identity];
+    stack.cofferdam(&restore).expect(0);
+    assert_eq!(app.sh("cat /srv/word"), MARKER);
+    // No recipients were given: the safety snapshot is still no less protected than what was restored.
+    let artifact = &stack.manifest()["targets"][0]["artifacts"][0];
+    let to = &artifact["encryption"]["age"]["to"]["recipients"];
+    assert_eq!(*to, serde_json::json!([key.recipient]));
+    assert_eq!(app.sh("ls -A /tmp"), "");
 }

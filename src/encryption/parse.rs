@@ -13,6 +13,9 @@ pub struct BadKey {
     pub hint: &'static str,
 }
 
+/// A header has a line for each, and a reader takes only headers of a sane length.
+const MOST_KEYS: usize = 100;
+
 const SECRET_KEY: &str = "age-secret-key-";
 const MAKE_ONE: &str =
     "`age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it";
@@ -34,6 +37,7 @@ pub(super) fn recipients(text: &str) -> Result<Vec<x25519::Recipient>, BadKey> {
             hint: MAKE_ONE,
         });
     }
+    ensure_not_too_many(keys.len(), "recipients")?;
     Ok(keys)
 }
 
@@ -84,6 +88,7 @@ pub(super) fn identities(text: &str) -> Result<Vec<x25519::Identity>, BadKey> {
             hint: MAKE_ONE,
         });
     }
+    ensure_not_too_many(keys.len(), "identities")?;
     Ok(keys)
 }
 
@@ -122,6 +127,16 @@ fn identity(line: &str, number: usize) -> Result<x25519::Identity, BadKey> {
         )
     };
     Err(BadKey { what, hint })
+}
+
+fn ensure_not_too_many(count: usize, what: &str) -> Result<(), BadKey> {
+    if count > MOST_KEYS {
+        return Err(BadKey {
+            what: format!("has {count} {what}, and at most {MOST_KEYS} can be used"),
+            hint: "leave out those that nobody uses any more",
+        });
+    }
+    Ok(())
 }
 
 fn is_comment(line: &str) -> bool {

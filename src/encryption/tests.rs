@@ -45,6 +45,17 @@ fn a_bad_recipient_is_told_by_its_place() {
     assert_snapshot!(bad(" , \n# nobody"), @"names no recipient; `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
 }
 
+/// What is encrypted to the most that there may be must have a header that is read again.
+#[test]
+fn there_may_be_a_hundred_keys_of_each_kind() {
+    let pairs: Vec<_> = (0..101).map(|_| key_pair()).collect();
+    let to: Vec<_> = pairs.iter().map(|(_, to)| to.as_str()).collect();
+    let keys: String = pairs.iter().map(|(key, _)| key.as_str()).collect();
+    assert_snapshot!(Recipients::parse(&to.join("\n")).unwrap_err(), @"has 101 recipients, and at most 100 can be used; leave out those that nobody uses any more");
+    assert_snapshot!(Identities::parse(&keys).unwrap_err(), @"has 101 identities, and at most 100 can be used; leave out those that nobody uses any more");
+    assert!(Recipients::parse(&to[..100].join("\n")).is_ok());
+}
+
 #[test]
 fn a_bad_identity_file_is_told_by_its_line() {
     let (secret, public) = key_pair();

@@ -18,11 +18,16 @@ pub fn backups(reports: &[BackupReport]) -> String {
 fn backup(report: &BackupReport) -> String {
     let manifest = &report.manifest;
     let mut text = format!(
-        "Snapshot {} of project {}: {} saved, {}\n",
+        "Snapshot {} of project {}: {} saved, {}{}\n",
         manifest.snapshot,
         printable(&manifest.project),
         counted(manifest.targets.len() as u64, "target"),
         size(manifest.stored_bytes()),
+        if manifest.is_encrypted() {
+            ", encrypted"
+        } else {
+            ""
+        }
     );
     for record in &manifest.targets {
         for warning in &record.warnings {

@@ -3,6 +3,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::encryption::samples::{identities, key_pair, recipients};
+use crate::encryption::{Keys, Protection};
 use crate::secret::Secret;
 
 /// Of the content of an age file that is authenticated at a time, in bytes.
@@ -161,6 +162,27 @@ async fn a_stream_that_fails_before_makes_it_fail() {
     let plain = decrypt(broken(stored), &identities(&key), "x").await;
     let error = read(plain.unwrap()).await.unwrap_err();
     assert_eq!(error.to_string(), "x went away");
+}
+
+/// A safety snapshot may have the most recipients and the most identities that there can be.
+#[tokio::test]
+async fn a_header_for_many_is_read_again() {
+    let pairs: Vec<_> = (0..200).map(|_| key_pair()).collect();
+    let recipients = |pairs: &[(String, String)]| {
+        let to: Vec<_> = pairs.iter().map(|(_, to)| to.as_str()).collect();
+        recipients(&to.join(","))
+    };
+    let own: String = pairs[100..].iter().map(|(key, _)| key.as_str()).collect();
+    let keys = Keys {
+        recipients: Some(recipients(&pairs[..100])),
+        identities: identities(&own),
+    };
+    let both = keys.for_way_back(Protection::Clear).unwrap().unwrap();
+    let stored = encrypted(b"rows", &both).await;
+    for (key, _) in [&pairs[0], &pairs[199]] {
+        let plain = decrypt(stream(stored.clone()), &identities(key), "x").await;
+        assert_eq!(read(plain.unwrap()).await.unwrap(), b"rows");
+    }
 }
 
 #[tokio::test]
