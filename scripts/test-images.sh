@@ -4,7 +4,7 @@
 #
 # usage: scripts/test-images.sh [NAME[:TAG]...]
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
-#   openldap, redis
+#   openldap, redis, garage (an S3 server)
 #   couchdb-stand-in, elasticsearch-stand-in      small servers of our own
 #   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
 #   candig-katsu, candig-htsget, candig-vault    the services of compose-examples/candig
@@ -16,7 +16,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 defaults=(
-  postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7
+  postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7 garage:2
   couchdb-stand-in:3 elasticsearch-stand-in:8
   candig-katsu:1 candig-htsget:1 candig-vault:1
   apiary:1 igny8-backend:1 tethys-portal:1 commcare-hq:1
@@ -83,6 +83,17 @@ stand_in() {
     --build-arg "SERVER=$server" --build-arg "HOME=$home" --build-arg "USER_ID=$user"
 }
 
+# The program comes from the host: crates cannot be had while an image is built.
+garage() {
+  local program context
+  program=$(scripts/garage.sh)
+  context=$(dirname "$program")/garage-image
+  mkdir -p "$context"
+  cp docker/test-images/garage/* "$context"
+  cp "$program" "$context/garage"
+  build garage:2 bookworm "$context"
+}
+
 candig() {
   local service=$1 services=compose-examples/candig/services
   build "candig-$service:1" bookworm "$services" --file "$services/$service/Dockerfile"
@@ -102,6 +113,7 @@ one() {
     busybox | busybox:1) build busybox:1 bookworm docker/test-images/busybox ;;
     openldap | openldap:1) build openldap:1 bookworm docker/test-images/openldap ;;
     redis | redis:7) build redis:7 bookworm docker/test-images/redis ;;
+    garage | garage:2) garage ;;
     couchdb-stand-in | couchdb-stand-in:3) stand_in couchdb 3 /opt/couchdb 5984 ;;
     elasticsearch-stand-in | elasticsearch-stand-in:8)
       stand_in elasticsearch 8 /usr/share/elasticsearch 1000

@@ -72,7 +72,10 @@ Exit codes:
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
-    /// Where snapshots live: a directory, as `/path` or `file:///path`
+    /// Where snapshots live: a directory, as `/path`, or a URL of a server
+    ///
+    /// `s3://bucket/prefix?endpoint=https://…`, `az://container/prefix?account=…` and `gs://bucket/prefix` name object stores.
+    /// Their keys are taken from variables (`AWS_ACCESS_KEY_ID`, …) or from the file that `credentials-file=` names.
     ///
     /// [env: COFFERDAM_REPOSITORY] [default: /backups]
     #[arg(long, global = true, value_name = "URL")]
@@ -89,6 +92,12 @@ pub struct Settings {
     /// [env: COFFERDAM_ALL_PROJECTS=true]
     #[arg(long, global = true, conflicts_with = "projects")]
     pub all_projects: bool,
+
+    /// A second place that gets each new snapshot, as a URL or directory; may be given several times
+    ///
+    /// [env: COFFERDAM_COPY_TO, separated by commas]
+    #[arg(long, global = true, value_name = "URL")]
+    pub copy_to: Vec<String>,
 
     /// How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
     ///
@@ -150,6 +159,7 @@ pub enum Command {
     Restore(RestoreArgs),
     Export(ExportArgs),
     Verify(VerifyArgs),
+    Copy(CopyArgs),
     Recover(RecoverArgs),
     Completions(CompletionsArgs),
     Agent(AgentArgs),
@@ -341,6 +351,26 @@ pub struct VerifyArgs {
     /// Read every object and check its digest
     #[arg(long)]
     pub read: bool,
+}
+
+/// Copy snapshots to second places
+///
+/// Sends what a place lacks, oldest first, to every place that `--copy-to` names. Each byte is checked against the digest in
+/// the manifest on its way. Run again after an interruption, it goes on where it stopped. Exits with 3 when some snapshots or
+/// places failed.
+///
+/// A backup does this by itself for its new snapshot, and for those that an earlier run could not send.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  Everything that the second place lacks:
+      cofferdam copy --copy-to s3://offsite/hospital
+  One snapshot to a disk that was just plugged in:
+      cofferdam copy latest --copy-to /mnt/disk/backups")]
+pub struct CopyArgs {
+    /// Snapshots to copy: ids, beginnings of ids, or `latest` [default: all]
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshots: Vec<SnapshotSelector>,
 }
 
 /// Finish or undo what an interrupted run left behind

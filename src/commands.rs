@@ -3,6 +3,7 @@
 mod backup;
 mod completions;
 mod context;
+mod copy;
 mod error;
 mod export;
 mod list;
@@ -31,6 +32,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Outcome, Command
         Command::Restore(args) => restore::run(context, args).await,
         Command::Export(args) => export::run(context, args).await,
         Command::Verify(args) => verify::run(context, args).await,
+        Command::Copy(args) => copy::run(context, args).await,
         Command::Recover(args) => recover::run(context, args).await,
         Command::Completions(args) => Ok(completions::run(args)),
         Command::Agent(_) => Err(CommandError::usage(anyhow::anyhow!(

@@ -29,6 +29,8 @@ pub struct Config {
     pub repository: RepositoryUrl,
     /// Of the servers that hold repositories.
     pub credentials: Credentials,
+    /// Second places. None is the repository, and none is named twice.
+    pub copy_to: Vec<RepositoryUrl>,
     pub scope: Scope,
     pub compression: Compression,
     pub keys: Keys,
@@ -126,6 +128,11 @@ impl Config {
         let repository = reader.read(given, RepositoryUrl::default(), |text| {
             Ok(RepositoryUrl::parse(text, working_directory)?)
         });
+        let copies = (!settings.copy_to.is_empty()).then(|| settings.copy_to.join(","));
+        let given = Given::new("--copy-to", &copies, "COFFERDAM_COPY_TO");
+        let copy_to = reader.read(given, Vec::new(), |text| {
+            places_of(text, &repository, working_directory)
+        });
         let scope = reader.scope(settings);
         let given = Given::new(
             "--compression",
@@ -150,6 +157,7 @@ impl Config {
         Ok(Self {
             repository,
             credentials: environment.credentials(),
+            copy_to,
             scope,
             compression,
             keys,
@@ -285,6 +293,27 @@ impl Reader<'_> {
             hint,
         });
     }
+}
+
+fn places_of(
+    text: &str,
+    repository: &RepositoryUrl,
+    working_directory: &Path,
+) -> Result<Vec<RepositoryUrl>, BadSetting> {
+    let mut places: Vec<RepositoryUrl> = Vec::new();
+    for text in text.split([',', '\n']).map(str::trim) {
+        let place = RepositoryUrl::parse(text, working_directory)?;
+        if place == *repository {
+            return Err(BadSetting::new(
+                "names the repository itself",
+                "name a second place, better on another machine",
+            ));
+        }
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    Ok(places)
 }
 
 fn projects_of(text: &str) -> Result<Scope, BadSetting> {

@@ -16,7 +16,7 @@
 //! # Layers, from the outside in
 //!
 //! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read
-//! 2. [`backup`], [`restore`], [`recover`], [`verify`], [`export`] with [`session`], [`survey`], [`targets`], [`select`]
+//! 2. [`backup`], [`restore`], [`recover`], [`verify`], [`export`], [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
 //! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
 //! 5. [`manifest`], [`labels`], [`target`], [`store`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
@@ -30,6 +30,7 @@ pub mod backup;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod copy;
 pub mod discover;
 pub mod driver;
 pub mod encryption;

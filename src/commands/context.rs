@@ -49,6 +49,19 @@ impl Context {
         SnapshotReader::new(repository, identities, Progress::silent())
     }
 
+    /// The second places.
+    pub fn copy_places(&self) -> Result<Vec<Arc<dyn Repository>>, CommandError> {
+        let Config {
+            copy_to,
+            credentials,
+            ..
+        } = &self.config;
+        let places = copy_to.iter().map(|url| repository::open(url, credentials));
+        places
+            .collect::<Result<_, _>>()
+            .map_err(CommandError::usage)
+    }
+
     pub async fn session(&self, engine: &Engine) -> Result<Session, CommandError> {
         Ok(Session {
             engine: engine.clone(),
@@ -135,6 +148,25 @@ impl Context {
             .manifest(&snapshot)
             .await
             .map_err(CommandError::failed)
+    }
+
+    /// The snapshots that are named among those in scope; all of these when none is named. Oldest first.
+    pub async fn selected(
+        &self,
+        repository: &dyn Repository,
+        wanted: &[SnapshotSelector],
+    ) -> Result<Vec<SnapshotRef>, CommandError> {
+        if wanted.is_empty() {
+            return self.snapshots(repository).await;
+        }
+        let projects = self.projects().await;
+        let mut named: Vec<SnapshotRef> = Vec::new();
+        for wanted in wanted {
+            named.push(select::snapshot(repository, projects.as_deref(), wanted).await?);
+        }
+        named.sort();
+        named.dedup();
+        Ok(named)
     }
 
     pub fn view(&self) -> View {

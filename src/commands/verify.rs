@@ -5,24 +5,11 @@ use super::error::CommandError;
 use crate::cli::VerifyArgs;
 use crate::exit::Outcome;
 use crate::report;
-use crate::repository::SnapshotRef;
-use crate::select;
 use crate::verify::{Depth, Verifier, VerifyReport};
 
 pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, CommandError> {
     let repository = context.repository()?;
-    let snapshots = if args.snapshots.is_empty() {
-        context.snapshots(&*repository).await?
-    } else {
-        let projects = context.projects().await;
-        let mut named: Vec<SnapshotRef> = Vec::new();
-        for wanted in &args.snapshots {
-            named.push(select::snapshot(&*repository, projects.as_deref(), wanted).await?);
-        }
-        named.sort();
-        named.dedup();
-        named
-    };
+    let snapshots = context.selected(&*repository, &args.snapshots).await?;
     let depth = if args.read { Depth::Read } else { Depth::Sizes };
     let verifier = Verifier::new(&*repository, &context.config.keys.identities);
     let mut reports: Vec<VerifyReport> = Vec::new();

@@ -16,8 +16,9 @@ const PREFIX: &str = "COFFERDAM_";
 const LONGEST_FILE: u64 = 1024 * 1024;
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 13] = [
+const KNOWN: [&str; 14] = [
     "COFFERDAM_REPOSITORY",
+    "COFFERDAM_COPY_TO",
     "COFFERDAM_PROJECTS",
     "COFFERDAM_ALL_PROJECTS",
     "COFFERDAM_COMPRESSION",

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::backup::BackupReport;
+use crate::copy::{Copied, CopyOutcome, CopyReport, SnapshotCopy};
 use crate::export::ExportedFile;
 use crate::plan::restore::RestorePlan;
 use crate::report::amounts::{counted, size};
@@ -110,6 +111,38 @@ pub fn verify(reports: &[VerifyReport]) -> String {
         text.push_str("There are no snapshots to check.\n");
     }
     text
+}
+
+pub fn copies(reports: &[CopyReport]) -> String {
+    let mut text = String::new();
+    for report in reports {
+        copy(&mut text, report);
+    }
+    text
+}
+
+fn copy(text: &mut String, report: &CopyReport) {
+    let place = printable(&report.place);
+    if let Some(problem) = &report.problem {
+        let _ = writeln!(text, "{place}  FAILED  {}", printable(problem));
+    } else if report.snapshots.is_empty() {
+        let _ = writeln!(text, "{place}  lacks nothing");
+    }
+    for SnapshotCopy { snapshot, outcome } in &report.snapshots {
+        let _ = match outcome {
+            CopyOutcome::Copied(Copied { objects, bytes }) => writeln!(
+                text,
+                "{snapshot}  copied to {place}  {}, {}",
+                counted(*objects as u64, "object"),
+                size(*bytes)
+            ),
+            CopyOutcome::Failed { reason } => writeln!(
+                text,
+                "{snapshot}  FAILED to be copied to {place}: {}",
+                printable(reason)
+            ),
+        };
+    }
 }
 
 pub fn export(files: &[ExportedFile]) -> String {

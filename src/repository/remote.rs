@@ -6,6 +6,8 @@
 
 pub(crate) mod cloud;
 mod http;
+#[cfg(test)]
+mod server;
 mod storage;
 mod sweep;
 
@@ -110,7 +112,7 @@ impl RemoteRepository {
         let Children { directories, files } = self.storage.children("").await?;
         let directory = directories.into_iter().next();
         let file = files.into_iter().find(|name| name != identity::FILE);
-        Ok(directory.map(|name| format!("{name}/")).or(file))
+        Ok(directory.or(file))
     }
 
     /// Creates the manifest. An answer may get lost after the server has done what it was asked: whether the manifest is

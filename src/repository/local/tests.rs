@@ -85,6 +85,7 @@ impl Fixture for Local {
 }
 
 repository_contract!(Local::new());
+repository_contract!(Local::new() => only_one_of_two_equal_puts_wins);
 
 #[tokio::test]
 async fn backups_are_readable_by_their_owner_alone() {

@@ -189,3 +189,6 @@ impl Storage for CloudStorage {
         self.url.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests;
