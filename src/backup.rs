@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::discover::Service;
 use crate::driver::{Captured, DriverError};
+use crate::encryption::Recipients;
 use crate::engine::EngineError;
 use crate::hold::{Ending, Journal, Operation, Owner};
 use crate::hooks::{HookError, HookOutcome, Hooks};
@@ -91,7 +92,8 @@ pub async fn back_up(
     let lock = session.lock(journal).await?;
     sweep(&*session.repository, &plan.project).await;
 
-    let mut capture = Capture::new(session, survey, drivers, &run);
+    let recipients = session.keys.recipients.clone();
+    let mut capture = Capture::new(session, survey, drivers, &run, recipients);
     capture.failed.extend(plan.unreachable.iter().cloned());
     let mut hooks = Hooks::new(
         &session.engine,
@@ -170,6 +172,7 @@ impl<'a> Capture<'a> {
         survey: &'a Survey,
         drivers: &'a Drivers,
         run: &RunId,
+        recipients: Option<Recipients>,
     ) -> Self {
         Self {
             survey,
@@ -179,6 +182,7 @@ impl<'a> Capture<'a> {
                 &survey.stack.project,
                 run.clone(),
                 session.compression,
+                recipients,
             ),
             session,
             run: run.clone(),

@@ -117,6 +117,25 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "RULES")]
     pub keep: Option<String>,
 
+    /// Encrypt to this age recipient, `age1…`; may be given several times
+    ///
+    /// The identity of any one of them opens it. [env: COFFERDAM_RECIPIENTS or COFFERDAM_RECIPIENTS_FILE, separated by commas
+    /// or lines] [default: not encrypted]
+    #[arg(long = "recipient", global = true, value_name = "KEY")]
+    pub recipients: Vec<String>,
+
+    /// Encrypt with, and read with, the passphrase in this file
+    ///
+    /// [env: COFFERDAM_PASSPHRASE or COFFERDAM_PASSPHRASE_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+
+    /// Read with the age identities in this file, as `age-keygen` writes it
+    ///
+    /// For restore, ls, export, verify --read and recover; a backup needs none. [env: COFFERDAM_IDENTITY_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub identity_file: Option<PathBuf>,
+
     /// Time zone of the times that are shown, as `Europe/Berlin`
     ///
     /// Also of the days and weeks that `--keep` counts. [env: TZ] [default: UTC]
@@ -211,6 +230,8 @@ Examples:
   Only the databases of one service, or only volumes:
       cofferdam backup 'postgres-db/*'
       cofferdam backup '*/volume/*'
+  Encrypted, so that only the holder of an identity can read it:
+      cofferdam backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
   See what would be done:
       cofferdam backup --dry-run")]
 pub struct BackupArgs {
@@ -283,6 +304,8 @@ Examples:
       cofferdam restore latest --dry-run
   One database, without a question:
       cofferdam restore latest postgres-db/postgres/clinical --yes
+  From an encrypted snapshot:
+      cofferdam restore latest --identity-file key.txt
   One file and one directory out of a volume:
       cofferdam restore latest vault/volume/vault-data --path config.hcl --path core/cluster
   A copy for staging: into a stack that is up as project candig-staging, whose database service is called `db` there:
@@ -355,14 +378,16 @@ pub struct ExportArgs {
 
 /// Check that snapshots are whole
 ///
-/// Looks whether every object is there and has the right length; `--read` reads everything and checks every digest. Exits
-/// with 4 when something is missing or damaged.
+/// Looks whether every object is there and has the right length; `--read` reads everything and checks every digest. What is
+/// encrypted is read as it is stored, and with `--identity-file` decrypted, so that its content is checked too. Exits with 4
+/// when something is missing or damaged.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   cofferdam verify
   cofferdam verify latest --read
   cofferdam verify --read-part today/7
+  cofferdam verify latest --read --identity-file key.txt
   cofferdam verify --all-projects --json")]
 pub struct VerifyArgs {
     /// Snapshots to check: ids, beginnings of ids, or `latest` [default: all]

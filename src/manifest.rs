@@ -4,6 +4,7 @@
 //! It holds no secret, and everything read back from it is hostile until checked: see [`Manifest::parse`].
 
 mod compression;
+mod encryption;
 mod facts;
 mod object_path;
 
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::compression::{BadCompression, Compression};
+pub use self::encryption::{AgeFile, BadPublicKey, EncryptedTo, Encryption, PublicKey};
 pub use self::facts::{
     BasebackupFacts, CommandFacts, CouchdbDatabase, CouchdbFacts, ElasticsearchFacts, Facts,
     FileOwner, JournalMode, MysqlFacts, MysqlFlavour, MysqlPrograms, MysqlTableFacts,
@@ -133,6 +135,16 @@ pub struct Artifact {
     pub encryption: Encryption,
 }
 
+impl Artifact {
+    /// Of the stream that is compressed and not encrypted, in bytes.
+    pub fn compressed_bytes(&self) -> u64 {
+        match &self.encryption {
+            Encryption::None => self.stored.bytes,
+            Encryption::Age(file) => file.compressed_bytes,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -152,13 +164,6 @@ pub struct StreamDigest {
     pub bytes: u64,
     /// 64 lower-case hexadecimal digits.
     pub sha256: String,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Encryption {
-    #[default]
-    None,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -222,6 +227,12 @@ impl Manifest {
     /// Every object that this snapshot needs, its own and those of earlier ones.
     pub fn objects(&self) -> impl Iterator<Item = &Artifact> {
         self.targets.iter().flat_map(|record| &record.artifacts)
+    }
+
+    /// Everything in it.
+    pub fn is_encrypted(&self) -> bool {
+        self.objects()
+            .all(|artifact| artifact.encryption != Encryption::None)
     }
 
     pub fn stored_bytes(&self) -> u64 {

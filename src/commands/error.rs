@@ -2,7 +2,9 @@
 
 use crate::backup::BackupError;
 use crate::exit::Outcome;
+use crate::export::ExportError;
 use crate::hold::HoldError;
+use crate::repository::RepositoryError;
 use crate::restore::RestoreError;
 use crate::select::SelectError;
 use crate::session::{Interrupted, LockError};
@@ -44,6 +46,25 @@ impl CommandError {
 impl From<Interrupted> for CommandError {
     fn from(_: Interrupted) -> Self {
         Self::Interrupted
+    }
+}
+
+/// The wrong key, or none, is a matter of the command line.
+impl From<RepositoryError> for CommandError {
+    fn from(error: RepositoryError) -> Self {
+        match &error {
+            RepositoryError::Closed { source, .. } if source.is_of_keys() => Self::usage(error),
+            _ => Self::failed(error),
+        }
+    }
+}
+
+impl From<ExportError> for CommandError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Repository(error) => error.into(),
+            other => Self::failed(other),
+        }
     }
 }
 
@@ -97,6 +118,8 @@ impl From<RestoreError> for CommandError {
         match error {
             RestoreError::Lock(error) => error.into(),
             RestoreError::Interrupted(error) => error.into(),
+            RestoreError::Repository(error) => error.into(),
+            error @ RestoreError::NoWayBack(_) => Self::usage(error),
             other => Self::failed(other),
         }
     }

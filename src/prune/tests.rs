@@ -6,8 +6,9 @@ use jiff::ToSpan as _;
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::encryption::Identities;
 use crate::manifest::{Artifact, StreamDigest};
-use crate::pipe::{ByteStream, Progress};
+use crate::pipe::ByteStream;
 use crate::repository::StoredObject;
 use crate::repository::local::LocalRepository;
 use crate::repository::samples::{artifact, body, manifest, path};
@@ -227,8 +228,8 @@ async fn what_a_new_snapshot_names_stays() {
     let report = prune_with(&place.repository, &stock, "last=1", &[]).await;
     assert_eq!((report.removed, report.freed_bytes), (vec![id(5)], 0));
     assert!(place.exists(5, "db.dump"));
-    let (newest, progress) = (snapshot(0), Progress::silent());
-    let whole = Verifier::new(&place.repository, Depth::Read, progress)
+    let newest = snapshot(0);
+    let whole = Verifier::new(&place.repository, &Identities::default(), Depth::Read)
         .snapshot(&newest)
         .await;
     assert!(whole.unwrap().is_whole());
@@ -387,10 +388,9 @@ async fn a_prune_that_dies_anywhere_leaves_whole_snapshots_and_the_next_one_goes
         );
         for listed in place.listed().await {
             let snapshot = SnapshotRef::new(PROJECT, listed);
-            let progress = Progress::silent();
-            let mut verifier = Verifier::new(&place.repository, Depth::Sizes, progress);
-            let report = verifier.snapshot(&snapshot);
-            let report = report.await.unwrap();
+            let identities = Identities::default();
+            let mut verifier = Verifier::new(&place.repository, &identities, Depth::Sizes);
+            let report = verifier.snapshot(&snapshot).await.unwrap();
             assert!(report.is_whole(), "{removals}: {:?}", report.problems);
         }
         place.prune("last=1").await;

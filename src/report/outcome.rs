@@ -20,11 +20,16 @@ pub fn backups(reports: &[BackupReport], view: &View) -> String {
 fn backup(report: &BackupReport, view: &View) -> String {
     let manifest = &report.manifest;
     let mut text = format!(
-        "Snapshot {} of project {}: {} saved, {}\n",
+        "Snapshot {} of project {}: {} saved, {}{}\n",
         manifest.snapshot,
         printable(&manifest.project),
         counted(manifest.targets.len() as u64, "target"),
         size(manifest.stored_bytes()),
+        if manifest.is_encrypted() {
+            ", encrypted"
+        } else {
+            ""
+        }
     );
     for record in &manifest.targets {
         for warning in &record.warnings {
@@ -83,6 +88,21 @@ pub fn verify(reports: &[VerifyReport]) -> String {
         );
         for problem in &report.problems {
             let _ = writeln!(text, "  {}", printable(&problem.to_string()));
+        }
+        if report.decrypted > 0 {
+            let objects = counted(report.decrypted as u64, "encrypted object");
+            let _ = writeln!(
+                text,
+                "  notice: {objects} decrypted, and the content checked"
+            );
+        }
+        if report.closed > 0 {
+            let _ = writeln!(
+                text,
+                "  notice: {} checked as stored, and not the content, for which --identity-file or --passphrase-file would have \
+                 to be given",
+                counted(report.closed as u64, "encrypted object")
+            );
         }
         for object in &report.unknown {
             let _ = writeln!(

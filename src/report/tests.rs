@@ -2,10 +2,10 @@ use insta::assert_snapshot;
 
 use super::*;
 use crate::manifest::{
-    Artifact, CommandFacts, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT, Facts,
-    Failure, FileOwner, JournalMode, Manifest, ObjectPath, PostgresFacts, Purpose, Role, Skip,
-    SqliteContent, SqliteFacts, SqliteTable, StreamDigest, TableFacts, TargetRecord, Transfer,
-    TreeFacts, TreeShape,
+    AgeFile, Artifact, CommandFacts, Compression, ContainerRecord, EncryptedTo, Encryption,
+    EngineFacts, FORMAT, Facts, Failure, FileOwner, JournalMode, Manifest, ObjectPath,
+    PostgresFacts, PublicKey, Purpose, Role, Skip, SqliteContent, SqliteFacts, SqliteTable,
+    StreamDigest, TableFacts, TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::plan::audit::Finding;
 use crate::plan::backup::{BackupPlan, PlannedTarget};
@@ -436,6 +436,32 @@ fn a_partial_snapshot_shows_its_failures_first_and_fits_the_terminal() {
                  --read
       Export     cofferdam export 20261121T020000Z-9f2c61aa DIR --project candigv2
     "#);
+}
+
+#[test]
+fn a_snapshot_tells_to_whom_it_is_encrypted() {
+    let key = |text: &str| PublicKey::try_from(text.to_owned()).unwrap();
+    let mut manifest = complete();
+    let mut encrypt = |number: usize, to| {
+        let mut artifacts = manifest.targets.iter_mut().flat_map(|it| &mut it.artifacts);
+        artifacts.nth(number).unwrap().encryption = Encryption::Age(AgeFile {
+            to,
+            compressed_bytes: 1,
+        });
+    };
+    let both = vec![key("age1alice"), key("age1bob")];
+    encrypt(0, EncryptedTo::Recipients(both.clone()));
+    encrypt(1, EncryptedTo::Recipients(both));
+    encrypt(2, EncryptedTo::Passphrase);
+    let shown = render_snapshot(&manifest, &view(None));
+    let lines: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.contains("by age"))
+        .collect();
+    assert_snapshot!(lines.join("\n"), @r"
+    Encrypted  by age, to age1alice, age1bob (2 of 4 objects)
+    Encrypted  by age, with a passphrase (1 of 4 objects)
+    ");
 }
 
 #[test]
