@@ -165,19 +165,17 @@ fn read(variable: &'static str, path: &Path) -> Result<String, MailError> {
 
 /// The authorities of the web are built in: the image has no files of its own.
 fn tls(settings: &MailSettings) -> Result<TlsParameters, MailError> {
-    let mut authorities = webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
-    if let Some(path) = &settings.ca_file {
-        authorities.extend(certificates(path)?);
-    }
     let bad = |error: smtp::Error| MailError::Certificates {
         path: settings.ca_file.clone().unwrap_or_default(),
         why: words(&error),
     };
     let mut parameters = TlsParameters::builder(settings.server.host.clone())
-        .certificate_store(CertificateStore::None);
-    for authority in authorities {
-        let certificate = Certificate::from_der(authority.to_vec()).map_err(bad)?;
-        parameters = parameters.add_root_certificate(certificate);
+        .certificate_store(CertificateStore::WebpkiRoots);
+    if let Some(path) = &settings.ca_file {
+        for authority in certificates(path)? {
+            let certificate = Certificate::from_der(authority.to_vec()).map_err(bad)?;
+            parameters = parameters.add_root_certificate(certificate);
+        }
     }
     parameters.build().map_err(bad)
 }
