@@ -6,6 +6,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
+use crate::copy::{CopyReport, copy_after};
 use crate::discover::Service;
 use crate::driver::{Captured, DriverError};
 use crate::encryption::Recipients;
@@ -57,16 +58,20 @@ pub struct BackupReport {
     /// What became of older snapshots; `None` when no policy was there to be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pruned: Option<PruneReport>,
+    /// What each second place has got.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<CopyReport>,
 }
 
 impl BackupReport {
-    /// Every target is saved, everything is as it was, and what was to be pruned is.
+    /// Every target is saved, everything is as it was, what was to be pruned is, and every second place has it all.
     pub fn is_complete(&self) -> bool {
         let is_pruned = self
             .pruned
             .as_ref()
             .is_none_or(PruneReport::is_as_it_should_be);
-        self.manifest.failed.is_empty() && self.problems.is_empty() && is_pruned
+        let is_copied = self.copies.iter().all(CopyReport::is_complete);
+        self.manifest.failed.is_empty() && self.problems.is_empty() && is_pruned && is_copied
     }
 }
 
@@ -140,10 +145,14 @@ pub async fn back_up(
         Err(_) => None,
     };
     end.close(lock).await;
+    let manifest = result?;
+    // Without the lock: sending takes its time, and a restore need not wait for it.
+    let copies = copy_after(session, &manifest.project).await;
     Ok(BackupReport {
-        manifest: result?,
+        manifest,
         problems: end.problems,
         pruned,
+        copies,
     })
 }
 

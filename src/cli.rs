@@ -103,6 +103,12 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "URL")]
     pub copy_to: Vec<String>,
 
+    /// Which snapshots stay in the second places, as `daily=30,monthly=12`
+    ///
+    /// [env: COFFERDAM_COPY_KEEP] [default: all stay]
+    #[arg(long, global = true, value_name = "RULES")]
+    pub copy_keep: Option<String>,
+
     /// How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
     ///
     /// [env: COFFERDAM_COMPRESSION] [default: zstd:3]
@@ -174,7 +180,7 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "URL")]
     pub smtp_url: Option<String>,
 
-    /// Where checks write status files, as `DIR/PROJECT/STORE.json` and `.txt`
+    /// Where checks write status files, as `DIR/PROJECT/TARGET.{json,txt}`
     ///
     /// [env: COFFERDAM_STATUS_DIR] [default: `status` in the repository]
     #[arg(long, global = true, value_name = "DIR")]
@@ -404,15 +410,15 @@ pub struct VerifyArgs {
     pub read_part: Option<PartChoice>,
 }
 
-/// Check that every store has a recent good backup
+/// Check that every target has a recent good backup
 ///
-/// Reads the repository alone; without an engine and `--project`, all projects in it are meant. A store is a target that a snapshot names, as saved or as failed, that an
-/// earlier check knew, or that `--expect` names. Exits with 4 when one has no good backup that is young enough, when objects
-/// of the newest one are missing, or when a snapshot cannot be read or lies in the future; sends mail then, if `--mail-to`
-/// says to whom.
+/// Reads the repository alone; without an engine and `--project`, all projects in it are meant. A target is checked when
+/// a snapshot names it, as saved or as failed, when an earlier check knew it, or when `--expect` names it. Exits with 4
+/// when one has no good backup that is young enough, when objects of the newest one are missing, or when a snapshot
+/// cannot be read or lies in the future; sends mail then, if `--mail-to` says to whom.
 ///
-/// A store stays in question when newer snapshots do not name it any more, for that may be a mistake: `--retired` says that it
-/// is gone on purpose, and so does a `cofferdam.skip` label of its service.
+/// A target stays in question when newer snapshots do not name it any more, for that may be a mistake: `--retired` says
+/// that it is gone on purpose, and so does a `cofferdam.skip` label of its service.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -420,24 +426,24 @@ Examples:
       cofferdam check --project shop --max-age 26h
   Databases every hour, whatever else there is:
       cofferdam check --max-age 90m --target '*/postgres/*'
-  A store that must be there, and one that was given up:
+  A target that must be there, and one that was given up:
       cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
   Whether mail arrives:
       cofferdam check --mail-test --mail-to ops@example.org")]
 pub struct CheckArgs {
-    /// How old the last good backup of a store may be, as `90m`, `26h` or `8d`
+    /// How old the last good backup of a target may be, as `90m`, `26h` or `8d`
     #[arg(long, value_name = "AGE", default_value = "26h", value_parser = max_age)]
     pub max_age: Duration,
 
-    /// Stores to check, by id (`service/driver/name`) or by a pattern over ids; may be given several times [default: all]
+    /// Targets to check, by id (`service/driver/name`) or by a pattern over ids; may be given several times [default: all]
     #[arg(long = "target", value_name = "TARGET")]
     pub targets: Vec<TargetPattern>,
 
-    /// A store that must have a backup, even if the repository has never heard of it, by its id; may be given several times
+    /// A target that must have a backup, even if the repository has never heard of it, by its id; may be given several times
     #[arg(long = "expect", value_name = "TARGET")]
     pub expected: Vec<TargetId>,
 
-    /// A store that is gone on purpose, by id or pattern: it is not checked, and its status files are removed; may be given
+    /// A target that is gone on purpose, by id or pattern: it is not checked, and its status files are removed; may be given
     /// several times
     #[arg(long, value_name = "TARGET")]
     pub retired: Vec<TargetPattern>,

@@ -34,6 +34,8 @@ pub struct Config {
     pub credentials: Credentials,
     /// Second places. None is the repository, and none is named twice.
     pub copy_to: Vec<RepositoryUrl>,
+    /// Which snapshots stay there; `None`: all.
+    pub copy_keep: Option<KeepPolicy>,
     pub scope: Scope,
     pub compression: Compression,
     /// Which snapshots stay; `None`: all.
@@ -149,6 +151,8 @@ impl Config {
             "COFFERDAM_COMPRESSION",
         );
         let compression = reader.read(given, Compression::DEFAULT, compression_of);
+        let given = Given::new("--copy-keep", &settings.copy_keep, "COFFERDAM_COPY_KEEP");
+        let copy_keep = reader.read(given, None, keep_of);
         let given = Given::new("--keep", &settings.keep, "COFFERDAM_KEEP");
         let keep = reader.read(given, None, keep_of);
         let keys = reader.keys(settings);
@@ -174,6 +178,7 @@ impl Config {
             repository,
             credentials: environment.credentials(),
             copy_to,
+            copy_keep,
             scope,
             compression,
             warnings: warnings(environment, keep.as_ref()),

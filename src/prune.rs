@@ -162,22 +162,43 @@ pub async fn prune_after(session: &Session, manifest: &Manifest) -> Option<Prune
     if !has_policy {
         return None;
     }
+    let repository = &*session.repository;
+    Some(prune_place(session, repository, &session.retention, &manifest.project).await)
+}
+
+/// Prunes a project in a second place, when there is a policy for those.
+pub async fn prune_copies(
+    session: &Session,
+    place: &dyn Repository,
+    project: &str,
+) -> Option<PruneReport> {
+    let terms = &session.copy_retention;
+    terms.keep.as_ref()?;
+    Some(prune_place(session, place, terms, project).await)
+}
+
+async fn prune_place(
+    session: &Session,
+    repository: &dyn Repository,
+    terms: &Terms,
+    project: &str,
+) -> PruneReport {
     let in_use = async || Lock::snapshots_in_use(&session.engine).await;
     let pruned = async {
-        let stock = Stock::take(&*session.repository, &manifest.project).await?;
-        let pruning = stock.judge(&in_use().await?, &session.retention);
+        let stock = Stock::take(repository, project).await?;
+        let pruning = stock.judge(&in_use().await?, terms);
         let prune = Prune {
-            repository: &*session.repository,
+            repository,
             stock: &stock,
             interrupt: &session.interrupt,
         };
         Ok::<_, PruneError>(prune.execute(&pruning, in_use).await)
     };
-    Some(pruned.await.unwrap_or_else(|error| PruneReport {
-        project: manifest.project.clone(),
+    pruned.await.unwrap_or_else(|error| PruneReport {
+        project: project.to_owned(),
         problems: vec![error.to_string()],
         ..PruneReport::default()
-    }))
+    })
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -24,6 +24,9 @@ pub struct Session {
     pub compression: Compression,
     /// What becomes of older snapshots after a backup.
     pub retention: Terms,
+    /// Second places, and what becomes of older snapshots there.
+    pub copy_to: Vec<Arc<dyn Repository>>,
+    pub copy_retention: Terms,
     pub keys: Keys,
     pub board: Board,
     /// What dropped work still has to remove; to be waited for before the process ends.

@@ -118,7 +118,7 @@ fn help_of_cofferdam() {
       export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
       copy         Copy snapshots to second places
-      check        Check that every store has a recent good backup
+      check        Check that every target has a recent good backup
       prune        Remove the snapshots that no rule of `--keep` keeps
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
@@ -156,6 +156,11 @@ fn help_of_cofferdam() {
               times
 
               [env: COFFERDAM_COPY_TO, separated by commas]
+
+          --copy-keep <RULES>
+              Which snapshots stay in the second places, as `daily=30,monthly=12`
+
+              [env: COFFERDAM_COPY_KEEP] [default: all stay]
 
           --compression <HOW>
               How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
@@ -222,7 +227,7 @@ fn help_of_cofferdam() {
               COFFERDAM_SMTP_URL]
 
           --status-dir <DIR>
-              Where checks write status files, as `DIR/PROJECT/STORE.json` and `.txt`
+              Where checks write status files, as `DIR/PROJECT/TARGET.{json,txt}`
 
               [env: COFFERDAM_STATUS_DIR] [default: `status` in the repository]
 
@@ -277,7 +282,7 @@ fn short_help_fits_a_screen() {
       export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
       copy         Copy snapshots to second places
-      check        Check that every store has a recent good backup
+      check        Check that every target has a recent good backup
       prune        Remove the snapshots that no rule of `--keep` keeps
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
@@ -292,6 +297,7 @@ fn short_help_fits_a_screen() {
           --all-projects            Work on every project of the engine
           --copy-to <URL>           A second place that gets each new snapshot, as a URL or directory;
                                     may be given several times
+          --copy-keep <RULES>       Which snapshots stay in the second places, as `daily=30,monthly=12`
           --compression <HOW>       How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
           --keep <RULES>            Which snapshots stay, as `last=3,daily=7,weekly=4`
           --recipient <KEY>         Encrypt to this age recipient, `age1…`; may be given several times
@@ -304,8 +310,7 @@ fn short_help_fits_a_screen() {
           --mail-from <ADDRESS>     Whom the mail comes from
           --smtp-url <URL>          The mail server: `smtps://HOST[:465]` or
                                     `smtp+starttls://HOST[:587]`
-          --status-dir <DIR>        Where checks write status files, as `DIR/PROJECT/STORE.json` and
-                                    `.txt`
+          --status-dir <DIR>        Where checks write status files, as `DIR/PROJECT/TARGET.{json,txt}`
           --json                    Print one JSON document on standard output, and nothing else there
     ");
 }
@@ -647,36 +652,36 @@ fn help_of_verify() {
 #[test]
 fn help_of_check() {
     assert_snapshot!(help("check"), @r#"
-    Check that every store has a recent good backup
+    Check that every target has a recent good backup
 
-    Reads the repository alone; without an engine and `--project`, all projects in it are meant. A store
-    is a target that a snapshot names, as saved or as failed, that an earlier check knew, or that
-    `--expect` names. Exits with 4 when one has no good backup that is young enough, when objects of the
-    newest one are missing, or when a snapshot cannot be read or lies in the future; sends mail then, if
-    `--mail-to` says to whom.
+    Reads the repository alone; without an engine and `--project`, all projects in it are meant. A
+    target is checked when a snapshot names it, as saved or as failed, when an earlier check knew it, or
+    when `--expect` names it. Exits with 4 when one has no good backup that is young enough, when
+    objects of the newest one are missing, or when a snapshot cannot be read or lies in the future;
+    sends mail then, if `--mail-to` says to whom.
 
-    A store stays in question when newer snapshots do not name it any more, for that may be a mistake:
+    A target stays in question when newer snapshots do not name it any more, for that may be a mistake:
     `--retired` says that it is gone on purpose, and so does a `cofferdam.skip` label of its service.
 
     Usage: cofferdam check [OPTIONS]
 
     Options:
           --max-age <AGE>
-              How old the last good backup of a store may be, as `90m`, `26h` or `8d`
+              How old the last good backup of a target may be, as `90m`, `26h` or `8d`
 
               [default: 26h]
 
           --target <TARGET>
-              Stores to check, by id (`service/driver/name`) or by a pattern over ids; may be given
+              Targets to check, by id (`service/driver/name`) or by a pattern over ids; may be given
               several times [default: all]
 
           --expect <TARGET>
-              A store that must have a backup, even if the repository has never heard of it, by its id;
+              A target that must have a backup, even if the repository has never heard of it, by its id;
               may be given several times
 
           --retired <TARGET>
-              A store that is gone on purpose, by id or pattern: it is not checked, and its status files
-              are removed; may be given several times
+              A target that is gone on purpose, by id or pattern: it is not checked, and its status
+              files are removed; may be given several times
 
           --no-status
               Write no status files
@@ -694,7 +699,7 @@ fn help_of_check() {
           cofferdam check --project shop --max-age 26h
       Databases every hour, whatever else there is:
           cofferdam check --max-age 90m --target '*/postgres/*'
-      A store that must be there, and one that was given up:
+      A target that must be there, and one that was given up:
           cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
       Whether mail arrives:
           cofferdam check --mail-test --mail-to ops@example.org

@@ -71,6 +71,11 @@ impl Context {
             image: engine.agent_image().await.map_err(CommandError::failed)?,
             compression: self.config.compression,
             retention: self.retention(Vec::new()),
+            copy_to: self.copy_places()?,
+            copy_retention: Terms {
+                keep: self.config.copy_keep.clone(),
+                ..self.retention(Vec::new())
+            },
             keys: self.config.keys.clone(),
             board: self.board.clone(),
             removals: self.removals.clone(),

@@ -16,9 +16,10 @@ const PREFIX: &str = "COFFERDAM_";
 const LONGEST_FILE: u64 = 1024 * 1024;
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 23] = [
+const KNOWN: [&str; 24] = [
     "COFFERDAM_REPOSITORY",
     "COFFERDAM_COPY_TO",
+    "COFFERDAM_COPY_KEEP",
     "COFFERDAM_PROJECTS",
     "COFFERDAM_ALL_PROJECTS",
     "COFFERDAM_COMPRESSION",

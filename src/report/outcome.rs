@@ -44,6 +44,9 @@ fn backup(report: &BackupReport, view: &View) -> String {
     if let Some(pruned) = &report.pruned {
         prune::one(&mut text, pruned, view);
     }
+    for copied in &report.copies {
+        copy(&mut text, copied, view);
+    }
     text
 }
 
@@ -118,35 +121,42 @@ pub fn verify(reports: &[VerifyReport]) -> String {
     text
 }
 
-pub fn copies(reports: &[CopyReport]) -> String {
+pub fn copies(reports: &[CopyReport], view: &View) -> String {
     let mut text = String::new();
     for report in reports {
-        copy(&mut text, report);
+        copy(&mut text, report, view);
     }
     text
 }
 
-fn copy(text: &mut String, report: &CopyReport) {
+fn copy(text: &mut String, report: &CopyReport, view: &View) {
     let place = printable(&report.place);
-    if let Some(problem) = &report.problem {
-        let _ = writeln!(text, "{place}  FAILED  {}", printable(problem));
-    } else if report.snapshots.is_empty() {
-        let _ = writeln!(text, "{place}  lacks nothing");
+    match &report.problem {
+        Some(problem) => {
+            let _ = writeln!(text, "Copies to {place}: FAILED: {}", printable(problem));
+        }
+        None if report.snapshots.is_empty() => {
+            let _ = writeln!(text, "Copies to {place}: nothing is missing there");
+        }
+        None => {
+            let _ = writeln!(text, "Copies to {place}:");
+        }
     }
     for SnapshotCopy { snapshot, outcome } in &report.snapshots {
         let _ = match outcome {
             CopyOutcome::Copied(Copied { objects, bytes }) => writeln!(
                 text,
-                "{snapshot}  copied to {place}  {}, {}",
+                "  {snapshot}: {} sent, {}",
                 counted(*objects as u64, "object"),
                 size(*bytes)
             ),
-            CopyOutcome::Failed { reason } => writeln!(
-                text,
-                "{snapshot}  FAILED to be copied to {place}: {}",
-                printable(reason)
-            ),
+            CopyOutcome::Failed { reason } => {
+                writeln!(text, "  FAILED: {snapshot}: {}", printable(reason))
+            }
         };
+    }
+    if let Some(pruned) = &report.pruned {
+        prune::one(text, pruned, view);
     }
 }
 
