@@ -6,7 +6,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Judge, Series, Snapshot, Standing};
+use super::snapshot::Standing;
+use super::{Judge, Series, Snapshot};
 use crate::cli::Despite;
 use crate::target::{RunId, TargetId};
 
@@ -94,12 +95,16 @@ impl Judge<'_> {
         })
     }
 
-    /// The targets with this standing in the newest run that was meant to save them. After a run of the whole, what it does
-    /// not name is gone from the stack.
+    /// The targets with this standing in the newest run that was meant to save them. What the newest run of its series does
+    /// not name is gone from the stack, and so is what the newest run of the whole does not.
     fn newest_of(&self, wanted: Standing) -> Vec<(&TargetId, &Snapshot)> {
+        let mut series = BTreeSet::new();
         let mut seen = BTreeSet::new();
         let mut found = Vec::new();
         for snapshot in &self.backups {
+            if !series.insert(&snapshot.series) {
+                continue;
+            }
             let saved = snapshot
                 .saved
                 .keys()

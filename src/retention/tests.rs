@@ -2,6 +2,7 @@ use jiff::ToSpan as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::manifest::{Manifest, Purpose, Role};
 use crate::target::DriverKind;
 
 mod laws;
@@ -461,6 +462,32 @@ fn nothing_goes_when_the_newest_run_failed() {
         &[],
         None,
     );
+}
+
+#[test]
+fn a_selection_that_is_well_again_leaves_no_doubt() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-20", "02:00:00");
+    snapshots.retain_mut(|one| {
+        one.series = Series::Selection(vec!["*/data".to_owned()]);
+        true
+    });
+    let failed = Snapshot {
+        series: snapshots[0].series.clone(),
+        ..taken("2026-11-21T02:00:00Z").failing("db")
+    };
+    snapshots.push(failed);
+    let doubt = Doubt::Failed {
+        target: target("db"),
+        snapshot: snapshots[11].id.clone(),
+    };
+    ensure_doubt(&snapshots, &[], Some(&doubt));
+    // The database was dropped, and nobody asks for it any more.
+    let without = Snapshot {
+        series: snapshots[0].series.clone(),
+        ..taken("2026-11-22T02:00:00Z").without("db")
+    };
+    snapshots.push(without);
+    ensure_doubt(&snapshots, &[], None);
 }
 
 #[test]
