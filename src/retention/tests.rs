@@ -2,7 +2,7 @@ use jiff::ToSpan as _;
 use proptest::prelude::*;
 
 use super::*;
-use crate::manifest::{Manifest, Purpose, Role};
+use crate::manifest::{Purpose, Role};
 use crate::target::DriverKind;
 
 mod laws;
