@@ -5,13 +5,16 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tracing::warn;
 
 use crate::discover::Service;
 use crate::driver::{Captured, DriverError};
 use crate::engine::EngineError;
 use crate::hold::{Ending, Journal, Operation, Owner};
 use crate::hooks::{HookError, HookOutcome, Hooks};
-use crate::manifest::{ContainerRecord, FORMAT, Failure, Manifest, Purpose, Skip, TargetRecord};
+use crate::manifest::{
+    ContainerRecord, FORMAT, Failure, Manifest, Purpose, Shrunken, Skip, TargetRecord,
+};
 use crate::pipe;
 use crate::plan::backup::BackupPlan;
 use crate::prune::{PruneReport, prune_after, sweep};
@@ -19,6 +22,7 @@ use crate::report::progress::Activity;
 use crate::repository::RepositoryError;
 use crate::repository::snapshot::SnapshotWriter;
 use crate::session::{Interrupted, LockError, Session};
+use crate::shrinkage::{measures, shrunken};
 use crate::survey::Survey;
 use crate::target::{RunId, TargetId};
 use crate::targets::Drivers;
@@ -150,7 +154,7 @@ pub(crate) struct Asked {
     pub purpose: Purpose,
     pub selection: Vec<String>,
     pub skipped: Vec<Skip>,
-    pub may_shrink: Vec<TargetId>,
+    pub shrunken: Vec<Shrunken>,
 }
 
 /// Captures targets into one snapshot.
@@ -238,9 +242,22 @@ impl<'a> Capture<'a> {
             purpose: Purpose::Backup,
             selection: plan.selection.clone(),
             skipped: plan.skipped.clone(),
-            may_shrink: plan.may_shrink.clone(),
+            shrunken: self.shrunken(session, &plan.may_shrink).await,
         };
         self.finish(session, asked, started).await
+    }
+
+    /// What cannot be compared is saved all the same.
+    async fn shrunken(&self, session: &Session, may_shrink: &[TargetId]) -> Vec<Shrunken> {
+        let targets = self.records.iter().map(|record| &record.target);
+        let project = &self.survey.stack.project;
+        match measures(&*session.repository, project, targets).await {
+            Ok(measures) => shrunken(&self.records, &measures, may_shrink),
+            Err(error) => {
+                warn!("sizes cannot be compared with those of earlier snapshots: {error}");
+                Vec::new()
+            }
+        }
     }
 
     /// Writes the manifest. Without any target there is no snapshot.
@@ -266,7 +283,7 @@ impl<'a> Capture<'a> {
             targets: self.records,
             failed: self.failed,
             skipped: asked.skipped,
-            may_shrink: asked.may_shrink,
+            shrunken: asked.shrunken,
             warnings: Vec::new(),
         };
         session.repository.commit(&manifest).await?;

@@ -320,24 +320,27 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Said only where nothing else keeps a snapshot: of every other one it is plain.
+    /// Said only where nothing else keeps a snapshot: of every other one it is plain. Where the last copy has shrunk, the
+    /// last one that had not stays as well, unless the user has looked into it.
     fn spare_last_copies(&self, reasons: &mut Reasons<'a>) {
+        let may_shrink = self.terms.despite.contains(&Despite::Shrunken);
         let mut last: BTreeMap<&TargetId, &RunId> = BTreeMap::new();
+        let mut last_good: BTreeMap<&TargetId, &RunId> = BTreeMap::new();
         let safety = self.snapshots.iter().filter(|one| !one.is_backup());
         for snapshot in self.backups.iter().chain(safety) {
             for target in snapshot.saved.keys() {
                 last.entry(target).or_insert(&snapshot.id);
+                if may_shrink || !snapshot.has_shrunk(target) {
+                    last_good.entry(target).or_insert(&snapshot.id);
+                }
             }
         }
         let kept: BTreeSet<&RunId> = reasons.keys().copied().collect();
-        for (target, snapshot) in last {
+        for (target, snapshot) in last.into_iter().chain(last_good) {
             if !kept.contains(snapshot) {
-                reasons
-                    .entry(snapshot)
-                    .or_default()
-                    .insert(Reason::LastCopy {
-                        target: target.clone(),
-                    });
+                let target = target.clone();
+                let reasons = reasons.entry(snapshot).or_default();
+                reasons.insert(Reason::LastCopy { target });
             }
         }
     }

@@ -271,7 +271,7 @@ fn complete() -> Manifest {
         targets: vec![database(), globals(), volume()],
         failed: Vec::new(),
         skipped: Vec::new(),
-        may_shrink: Vec::new(),
+        shrunken: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 
-use crate::manifest::{Manifest, Purpose, Role, TargetRecord};
+use crate::manifest::{Manifest, Purpose, Shrunken, TargetRecord};
 use crate::target::{RunId, TargetId};
 
 /// What a manifest says that retention asks for.
@@ -15,8 +15,8 @@ pub struct Snapshot {
     pub series: Series,
     pub saved: BTreeMap<TargetId, GoodCopy>,
     pub failed: BTreeSet<TargetId>,
-    /// [`Manifest::may_shrink`]
-    pub may_shrink: BTreeSet<TargetId>,
+    /// [`Manifest::shrunken`]
+    pub shrunken: Vec<Shrunken>,
 }
 
 /// What a snapshot was meant to save.
@@ -33,8 +33,6 @@ pub enum Series {
 /// A good copy of a target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GoodCopy {
-    /// Of the plain data, without indexes.
-    pub bytes: u64,
     /// The label `cofferdam.keep` of its container.
     pub keep: Option<String>,
 }
@@ -56,17 +54,14 @@ impl From<&Manifest> for Snapshot {
                 .map(|record| (record.target.clone(), GoodCopy::from(record)))
                 .collect(),
             failed: failed.map(|failure| failure.target.clone()).collect(),
-            may_shrink: manifest.may_shrink.iter().cloned().collect(),
+            shrunken: manifest.shrunken.clone(),
         }
     }
 }
 
 impl From<&TargetRecord> for GoodCopy {
     fn from(record: &TargetRecord) -> Self {
-        let artifacts = record.artifacts.iter();
-        let contents = artifacts.filter(|artifact| artifact.role != Role::Index);
         Self {
-            bytes: contents.fold(0, |sum, one| sum.saturating_add(one.plain.bytes)),
             keep: record.container.keep.clone(),
         }
     }
@@ -82,6 +77,10 @@ pub(super) enum Standing {
 }
 
 impl Snapshot {
+    pub(super) fn has_shrunk(&self, target: &TargetId) -> bool {
+        self.shrunken.iter().any(|one| one.target == *target)
+    }
+
     pub(super) fn is_backup(&self) -> bool {
         self.series != Series::Safety
     }
