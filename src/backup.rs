@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tracing::warn;
 
 use crate::copy::{CopyReport, copy_after};
 use crate::discover::Service;
@@ -13,7 +14,9 @@ use crate::encryption::Recipients;
 use crate::engine::EngineError;
 use crate::hold::{Ending, Journal, Operation, Owner};
 use crate::hooks::{HookError, HookOutcome, Hooks};
-use crate::manifest::{ContainerRecord, FORMAT, Failure, Manifest, Purpose, Skip, TargetRecord};
+use crate::manifest::{
+    ContainerRecord, FORMAT, Failure, Manifest, Purpose, Shrunken, Skip, TargetRecord,
+};
 use crate::pipe;
 use crate::plan::backup::BackupPlan;
 use crate::prune::{PruneReport, prune_after, sweep};
@@ -21,6 +24,7 @@ use crate::report::progress::Activity;
 use crate::repository::RepositoryError;
 use crate::repository::snapshot::SnapshotWriter;
 use crate::session::{Interrupted, LockError, Session};
+use crate::shrinkage::{measures, shrunken};
 use crate::survey::Survey;
 use crate::target::{RunId, TargetId};
 use crate::targets::Drivers;
@@ -161,7 +165,7 @@ pub(crate) struct Asked {
     pub purpose: Purpose,
     pub selection: Vec<String>,
     pub skipped: Vec<Skip>,
-    pub may_shrink: Vec<TargetId>,
+    pub shrunken: Vec<Shrunken>,
 }
 
 /// Captures targets into one snapshot.
@@ -251,9 +255,22 @@ impl<'a> Capture<'a> {
             purpose: Purpose::Backup,
             selection: plan.selection.clone(),
             skipped: plan.skipped.clone(),
-            may_shrink: plan.may_shrink.clone(),
+            shrunken: self.shrunken(session, &plan.may_shrink).await,
         };
         self.finish(session, asked, started).await
+    }
+
+    /// What cannot be compared is saved all the same.
+    async fn shrunken(&self, session: &Session, may_shrink: &[TargetId]) -> Vec<Shrunken> {
+        let targets = self.records.iter().map(|record| &record.target);
+        let project = &self.survey.stack.project;
+        match measures(&*session.repository, project, targets).await {
+            Ok(measures) => shrunken(&self.records, &measures, may_shrink),
+            Err(error) => {
+                warn!("sizes cannot be compared with those of earlier snapshots: {error}");
+                Vec::new()
+            }
+        }
     }
 
     /// Writes the manifest. Without any target there is no snapshot.
@@ -279,7 +296,7 @@ impl<'a> Capture<'a> {
             targets: self.records,
             failed: self.failed,
             skipped: asked.skipped,
-            may_shrink: asked.may_shrink,
+            shrunken: asked.shrunken,
             warnings: Vec::new(),
         };
         session.repository.commit(&manifest).await?;

@@ -16,8 +16,8 @@
 //! # Layers, from the outside in
 //!
 //! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read
-//! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`verify`], [`freshness`], [`export`], [`copy`] with
-//!    [`session`], [`survey`], [`targets`], [`select`]
+//! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`verify`], [`freshness`], [`export`],
+//!    [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
 //! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
 //! 5. [`manifest`], [`labels`], [`keep`], [`target`], [`store`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
@@ -56,6 +56,7 @@ pub mod retention;
 pub mod secret;
 pub mod select;
 pub mod session;
+pub mod shrinkage;
 pub mod sqlite;
 pub mod store;
 pub mod survey;

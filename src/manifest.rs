@@ -49,9 +49,9 @@ pub struct Manifest {
     pub failed: Vec<Failure>,
     #[serde(default)]
     pub skipped: Vec<Skip>,
-    /// Targets of which the user has said that this much is all there is, though it was more before.
+    /// Targets that have become far smaller, of which nobody has said that they may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub may_shrink: Vec<TargetId>,
+    pub shrunken: Vec<Shrunken>,
     /// Of the run as a whole; those of one target are in its record.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -172,6 +172,17 @@ pub struct Failure {
     pub reason: String,
 }
 
+/// A copy of a target that is far smaller than the last good one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shrunken {
+    pub target: TargetId,
+    /// Of the plain data, without indexes.
+    pub bytes: u64,
+    /// The snapshot that holds the last good one.
+    pub before: RunId,
+    pub bytes_before: u64,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Skip {
     pub service: String,
@@ -270,6 +281,13 @@ impl Manifest {
 }
 
 impl TargetRecord {
+    /// Of the plain data, without indexes.
+    pub fn plain_bytes(&self) -> u64 {
+        let artifacts = self.artifacts.iter();
+        let contents = artifacts.filter(|artifact| artifact.role != Role::Index);
+        contents.fold(0, |sum, one| sum.saturating_add(one.plain.bytes))
+    }
+
     pub fn artifact(&self, role: Role) -> Option<&Artifact> {
         self.artifacts.iter().find(|artifact| artifact.role == role)
     }

@@ -287,7 +287,7 @@ impl Restore<'_> {
             },
             selection: Vec::new(),
             skipped: Vec::new(),
-            may_shrink: Vec::new(),
+            shrunken: Vec::new(),
         };
         capture
             .finish(self.session, asked, started)

@@ -183,7 +183,7 @@ impl Place {
             skipped: Vec::new(),
             warnings: Vec::new(),
             selection: Vec::new(),
-            may_shrink: Vec::new(),
+            shrunken: Vec::new(),
         };
         repository.commit(&manifest).await.unwrap();
     }

@@ -81,7 +81,11 @@ fn c1_a_stack_is_saved_to_a_bucket_and_restored_from_it() {
 fn c2_every_backup_has_a_name_of_its_own() {
     let garage = Garage::start();
     let stack = TestStack::new("s3names");
-    let _app = stack.toolbox("app", &[("cofferdam.files.etc", "/etc/debian_version")], &[]);
+    let _app = stack.toolbox(
+        "app",
+        &[("cofferdam.files.etc", "/etc/debian_version")],
+        &[],
+    );
     let url = garage.url("");
     for _ in 0..2 {
         let mut command = stack.command_at(&url, &["backup"]);
@@ -114,7 +118,11 @@ fn a_bucket_that_can_only_be_added_to_takes_backups() {
     proxy.on("DELETE", "/**", Fault::Answer("403 Forbidden", denied));
     proxy.on("POST", "/backups", Fault::Answer("403 Forbidden", denied));
     let stack = TestStack::new("addonly");
-    let _app = stack.toolbox("app", &[("cofferdam.files.etc", "/etc/debian_version")], &[]);
+    let _app = stack.toolbox(
+        "app",
+        &[("cofferdam.files.etc", "/etc/debian_version")],
+        &[],
+    );
     let url = url_at(&proxy.address().to_string(), "only");
     let run = |arguments: &[&str]| -> Run {
         let mut command = stack.command_at(&url, arguments);
@@ -156,10 +164,8 @@ async fn a_download_that_is_cut_goes_on() {
     let bytes = content(9 * MIB);
     put(&*repository, "big", bytes.clone()).await.unwrap();
     proxy.once("GET", "/**/big", Fault::Cut(3 * MIB as u64));
+    proxy.once("GET", "/**/big", Fault::Cut(MIB as u64));
     assert!(get(&*repository, "big").await.unwrap() == bytes);
-    proxy.on("GET", "/**/big", Fault::Cut(3 * MIB as u64));
-    let error = get(&*repository, "big").await.unwrap_err();
-    assert!(error.contains("cannot read"), "{error}");
 }
 
 /// The server goes away in the middle of an upload: the upload fails in the end, and nothing shows.

@@ -42,6 +42,9 @@ fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
     if let Purpose::Safety { restore } = &manifest.purpose {
         page.field("Purpose", &format!("the way back of restore {restore}"));
     }
+    if !manifest.selection.is_empty() {
+        page.field("Only", &printable(&manifest.selection.join(", ")));
+    }
     let taken = format!(
         "{}, {}, in {}",
         view.time(manifest.started),
@@ -117,6 +120,9 @@ fn target(page: &mut Page, record: &TargetRecord) {
         way(record.transfer)
     );
     page.field("From", &from);
+    if let Some(keep) = &container.keep {
+        page.field("Kept by", &printable(keep));
+    }
     for artifact in &record.artifacts {
         page.field(name_of(artifact.role), &stored(artifact));
         page.field("", artifact.object.as_str());

@@ -271,7 +271,7 @@ fn complete() -> Manifest {
         targets: vec![database(), globals(), volume()],
         failed: Vec::new(),
         skipped: Vec::new(),
-        may_shrink: Vec::new(),
+        shrunken: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -334,6 +334,25 @@ fn a_list_has_a_line_for_each_snapshot() {
 
     20261120T020000Z-00000001 cannot be read: the manifest is not whole: EOF while parsing a string at line 7 column 3
     ");
+}
+
+#[test]
+fn a_selection_is_told_from_a_backup_of_everything() {
+    let mut manifest = complete();
+    manifest.selection = vec!["postgres-db/*".to_owned(), "vault/\u{1b}*".to_owned()];
+    manifest.targets[0].container.keep = Some("daily=2,weekly=3".to_owned());
+    let line = list(&[Listed::Readable(&manifest)], None);
+    assert!(line.trim_end().ends_with("complete, selection"), "{line}");
+    let page = render_snapshot(&manifest, &view(None));
+    let field = |name: &str| {
+        let mut lines = page.lines();
+        lines.find_map(|line| line.trim_start().strip_prefix(name))
+    };
+    assert_eq!(
+        field("Only").map(str::trim),
+        Some("postgres-db/*, vault/\\u{1b}*")
+    );
+    assert_eq!(field("Kept by").map(str::trim), Some("daily=2,weekly=3"));
 }
 
 #[test]
