@@ -24,7 +24,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-pub use whole::{Partial, Published, Sealed, is_partial_name};
+pub use whole::{Partial, Published, Sealed, is_partial_name, partial_name};
 
 const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
 const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
