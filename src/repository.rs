@@ -27,9 +27,9 @@ use async_trait::async_trait;
 
 use self::credentials::{Credentials, CredentialsError};
 use self::local::LocalRepository;
-use self::remote::RemoteRepository;
+use self::remote::{RemoteRepository, Storage};
 use self::status::StatusPath;
-use self::url::RepositoryUrl;
+use self::url::{RepositoryUrl, Scheme};
 use crate::encryption::DecryptionError;
 use crate::manifest::{
     BadObjectPath, EncryptedTo, Manifest, ManifestError, ObjectPath, StreamDigest,
@@ -164,8 +164,14 @@ pub fn open(
     };
     let file = url.options.credentials_file.as_deref();
     let credentials = credentials.resolved(file)?;
-    let storage = remote::cloud::open(url, &credentials)?;
-    Ok(Arc::new(RemoteRepository::new(Arc::new(storage))))
+    let storage: Arc<dyn Storage> = match url.scheme {
+        Scheme::S3 | Scheme::Azure | Scheme::Google => {
+            Arc::new(remote::cloud::open(url, &credentials)?)
+        }
+        Scheme::WebDav { .. } => Arc::new(remote::webdav::open(url, &credentials)?),
+        Scheme::Sftp => Arc::new(remote::sftp::open(url, &credentials)?),
+    };
+    Ok(Arc::new(RemoteRepository::new(storage)))
 }
 
 /// A place for snapshots. All methods may be called at the same time from several tasks and processes.

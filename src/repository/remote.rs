@@ -1,15 +1,19 @@
 //! A repository on a server: an object store, a WebDAV or an SFTP server, each behind [`Storage`].
 //!
-//! The layout is that of a local repository, with keys instead of paths. A server shows an object only when it is whole,
-//! so there are no hidden names. What a killed upload leaves behind shows in no listing; [`Repository::sweep`] removes it
-//! where the server tells of it.
+//! The layout is that of a local repository, with keys instead of paths. An object store shows an object only when it is
+//! whole; other servers get it under a hidden name first. What a killed upload leaves behind shows in no listing;
+//! [`Repository::sweep`] removes it where the server tells of it.
 
+mod backoff;
 pub(crate) mod cloud;
+mod directories;
 mod http;
-#[cfg(test)]
-mod server;
+pub(crate) mod sftp;
 mod storage;
 mod sweep;
+#[cfg(test)]
+mod test_server;
+pub(crate) mod webdav;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -13,10 +13,7 @@ use crate::pipe::Appender;
 impl Directory {
     /// Begins a file that is to be called `name` once it is whole.
     pub fn begin(&self, name: &str) -> Result<Partial, FileError> {
-        let hidden = format!(
-            "{PARTIAL_PREFIX}{:016x}{PARTIAL_SUFFIX}",
-            rand::random::<u64>()
-        );
+        let hidden = partial_name();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         let file = openat(&*self.fd, hidden.as_str(), flags, self.readers.file_mode())
             .map_err(|errno| self.failed("create", name, errno))?;
@@ -54,6 +51,12 @@ impl Directory {
 
 const PARTIAL_PREFIX: &str = ".cofferdam-";
 const PARTIAL_SUFFIX: &str = ".partial";
+
+/// A hidden name that no other file has.
+pub fn partial_name() -> String {
+    let random = rand::random::<u64>();
+    format!("{PARTIAL_PREFIX}{random:016x}{PARTIAL_SUFFIX}")
+}
 
 /// Whether this is the hidden name of a file that was being written.
 pub fn is_partial_name(name: &str) -> bool {

@@ -11,20 +11,31 @@ use crate::trust::{self, TrustError};
 
 pub(super) const CONNECT: Duration = Duration::from_secs(15);
 
-/// How long a server may be silent. While a part is sent it has nothing to say: this also is the time for one part.
-const SILENCE: Duration = Duration::from_secs(120);
+/// How long a server may be silent. While it is sent something it has nothing to say: this also is the time for one part.
+pub(super) const SILENCE: Duration = Duration::from_secs(120);
 
 /// Proxies are taken from `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY`.
 pub(super) fn client(tls: ClientConfig, connect: Duration) -> reqwest::Client {
+    builder(tls, connect)
+        .read_timeout(SILENCE)
+        .build()
+        .expect("the settings of the client are valid")
+}
+
+/// For bodies that take longer than any silence may. Who sends them looks after them.
+pub(super) fn uploading_client(tls: ClientConfig, connect: Duration) -> reqwest::Client {
+    builder(tls, connect)
+        .build()
+        .expect("the settings of the client are valid")
+}
+
+fn builder(tls: ClientConfig, connect: Duration) -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .tls_backend_preconfigured(tls)
         .user_agent(concat!("cofferdam/", env!("CARGO_PKG_VERSION")))
         .redirect(reqwest::redirect::Policy::none())
         .connect_timeout(connect)
-        .read_timeout(SILENCE)
         .tcp_keepalive(Duration::from_secs(30))
-        .build()
-        .expect("the settings of the client are valid")
 }
 
 /// Gives `object_store` clients that trust whom we trust. Of its own options only the time to connect counts: it is short

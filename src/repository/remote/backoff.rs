@@ -1,0 +1,55 @@
+//! How long to wait before a server is asked again.
+
+use std::time::Duration;
+
+const FIRST: Duration = Duration::from_millis(250);
+const LONGEST: Duration = Duration::from_secs(15);
+
+/// Pauses that double, with some chance in them so that many clients do not come back at once.
+pub(super) struct Backoff {
+    next: Duration,
+    left: Duration,
+}
+
+impl Backoff {
+    /// `patience`: how much waiting there may be in all.
+    pub(super) fn new(patience: Duration) -> Self {
+        Self {
+            next: FIRST,
+            left: patience,
+        }
+    }
+
+    /// `wanted`: the pause that the server itself asks for. `None` when patience has run out.
+    pub(super) fn pause(&mut self, wanted: Option<Duration>) -> Option<Duration> {
+        let pause = wanted.unwrap_or_else(|| self.next.mul_f64(rand::random_range(0.75..1.25)));
+        self.left = self.left.checked_sub(pause)?;
+        self.next = (self.next * 2).min(LONGEST);
+        Some(pause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_and_end() {
+        let mut backoff = Backoff::new(Duration::from_secs(60));
+        let pauses: Vec<_> = std::iter::from_fn(|| backoff.pause(None)).collect();
+        let total: Duration = pauses.iter().sum();
+        assert!(total <= Duration::from_secs(60), "{pauses:?}");
+        assert!(pauses.len() > 6, "{pauses:?}");
+        assert!(pauses[0] < pauses[2] && pauses[2] < pauses[4], "{pauses:?}");
+    }
+
+    #[test]
+    fn a_server_that_wants_too_much_is_given_up() {
+        let mut backoff = Backoff::new(Duration::from_secs(60));
+        assert_eq!(
+            backoff.pause(Some(Duration::from_secs(7))),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(backoff.pause(Some(Duration::from_secs(3600))), None);
+    }
+}

@@ -1,0 +1,243 @@
+//! From an address to an SFTP session: the connection, the server's key, the user.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
+use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyBase64};
+use russh::{ChannelMsg, Disconnect, MethodKind, Preferred};
+use russh_sftp::client::SftpSession;
+use tokio::net::TcpStream;
+
+use super::fault::Fault;
+use super::host_key::HostKeys;
+use crate::secret::Secret;
+
+const CONNECT: Duration = Duration::from_secs(15);
+/// From the first word to the session.
+const GREETING: Duration = Duration::from_secs(45);
+
+/// A peer that says nothing is asked whether it is there, and given up after some of these.
+const KEEPALIVE: Duration = Duration::from_secs(15);
+const KEEPALIVES: usize = 4;
+
+/// For one request, with what is on its way before it.
+const ANSWER: Duration = Duration::from_secs(120);
+
+/// Each up to 255 KiB, for each object that is read.
+const READS_IN_FLIGHT: usize = 8;
+/// Each 32 KiB, for each object that is written. With four of them this is 8 MiB.
+const WRITES_IN_FLIGHT: usize = 64;
+
+pub(super) struct Account {
+    pub host_keys: Arc<HostKeys>,
+    pub user: String,
+    pub key: Option<Arc<PrivateKey>>,
+    pub password: Option<Secret>,
+}
+
+/// A session that was up when last seen.
+pub(super) struct Session {
+    pub sftp: SftpSession,
+    ssh: Handle<HostCheck>,
+}
+
+impl Session {
+    pub(super) fn is_closed(&self) -> bool {
+        self.ssh.is_closed()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct LoginError {
+    pub fault: Fault,
+    /// Whether it may go by itself.
+    pub is_passing: bool,
+}
+
+impl LoginError {
+    fn passing(why: impl Into<String>) -> Self {
+        Self {
+            fault: Fault::hinting(
+                why,
+                "look at the host and the port, and whether this container reaches it",
+            ),
+            is_passing: true,
+        }
+    }
+}
+
+/// What refuses to be waited for.
+impl From<Fault> for LoginError {
+    fn from(fault: Fault) -> Self {
+        Self {
+            fault,
+            is_passing: false,
+        }
+    }
+}
+
+impl From<russh::Error> for LoginError {
+    fn from(error: russh::Error) -> Self {
+        match error {
+            russh::Error::NoCommonAlgo { .. } => Fault::hinting(
+                format!("it and cofferdam have no algorithm in common: {error}"),
+                "give it an ed25519 or ECDSA host key; RSA is not spoken here",
+            )
+            .into(),
+            error => Self::passing(error.to_string()),
+        }
+    }
+}
+
+struct HostCheck(Arc<HostKeys>);
+
+impl client::Handler for HostCheck {
+    type Error = LoginError;
+
+    async fn check_server_key(&mut self, key: &PublicKey) -> Result<bool, LoginError> {
+        self.0.check(key)?;
+        Ok(true)
+    }
+}
+
+pub(super) async fn log_in(account: &Account) -> Result<Session, LoginError> {
+    let HostKeys { host, port, .. } = &*account.host_keys;
+    let connecting = TcpStream::connect((host.as_str(), *port));
+    let stream = match tokio::time::timeout(CONNECT, connecting).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Err(LoginError::passing(error.to_string())),
+        Err(_) => return Err(LoginError::passing("nobody answers")),
+    };
+    // Small requests must not wait for more.
+    stream
+        .set_nodelay(true)
+        .map_err(|error| LoginError::passing(error.to_string()))?;
+    match tokio::time::timeout(GREETING, greet(account, stream)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(LoginError::passing(
+            "it accepts connections, and does not go on",
+        )),
+    }
+}
+
+async fn greet(account: &Account, stream: TcpStream) -> Result<Session, LoginError> {
+    let config = client::Config {
+        keepalive_interval: Some(KEEPALIVE),
+        keepalive_max: KEEPALIVES,
+        preferred: Preferred {
+            key: account.host_keys.algorithms().into(),
+            ..Preferred::DEFAULT
+        },
+        ..client::Config::default()
+    };
+    let check = HostCheck(Arc::clone(&account.host_keys));
+    let mut ssh = client::connect_stream(Arc::new(config), stream, check).await?;
+    if !authenticate(account, &mut ssh).await? {
+        let _ = ssh.disconnect(Disconnect::ByApplication, "", "").await;
+        return Err(refused(account).into());
+    }
+    let sftp = start(&ssh).await?;
+    Ok(Session { sftp, ssh })
+}
+
+async fn authenticate(
+    account: &Account,
+    ssh: &mut Handle<HostCheck>,
+) -> Result<bool, russh::Error> {
+    let user = account.user.as_str();
+    if let Some(key) = &account.key {
+        let key = PrivateKeyWithHashAlg::new(Arc::clone(key), None);
+        match ssh.authenticate_publickey(user, key).await? {
+            AuthResult::Success => return Ok(true),
+            AuthResult::Failure { .. } => {}
+        }
+    }
+    let Some(password) = &account.password else {
+        return Ok(false);
+    };
+    match ssh.authenticate_password(user, password.expose()).await? {
+        AuthResult::Success => Ok(true),
+        AuthResult::Failure {
+            remaining_methods, ..
+        } => {
+            let asks = remaining_methods.contains(&MethodKind::KeyboardInteractive);
+            Ok(asks && answer(ssh, user, password).await?)
+        }
+    }
+}
+
+/// Some servers know passwords only as the answer to a question.
+async fn answer(
+    ssh: &mut Handle<HostCheck>,
+    user: &str,
+    password: &Secret,
+) -> Result<bool, russh::Error> {
+    let mut said = ssh
+        .authenticate_keyboard_interactive_start(user, None)
+        .await?;
+    let mut was_told = false;
+    loop {
+        let prompts = match said {
+            KeyboardInteractiveAuthResponse::Success => return Ok(true),
+            KeyboardInteractiveAuthResponse::Failure { .. } => return Ok(false),
+            KeyboardInteractiveAuthResponse::InfoRequest { prompts, .. } => prompts,
+        };
+        // Once is enough: asked again, the server did not like it.
+        if was_told && !prompts.is_empty() {
+            return Ok(false);
+        }
+        was_told |= !prompts.is_empty();
+        let answers = prompts.iter().map(|_| password.expose().to_owned());
+        said = ssh
+            .authenticate_keyboard_interactive_respond(answers.collect())
+            .await?;
+    }
+}
+
+fn refused(account: &Account) -> Fault {
+    let why = format!("it does not let the user `{}` in", account.user);
+    let hint = match (&account.key, &account.password) {
+        (Some(key), _) => format!(
+            "put the line `{} {}` into that user's authorized_keys there",
+            key.algorithm(),
+            key.public_key_base64()
+        ),
+        (None, _) => "look at the user in the URL and at SFTP_PASSWORD".to_owned(),
+    };
+    Fault::hinting(why, hint)
+}
+
+async fn start(ssh: &Handle<HostCheck>) -> Result<SftpSession, LoginError> {
+    let none = || {
+        Fault::hinting(
+            "it has no SFTP for that user",
+            "switch it on there (`Subsystem sftp internal-sftp` in sshd_config)",
+        )
+    };
+    let mut channel = match ssh.channel_open_session().await {
+        Ok(channel) => channel,
+        Err(russh::Error::ChannelOpenFailure(_)) => return Err(none().into()),
+        Err(error) => return Err(error.into()),
+    };
+    channel.request_subsystem(true, "sftp").await?;
+    loop {
+        match channel.wait().await {
+            Some(ChannelMsg::Success) => break,
+            Some(ChannelMsg::Failure | ChannelMsg::Close | ChannelMsg::Eof) => {
+                return Err(none().into());
+            }
+            Some(_) => {}
+            None => return Err(LoginError::passing("it ended the connection")),
+        }
+    }
+    let config = russh_sftp::client::Config {
+        max_concurrent_reads: READS_IN_FLIGHT,
+        max_concurrent_writes: WRITES_IN_FLIGHT,
+        request_timeout_secs: ANSWER.as_secs(),
+        ..russh_sftp::client::Config::default()
+    };
+    SftpSession::new_with_config(channel.into_stream(), config)
+        .await
+        .map_err(|error| LoginError::passing(error.to_string()))
+}
