@@ -1,8 +1,8 @@
 //! `show`: everything that a snapshot's manifest says, for somebody who needs it now.
 
-use super::View;
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
+use super::{View, shrinkage};
 use crate::manifest::{
     Artifact, BasebackupFacts, CommandFacts, Compression, CouchdbFacts, ElasticsearchFacts, Facts,
     JournalMode, Manifest, MysqlFacts, PostgresFacts, Purpose, Role, SqliteFacts, TargetRecord,
@@ -69,6 +69,9 @@ fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
     page.field("Made by", &by);
     for warning in &manifest.warnings {
         page.field("Warning", &printable(warning));
+    }
+    for one in &manifest.shrunken {
+        page.field("Warning", &shrinkage(one));
     }
 }
 
