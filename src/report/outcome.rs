@@ -7,7 +7,7 @@ use crate::copy::{Copied, CopyOutcome, CopyReport, SnapshotCopy};
 use crate::export::ExportedFile;
 use crate::plan::restore::RestorePlan;
 use crate::report::amounts::{counted, size};
-use crate::report::{View, prune};
+use crate::report::{View, prune, shrinkage};
 use crate::restore::{FinalState, RestoreReport};
 use crate::text::printable;
 use crate::verify::{Depth, VerifyReport};
@@ -41,8 +41,11 @@ fn backup(report: &BackupReport, view: &View) -> String {
         let _ = writeln!(text, "  FAILED: {}: {reason}", failure.target);
     }
     problems(&mut text, &report.problems);
-    if let Some(pruned) = &report.pruned {
-        prune::one(&mut text, pruned, view);
+    match &report.pruned {
+        Some(pruned) => prune::one(&mut text, pruned, view),
+        None => manifest.shrunken.iter().for_each(|one| {
+            let _ = writeln!(text, "  warning: {}", shrinkage(one));
+        }),
     }
     for copied in &report.copies {
         copy(&mut text, copied, view);

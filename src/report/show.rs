@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::View;
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
+use super::{View, shrinkage};
 use crate::manifest::{
     Artifact, BasebackupFacts, CommandFacts, Compression, CouchdbFacts, ElasticsearchFacts,
     EncryptedTo, Encryption, Facts, JournalMode, Manifest, MysqlFacts, PostgresFacts, Purpose,
@@ -72,6 +72,9 @@ fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
     page.field("Made by", &by);
     for warning in &manifest.warnings {
         page.field("Warning", &printable(warning));
+    }
+    for one in &manifest.shrunken {
+        page.field("Warning", &shrinkage(one));
     }
 }
 

@@ -1,6 +1,7 @@
 use insta::assert_snapshot;
 
 use super::*;
+use crate::backup::BackupReport;
 use crate::manifest::{
     AgeFile, Artifact, CommandFacts, Compression, ContainerRecord, EncryptedTo, Encryption,
     EngineFacts, FORMAT, Facts, Failure, FileOwner, JournalMode, Manifest, ObjectPath,
@@ -353,6 +354,28 @@ fn a_selection_is_told_from_a_backup_of_everything() {
         Some("postgres-db/*, vault/\\u{1b}*")
     );
     assert_eq!(field("Kept by").map(str::trim), Some("daily=2,weekly=3"));
+}
+
+#[test]
+fn a_target_that_has_shrunk_is_told_also_where_nothing_is_pruned() {
+    let mut manifest = complete();
+    manifest.shrunken.push(Shrunken {
+        target: TargetId::new("postgres-db", DriverKind::Postgres, "clinical"),
+        bytes: 40 << 20,
+        before: "20261120T020000Z-00000001".parse().unwrap(),
+        bytes_before: 1 << 30,
+    });
+    let said =
+        "postgres-db/postgres/clinical has 40.0 MiB, and had 1.0 GiB in 20261120T020000Z-00000001";
+    assert!(render_snapshot(&manifest, &view(None)).contains(said));
+    let report = BackupReport {
+        manifest,
+        problems: Vec::new(),
+        pruned: None,
+    };
+    assert!(report.is_complete());
+    let text = outcome::backups(&[report], &view(None));
+    assert!(text.contains(&format!("  warning: {said}\n")), "{text}");
 }
 
 #[test]
