@@ -477,11 +477,17 @@ Examples:
   Everything that the second place lacks:
       cofferdam copy --copy-to s3://offsite/hospital
   One snapshot to a disk that was just plugged in:
-      cofferdam copy latest --copy-to /mnt/disk/backups")]
+      cofferdam copy latest --copy-to /mnt/disk/backups
+  Everything, encrypted to a new key, after the old one was lost sight of:
+      cofferdam copy --reencrypt --identity-file old-key.txt --recipient age1… --copy-to /mnt/disk/new")]
 pub struct CopyArgs {
     /// Snapshots to copy: ids, beginnings of ids, or `latest` [default: all]
     #[arg(value_name = "SNAPSHOT")]
     pub snapshots: Vec<SnapshotSelector>,
+
+    /// Encrypt the copies to the recipients that are given now; what is encrypted here is opened with `--identity-file`
+    #[arg(long)]
+    pub reencrypt: bool,
 }
 
 /// Remove the snapshots that no rule of `--keep` keeps

@@ -1,15 +1,17 @@
 //! Snapshots on their way to a second place.
 //!
-//! A copy has the same id, the same manifest and the same objects. Objects go first, each checked against the digest in
+//! A copy has the same id, the same manifest and the same objects (others where it is encrypted anew). Objects go first, each checked against the digest in
 //! the manifest while it is sent, and the manifest goes last, so that a copy which ends anywhere leaves no snapshot behind
 //! but those that are whole. Run again, it goes on where it stopped.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
+use std::io;
 
 use serde::Serialize;
 
-use crate::manifest::{Artifact, Manifest};
-use crate::pipe::{Counting, Progress, Verified};
+use crate::encryption::{Identities, Recipients};
+use crate::manifest::{AgeFile, Artifact, Encryption, ObjectPath};
+use crate::pipe::{self, ByteStream, Counting, Progress, Verified};
 use crate::prune::{PruneReport, prune_copies};
 use crate::report::progress::{Activity, Board};
 use crate::repository::{ObjectLengths, Repository, RepositoryError, SnapshotRef};
@@ -62,6 +64,18 @@ impl CopyReport {
     }
 }
 
+/// How objects lie in the second place.
+#[derive(Clone, Copy)]
+pub enum Sealing<'a> {
+    /// As here, byte for byte.
+    AsStored,
+    /// Encrypted to other keys. `identities` open what is encrypted here.
+    Anew {
+        identities: &'a Identities,
+        recipients: &'a Recipients,
+    },
+}
+
 /// Which of the snapshots that a place lacks it is to get.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lacking {
@@ -76,6 +90,7 @@ pub async fn copy_all(
     to: &dyn Repository,
     snapshots: &[SnapshotRef],
     lacking: Lacking,
+    sealing: Sealing<'_>,
     board: &Board,
 ) -> CopyReport {
     let mut report = CopyReport {
@@ -93,7 +108,7 @@ pub async fn copy_all(
     };
     for snapshot in wanted {
         let track = board.begin(Activity::Copying, &snapshot, None);
-        let outcome = match copy(from, to, &snapshot, &track.counter()).await {
+        let outcome = match copy(from, to, &snapshot, sealing, &track.counter()).await {
             Ok(copied) => {
                 track.done();
                 CopyOutcome::Copied(copied)
@@ -117,7 +132,14 @@ pub async fn copy_after(session: &Session, project: &str) -> Vec<CopyReport> {
         let mut report = match session.repository.list(Some(project)).await {
             Ok(snapshots) => {
                 let from = &*session.repository;
-                let copying = copy_all(from, &**place, &snapshots, Lacking::Newer, &session.board);
+                let copying = copy_all(
+                    from,
+                    &**place,
+                    &snapshots,
+                    Lacking::Newer,
+                    Sealing::AsStored,
+                    &session.board,
+                );
                 session
                     .unless_interrupted(copying)
                     .await
@@ -162,54 +184,161 @@ async fn prepared(
     Ok(wanted)
 }
 
-/// Copies one snapshot into `to`, which is prepared. `progress` is told of stored bytes as they are sent.
+/// Copies one snapshot into `to`, which is prepared. `progress` is told of stored bytes as they are read.
 ///
 /// A body error ([`RepositoryError::Body`]) speaks of `from`: what was read there is damaged, and nothing of it was stored.
 pub async fn copy(
     from: &dyn Repository,
     to: &dyn Repository,
     snapshot: &SnapshotRef,
+    sealing: Sealing<'_>,
     progress: &Progress,
 ) -> Result<Copied, RepositoryError> {
-    let manifest = from.manifest(snapshot).await?;
-    let mut copied = Copied {
-        objects: 0,
-        bytes: 0,
+    let mut manifest = from.manifest(snapshot).await?;
+    let mut copying = Copying {
+        from,
+        to,
+        sealing,
+        progress,
+        lengths: ObjectLengths::default(),
+        copied: Copied {
+            objects: 0,
+            bytes: 0,
+        },
     };
-    let mut lengths = ObjectLengths::default();
-    for artifact in distinct(&manifest) {
-        // Whatever else lies there under this name, `put` refuses to write over it.
-        if lengths.of(to, &artifact.object).await? == Some(artifact.stored.bytes) {
-            continue;
+    // A layer may be named by several targets, and is sent once.
+    let mut done: BTreeMap<ObjectPath, Artifact> = BTreeMap::new();
+    for record in &mut manifest.targets {
+        for artifact in &mut record.artifacts {
+            let there = match done.get(&artifact.object) {
+                Some(there) => there.clone(),
+                None => copying.object(artifact, snapshot).await?,
+            };
+            done.insert(artifact.object.clone(), there.clone());
+            *artifact = there;
         }
-        send(from, to, artifact, progress).await?;
-        copied.objects += 1;
-        copied.bytes += artifact.stored.bytes;
     }
     to.commit(&manifest).await?;
-    Ok(copied)
+    Ok(copying.copied)
 }
 
-/// A layer may be named by several targets, and is sent once.
-fn distinct(manifest: &Manifest) -> impl Iterator<Item = &Artifact> {
-    let mut seen = BTreeSet::new();
-    manifest
-        .objects()
-        .filter(move |artifact| seen.insert(&artifact.object))
+struct Copying<'a> {
+    from: &'a dyn Repository,
+    to: &'a dyn Repository,
+    sealing: Sealing<'a>,
+    progress: &'a Progress,
+    lengths: ObjectLengths,
+    copied: Copied,
 }
 
-async fn send(
-    from: &dyn Repository,
-    to: &dyn Repository,
-    artifact: &Artifact,
-    progress: &Progress,
-) -> Result<(), RepositoryError> {
-    let Artifact { object, stored, .. } = artifact;
-    let what = format!("{object} in {}", from.location());
-    let body = Verified::new(from.open(object).await?, stored.clone(), what);
-    let body = Counting::new(body, progress.clone());
-    to.put(object, Box::pin(body)).await?;
-    Ok(())
+impl Copying<'_> {
+    /// Sends an object, unless it is there. Returns how it lies there.
+    async fn object(
+        &mut self,
+        artifact: &Artifact,
+        snapshot: &SnapshotRef,
+    ) -> Result<Artifact, RepositoryError> {
+        let there = match self.sealing {
+            Sealing::AsStored => {
+                // Whatever else lies there under this name, `put` refuses to write over it.
+                let length = self.lengths.of(self.to, &artifact.object).await?;
+                if length != Some(artifact.stored.bytes) {
+                    let body = self.read(artifact).await?;
+                    self.to.put(&artifact.object, body).await?;
+                    self.count(artifact);
+                }
+                artifact.clone()
+            }
+            Sealing::Anew {
+                identities,
+                recipients,
+            } => match self.sealed_before(artifact, snapshot).await? {
+                Some(there) => there,
+                None => self.seal(artifact, identities, recipients).await?,
+            },
+        };
+        Ok(there)
+    }
+
+    /// An object of an earlier snapshot, as that one's manifest over there describes it. What was sent of this snapshot and
+    /// is in no manifest cannot be told from anything else, and is removed.
+    async fn sealed_before(
+        &self,
+        artifact: &Artifact,
+        snapshot: &SnapshotRef,
+    ) -> Result<Option<Artifact>, RepositoryError> {
+        let object = sealed_path(&artifact.object)?;
+        let Some(place) = SnapshotRef::of(&object).filter(|place| place != snapshot) else {
+            self.to
+                .remove(snapshot, std::slice::from_ref(&object))
+                .await?;
+            return Ok(None);
+        };
+        let manifest = self.to.manifest(&place).await?;
+        let mut objects = manifest.objects();
+        let there = objects.find(|there| there.object == object && there.plain == artifact.plain);
+        match there {
+            Some(there) => Ok(Some(there.clone())),
+            None => Err(RepositoryError::Missing(object.to_string())),
+        }
+    }
+
+    async fn seal(
+        &mut self,
+        artifact: &Artifact,
+        identities: &Identities,
+        recipients: &Recipients,
+    ) -> Result<Artifact, RepositoryError> {
+        let what = self.what(artifact);
+        let stored = self.read(artifact).await?;
+        let (body, compressed_bytes) = match &artifact.encryption {
+            Encryption::None => (pipe::encrypt(stored, recipients), artifact.stored.bytes),
+            Encryption::Age(file) => {
+                let body = pipe::reencrypt(stored, identities, recipients, &what).await;
+                let body = body.map_err(|source| {
+                    RepositoryError::Body(io::Error::other(format!("{what}: {source}")))
+                })?;
+                (body, file.compressed_bytes)
+            }
+        };
+        let object = sealed_path(&artifact.object)?;
+        let stored = self.to.put(&object, body).await?;
+        self.count(artifact);
+        Ok(Artifact {
+            object,
+            stored,
+            encryption: Encryption::Age(AgeFile {
+                to: recipients.told(),
+                compressed_bytes,
+            }),
+            ..artifact.clone()
+        })
+    }
+
+    /// The bytes of an object, whose end is an error unless they are those that were stored.
+    async fn read(&self, artifact: &Artifact) -> Result<ByteStream, RepositoryError> {
+        let stored = self.from.open(&artifact.object).await?;
+        let body = Verified::new(stored, artifact.stored.clone(), self.what(artifact));
+        Ok(Box::pin(Counting::new(body, self.progress.clone())))
+    }
+
+    fn what(&self, artifact: &Artifact) -> String {
+        format!("{} in {}", artifact.object, self.from.location())
+    }
+
+    fn count(&mut self, artifact: &Artifact) {
+        self.copied.objects += 1;
+        self.copied.bytes += artifact.stored.bytes;
+    }
+}
+
+/// The name of an object once it is encrypted.
+fn sealed_path(object: &ObjectPath) -> Result<ObjectPath, RepositoryError> {
+    if object.as_str().ends_with(AgeFile::EXTENSION) {
+        return Ok(object.clone());
+    }
+    let name = format!("{object}{}", AgeFile::EXTENSION);
+    Ok(ObjectPath::try_from(name)?)
 }
 
 #[cfg(test)]

@@ -39,7 +39,7 @@ pub enum SelectError {
     SeveralProjects { newest: Vec<SnapshotRef> },
     #[error("the newest snapshot cannot be read: {source}; to use an older one, name it by its id:{}", lines(.older))]
     LatestUnreadable {
-        source: RepositoryError,
+        source: Box<RepositoryError>,
         older: Vec<SnapshotRef>,
     },
     #[error("all snapshots of {project} were taken by restores, as their way back; name one by its id:{}", lines(.safety))]
@@ -161,7 +161,10 @@ async fn latest(
             Ok(_) => {}
             Err(source) => {
                 let older = newest_first(candidates[..at].iter().copied());
-                return Err(SelectError::LatestUnreadable { source, older });
+                return Err(SelectError::LatestUnreadable {
+                    source: Box::new(source),
+                    older,
+                });
             }
         }
     }

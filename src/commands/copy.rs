@@ -5,7 +5,7 @@ use anyhow::anyhow;
 use super::context::Context;
 use super::error::CommandError;
 use crate::cli::CopyArgs;
-use crate::copy::{CopyReport, Lacking, copy_all};
+use crate::copy::{CopyReport, Lacking, Sealing, copy_all};
 use crate::exit::Outcome;
 use crate::report;
 
@@ -16,14 +16,29 @@ pub async fn run(context: &Context, args: CopyArgs) -> Result<Outcome, CommandEr
             "no second place is named; name it with --copy-to URL or COFFERDAM_COPY_TO"
         )));
     }
+    let keys = &context.config.keys;
+    let sealing = match (args.reencrypt, &keys.recipients) {
+        (false, _) => Sealing::AsStored,
+        (true, Some(recipients)) => Sealing::Anew {
+            identities: &keys.identities,
+            recipients,
+        },
+        (true, None) => {
+            return Err(CommandError::usage(anyhow!(
+                "nothing says to whom the copies are to be encrypted; name them with --recipient KEY or COFFERDAM_RECIPIENTS"
+            )));
+        }
+    };
     let repository = context.repository()?;
     let snapshots = context.selected(&*repository, &args.snapshots).await?;
     let mut reports: Vec<CopyReport> = Vec::new();
     for place in &places {
+        let (from, to) = (&*repository, &**place);
+        let copying = copy_all(from, to, &snapshots, Lacking::All, sealing, &context.board);
         let copied = tokio::select! {
             biased;
             () = context.interrupt.cancelled() => return Err(CommandError::Interrupted),
-            copied = copy_all(&*repository, &**place, &snapshots, Lacking::All, &context.board) => copied,
+            copied = copying => copied,
         };
         reports.push(copied);
     }

@@ -3,6 +3,7 @@ use std::fs;
 use super::*;
 use crate::repository::local::LocalRepository;
 use crate::repository::samples::{artifact, body, id, manifest, path};
+use crate::verify::{Depth, Verifier};
 
 struct Places {
     from: tempfile::TempDir,
@@ -44,7 +45,8 @@ impl Places {
     }
 
     async fn copy(&self, snapshot: &SnapshotRef) -> Result<Copied, RepositoryError> {
-        copy(&self.from(), &self.to(), snapshot, &Progress::silent()).await
+        let (from, to) = (self.from(), self.to());
+        copy(&from, &to, snapshot, Sealing::AsStored, &Progress::silent()).await
     }
 
     /// Everything of the snapshot's place, by name.
@@ -128,7 +130,15 @@ async fn what_was_pruned_there_stays_away() {
     places.copy(&all[1]).await.unwrap();
     let (from, to) = (places.from(), places.to());
     let run = async |lacking| {
-        let report = copy_all(&from, &to, &all, lacking, &Board::of_log()).await;
+        let report = copy_all(
+            &from,
+            &to,
+            &all,
+            lacking,
+            Sealing::AsStored,
+            &Board::of_log(),
+        )
+        .await;
         assert!(report.is_complete(), "{report:?}");
         let copies = report.snapshots.into_iter();
         copies.map(|copy| copy.snapshot).collect::<Vec<_>>()
@@ -144,7 +154,15 @@ async fn one_that_fails_does_not_keep_the_others_away() {
     let object = places.from.path().join(format!("candig/{}/db.dump", id(1)));
     fs::remove_file(object).unwrap();
     let (from, to) = (places.from(), places.to());
-    let report = copy_all(&from, &to, &all, Lacking::All, &Board::of_log()).await;
+    let report = copy_all(
+        &from,
+        &to,
+        &all,
+        Lacking::All,
+        Sealing::AsStored,
+        &Board::of_log(),
+    )
+    .await;
     assert!(!report.is_complete());
     assert_eq!(to.list(None).await.unwrap(), all[1..]);
 }
@@ -156,7 +174,63 @@ async fn a_place_that_cannot_be_used_is_told() {
     fs::remove_file(places.to.path().join("cofferdam.json")).unwrap();
     fs::write(places.to.path().join("photo.jpg"), "sea").unwrap();
     let (from, to) = (places.from(), places.to());
-    let report = copy_all(&from, &to, &[snapshot], Lacking::All, &Board::of_log()).await;
+    let report = copy_all(
+        &from,
+        &to,
+        &[snapshot],
+        Lacking::All,
+        Sealing::AsStored,
+        &Board::of_log(),
+    )
+    .await;
     let problem = report.problem.unwrap();
     assert!(problem.contains("`photo.jpg`"), "{problem}");
+}
+
+fn key_pair() -> (Identities, Recipients) {
+    let identity = age::x25519::Identity::generate();
+    let secret = age::secrecy::ExposeSecret::expose_secret(&identity.to_string()).to_owned();
+    (
+        Identities::parse(&secret).unwrap(),
+        Recipients::parse(&identity.to_public().to_string()).unwrap(),
+    )
+}
+
+#[tokio::test]
+async fn a_copy_may_be_encrypted_anew() {
+    let places = Places::new().await;
+    let first = places.save(1, None).await;
+    let second = places.save(2, Some(1)).await;
+    let (none, (old, to_old), (new, to_new)) = (Identities::default(), key_pair(), key_pair());
+    let third = tempfile::tempdir().unwrap();
+    let third = LocalRepository::new(third.path());
+    third.prepare().await.unwrap();
+    let (from, to, silent) = (places.from(), places.to(), Progress::silent());
+    for snapshot in [&first, &second] {
+        let sealing = Sealing::Anew {
+            identities: &none,
+            recipients: &to_old,
+        };
+        copy(&from, &to, snapshot, sealing, &silent).await.unwrap();
+        let sealing = Sealing::Anew {
+            identities: &new,
+            recipients: &to_new,
+        };
+        let refused = copy(&to, &third, snapshot, sealing, &silent).await;
+        assert!(
+            matches!(refused, Err(RepositoryError::Body(_))),
+            "{refused:?}"
+        );
+        let sealing = Sealing::Anew {
+            identities: &old,
+            recipients: &to_new,
+        };
+        copy(&to, &third, snapshot, sealing, &silent).await.unwrap();
+        for (place, keys) in [(&to, &old), (&third, &new)] {
+            let mut verifier = Verifier::new(place, keys, Depth::Read);
+            let report = verifier.snapshot(snapshot).await.unwrap();
+            assert!(report.is_whole(), "{:?}", report.problems);
+            assert!(report.decrypted > 0 && report.closed == 0);
+        }
+    }
 }

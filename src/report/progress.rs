@@ -249,7 +249,7 @@ mod tests {
     fn what_passes_is_counted_on_the_bar() {
         let bars = MultiProgress::with_draw_target(ProgressDrawTarget::hidden());
         let board = Board { bars: Some(bars) };
-        let track = board.begin(Activity::Saving, &target(), Some(100));
+        let track = board.begin(Activity::Saving, target(), Some(100));
         let counter = track.counter();
         counter.advance(30);
         counter.clone().advance(12);

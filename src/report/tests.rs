@@ -369,6 +369,7 @@ fn a_target_that_has_shrunk_is_told_also_where_nothing_is_pruned() {
         "postgres-db/postgres/clinical has 40.0 MiB, and had 1.0 GiB in 20261120T020000Z-00000001";
     assert!(render_snapshot(&manifest, &view(None)).contains(said));
     let report = BackupReport {
+        copies: Vec::new(),
         manifest,
         problems: Vec::new(),
         pruned: None,

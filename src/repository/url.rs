@@ -41,7 +41,7 @@ impl BadUrl {
 pub enum RepositoryUrl {
     /// An absolute path.
     Directory(PathBuf),
-    Store(StoreUrl),
+    Store(Box<StoreUrl>),
 }
 
 /// A place on a server.
@@ -158,7 +158,7 @@ impl RepositoryUrl {
                 },
             ));
         };
-        store_url(known, rest).map(Self::Store)
+        Ok(Self::Store(Box::new(store_url(known, rest)?)))
     }
 }
 

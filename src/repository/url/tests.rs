@@ -6,7 +6,7 @@ fn parse(text: &str) -> Result<RepositoryUrl, BadUrl> {
 
 fn store(text: &str) -> StoreUrl {
     match parse(text) {
-        Ok(RepositoryUrl::Store(url)) => url,
+        Ok(RepositoryUrl::Store(url)) => *url,
         other => panic!("{text}: {other:?}"),
     }
 }

@@ -50,7 +50,7 @@ impl Garage {
             garage()
         );
         match RepositoryUrl::parse(&text, std::path::Path::new("/")).unwrap() {
-            RepositoryUrl::Store(url) => Self { url },
+            RepositoryUrl::Store(url) => Self { url: *url },
             other => panic!("{other}"),
         }
     }

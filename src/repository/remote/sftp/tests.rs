@@ -63,7 +63,7 @@ async fn known_hosts(port: u16) -> PathBuf {
 
 fn open_at(url: &str, password: &str) -> Result<SftpStorage, OpenError> {
     let url = match RepositoryUrl::parse(url, Path::new("/")).unwrap() {
-        RepositoryUrl::Store(url) => url,
+        RepositoryUrl::Store(url) => *url,
         other => panic!("{other}"),
     };
     let credentials = Credentials::among([("SFTP_PASSWORD", password)]);

@@ -47,7 +47,7 @@ fn credentials(password: &str) -> Credentials {
 
 fn storage_at(url: &str, password: &str) -> WebDavStorage {
     let url = match RepositoryUrl::parse(url, Path::new("/")).unwrap() {
-        RepositoryUrl::Store(url) => url,
+        RepositoryUrl::Store(url) => *url,
         other => panic!("{other}"),
     };
     open_with_patience(&url, &credentials(password), Duration::from_secs(2)).unwrap()
