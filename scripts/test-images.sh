@@ -4,7 +4,7 @@
 #
 # usage: scripts/test-images.sh [NAME[:TAG]...]
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
-#   openldap, redis
+#   openldap, redis, postfix, garage (an S3 server)
 #   webdav, sftp                                servers that hold repositories
 #   couchdb-stand-in, elasticsearch-stand-in      small servers of our own
 #   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
@@ -17,7 +17,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 defaults=(
-  postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7
+  postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7 postfix:3 garage:2
   webdav:1 sftp:1
   couchdb-stand-in:3 elasticsearch-stand-in:8
   candig-katsu:1 candig-htsget:1 candig-vault:1
@@ -85,6 +85,17 @@ stand_in() {
     --build-arg "SERVER=$server" --build-arg "HOME=$home" --build-arg "USER_ID=$user"
 }
 
+# The program comes from the host: crates cannot be had while an image is built.
+garage() {
+  local program context
+  program=$(scripts/garage.sh)
+  context=$(dirname "$program")/garage-image
+  mkdir -p "$context"
+  cp docker/test-images/garage/* "$context"
+  cp "$program" "$context/garage"
+  build garage:2 bookworm "$context"
+}
+
 candig() {
   local service=$1 services=compose-examples/candig/services
   build "candig-$service:1" bookworm "$services" --file "$services/$service/Dockerfile"
@@ -106,6 +117,8 @@ one() {
     redis | redis:7) build redis:7 bookworm docker/test-images/redis ;;
     webdav | webdav:1) build webdav:1 bookworm docker/test-images/webdav ;;
     sftp | sftp:1) build sftp:1 bookworm docker/test-images/sftp ;;
+    garage | garage:2) garage ;;
+    postfix | postfix:3) build postfix:3 bookworm docker/test-images/postfix ;;
     couchdb-stand-in | couchdb-stand-in:3) stand_in couchdb 3 /opt/couchdb 5984 ;;
     elasticsearch-stand-in | elasticsearch-stand-in:8)
       stand_in elasticsearch 8 /usr/share/elasticsearch 1000

@@ -5,15 +5,16 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tracing::{error, info};
 
+use crate::discover::Service;
 use crate::driver::{Captured, DriverError};
-use crate::engine::{Container, EngineError};
+use crate::engine::EngineError;
 use crate::hold::{Ending, Journal, Operation, Owner};
 use crate::hooks::{HookError, HookOutcome, Hooks};
-use crate::manifest::{ContainerRecord, FORMAT, Failure, Manifest, Purpose, TargetRecord};
+use crate::manifest::{ContainerRecord, FORMAT, Failure, Manifest, Purpose, Skip, TargetRecord};
 use crate::pipe;
 use crate::plan::backup::BackupPlan;
+use crate::prune::{PruneReport, prune_after, sweep};
 use crate::report::progress::Activity;
 use crate::repository::RepositoryError;
 use crate::repository::snapshot::SnapshotWriter;
@@ -52,12 +53,19 @@ pub struct BackupReport {
     pub manifest: Manifest,
     /// Hooks that failed after the capture, containers that did not come back as they were.
     pub problems: Vec<String>,
+    /// What became of older snapshots; `None` when no policy was there to be asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<PruneReport>,
 }
 
 impl BackupReport {
-    /// Every target is saved, and everything is as it was.
+    /// Every target is saved, everything is as it was, and what was to be pruned is.
     pub fn is_complete(&self) -> bool {
-        self.manifest.failed.is_empty() && self.problems.is_empty()
+        let is_pruned = self
+            .pruned
+            .as_ref()
+            .is_none_or(PruneReport::is_as_it_should_be);
+        self.manifest.failed.is_empty() && self.problems.is_empty() && is_pruned
     }
 }
 
@@ -81,7 +89,7 @@ pub async fn back_up(
         held,
     );
     let lock = session.lock(journal).await?;
-    sweep(session, &plan.project).await;
+    sweep(&*session.repository, &plan.project).await;
 
     let mut capture = Capture::new(session, survey, drivers, &run);
     capture.failed.extend(plan.unreachable.iter().cloned());
@@ -125,21 +133,24 @@ pub async fn back_up(
             Err(error)
         }
     };
+    let pruned = match &result {
+        Ok(manifest) => prune_after(session, manifest).await,
+        Err(_) => None,
+    };
     end.close(lock).await;
     Ok(BackupReport {
         manifest: result?,
         problems: end.problems,
+        pruned,
     })
 }
 
-/// Left-overs of dead runs cost space, not safety: that they cannot be removed is no reason not to save.
-async fn sweep(session: &Session, project: &str) {
-    match session.repository.sweep(project).await {
-        Ok(removed) => removed
-            .iter()
-            .for_each(|path| info!(path, "removed the left-over of an unfinished run")),
-        Err(error) => error!("left-overs of unfinished runs stay: {error}"),
-    }
+/// What a snapshot was asked for, as its manifest tells.
+pub(crate) struct Asked {
+    pub purpose: Purpose,
+    pub selection: Vec<String>,
+    pub skipped: Vec<Skip>,
+    pub may_shrink: Vec<TargetId>,
 }
 
 /// Captures targets into one snapshot.
@@ -214,7 +225,7 @@ impl<'a> Capture<'a> {
             .ok_or_else(|| {
                 DriverError::failed(format!("there is no service {} (any more)", target.service))
             })?;
-        Ok(record(target, &service.container, captured))
+        Ok(record(target, service, captured))
     }
 
     async fn commit(
@@ -223,16 +234,20 @@ impl<'a> Capture<'a> {
         plan: &BackupPlan,
         started: Timestamp,
     ) -> Result<Manifest, BackupError> {
-        self.finish(session, plan.skipped.clone(), Purpose::Backup, started)
-            .await
+        let asked = Asked {
+            purpose: Purpose::Backup,
+            selection: plan.selection.clone(),
+            skipped: plan.skipped.clone(),
+            may_shrink: plan.may_shrink.clone(),
+        };
+        self.finish(session, asked, started).await
     }
 
     /// Writes the manifest. Without any target there is no snapshot.
     pub async fn finish(
         self,
         session: &Session,
-        skipped: Vec<crate::manifest::Skip>,
-        purpose: Purpose,
+        asked: Asked,
         started: Timestamp,
     ) -> Result<Manifest, BackupError> {
         if self.records.is_empty() {
@@ -243,13 +258,15 @@ impl<'a> Capture<'a> {
             tool: concat!("cofferdam ", env!("CARGO_PKG_VERSION")).to_owned(),
             snapshot: self.run,
             project: self.survey.stack.project.clone(),
-            purpose,
+            purpose: asked.purpose,
+            selection: asked.selection,
             started,
             finished: Timestamp::now(),
             engine: session.engine.facts().await?,
             targets: self.records,
             failed: self.failed,
-            skipped,
+            skipped: asked.skipped,
+            may_shrink: asked.may_shrink,
             warnings: Vec::new(),
         };
         session.repository.commit(&manifest).await?;
@@ -262,7 +279,8 @@ impl<'a> Capture<'a> {
     }
 }
 
-fn record(target: &TargetId, container: &Container, captured: Captured) -> TargetRecord {
+fn record(target: &TargetId, service: &Service, captured: Captured) -> TargetRecord {
+    let container = &service.container;
     TargetRecord {
         target: target.clone(),
         container: ContainerRecord {
@@ -270,6 +288,7 @@ fn record(target: &TargetId, container: &Container, captured: Captured) -> Targe
             name: container.name.clone(),
             image: container.image.clone(),
             image_digest: container.image_id.clone(),
+            keep: service.labels.keep.as_ref().map(ToString::to_string),
         },
         transfer: captured.transfer,
         facts: captured.facts,

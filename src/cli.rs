@@ -10,10 +10,14 @@ pub use selectors::{
 };
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::target::TargetId;
+use crate::verify::PartChoice;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -72,7 +76,11 @@ Exit codes:
 #[derive(Args, Clone, Debug, Default)]
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
-    /// Where snapshots live: a directory, as `/path` or `file:///path`
+    /// Where snapshots live: a directory, as `/path`, or a URL of a server
+    ///
+    /// `s3://bucket/prefix?endpoint=https://…`, `az://container/prefix?account=…` and `gs://bucket/prefix` name object stores.
+    /// `webdav+https://host/path` and `sftp://user@host/path?key-file=…&known-hosts=…` name other servers. Keys and passwords
+    /// are taken from variables (`AWS_ACCESS_KEY_ID`, `WEBDAV_PASSWORD_FILE`, …) or from the file that `credentials-file=` names.
     ///
     /// [env: COFFERDAM_REPOSITORY] [default: /backups]
     #[arg(long, global = true, value_name = "URL")]
@@ -90,15 +98,29 @@ pub struct Settings {
     #[arg(long, global = true, conflicts_with = "projects")]
     pub all_projects: bool,
 
+    /// A second place that gets each new snapshot, as a URL or directory; may be given several times
+    ///
+    /// [env: COFFERDAM_COPY_TO, separated by commas]
+    #[arg(long, global = true, value_name = "URL")]
+    pub copy_to: Vec<String>,
+
     /// How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
     ///
     /// [env: COFFERDAM_COMPRESSION] [default: zstd:3]
     #[arg(long, global = true, value_name = "HOW")]
     pub compression: Option<String>,
 
+    /// Which snapshots stay, as `last=3,daily=7,weekly=4`
+    ///
+    /// The rules are `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly` and `within` (`within=48h`). What none of them
+    /// keeps is removed after a backup, and by `prune`. The label `cofferdam.keep` gives the targets of a container rules of
+    /// their own. [env: COFFERDAM_KEEP] [default: all stay]
+    #[arg(long, global = true, value_name = "RULES")]
+    pub keep: Option<String>,
+
     /// Time zone of the times that are shown, as `Europe/Berlin`
     ///
-    /// [env: TZ] [default: UTC]
+    /// Also of the days and weeks that `--keep` counts. [env: TZ] [default: UTC]
     #[arg(long, global = true, value_name = "NAME")]
     pub time_zone: Option<String>,
 
@@ -113,6 +135,32 @@ pub struct Settings {
     /// [env: COFFERDAM_LOG_FORMAT] [default: text]
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<String>,
+
+    /// Whom to send mail when a check finds something or a backup fails
+    ///
+    /// May be given several times. [env: COFFERDAM_MAIL_TO, separated by commas]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub mail_to: Vec<String>,
+
+    /// Whom the mail comes from
+    ///
+    /// [env: COFFERDAM_MAIL_FROM]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub mail_from: Option<String>,
+
+    /// The mail server: `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`
+    ///
+    /// Without encryption it is `smtp://HOST[:25]` on this machine, and `smtp+plain://HOST[:25]` elsewhere. The variables
+    /// COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD[_FILE] log in, and COFFERDAM_SMTP_CA_FILE names the certificate of an
+    /// authority of your own. [env: COFFERDAM_SMTP_URL]
+    #[arg(long, global = true, value_name = "URL")]
+    pub smtp_url: Option<String>,
+
+    /// Where checks write status files, as `DIR/PROJECT/STORE.json` and `.txt`
+    ///
+    /// [env: COFFERDAM_STATUS_DIR] [default: `status` in the repository]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub status_dir: Option<String>,
 
     /// Print one JSON document on standard output, and nothing else there
     ///
@@ -131,6 +179,9 @@ pub enum Command {
     Restore(RestoreArgs),
     Export(ExportArgs),
     Verify(VerifyArgs),
+    Copy(CopyArgs),
+    Check(CheckArgs),
+    Prune(PruneArgs),
     Recover(RecoverArgs),
     Completions(CompletionsArgs),
     Agent(AgentArgs),
@@ -171,6 +222,11 @@ pub struct BackupArgs {
     /// Print the plan and do nothing
     #[arg(long, short = 'n')]
     pub dry_run: bool,
+
+    /// Targets whose data has become far smaller on purpose: their size in this snapshot is the measure from now on, and does
+    /// not keep older ones from being pruned; may be given several times
+    #[arg(long, value_name = "TARGET")]
+    pub may_shrink: Vec<TargetPattern>,
 }
 
 /// List snapshots
@@ -307,6 +363,7 @@ pub struct ExportArgs {
 Examples:
   cofferdam verify
   cofferdam verify latest --read
+  cofferdam verify --read-part today/7
   cofferdam verify --all-projects --json")]
 pub struct VerifyArgs {
     /// Snapshots to check: ids, beginnings of ids, or `latest` [default: all]
@@ -316,6 +373,120 @@ pub struct VerifyArgs {
     /// Read every object and check its digest
     #[arg(long)]
     pub read: bool,
+
+    /// Read one part of the objects, as `2/7`; all parts together hold every object once. `today/7` takes another part each
+    /// day, so that a daily run reads everything in a week
+    #[arg(long, value_name = "PART", conflicts_with = "read")]
+    pub read_part: Option<PartChoice>,
+}
+
+/// Check that every store has a recent good backup
+///
+/// Reads the repository alone; without an engine and `--project`, all projects in it are meant. A store is a target that a snapshot names, as saved or as failed, that an
+/// earlier check knew, or that `--expect` names. Exits with 4 when one has no good backup that is young enough, when objects
+/// of the newest one are missing, or when a snapshot cannot be read or lies in the future; sends mail then, if `--mail-to`
+/// says to whom.
+///
+/// A store stays in question when newer snapshots do not name it any more, for that may be a mistake: `--retired` says that it
+/// is gone on purpose, and so does a `cofferdam.skip` label of its service.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  For cron, an hour after the nightly backup:
+      cofferdam check --project shop --max-age 26h
+  Databases every hour, whatever else there is:
+      cofferdam check --max-age 90m --target '*/postgres/*'
+  A store that must be there, and one that was given up:
+      cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
+  Whether mail arrives:
+      cofferdam check --mail-test --mail-to ops@example.org")]
+pub struct CheckArgs {
+    /// How old the last good backup of a store may be, as `90m`, `26h` or `8d`
+    #[arg(long, value_name = "AGE", default_value = "26h", value_parser = max_age)]
+    pub max_age: Duration,
+
+    /// Stores to check, by id (`service/driver/name`) or by a pattern over ids; may be given several times [default: all]
+    #[arg(long = "target", value_name = "TARGET")]
+    pub targets: Vec<TargetPattern>,
+
+    /// A store that must have a backup, even if the repository has never heard of it, by its id; may be given several times
+    #[arg(long = "expect", value_name = "TARGET")]
+    pub expected: Vec<TargetId>,
+
+    /// A store that is gone on purpose, by id or pattern: it is not checked, and its status files are removed; may be given
+    /// several times
+    #[arg(long, value_name = "TARGET")]
+    pub retired: Vec<TargetPattern>,
+
+    /// Write no status files
+    #[arg(long)]
+    pub no_status: bool,
+
+    /// Only send a mail that says that mail arrives
+    #[arg(long)]
+    pub mail_test: bool,
+}
+
+fn max_age(text: &str) -> Result<Duration, String> {
+    match humantime::parse_duration(text) {
+        Ok(age) if age >= Duration::from_secs(1) => Ok(age),
+        _ => Err("an age is written as `90m`, `26h` or `8d`".to_owned()),
+    }
+}
+
+/// Copy snapshots to second places
+///
+/// Sends what a place lacks, oldest first, to every place that `--copy-to` names. Each byte is checked against the digest in
+/// the manifest on its way. Run again after an interruption, it goes on where it stopped. Exits with 3 when some snapshots or
+/// places failed.
+///
+/// A backup does this by itself for its new snapshot, and for those that an earlier run could not send.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  Everything that the second place lacks:
+      cofferdam copy --copy-to s3://offsite/hospital
+  One snapshot to a disk that was just plugged in:
+      cofferdam copy latest --copy-to /mnt/disk/backups")]
+pub struct CopyArgs {
+    /// Snapshots to copy: ids, beginnings of ids, or `latest` [default: all]
+    #[arg(value_name = "SNAPSHOT")]
+    pub snapshots: Vec<SnapshotSelector>,
+}
+
+/// Remove the snapshots that no rule of `--keep` keeps
+///
+/// A backup does this by itself when there are rules. The last good copy of every target stays, whatever they say, and what
+/// failed counts for nothing. When there is a doubt (a snapshot that cannot be read, one of the future, a target that failed
+/// or has become far smaller), nothing of the project is removed, and the doubt is told.
+///
+/// Needs the repository only. Where an engine can be reached, what a restore is reading stays too.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  What would go, and why the rest stays:
+      cofferdam prune --keep daily=7,weekly=4 --dry-run
+  From a machine that reaches only the repository:
+      cofferdam prune --repository /mnt/backups --project candigv2 --keep daily=7,weekly=4
+  A table was emptied on purpose, and this once it may be taken for good:
+      cofferdam prune --despite shrunken")]
+pub struct PruneArgs {
+    /// Show what would go, and why the rest stays, and do nothing
+    #[arg(long, short = 'n')]
+    pub dry_run: bool,
+
+    /// Prune although there is this doubt; may be given several times
+    #[arg(long, value_name = "DOUBT")]
+    pub despite: Vec<Despite>,
+}
+
+/// A doubt that the user may have looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Despite {
+    /// A target failed in the newest snapshot: older copies of it stay all the same
+    Failed,
+    /// A target has become far smaller than its last good copy
+    Shrunken,
 }
 
 /// Finish or undo what an interrupted run left behind

@@ -1,14 +1,18 @@
 //! One file a command, each thin: it reads the configuration, asks the layers below, and prints.
 
 mod backup;
+mod check;
 mod completions;
 mod context;
+mod copy;
 mod error;
 mod export;
 mod list;
 mod ls;
+mod mail;
 mod plan;
 mod prepare;
+mod prune;
 mod recover;
 mod restore;
 mod show;
@@ -24,13 +28,16 @@ use crate::exit::Outcome;
 pub async fn run(context: &Context, command: Command) -> Result<Outcome, CommandError> {
     match command {
         Command::Plan(_) => plan::run(context).await,
-        Command::Backup(args) => backup::run(context, args).await,
+        Command::Backup(args) => mail::unless_begun(context, backup::run(context, args)).await,
         Command::List(_) => list::run(context).await,
         Command::Show(args) => show::run(context, args).await,
         Command::Ls(args) => ls::run(context, args).await,
         Command::Restore(args) => restore::run(context, args).await,
         Command::Export(args) => export::run(context, args).await,
         Command::Verify(args) => verify::run(context, args).await,
+        Command::Copy(args) => copy::run(context, args).await,
+        Command::Check(args) => check::run(context, args).await,
+        Command::Prune(args) => prune::run(context, args).await,
         Command::Recover(args) => recover::run(context, args).await,
         Command::Completions(args) => Ok(completions::run(args)),
         Command::Agent(_) => Err(CommandError::usage(anyhow::anyhow!(

@@ -5,17 +5,20 @@
 
 mod environment;
 mod log;
+mod mail;
 
 pub use environment::Environment;
 pub use log::{LogFormat, LogSettings};
 
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use jiff::tz::TimeZone;
 
 use crate::cli::Settings;
+use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::labels::nearest_word;
+use crate::mail::MailSettings;
 use crate::manifest::Compression;
 use crate::repository::credentials::Credentials;
 use crate::repository::url::{BadUrl, RepositoryUrl};
@@ -26,12 +29,20 @@ pub struct Config {
     pub repository: RepositoryUrl,
     /// Of the servers that hold repositories.
     pub credentials: Credentials,
+    /// Second places. None is the repository, and none is named twice.
+    pub copy_to: Vec<RepositoryUrl>,
     pub scope: Scope,
     pub compression: Compression,
-    /// For the times that people are shown.
+    /// Which snapshots stay; `None`: all.
+    pub keep: Option<KeepPolicy>,
+    /// For the times that people are shown, and the days that retention counts.
     pub time_zone: TimeZone,
     pub log: LogSettings,
     pub output: Output,
+    /// `None`: nobody gets mail.
+    pub mail: Option<MailSettings>,
+    /// Where status files go; `None`: into the repository.
+    pub status_directory: Option<PathBuf>,
     /// What looks like a mistake and is none for sure: to be logged.
     pub warnings: Vec<String>,
 }
@@ -122,6 +133,11 @@ impl Config {
         let repository = reader.read(given, RepositoryUrl::default(), |text| {
             Ok(RepositoryUrl::parse(text, working_directory)?)
         });
+        let copies = (!settings.copy_to.is_empty()).then(|| settings.copy_to.join(","));
+        let given = Given::new("--copy-to", &copies, "COFFERDAM_COPY_TO");
+        let copy_to = reader.read(given, Vec::new(), |text| {
+            places_of(text, &repository, working_directory)
+        });
         let scope = reader.scope(settings);
         let given = Given::new(
             "--compression",
@@ -129,6 +145,8 @@ impl Config {
             "COFFERDAM_COMPRESSION",
         );
         let compression = reader.read(given, Compression::DEFAULT, compression_of);
+        let given = Given::new("--keep", &settings.keep, "COFFERDAM_KEEP");
+        let keep = reader.read(given, None, keep_of);
         let given = Given::new("--time-zone", &settings.time_zone, "TZ");
         let time_zone = reader.read(given, TimeZone::UTC, time_zone_of);
         let given = Given::new("--log", &settings.log, "COFFERDAM_LOG");
@@ -136,6 +154,11 @@ impl Config {
         let given = Given::new("--log-format", &settings.log_format, "COFFERDAM_LOG_FORMAT");
         let format = reader.read(given, LogFormat::Text, log::format_of);
         let json = settings.json || reader.switch("COFFERDAM_JSON");
+        let mail = mail::mail_of(&mut reader, settings);
+        let given = Given::new("--status-dir", &settings.status_dir, "COFFERDAM_STATUS_DIR");
+        let status_directory = reader.read(given, None, |text| {
+            status_directory_of(text, working_directory)
+        });
 
         if !reader.problems.is_empty() {
             return Err(ConfigErrors {
@@ -145,12 +168,16 @@ impl Config {
         Ok(Self {
             repository,
             credentials: environment.credentials(),
+            copy_to,
             scope,
             compression,
+            warnings: warnings(environment, keep.as_ref()),
+            keep,
             time_zone,
             log: LogSettings { filter, format },
             output: if json { Output::Json } else { Output::Human },
-            warnings: environment.warnings(),
+            mail,
+            status_directory,
         })
     }
 }
@@ -255,6 +282,27 @@ impl Reader<'_> {
     }
 }
 
+fn places_of(
+    text: &str,
+    repository: &RepositoryUrl,
+    working_directory: &Path,
+) -> Result<Vec<RepositoryUrl>, BadSetting> {
+    let mut places: Vec<RepositoryUrl> = Vec::new();
+    for text in text.split([',', '\n']).map(str::trim) {
+        let place = RepositoryUrl::parse(text, working_directory)?;
+        if place == *repository {
+            return Err(BadSetting::new(
+                "names the repository itself",
+                "name a second place, better on another machine",
+            ));
+        }
+        if !places.contains(&place) {
+            places.push(place);
+        }
+    }
+    Ok(places)
+}
+
 fn projects_of(text: &str) -> Result<Scope, BadSetting> {
     let mut names: Vec<String> = Vec::new();
     for name in text.split(',').map(str::trim) {
@@ -271,6 +319,17 @@ fn projects_of(text: &str) -> Result<Scope, BadSetting> {
     Ok(Scope::Projects(names))
 }
 
+fn status_directory_of(
+    text: &str,
+    working_directory: &Path,
+) -> Result<Option<PathBuf>, BadSetting> {
+    if text.is_empty() || text.contains("://") {
+        let what = format!("is `{}`", text.escape_debug());
+        return Err(BadSetting::new(what, "write the path of a directory"));
+    }
+    Ok(Some(working_directory.join(text)))
+}
+
 fn compression_of(text: &str) -> Result<Compression, BadSetting> {
     text.parse().map_err(|_| {
         let name = text.split(':').next().unwrap_or_default();
@@ -284,6 +343,22 @@ fn compression_of(text: &str) -> Result<Compression, BadSetting> {
             ),
         )
     })
+}
+
+fn keep_of(text: &str) -> Result<Option<KeepPolicy>, BadSetting> {
+    let policy = text.parse();
+    policy
+        .map(Some)
+        .map_err(|BadKeepPolicy { what, hint }| BadSetting::new(what, hint))
+}
+
+fn warnings(environment: &Environment, keep: Option<&KeepPolicy>) -> Vec<String> {
+    let mut warnings = environment.warnings();
+    warnings.extend(
+        keep.and_then(KeepPolicy::idle_rule)
+            .map(|idle| format!("--keep: {idle}")),
+    );
+    warnings
 }
 
 /// A name of the time zone database, or a POSIX rule such as `CET-1CEST,M3.5.0,M10.5.0/3`; a `:` before it, as some

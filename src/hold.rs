@@ -24,6 +24,7 @@ pub use journal::{Action, Held, Journal, Operation, RestoreJournal};
 pub use owner::{Liveness, Owner};
 
 use crate::engine::{Container, Engine, EngineError, HelperSpec, State};
+use crate::repository::SnapshotRef;
 use crate::target::RunId;
 
 /// How long a container may take to become healthy after its start.
@@ -168,6 +169,18 @@ impl Lock {
             .collect()
     }
 
+    /// The snapshots that restores of any project are reading, and those that they took as their way back: of runs that
+    /// died in the middle, too, since `recover` needs them.
+    pub async fn snapshots_in_use(engine: &Engine) -> Result<BTreeSet<SnapshotRef>, HoldError> {
+        let found = engine.containers(&[LABEL_JOURNAL.to_owned()]).await?;
+        let mut in_use = BTreeSet::new();
+        for container in &found {
+            let journal = Journal::of_container(container)?;
+            in_use.extend(journal.snapshots());
+        }
+        Ok(in_use)
+    }
+
     /// Removes the decisions whose journals are gone: their runs died between the two removals of [`Lock::close`], when
     /// everything had been done.
     pub async fn sweep_decisions(
@@ -196,16 +209,11 @@ impl Lock {
         image: &str,
         container: &Container,
     ) -> Result<Self, HoldError> {
-        let journal =
-            Journal::from_labels(&container.labels).map_err(|why| HoldError::Unreadable {
-                name: container.name.clone(),
-                why,
-            })?;
         Ok(Self {
             engine: engine.clone(),
             image: image.to_owned(),
             container: container.id.clone(),
-            journal,
+            journal: Journal::of_container(container)?,
         })
     }
 

@@ -27,6 +27,8 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::keep::KeepPolicy;
+
 /// Everything that the labels of one container say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerLabels {
@@ -47,6 +49,8 @@ pub struct ContainerLabels {
     pub volume_options: BTreeMap<String, TreeOptions>,
     pub files: BTreeMap<String, FilesLabels>,
     pub commands: BTreeMap<String, CommandLabels>,
+    /// Which snapshots of this container's targets stay; `None`: what the run's settings say.
+    pub keep: Option<KeepPolicy>,
     /// During which moments this container is stopped.
     pub stop: BTreeSet<Moment>,
     /// Freeze it while targets are saved.

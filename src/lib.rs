@@ -3,7 +3,7 @@
 //! # Data flow
 //!
 //! ```text
-//! backup   survey ─▶ plan ─▶ hooks ─▶ hold ─▶ capture ─▶ release ─▶ manifest ─▶ report
+//! backup   survey ─▶ plan ─▶ hooks ─▶ hold ─▶ capture ─▶ release ─▶ manifest ─▶ prune ─▶ report
 //! restore  manifest ─▶ plan ─▶ hold ─▶ load and verify all ─▶ check all ─▶ give up the old ─▶ release ─▶ hooks ─▶ report
 //! ```
 //!
@@ -16,10 +16,11 @@
 //! # Layers, from the outside in
 //!
 //! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read
-//! 2. [`backup`], [`restore`], [`recover`], [`verify`], [`export`] with [`session`], [`survey`], [`targets`], [`select`]
-//! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`]
+//! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`verify`], [`freshness`], [`export`], [`copy`] with
+//!    [`session`], [`survey`], [`targets`], [`select`]
+//! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
-//! 5. [`manifest`], [`labels`], [`target`], [`store`], [`secret`], [`trust`], [`text`], [`exit`]
+//! 5. [`manifest`], [`labels`], [`keep`], [`target`], [`store`], [`secret`], [`trust`], [`text`], [`exit`]
 //!
 //! A module imports from its own layer or inwards. What a linter can hold of that stands in `clippy.toml`.
 
@@ -30,21 +31,27 @@ pub mod backup;
 pub mod cli;
 pub mod commands;
 pub mod config;
+pub mod copy;
 pub mod discover;
 pub mod driver;
 pub mod engine;
 pub mod exit;
 pub mod export;
+pub mod freshness;
 pub mod hold;
 pub mod hooks;
+pub mod keep;
 pub mod labels;
+pub mod mail;
 pub mod manifest;
 pub mod pipe;
 pub mod plan;
+pub mod prune;
 pub mod recover;
 pub mod report;
 pub mod repository;
 pub mod restore;
+pub mod retention;
 pub mod secret;
 pub mod select;
 pub mod session;

@@ -36,6 +36,9 @@ pub struct Manifest {
     pub project: String,
     #[serde(default)]
     pub purpose: Purpose,
+    /// The patterns that chose the targets, in alphabetical order; empty when everything was meant that labels ask for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub selection: Vec<String>,
     pub started: Timestamp,
     pub finished: Timestamp,
     pub engine: EngineFacts,
@@ -44,6 +47,9 @@ pub struct Manifest {
     pub failed: Vec<Failure>,
     #[serde(default)]
     pub skipped: Vec<Skip>,
+    /// Targets of which the user has said that this much is all there is, though it was more before.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub may_shrink: Vec<TargetId>,
     /// Of the run as a whole; those of one target are in its record.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -84,6 +90,9 @@ pub struct ContainerRecord {
     pub name: String,
     pub image: String,
     pub image_digest: String,
+    /// The label `cofferdam.keep`, as text: a later version may know rules that this one does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep: Option<String>,
 }
 
 /// Which way the bytes took.

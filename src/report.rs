@@ -6,18 +6,24 @@
 //! - `amounts`: sizes, durations, ages, counts
 //! - `layout`: tables and wrapped fields
 //! - `list`, `show`: snapshots
+//! - `freshness`, `status`, `letter`: what a check has found, on the terminal, in files and by mail
+//! - `prune`: what retention does
 //! - `progress`: bars on a terminal, log lines elsewhere
 //! - `logging`: the log itself
 
 pub mod amounts;
 pub mod files;
+pub mod freshness;
 pub mod layout;
+pub mod letter;
 mod list;
 pub mod logging;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
+pub mod prune;
 mod show;
+pub mod status;
 
 pub use list::{Listed, render_snapshots};
 pub use show::render_snapshot;

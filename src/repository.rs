@@ -15,6 +15,7 @@ mod remote;
 #[cfg(test)]
 pub(crate) mod samples;
 pub mod snapshot;
+pub mod status;
 pub mod url;
 
 use std::collections::BTreeMap;
@@ -27,6 +28,7 @@ use async_trait::async_trait;
 use self::credentials::{Credentials, CredentialsError};
 use self::local::LocalRepository;
 use self::remote::{RemoteRepository, Storage};
+use self::status::StatusPath;
 use self::url::{RepositoryUrl, Scheme};
 use crate::manifest::{BadObjectPath, Manifest, ManifestError, ObjectPath, StreamDigest};
 use crate::pipe::ByteStream;
@@ -93,6 +95,8 @@ pub enum RepositoryError {
         place: String,
         why: String,
         hint: Option<String>,
+        /// The server does not let us do this.
+        refused: bool,
     },
     /// The stream to be stored failed; the repository itself is well.
     #[error("{0}")]
@@ -112,6 +116,20 @@ pub enum RepositoryError {
     BadPath(#[from] BadObjectPath),
     #[error("{object} is damaged: {why}")]
     Damaged { object: ObjectPath, why: String },
+}
+
+impl RepositoryError {
+    /// Whether the place itself forbids what was asked, as one that can only be added to forbids a removal.
+    pub fn is_refusal(&self) -> bool {
+        use std::io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem};
+        match self {
+            Self::Io { source, .. } => {
+                matches!(source.kind(), PermissionDenied | ReadOnlyFilesystem)
+            }
+            Self::Remote { refused, .. } => *refused,
+            _ => false,
+        }
+    }
 }
 
 /// Why a place cannot even be spoken to.
@@ -195,6 +213,16 @@ pub trait Repository: Send + Sync {
     /// Takes only what cofferdam itself could have written, and no object that a manifest of the project names. When one
     /// of those manifests cannot be read, nobody knows what it names, and no object is removed.
     async fn sweep(&self, project: &str) -> Result<Vec<String>, RepositoryError>;
+
+    /// Writes a status file whole, or not at all, in place of the one that has its name. These are the only files that are
+    /// ever replaced. The place must be a repository already.
+    async fn put_status(&self, path: &StatusPath, bytes: &[u8]) -> Result<(), RepositoryError>;
+
+    /// All status files, of all projects, in no order. What cofferdam could not have written is passed over.
+    async fn statuses(&self) -> Result<Vec<StatusPath>, RepositoryError>;
+
+    /// A missing one is no error.
+    async fn remove_status(&self, path: &StatusPath) -> Result<(), RepositoryError>;
 
     /// For messages: the place as the user named it, without secrets.
     fn location(&self) -> String;

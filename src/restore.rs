@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracing::info;
 
-use crate::backup::{BackupError, Capture};
+use crate::backup::{Asked, BackupError, Capture};
 use crate::driver::{ArtifactSource, DriverError, WayBack};
 use crate::engine::EngineError;
 use crate::hold::journal::RestoreStep;
@@ -110,6 +110,7 @@ impl Restore<'_> {
         let loaded = self
             .session
             .unless_interrupted(async {
+                self.ensure_not_pruned().await?;
                 hooks.before().await?;
                 lock.hold().await?;
                 if let Some(run) = &safety_run {
@@ -173,6 +174,13 @@ impl Restore<'_> {
             Depth::Read,
         )
         .await?;
+        Ok(())
+    }
+
+    /// From the journal on, nobody prunes the snapshot; it may have gone before.
+    async fn ensure_not_pruned(&self) -> Result<(), RestoreError> {
+        let snapshot = SnapshotRef::new(&self.manifest.project, self.plan.snapshot.clone());
+        self.session.repository.manifest(&snapshot).await?;
         Ok(())
     }
 
@@ -243,11 +251,16 @@ impl Restore<'_> {
             capture.discard().await;
             return Err(RestoreError::Safety(BackupError::NothingSaved(failed)));
         }
-        let purpose = Purpose::Safety {
-            restore: self.run.clone(),
+        let asked = Asked {
+            purpose: Purpose::Safety {
+                restore: self.run.clone(),
+            },
+            selection: Vec::new(),
+            skipped: Vec::new(),
+            may_shrink: Vec::new(),
         };
         capture
-            .finish(self.session, Vec::new(), purpose, started)
+            .finish(self.session, asked, started)
             .await
             .map_err(RestoreError::Safety)?;
         Ok(())

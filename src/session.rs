@@ -12,6 +12,7 @@ use crate::manifest::Compression;
 use crate::recover::{RecoverError, recover};
 use crate::report::progress::Board;
 use crate::repository::Repository;
+use crate::retention::Terms;
 
 #[derive(Clone)]
 pub struct Session {
@@ -20,6 +21,8 @@ pub struct Session {
     /// What helpers and journals are made of.
     pub image: String,
     pub compression: Compression,
+    /// What becomes of older snapshots after a backup.
+    pub retention: Terms,
     pub board: Board,
     /// What dropped work still has to remove; to be waited for before the process ends.
     pub removals: Removals,

@@ -15,28 +15,30 @@ pub struct TrustError {
     pub why: String,
 }
 
-/// `more` holds certificates in PEM.
-pub fn client_config(more: Option<&Path>) -> Result<ClientConfig, TrustError> {
-    let mut authorities = RootCertStore::empty();
-    authorities.add_parsable_certificates(webpki_root_certs::TLS_SERVER_ROOT_CERTS.iter().cloned());
+/// The public authorities, and the certificates of a file in PEM.
+pub fn authorities(more: Option<&Path>) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+    let mut authorities = webpki_root_certs::TLS_SERVER_ROOT_CERTS.to_vec();
     if let Some(path) = more {
-        for certificate in certificates(path)? {
-            authorities
-                .add(certificate)
-                .map_err(|error| refused(path, error))?;
-        }
+        authorities.extend(certificates(path)?);
     }
+    Ok(authorities)
+}
+
+/// For connections to servers that [`authorities`] vouch for.
+pub fn client_config(more: Option<&Path>) -> Result<ClientConfig, TrustError> {
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(authorities(more)?);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .expect("the provider has suites for TLS 1.2 and 1.3")
-        .with_root_certificates(authorities)
+        .with_root_certificates(store)
         .with_no_client_auth();
     Ok(config)
 }
 
-/// The certificates of a PEM file: at least one.
-pub fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
+/// At least one.
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     match found {
         Ok(certificates) if certificates.is_empty() => {

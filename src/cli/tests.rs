@@ -80,8 +80,16 @@ fn what_makes_no_sense_is_refused() {
         "cofferdam restore latest db/[",
         "cofferdam restore latest --keep-old --in-place",
         "cofferdam show",
+        "cofferdam verify --read-part 8/7",
+        "cofferdam verify --read-part tomorrow/7",
+        "cofferdam verify --read --read-part 1/7",
+        "cofferdam check --max-age 0s",
+        "cofferdam check --max-age 26",
+        "cofferdam check --expect db/postgres/*/x",
+        "cofferdam check --target db/[",
         "cofferdam plan --project a --all-projects",
         "cofferdam completions klingon",
+        "cofferdam prune --despite all",
     ] {
         let error = parsed(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");
@@ -109,6 +117,8 @@ fn help_of_cofferdam() {
       restore      Put a snapshot back
       export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
+      check        Check that every store has a recent good backup
+      prune        Remove the snapshots that no rule of `--keep` keeps
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
 
@@ -141,10 +151,18 @@ fn help_of_cofferdam() {
 
               [env: COFFERDAM_COMPRESSION] [default: zstd:3]
 
+          --keep <RULES>
+              Which snapshots stay, as `last=3,daily=7,weekly=4`
+
+              The rules are `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly` and `within`
+              (`within=48h`). What none of them keeps is removed after a backup, and by `prune`. The
+              label `cofferdam.keep` gives the targets of a container rules of their own. [env:
+              COFFERDAM_KEEP] [default: all stay]
+
           --time-zone <NAME>
               Time zone of the times that are shown, as `Europe/Berlin`
 
-              [env: TZ] [default: UTC]
+              Also of the days and weeks that `--keep` counts. [env: TZ] [default: UTC]
 
           --log <FILTER>
               How much is logged: `error`, `warn`, `info`, `debug` or `trace`
@@ -156,6 +174,29 @@ fn help_of_cofferdam() {
               How it is logged: `text` or `json`
 
               [env: COFFERDAM_LOG_FORMAT] [default: text]
+
+          --mail-to <ADDRESS>
+              Whom to send mail when a check finds something or a backup fails
+
+              May be given several times. [env: COFFERDAM_MAIL_TO, separated by commas]
+
+          --mail-from <ADDRESS>
+              Whom the mail comes from
+
+              [env: COFFERDAM_MAIL_FROM]
+
+          --smtp-url <URL>
+              The mail server: `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`
+
+              Without encryption it is `smtp://HOST[:25]` on this machine, and `smtp+plain://HOST[:25]`
+              elsewhere. The variables COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD[_FILE] log in,
+              and COFFERDAM_SMTP_CA_FILE names the certificate of an authority of your own. [env:
+              COFFERDAM_SMTP_URL]
+
+          --status-dir <DIR>
+              Where checks write status files, as `DIR/PROJECT/STORE.json` and `.txt`
+
+              [env: COFFERDAM_STATUS_DIR] [default: `status` in the repository]
 
           --json
               Print one JSON document on standard output, and nothing else there
@@ -207,6 +248,8 @@ fn short_help_fits_a_screen() {
       restore      Put a snapshot back
       export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
+      check        Check that every store has a recent good backup
+      prune        Remove the snapshots that no rule of `--keep` keeps
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
 
@@ -219,9 +262,14 @@ fn short_help_fits_a_screen() {
           --project <NAME>       A project to work on; may be given several times
           --all-projects         Work on every project of the engine
           --compression <HOW>    How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
+          --keep <RULES>         Which snapshots stay, as `last=3,daily=7,weekly=4`
           --time-zone <NAME>     Time zone of the times that are shown, as `Europe/Berlin`
           --log <FILTER>         How much is logged: `error`, `warn`, `info`, `debug` or `trace`
           --log-format <FORMAT>  How it is logged: `text` or `json`
+          --mail-to <ADDRESS>    Whom to send mail when a check finds something or a backup fails
+          --mail-from <ADDRESS>  Whom the mail comes from
+          --smtp-url <URL>       The mail server: `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`
+          --status-dir <DIR>     Where checks write status files, as `DIR/PROJECT/STORE.json` and `.txt`
           --json                 Print one JSON document on standard output, and nothing else there
     ");
 }
@@ -279,6 +327,11 @@ fn help_of_backup() {
       -n, --dry-run
               Print the plan and do nothing
 
+          --may-shrink <TARGET>
+              Targets whose data has become far smaller on purpose: their size in this snapshot is the
+              measure from now on, and does not keep older ones from being pruned; may be given several
+              times
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -292,6 +345,46 @@ fn help_of_backup() {
           cofferdam backup '*/volume/*'
       See what would be done:
           cofferdam backup --dry-run
+    ");
+}
+
+#[test]
+fn help_of_prune() {
+    assert_snapshot!(help("prune"), @r"
+    Remove the snapshots that no rule of `--keep` keeps
+
+    A backup does this by itself when there are rules. The last good copy of every target stays,
+    whatever they say, and what failed counts for nothing. When there is a doubt (a snapshot that cannot
+    be read, one of the future, a target that failed or has become far smaller), nothing of the project
+    is removed, and the doubt is told.
+
+    Needs the repository only. Where an engine can be reached, what a restore is reading stays too.
+
+    Usage: cofferdam prune [OPTIONS]
+
+    Options:
+      -n, --dry-run
+              Show what would go, and why the rest stays, and do nothing
+
+          --despite <DOUBT>
+              Prune although there is this doubt; may be given several times
+
+              Possible values:
+              - failed:   A target failed in the newest snapshot: older copies of it stay all the same
+              - shrunken: A target has become far smaller than its last good copy
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      What would go, and why the rest stays:
+          cofferdam prune --keep daily=7,weekly=4 --dry-run
+      From a machine that reaches only the repository:
+          cofferdam prune --repository /mnt/backups --project candigv2 --keep daily=7,weekly=4
+      A table was emptied on purpose, and this once it may be taken for good:
+          cofferdam prune --despite shrunken
     ");
 }
 
@@ -492,6 +585,10 @@ fn help_of_verify() {
           --read
               Read every object and check its digest
 
+          --read-part <PART>
+              Read one part of the objects, as `2/7`; all parts together hold every object once.
+              `today/7` takes another part each day, so that a daily run reads everything in a week
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -500,8 +597,66 @@ fn help_of_verify() {
     Examples:
       cofferdam verify
       cofferdam verify latest --read
+      cofferdam verify --read-part today/7
       cofferdam verify --all-projects --json
     ");
+}
+
+#[test]
+fn help_of_check() {
+    assert_snapshot!(help("check"), @r#"
+    Check that every store has a recent good backup
+
+    Reads the repository alone; without an engine and `--project`, all projects in it are meant. A store
+    is a target that a snapshot names, as saved or as failed, that an earlier check knew, or that
+    `--expect` names. Exits with 4 when one has no good backup that is young enough, when objects of the
+    newest one are missing, or when a snapshot cannot be read or lies in the future; sends mail then, if
+    `--mail-to` says to whom.
+
+    A store stays in question when newer snapshots do not name it any more, for that may be a mistake:
+    `--retired` says that it is gone on purpose, and so does a `cofferdam.skip` label of its service.
+
+    Usage: cofferdam check [OPTIONS]
+
+    Options:
+          --max-age <AGE>
+              How old the last good backup of a store may be, as `90m`, `26h` or `8d`
+
+              [default: 26h]
+
+          --target <TARGET>
+              Stores to check, by id (`service/driver/name`) or by a pattern over ids; may be given
+              several times [default: all]
+
+          --expect <TARGET>
+              A store that must have a backup, even if the repository has never heard of it, by its id;
+              may be given several times
+
+          --retired <TARGET>
+              A store that is gone on purpose, by id or pattern: it is not checked, and its status files
+              are removed; may be given several times
+
+          --no-status
+              Write no status files
+
+          --mail-test
+              Only send a mail that says that mail arrives
+
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      For cron, an hour after the nightly backup:
+          cofferdam check --project shop --max-age 26h
+      Databases every hour, whatever else there is:
+          cofferdam check --max-age 90m --target '*/postgres/*'
+      A store that must be there, and one that was given up:
+          cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
+      Whether mail arrives:
+          cofferdam check --mail-test --mail-to ops@example.org
+    "#);
 }
 
 #[test]

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::error::CommandError;
-use super::prepare::Prepared;
+use super::mail;
+use super::prepare::{Prepared, Wanted};
 use crate::backup::{BackupReport, back_up};
 use crate::cli::BackupArgs;
 use crate::exit::Outcome;
@@ -21,7 +22,7 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
     for survey in &surveys {
         let run = RunId::generate(Timestamp::now());
         let Prepared { drivers, plan } = context
-            .prepare_backup(&session, survey, &args.targets, &run)
+            .prepare_backup(&session, survey, wanted(&args), &run)
             .await?;
         plans.push(plan.clone());
         prepared.push((survey, run, drivers, plan));
@@ -53,14 +54,24 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
             },
         }
     }
-    context.print(&reports, || report::outcome::backups(&reports))?;
+    context.print(&reports, || {
+        report::outcome::backups(&reports, &context.view())
+    })?;
     let saved = reports.iter().map(outcome);
     let failed = failures.iter().map(CommandError::outcome);
     let whole = saved.chain(failed).reduce(Outcome::and);
     for failure in &failures {
         context.tell(failure);
     }
+    mail::about_backups(context, &reports, &failures).await;
     Ok(whole.unwrap_or(Outcome::Done))
+}
+
+fn wanted(args: &BackupArgs) -> Wanted<'_> {
+    Wanted {
+        targets: &args.targets,
+        may_shrink: &args.may_shrink,
+    }
 }
 
 fn outcome(report: &BackupReport) -> Outcome {

@@ -1,5 +1,6 @@
 //! What commands share: reaching the engine and the repository, choosing, and printing.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::sync::Arc;
 
@@ -8,13 +9,14 @@ use tokio_util::sync::CancellationToken;
 
 use super::error::CommandError;
 use crate::agent::inside::Removals;
-use crate::cli::SnapshotSelector;
+use crate::cli::{Despite, SnapshotSelector};
 use crate::config::{Config, LogFormat, Output, Scope};
 use crate::engine::{Endpoint, Engine};
 use crate::manifest::Manifest;
 use crate::report::View;
 use crate::report::progress::Board;
 use crate::repository::{self, Repository, SnapshotRef};
+use crate::retention::Terms;
 use crate::select;
 use crate::session::Session;
 use crate::survey::{Survey, survey};
@@ -41,16 +43,38 @@ impl Context {
             .map_err(CommandError::usage)
     }
 
+    /// The second places.
+    pub fn copy_places(&self) -> Result<Vec<Arc<dyn Repository>>, CommandError> {
+        let Config {
+            copy_to,
+            credentials,
+            ..
+        } = &self.config;
+        let places = copy_to.iter().map(|url| repository::open(url, credentials));
+        places
+            .collect::<Result<_, _>>()
+            .map_err(CommandError::usage)
+    }
+
     pub async fn session(&self, engine: &Engine) -> Result<Session, CommandError> {
         Ok(Session {
             engine: engine.clone(),
             repository: self.repository()?,
             image: engine.agent_image().await.map_err(CommandError::failed)?,
             compression: self.config.compression,
+            retention: self.retention(Vec::new()),
             board: self.board.clone(),
             removals: self.removals.clone(),
             interrupt: self.interrupt.clone(),
         })
+    }
+
+    pub fn retention(&self, despite: Vec<Despite>) -> Terms {
+        Terms {
+            keep: self.config.keep.clone(),
+            time_zone: self.config.time_zone.clone(),
+            despite,
+        }
     }
 
     /// The projects that the command works on, as they are now.
@@ -92,6 +116,26 @@ impl Context {
         }
     }
 
+    /// The projects whose snapshots a command changes: unlike for a look, nothing is meant that was not named.
+    pub async fn named_projects(
+        &self,
+        repository: &dyn Repository,
+    ) -> Result<Vec<String>, CommandError> {
+        match (&self.config.scope, self.projects().await) {
+            (_, Some(names)) => Ok(names),
+            (Scope::All, None) => {
+                let snapshots = repository.list(None).await.map_err(CommandError::failed)?;
+                let names: BTreeSet<String> =
+                    snapshots.into_iter().map(|one| one.project).collect();
+                Ok(names.into_iter().collect())
+            }
+            (_, None) => Err(CommandError::usage(anyhow::anyhow!(
+                "cofferdam runs in no project of its own here; name one with --project NAME, or all of the repository with \
+                 --all-projects"
+            ))),
+        }
+    }
+
     /// The snapshots in scope, oldest first.
     pub async fn snapshots(
         &self,
@@ -126,6 +170,25 @@ impl Context {
             .manifest(&snapshot)
             .await
             .map_err(CommandError::failed)
+    }
+
+    /// The snapshots that are named among those in scope; all of these when none is named. Oldest first.
+    pub async fn selected(
+        &self,
+        repository: &dyn Repository,
+        wanted: &[SnapshotSelector],
+    ) -> Result<Vec<SnapshotRef>, CommandError> {
+        if wanted.is_empty() {
+            return self.snapshots(repository).await;
+        }
+        let projects = self.projects().await;
+        let mut named: Vec<SnapshotRef> = Vec::new();
+        for wanted in wanted {
+            named.push(select::snapshot(repository, projects.as_deref(), wanted).await?);
+        }
+        named.sort();
+        named.dedup();
+        Ok(named)
     }
 
     pub fn view(&self) -> View {

@@ -4,6 +4,7 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::error::CommandError;
+use super::prepare::Wanted;
 use crate::exit::Outcome;
 use crate::report;
 use crate::target::RunId;
@@ -15,7 +16,9 @@ pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
     let mut plans = Vec::new();
     for survey in &surveys {
         let run = RunId::generate(Timestamp::now());
-        let prepared = context.prepare_backup(&session, survey, &[], &run).await?;
+        let prepared = context
+            .prepare_backup(&session, survey, Wanted::default(), &run)
+            .await?;
         plans.push(prepared.plan);
     }
     context.print(&plans, || report::plan::backups(&plans, &context.view()))?;

@@ -16,12 +16,20 @@ pub struct Prepared {
     pub plan: BackupPlan,
 }
 
+/// What the arguments choose.
+#[derive(Clone, Copy, Default)]
+pub struct Wanted<'a> {
+    /// Empty: all.
+    pub targets: &'a [TargetPattern],
+    pub may_shrink: &'a [TargetPattern],
+}
+
 impl Context {
     pub async fn prepare_backup(
         &self,
         session: &Session,
         survey: &Survey,
-        patterns: &[TargetPattern],
+        wanted: Wanted<'_>,
         run: &RunId,
     ) -> Result<Prepared, CommandError> {
         let options = RunOptions::default();
@@ -35,10 +43,21 @@ impl Context {
             .chain(unreachable.iter().map(|failure| &failure.target))
             .cloned()
             .collect();
-        let chosen = select::targets(&all, patterns)?;
+        let chosen = select::targets(&all, wanted.targets)?;
         targets.retain(|target| chosen.contains(&&target.id));
         unreachable.retain(|failure| chosen.contains(&&failure.target));
-        let plan = BackupPlan::new(survey, targets, unreachable).map_err(CommandError::usage)?;
+        let may_shrink = match wanted.may_shrink {
+            [] => Vec::new(),
+            patterns => select::targets(chosen.iter().copied(), patterns)?,
+        };
+        let mut plan =
+            BackupPlan::new(survey, targets, unreachable).map_err(CommandError::usage)?;
+        if chosen.len() < all.len() {
+            plan.selection = wanted.targets.iter().map(ToString::to_string).collect();
+            plan.selection.sort();
+            plan.selection.dedup();
+        }
+        plan.may_shrink = may_shrink.into_iter().cloned().collect();
         Ok(Prepared { drivers, plan })
     }
 }

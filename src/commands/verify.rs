@@ -1,37 +1,33 @@
 //! `cofferdam verify`
 
+use jiff::Timestamp;
+
 use super::context::Context;
 use super::error::CommandError;
 use crate::cli::VerifyArgs;
 use crate::exit::Outcome;
 use crate::pipe::Progress;
 use crate::report;
-use crate::repository::SnapshotRef;
-use crate::select;
-use crate::verify::{Depth, VerifyReport, verify};
+use crate::verify::{Depth, Verifier, VerifyReport};
 
 pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, CommandError> {
     let repository = context.repository()?;
-    let snapshots = if args.snapshots.is_empty() {
-        context.snapshots(&*repository).await?
-    } else {
-        let projects = context.projects().await;
-        let mut named: Vec<SnapshotRef> = Vec::new();
-        for wanted in &args.snapshots {
-            named.push(select::snapshot(&*repository, projects.as_deref(), wanted).await?);
-        }
-        named.sort();
-        named.dedup();
-        named
+    let snapshots = context.selected(&*repository, &args.snapshots).await?;
+    let today = Timestamp::now()
+        .to_zoned(context.config.time_zone.clone())
+        .date();
+    let depth = match (args.read, args.read_part) {
+        (_, Some(choice)) => Depth::ReadPart(choice.on(today)),
+        (true, None) => Depth::Read,
+        (false, None) => Depth::Sizes,
     };
-    let depth = if args.read { Depth::Read } else { Depth::Sizes };
-    let progress = Progress::silent();
+    let mut verifier = Verifier::new(&*repository, depth, Progress::silent());
     let mut reports: Vec<VerifyReport> = Vec::new();
     for snapshot in &snapshots {
         let verified = tokio::select! {
             biased;
             () = context.interrupt.cancelled() => return Err(CommandError::Interrupted),
-            verified = verify(&*repository, snapshot, depth, &progress) => verified,
+            verified = verifier.snapshot(snapshot) => verified,
         };
         reports.push(verified.map_err(CommandError::failed)?);
     }

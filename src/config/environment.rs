@@ -10,14 +10,24 @@ use crate::repository::credentials::Credentials;
 const PREFIX: &str = "COFFERDAM_";
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 8] = [
+const KNOWN: [&str; 18] = [
     "COFFERDAM_REPOSITORY",
+    "COFFERDAM_COPY_TO",
     "COFFERDAM_PROJECTS",
     "COFFERDAM_ALL_PROJECTS",
     "COFFERDAM_COMPRESSION",
+    "COFFERDAM_KEEP",
     "COFFERDAM_LOG",
     "COFFERDAM_LOG_FORMAT",
     "COFFERDAM_JSON",
+    "COFFERDAM_MAIL_TO",
+    "COFFERDAM_MAIL_FROM",
+    "COFFERDAM_SMTP_URL",
+    "COFFERDAM_SMTP_USER",
+    "COFFERDAM_SMTP_PASSWORD",
+    "COFFERDAM_SMTP_PASSWORD_FILE",
+    "COFFERDAM_SMTP_CA_FILE",
+    "COFFERDAM_STATUS_DIR",
     crate::agent::JOB,
 ];
 

@@ -38,6 +38,7 @@ fn without_anything_the_defaults_stand() {
     assert_eq!(config.repository, directory("/backups"));
     assert_eq!(config.scope, Scope::Own);
     assert_eq!(config.compression, Compression::Zstd(3));
+    assert_eq!(config.keep, None);
     assert_eq!(config.time_zone, TimeZone::UTC);
     assert_eq!(config.log.format, LogFormat::Text);
     assert_eq!(config.output, Output::Human);
@@ -113,6 +114,25 @@ fn an_empty_variable_is_no_variable() {
 }
 
 #[test]
+fn rules_of_retention_are_read_and_those_that_add_nothing_are_told() {
+    let keep = |text: &str| Settings {
+        keep: Some(text.to_owned()),
+        ..Settings::default()
+    };
+    let variables = [("COFFERDAM_KEEP", "daily=7,weekly=4")];
+    let kept = |config: Config| config.keep.map(|policy| policy.to_string());
+    let from_variable = good(Settings::default(), &variables);
+    assert_eq!(kept(from_variable).as_deref(), Some("daily=7,weekly=4"));
+    assert_eq!(
+        kept(good(keep("last=3"), &variables)).as_deref(),
+        Some("last=3")
+    );
+    assert_snapshot!(bad(keep("daily=0"), &[]), @r"--keep is `daily=0`, which keeps nothing; give one of its rules a number above 0");
+    let warnings = good(keep("daily=1,weekly=1"), &[]).warnings;
+    assert_snapshot!(warnings.join("\n"), @"--keep: `weekly=1` keeps nothing that the other rules do not: the week that is running counts; write `weekly=2` to keep one of the week before");
+}
+
+#[test]
 fn posix_time_zones_are_understood() {
     let config = good(Settings::default(), &[("TZ", "CET-1CEST,M3.5.0,M10.5.0/3")]);
     assert_ne!(config.time_zone, TimeZone::UTC);
@@ -124,7 +144,7 @@ fn problems_name_the_flag_or_variable_and_what_to_type() {
         repository: Some(url.to_owned()),
         ..Settings::default()
     };
-    assert_snapshot!(bad(repository("s3://AKIA:hunter2@bucket"), &[]), @r"--repository has the scheme `s3`, which this version does not support; use a directory, as `/backups` or `file:///backups`");
+    assert_snapshot!(bad(repository("s3://AKIA:hunter2@bucket"), &[]), @"--repository holds a name or password before an `@`; a URL is seen in process lists and logs: give credentials in variables or with `credentials-file=`");
     assert_snapshot!(bad(repository("file://backups"), &[]), @r"--repository is no URL of an absolute path on this machine; write three slashes, as `file:///backups`");
     assert_snapshot!(
         bad(
@@ -178,4 +198,78 @@ fn a_misspelt_variable_is_warned_of() {
     the variable COFFERDAM_PORT_80_TCP_ADDR is unknown and has no effect
     the variable COFFERDAM_REPOSITRY is unknown and has no effect; did you mean COFFERDAM_REPOSITORY?
     ");
+}
+
+const MAIL: [(&str, &str); 3] = [
+    (
+        "COFFERDAM_MAIL_TO",
+        "ops@example.org, Night <night@example.org>",
+    ),
+    ("COFFERDAM_MAIL_FROM", "Cofferdam <cofferdam@example.org>"),
+    ("COFFERDAM_SMTP_URL", "smtps://mail.example.org"),
+];
+
+#[test]
+fn mail_goes_to_those_who_are_named() {
+    let mail = good(Settings::default(), &MAIL).mail.unwrap();
+    assert_eq!(mail.to.len(), 2);
+    assert_eq!(mail.server.port, 465);
+    assert_eq!(mail.login, None);
+    let settings = Settings {
+        mail_to: vec!["a@example.org".to_owned(), "b@example.org".to_owned()],
+        ..Settings::default()
+    };
+    let login = [
+        MAIL[1],
+        MAIL[2],
+        ("COFFERDAM_SMTP_USER", "cofferdam"),
+        ("COFFERDAM_SMTP_PASSWORD", "hunter2"),
+        ("COFFERDAM_SMTP_CA_FILE", "/ca.pem"),
+    ];
+    let mail = good(settings, &login).mail.unwrap();
+    let to: Vec<_> = mail.to.iter().map(|to| to.email.to_string()).collect();
+    assert_eq!(to, ["a@example.org", "b@example.org"]);
+    assert_eq!(mail.ca_file, Some(PathBuf::from("/ca.pem")));
+    assert!(!format!("{mail:?}").contains("hunter2"));
+    // A server alone is no wish for mail.
+    assert_eq!(good(Settings::default(), &MAIL[1..]).mail, None);
+}
+
+#[test]
+fn mail_settings_that_cannot_work_are_refused() {
+    let with = |more: &[(&'static str, &'static str)]| {
+        let mut all: Vec<(&str, &str)> = MAIL.to_vec();
+        for (name, value) in more {
+            all.retain(|(known, _)| known != name);
+            all.push((name, value));
+        }
+        bad(Settings::default(), &all)
+    };
+    assert_snapshot!(bad(Settings::default(), &MAIL[..1]), @r#"
+    COFFERDAM_SMTP_URL is missing, and mail is to be sent; write `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`; `smtp://HOST[:25]` is for this machine only
+    COFFERDAM_MAIL_FROM is missing, and mail is to be sent; write the address that it comes from
+    "#);
+    assert_snapshot!(with(&[("COFFERDAM_MAIL_TO", "ops"), ("COFFERDAM_MAIL_FROM", "a@b.c, d@e.f")]), @r#"
+    COFFERDAM_MAIL_TO is `ops`: Invalid input; write addresses with commas between them, as `ops@example.org, Night <night@example.org>`
+    COFFERDAM_MAIL_FROM is `a@b.c, d@e.f`; write one address, as `Cofferdam <cofferdam@example.org>`
+    "#);
+    assert_snapshot!(with(&[("COFFERDAM_SMTP_URL", "smtp://mail.example.org")]), @r"COFFERDAM_SMTP_URL would send mail in plain text over the network; use `smtps://` or `smtp+starttls://`, or say `smtp+plain://` where that is meant");
+    assert_snapshot!(with(&[("COFFERDAM_SMTP_URL", "smtps://me:hunter2@mail.example.org")]), @r"COFFERDAM_SMTP_URL holds a user or a password; write those into COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD_FILE");
+    assert_snapshot!(with(&[("COFFERDAM_SMTP_USER", "me")]), @r"COFFERDAM_SMTP_USER is set without a password; set COFFERDAM_SMTP_PASSWORD_FILE or COFFERDAM_SMTP_PASSWORD too, or neither");
+    assert_snapshot!(with(&[("COFFERDAM_SMTP_PASSWORD", "hunter2"), ("COFFERDAM_SMTP_PASSWORD_FILE", "/run/secrets/smtp")]), @r"COFFERDAM_SMTP_PASSWORD_FILE is set beside COFFERDAM_SMTP_PASSWORD; remove one of them");
+    assert_snapshot!(with(&[
+        ("COFFERDAM_SMTP_URL", "smtp+plain://relay"),
+        ("COFFERDAM_SMTP_USER", "me"),
+        ("COFFERDAM_SMTP_PASSWORD", "hunter2"),
+    ]), @r"COFFERDAM_SMTP_PASSWORD would be sent in plain text; use `smtps://` or `smtp+starttls://` for a server that wants a login");
+}
+
+#[test]
+fn status_files_go_to_a_directory() {
+    let config = good(Settings::default(), &[("COFFERDAM_STATUS_DIR", "status")]);
+    assert_eq!(
+        config.status_directory,
+        Some(PathBuf::from("/home/user/status"))
+    );
+    assert_snapshot!(bad(Settings::default(), &[("COFFERDAM_STATUS_DIR", "s3://bucket/status")]), @r"COFFERDAM_STATUS_DIR is `s3://bucket/status`; write the path of a directory");
 }

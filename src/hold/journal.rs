@@ -5,10 +5,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::Owner;
-use super::{LABEL_HOLD, LABEL_JOURNAL, LABEL_RUN};
+use super::{HoldError, LABEL_HOLD, LABEL_JOURNAL, LABEL_RUN, Owner};
 use crate::driver::WayBack;
+use crate::engine::Container;
 use crate::labels::Moment;
+use crate::repository::SnapshotRef;
 use crate::target::{RunId, TargetId};
 
 /// The format of the journal; another cofferdam may have to read it.
@@ -107,6 +108,25 @@ impl Journal {
         }
     }
 
+    pub(super) fn of_container(container: &Container) -> Result<Self, HoldError> {
+        Self::from_labels(&container.labels).map_err(|why| HoldError::Unreadable {
+            name: container.name.clone(),
+            why,
+        })
+    }
+
+    /// The snapshots that the run needs until it has come to its end.
+    pub fn snapshots(&self) -> impl Iterator<Item = SnapshotRef> {
+        let restore = self.restore.iter();
+        restore.flat_map(|restore| {
+            let read = SnapshotRef::new(&restore.project, restore.snapshot.clone());
+            let safety = restore.safety.clone();
+            [read]
+                .into_iter()
+                .chain(safety.map(|safety| SnapshotRef::new(&self.project, safety)))
+        })
+    }
+
     pub(super) fn to_labels(&self) -> BTreeMap<String, String> {
         let text = serde_json::to_string(self).expect("a journal has only string keys");
         BTreeMap::from([
@@ -159,6 +179,19 @@ mod tests {
             }],
             safety: None,
         });
+        let names = |journal: &Journal| -> Vec<String> {
+            journal.snapshots().map(|one| one.to_string()).collect()
+        };
+        assert_eq!(names(&journal), ["candig/20261120T020000Z-00000001"]);
+        let restore = journal.restore.as_mut().unwrap();
+        restore.safety = Some("20261121T020001Z-00000002".parse().unwrap());
+        assert_eq!(
+            names(&journal),
+            [
+                "candig/20261120T020000Z-00000001",
+                "candigv2/20261121T020001Z-00000002"
+            ]
+        );
         assert_eq!(Journal::from_labels(&journal.to_labels()), Ok(journal));
     }
 

@@ -160,6 +160,7 @@ impl<'a> Parser<'a> {
             ),
             Label::Command(option) => ensure_name(name)
                 .and_then(|()| self.commands.entry(name).or_default().set(option, value)),
+            Label::Keep => values::keep(value).map(|policy| self.labels.keep = Some(policy)),
             Label::Stop => self.stop(value),
             Label::Pause => self.pause(value),
             Label::HoldFor => values::list(value, "names of services")

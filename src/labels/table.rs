@@ -35,6 +35,7 @@ pub enum Label {
     Files(TreeLabel),
     /// One of `cofferdam.command.<name>.…`.
     Command(CommandLabel),
+    Keep,
     Stop,
     Pause,
     HoldFor,
@@ -421,6 +422,11 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.command.<name>.exec-user",
         Label::Command(CommandLabel::ExecUser),
         "system user that the commands run as",
+    ),
+    entry(
+        "cofferdam.keep",
+        Label::Keep,
+        "which snapshots of this container's targets stay",
     ),
     entry(
         "cofferdam.stop",

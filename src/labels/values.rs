@@ -7,6 +7,7 @@ use std::time::Duration;
 use globset::GlobBuilder;
 
 use super::{Selection, nearest};
+use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::text::quoted;
 
 /// Why a value is refused; it completes the sentence "label `…`".
@@ -207,6 +208,13 @@ pub fn duration(value: &str) -> Result<Duration, BadValue> {
         Ok(duration) => Ok(duration),
         Err(_) => refuse("write a number and a unit, as `90s` or `10m`"),
     }
+}
+
+/// Rules of retention, as `daily=7,weekly=4`.
+pub fn keep(value: &str) -> Result<KeepPolicy, BadValue> {
+    value
+        .parse()
+        .map_err(|BadKeepPolicy { what, hint }| BadValue::new(what, hint))
 }
 
 /// Words that only a shell understands when they stand alone.

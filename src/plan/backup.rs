@@ -15,6 +15,12 @@ use crate::target::TargetId;
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BackupPlan {
     pub project: String,
+    /// The patterns that chose the targets, in alphabetical order; empty when they leave nothing out.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub selection: Vec<String>,
+    /// Targets that the user says may have become far smaller.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub may_shrink: Vec<TargetId>,
     /// In the order in which they are captured: what a hold serves comes first, so that the hold ends early.
     pub targets: Vec<PlannedTarget>,
     /// Targets that cannot be saved, known before the run: it goes on without them, and ends as partly done.
@@ -57,6 +63,8 @@ impl BackupPlan {
         let findings = audit(survey, &targets, &unreachable);
         Ok(Self {
             project: stack.project.clone(),
+            selection: Vec::new(),
+            may_shrink: Vec::new(),
             holds,
             hooks: planned_hooks(stack, Operation::Backup),
             skipped: skipped(stack),

@@ -3,19 +3,21 @@
 use std::fmt::Write as _;
 
 use crate::backup::BackupReport;
+use crate::copy::{Copied, CopyOutcome, CopyReport, SnapshotCopy};
 use crate::export::ExportedFile;
 use crate::plan::restore::RestorePlan;
 use crate::report::amounts::{counted, size};
+use crate::report::{View, prune};
 use crate::restore::{FinalState, RestoreReport};
 use crate::text::printable;
-use crate::verify::VerifyReport;
+use crate::verify::{Depth, VerifyReport};
 
-pub fn backups(reports: &[BackupReport]) -> String {
-    let texts: Vec<String> = reports.iter().map(backup).collect();
+pub fn backups(reports: &[BackupReport], view: &View) -> String {
+    let texts: Vec<String> = reports.iter().map(|report| backup(report, view)).collect();
     texts.join("\n")
 }
 
-fn backup(report: &BackupReport) -> String {
+fn backup(report: &BackupReport, view: &View) -> String {
     let manifest = &report.manifest;
     let mut text = format!(
         "Snapshot {} of project {}: {} saved, {}\n",
@@ -34,6 +36,9 @@ fn backup(report: &BackupReport) -> String {
         let _ = writeln!(text, "  FAILED: {}: {reason}", failure.target);
     }
     problems(&mut text, &report.problems);
+    if let Some(pruned) = &report.pruned {
+        prune::one(&mut text, pruned, view);
+    }
     text
 }
 
@@ -86,10 +91,55 @@ pub fn verify(reports: &[VerifyReport]) -> String {
             );
         }
     }
-    if reports.is_empty() {
-        text.push_str("There are no snapshots to check.\n");
+    match reports.first() {
+        Some(first) => text.push_str(&read(first.depth, reports)),
+        None => text.push_str("There are no snapshots to check.\n"),
     }
     text
+}
+
+pub fn copies(reports: &[CopyReport]) -> String {
+    let mut text = String::new();
+    for report in reports {
+        copy(&mut text, report);
+    }
+    text
+}
+
+fn copy(text: &mut String, report: &CopyReport) {
+    let place = printable(&report.place);
+    if let Some(problem) = &report.problem {
+        let _ = writeln!(text, "{place}  FAILED  {}", printable(problem));
+    } else if report.snapshots.is_empty() {
+        let _ = writeln!(text, "{place}  lacks nothing");
+    }
+    for SnapshotCopy { snapshot, outcome } in &report.snapshots {
+        let _ = match outcome {
+            CopyOutcome::Copied(Copied { objects, bytes }) => writeln!(
+                text,
+                "{snapshot}  copied to {place}  {}, {}",
+                counted(*objects as u64, "object"),
+                size(*bytes)
+            ),
+            CopyOutcome::Failed { reason } => writeln!(
+                text,
+                "{snapshot}  FAILED to be copied to {place}: {}",
+                printable(reason)
+            ),
+        };
+    }
+}
+
+/// How much of it was read.
+fn read(depth: Depth, reports: &[VerifyReport]) -> String {
+    let objects: usize = reports.iter().map(|report| report.read_objects).sum();
+    let bytes: u64 = reports.iter().map(|report| report.read_bytes).sum();
+    let amount = format!("{}, {}", counted(objects as u64, "object"), size(bytes));
+    match depth {
+        Depth::Sizes => "Nothing was read: only presence and sizes were looked at.\n".to_owned(),
+        Depth::Read => format!("Everything was read: {amount}.\n"),
+        Depth::ReadPart(part) => format!("Part {part} was read: {amount}.\n"),
+    }
 }
 
 pub fn export(files: &[ExportedFile]) -> String {

@@ -1,5 +1,6 @@
 //! How far a run has come: a bar for each target on a terminal, lines in the log elsewhere.
 
+use std::fmt::Display;
 use std::io::{self, IsTerminal};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,7 +11,6 @@ use tracing::{error, info};
 
 use super::amounts::{duration, size};
 use crate::pipe::Progress;
-use crate::target::TargetId;
 use crate::text::printable;
 
 /// How often a target that takes long is mentioned in the log.
@@ -34,6 +34,7 @@ pub enum Activity {
     Replacing,
     Reading,
     Exporting,
+    Copying,
 }
 
 impl Activity {
@@ -44,6 +45,7 @@ impl Activity {
             Self::Replacing => "replacing",
             Self::Reading => "reading",
             Self::Exporting => "exporting",
+            Self::Copying => "copying",
         }
     }
 
@@ -54,6 +56,7 @@ impl Activity {
             Self::Replacing => "replaced",
             Self::Reading => "read",
             Self::Exporting => "exported",
+            Self::Copying => "copied",
         }
     }
 
@@ -78,9 +81,9 @@ impl Board {
         Self { bars: None }
     }
 
-    /// Begins to show a target. `expected`: how many bytes will pass, where that is known.
-    pub fn begin(&self, activity: Activity, target: &TargetId, expected: Option<u64>) -> Track {
-        let name = target.to_string();
+    /// Begins to show a target, or a snapshot. `expected`: how many bytes will pass, where that is known.
+    pub fn begin(&self, activity: Activity, what: impl Display, expected: Option<u64>) -> Track {
+        let name = what.to_string();
         let bar = self.bars.as_ref().map(|bars| {
             let bar = bars.add(match expected {
                 Some(bytes) => ProgressBar::new(bytes),
@@ -236,7 +239,7 @@ fn rate(bytes: u64, took: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::target::DriverKind;
+    use crate::target::{DriverKind, TargetId};
 
     fn target() -> TargetId {
         TargetId::new("db", DriverKind::Postgres, "clinical")

@@ -53,6 +53,7 @@ fn record(
             name: format!("candigv2_{}_1", target.service),
             image: format!("{}:15", target.service),
             image_digest: String::new(),
+            keep: None,
         },
         target,
         transfer,
@@ -258,6 +259,7 @@ fn complete() -> Manifest {
         snapshot: run_id(),
         project: "candigv2".to_owned(),
         purpose: Purpose::Backup,
+        selection: Vec::new(),
         started: "2026-11-21T02:00:00Z".parse().unwrap(),
         finished: "2026-11-21T02:01:23.4Z".parse().unwrap(),
         engine: EngineFacts {
@@ -269,6 +271,7 @@ fn complete() -> Manifest {
         targets: vec![database(), globals(), volume()],
         failed: Vec::new(),
         skipped: Vec::new(),
+        may_shrink: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -493,6 +496,8 @@ fn a_plan_says_what_is_saved_and_what_is_not_and_how_to_mend_it() {
     };
     let plan = BackupPlan {
         project: "shop".to_owned(),
+        selection: Vec::new(),
+        may_shrink: Vec::new(),
         targets: vec![PlannedTarget {
             id: TargetId::new("db", DriverKind::Postgres, "shop"),
             container: "shop-db-1".to_owned(),

@@ -8,8 +8,10 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::samples::{artifact, body, digest, id, manifest, path};
+use super::status::{StatusForm, StatusPath};
 use super::{Repository, RepositoryError, SnapshotRef};
 use crate::manifest::{FORMAT, ManifestError, ObjectPath};
+use crate::target::{DriverKind, TargetId};
 
 /// An implementation, and hands that reach around it.
 #[async_trait]
@@ -20,11 +22,16 @@ pub(crate) trait Fixture: Send + Sync {
     /// Writes `bytes` at `path` below the root, whatever was there.
     async fn plant(&self, path: &str, bytes: &[u8]);
 
+    /// What lies at `path` below the root.
+    async fn content(&self, path: &str) -> Vec<u8>;
+
     /// Everything that lies below the root, hidden things too, without `cofferdam.json`. Sorted.
     async fn names(&self) -> Vec<String>;
 }
 
 /// Makes a test of each clause. `$fixture` is an expression that gives a new, unprepared place.
+///
+/// `only_one_of_two_equal_puts_wins` is named by those that can promise it: not every server can.
 macro_rules! repository_contract {
     ($fixture:expr) => {
         $crate::repository::contract::repository_contract! { $fixture =>
@@ -35,7 +42,6 @@ macro_rules! repository_contract {
             a_failing_body_leaves_nothing
             a_cancelled_put_leaves_nothing
             puts_and_removals_may_run_together
-            only_one_of_two_equal_puts_wins
             a_commit_looks_for_every_object
             objects_of_earlier_snapshots_count
             snapshots_are_listed_oldest_first
@@ -50,6 +56,9 @@ macro_rules! repository_contract {
             a_removal_takes_the_manifest_and_what_it_is_told
             a_removal_reaches_into_no_other_place
             a_sweep_leaves_the_young_alone
+            status_files_are_replaced_and_removed
+            status_files_are_no_snapshots
+            status_files_need_a_repository
         }
     };
     ($fixture:expr => $($clause:ident)*) => {
@@ -416,8 +425,9 @@ pub(crate) async fn a_place_is_prepared_once(fixture: &dyn Fixture) {
 }
 
 pub(crate) async fn a_place_of_the_future_is_refused(fixture: &dyn Fixture) {
-    let repository = prepared(fixture).await;
+    prepared(fixture).await;
     fixture.plant("cofferdam.json", br#"{"format": 2}"#).await;
+    let repository = fixture.repository();
     let refused = |outcome: Result<(), RepositoryError>| {
         let error = outcome.unwrap_err();
         assert!(
@@ -484,4 +494,80 @@ pub(crate) async fn a_sweep_leaves_the_young_alone(fixture: &dyn Fixture) {
     let before = fixture.names().await;
     assert_eq!(repository.sweep("candig").await.unwrap(), [""; 0]);
     assert_eq!(fixture.names().await, before);
+}
+
+fn status(project: &str, form: StatusForm) -> StatusPath {
+    let target = TargetId::new("db", DriverKind::Postgres, "a b/c");
+    StatusPath::new(project, &target, form)
+}
+
+pub(crate) async fn status_files_are_replaced_and_removed(fixture: &dyn Fixture) {
+    let repository = prepared(fixture).await;
+    assert_eq!(repository.statuses().await.unwrap(), []);
+    let (json, text) = (
+        status("candig", StatusForm::Json),
+        status("candig", StatusForm::Text),
+    );
+    for content in ["a longer state", "ok", ""] {
+        repository
+            .put_status(&json, content.as_bytes())
+            .await
+            .unwrap();
+        let lying = fixture
+            .content("status/candig/db.postgres.a%20b%2Fc.json")
+            .await;
+        assert_eq!(lying, content.as_bytes());
+    }
+    repository.put_status(&text, b"ok").await.unwrap();
+    for foreign in ["status/README.json", "status/candig/notes.txt"] {
+        fixture.plant(foreign, b"x").await;
+    }
+    let mut listed = repository.statuses().await.unwrap();
+    listed.sort();
+    assert_eq!(listed, [json.clone(), text.clone()]);
+    for _ in 0..2 {
+        repository.remove_status(&json).await.unwrap();
+    }
+    assert_eq!(repository.statuses().await.unwrap(), [text]);
+}
+
+pub(crate) async fn status_files_are_no_snapshots(fixture: &dyn Fixture) {
+    let repository = prepared(fixture).await;
+    let projects = ["candig", "status", id(1).as_str(), "..", "a/b"].map(str::to_owned);
+    for project in &projects {
+        repository
+            .put_status(&status(project, StatusForm::Json), b"ok")
+            .await
+            .unwrap();
+    }
+    assert_eq!(repository.list(None).await.unwrap(), []);
+    // A project may have that name too, and then each keeps to its own.
+    let snapshot = save(&*repository, "status", 1).await;
+    assert_eq!(
+        repository.list(None).await.unwrap(),
+        std::slice::from_ref(&snapshot)
+    );
+    assert_eq!(repository.objects(&snapshot).await.unwrap().len(), 1);
+    assert_eq!(repository.sweep("status").await.unwrap(), [""; 0]);
+    let object = path("status", &id(1), "db.dump");
+    repository.remove(&snapshot, &[object]).await.unwrap();
+    let statuses = repository.statuses().await.unwrap();
+    let mut found: Vec<_> = statuses.iter().map(StatusPath::project).collect();
+    found.sort();
+    let mut expected = projects.to_vec();
+    expected.sort();
+    assert_eq!(found, expected);
+}
+
+pub(crate) async fn status_files_need_a_repository(fixture: &dyn Fixture) {
+    let repository = fixture.repository();
+    let path = status("candig", StatusForm::Json);
+    assert_eq!(repository.statuses().await.unwrap(), []);
+    repository.remove_status(&path).await.unwrap();
+    let refused = repository.put_status(&path, b"ok").await;
+    assert!(
+        matches!(refused, Err(RepositoryError::Format { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(files(fixture).await, Vec::<String>::new());
 }

@@ -24,10 +24,31 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-pub use whole::{Partial, Published, Sealed, is_partial_name, partial_name};
+pub use whole::{Partial, Published, Sealed, is_partial_name, numbered_partial_name, partial_name};
 
-const FILE_MODE: Mode = Mode::from_raw_mode(0o600);
-const DIRECTORY_MODE: Mode = Mode::from_raw_mode(0o700);
+/// Who may read what is made in a directory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readers {
+    Owner,
+    /// Unless the umask says otherwise.
+    Everyone,
+}
+
+impl Readers {
+    fn file_mode(self) -> Mode {
+        Mode::from_raw_mode(match self {
+            Self::Owner => 0o600,
+            Self::Everyone => 0o644,
+        })
+    }
+
+    fn directory_mode(self) -> Mode {
+        Mode::from_raw_mode(match self {
+            Self::Owner => 0o700,
+            Self::Everyone => 0o755,
+        })
+    }
+}
 
 /// Something that the file system refused, and what mends it.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +123,7 @@ impl Entry {
 pub struct Directory {
     fd: Arc<OwnedFd>,
     path: PathBuf,
+    readers: Readers,
 }
 
 impl Directory {
@@ -113,6 +135,7 @@ impl Directory {
         Ok(Self {
             fd: Arc::new(fd),
             path: path.to_owned(),
+            readers: Readers::Owner,
         })
     }
 
@@ -137,6 +160,11 @@ impl Directory {
         }
     }
 
+    /// The same directory; what is made in it from now on, and below it, is for these readers.
+    pub fn for_readers(self, readers: Readers) -> Self {
+        Self { readers, ..self }
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -158,6 +186,7 @@ impl Directory {
             Ok(fd) => Ok(Some(Self {
                 fd: Arc::new(fd),
                 path: self.path.join(name),
+                readers: self.readers,
             })),
             Err(Errno::NOENT) => Ok(None),
             Err(errno) => Err(self.failed("open", name, errno)),
@@ -167,7 +196,7 @@ impl Directory {
     /// A new child is durable when the next [`Directory::sync`] of this directory returns.
     pub fn child_or_create(&self, name: impl AsRef<OsStr>) -> Result<Self, FileError> {
         let name = name.as_ref();
-        match mkdirat(&*self.fd, name, DIRECTORY_MODE) {
+        match mkdirat(&*self.fd, name, self.readers.directory_mode()) {
             Ok(()) => self.sync()?,
             Err(Errno::EXIST) => {}
             Err(errno) => return Err(self.failed("create", name, errno)),

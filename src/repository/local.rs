@@ -8,7 +8,10 @@
 //! listed, and [`Repository::sweep`] removes both when they are a day old.
 
 mod root;
+mod status;
 mod sweep;
+
+pub use status::StatusDirectory;
 
 use std::io;
 use std::path::PathBuf;
@@ -19,6 +22,7 @@ use tokio::task::spawn_blocking;
 use super::directory::{FileError, Published, Sealed};
 use root::Root;
 
+use super::status::StatusPath;
 use super::{Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete};
 use crate::manifest::{Manifest, ObjectPath, StreamDigest};
 use crate::pipe::{self, ByteStream};
@@ -157,6 +161,21 @@ impl Repository for LocalRepository {
         let project = project.to_owned();
         self.blocking(move |root| sweep::sweep(root, &project))
             .await
+    }
+
+    async fn put_status(&self, path: &StatusPath, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let (path, bytes) = (path.clone(), bytes.to_vec());
+        self.blocking(move |root| status::put(root, &path, &bytes))
+            .await
+    }
+
+    async fn statuses(&self) -> Result<Vec<StatusPath>, RepositoryError> {
+        self.blocking(status::list).await
+    }
+
+    async fn remove_status(&self, path: &StatusPath) -> Result<(), RepositoryError> {
+        let path = path.clone();
+        self.blocking(move |root| status::remove(root, &path)).await
     }
 
     fn location(&self) -> String {

@@ -8,11 +8,11 @@ mod backoff;
 pub(crate) mod cloud;
 mod directories;
 mod http;
+#[cfg(test)]
+mod server;
 pub(crate) mod sftp;
 mod storage;
 mod sweep;
-#[cfg(test)]
-mod test_server;
 pub(crate) mod webdav;
 
 use std::collections::BTreeMap;
@@ -25,6 +25,7 @@ use tokio::sync::OnceCell;
 use self::storage::Children;
 pub(crate) use self::storage::{Item, Storage};
 use super::identity::{self, Identity};
+use super::status::{STATUS, StatusPath};
 use super::{
     LARGEST_MANIFEST, Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete,
 };
@@ -66,6 +67,7 @@ impl RemoteRepository {
             place: format!("{}/{key}", self.location()),
             why,
             hint: None,
+            refused: false,
         };
         if length > limit {
             return Err(unreadable(format!("{length} bytes are too many for it")));
@@ -116,7 +118,7 @@ impl RemoteRepository {
         let Children { directories, files } = self.storage.children("").await?;
         let directory = directories.into_iter().next();
         let file = files.into_iter().find(|name| name != identity::FILE);
-        Ok(directory.map(|name| format!("{name}/")).or(file))
+        Ok(directory.or(file))
     }
 
     /// Creates the manifest. An answer may get lost after the server has done what it was asked: whether the manifest is
@@ -280,6 +282,31 @@ impl Repository for RemoteRepository {
             return Ok(Vec::new());
         }
         sweep::sweep(self, &*self.storage, project).await
+    }
+
+    async fn put_status(&self, path: &StatusPath, bytes: &[u8]) -> Result<(), RepositoryError> {
+        self.ensure_prepared().await?;
+        self.storage.replace(&path.to_string(), bytes).await
+    }
+
+    async fn statuses(&self) -> Result<Vec<StatusPath>, RepositoryError> {
+        if !self.is_prepared().await? {
+            return Ok(Vec::new());
+        }
+        let items = self.storage.list(&format!("{STATUS}/")).await?;
+        let found = items.iter().filter_map(|item| {
+            let (_, below) = item.key.split_once('/')?;
+            let (directory, file) = below.split_once('/')?;
+            StatusPath::found(directory, file)
+        });
+        Ok(found.collect())
+    }
+
+    async fn remove_status(&self, path: &StatusPath) -> Result<(), RepositoryError> {
+        match self.is_prepared().await? {
+            true => self.storage.delete(&[path.to_string()]).await,
+            false => Ok(()),
+        }
     }
 
     fn location(&self) -> String {

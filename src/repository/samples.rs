@@ -97,12 +97,14 @@ pub(crate) fn manifest(project: &str, id: &RunId, artifacts: Vec<Artifact>) -> M
         snapshot: id.clone(),
         project: project.to_owned(),
         purpose: Purpose::Backup,
+        selection: Vec::new(),
         started: id.time().unwrap(),
         finished: id.time().unwrap(),
         engine: EngineFacts::default(),
         targets: vec![record(target, artifacts)],
         failed: Vec::new(),
         skipped: Vec::new(),
+        may_shrink: Vec::new(),
         warnings: Vec::new(),
     }
 }

@@ -4,7 +4,7 @@
 //! be taken away again before the manifest is written. What it has written when it is dropped stays, and without a
 //! manifest it is nothing: a later sweep removes it.
 
-mod name;
+pub(super) mod name;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -89,7 +89,8 @@ impl Place {
 
     async fn verify(&self, depth: Depth) -> VerifyReport {
         let snapshot = SnapshotRef::new("candig", id(1));
-        verify(&*self.repository, &snapshot, depth, &Progress::silent())
+        Verifier::new(&*self.repository, depth, Progress::silent())
+            .snapshot(&snapshot)
             .await
             .unwrap()
     }
@@ -125,10 +126,66 @@ async fn progress_counts_every_stored_byte() {
         })
     };
     let snapshot = SnapshotRef::new("candig", id(1));
-    let report = verify(&*place.repository, &snapshot, Depth::Read, &progress)
+    let report = Verifier::new(&*place.repository, Depth::Read, progress)
+        .snapshot(&snapshot)
         .await
         .unwrap();
     assert_eq!(counted.load(Ordering::Relaxed), report.stored_bytes);
+    assert_eq!(report.read_bytes, report.stored_bytes);
+    assert_eq!(report.read_objects, 3);
+}
+
+#[tokio::test]
+async fn an_object_that_two_snapshots_name_is_read_once_and_blamed_on_both() {
+    let place = Place::with_snapshot().await;
+    let first = SnapshotRef::new("candig", id(1));
+    let second = SnapshotRef::new("candig", id(2));
+    let mut later = place.repository.manifest(&first).await.unwrap();
+    later.snapshot = id(2);
+    place.repository.commit(&later).await.unwrap();
+    place.change("rows.dump.zst", |bytes| bytes[20] ^= 1);
+    let mut verifier = Verifier::new(&*place.repository, Depth::Read, Progress::silent());
+    let reports = [
+        verifier.snapshot(&first).await.unwrap(),
+        verifier.snapshot(&second).await.unwrap(),
+    ];
+    assert_eq!(reports[0].read_objects, 3);
+    assert_eq!(reports[1].read_objects, 0);
+    assert_eq!(reports[1].read_bytes, 0);
+    for report in reports {
+        assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
+    }
+    // A manifest that describes the same object otherwise does not profit from that.
+    let mut other = later.clone();
+    other.snapshot = id(3);
+    other.targets[0].artifacts.truncate(1);
+    other.targets[0].artifacts[0].plain = digest("other rows");
+    place.repository.commit(&other).await.unwrap();
+    let third = SnapshotRef::new("candig", id(3));
+    let report = verifier.snapshot(&third).await.unwrap();
+    assert_eq!(report.problems.len(), 1, "{:?}", report.problems);
+    assert_eq!(report.read_objects, 1);
+}
+
+#[tokio::test]
+async fn the_parts_together_find_what_a_whole_reading_finds() {
+    let place = Place::with_snapshot().await;
+    for name in ["plain.dump", "rows.dump.zst", "files.index.jsonl.zst"] {
+        place.change(name, |bytes| bytes[3] ^= 1);
+    }
+    let (mut problems, mut objects, mut bytes) = (0, 0, 0);
+    for number in 1..=7 {
+        let choice: PartChoice = format!("{number}/7").parse().unwrap();
+        let part = choice.on(jiff::civil::date(2026, 11, 21));
+        let report = place.verify(Depth::ReadPart(part)).await;
+        problems += report.problems.len();
+        objects += report.read_objects;
+        bytes += report.read_bytes;
+    }
+    let whole = place.verify(Depth::Read).await;
+    assert_eq!((problems, objects), (3, 3));
+    assert_eq!(bytes, whole.stored_bytes);
+    assert_eq!(whole.problems.len(), 3);
 }
 
 #[tokio::test]
@@ -242,13 +299,9 @@ async fn a_manifest_that_cannot_be_read_is_a_finding() {
     std::fs::write(place.file("manifest.json"), "{\"format\": 7}").unwrap();
     insta::assert_snapshot!(place.told(Depth::Read).await, @"the manifest is of format 7, and this cofferdam reads up to 1; use a newer cofferdam");
     let missing = SnapshotRef::new("candig", id(2));
-    let outcome = verify(
-        &*place.repository,
-        &missing,
-        Depth::Sizes,
-        &Progress::silent(),
-    )
-    .await;
+    let outcome = Verifier::new(&*place.repository, Depth::Sizes, Progress::silent())
+        .snapshot(&missing)
+        .await;
     assert!(matches!(outcome, Err(RepositoryError::Missing(_))));
 }
 

@@ -410,8 +410,8 @@ fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
-    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
-    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
 }
 
 #[test]
@@ -437,6 +437,20 @@ fn labels_of_our_containers_are_refused_in_a_stack() {
         container.labels.insert(key.to_owned(), value.to_owned());
     }
     assert_snapshot!(parse(&container).unwrap_err(), @r"container web: label `cofferdam.hold` is for cofferdam's own containers; remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and `cofferdam.hold-for`");
+}
+
+#[test]
+fn a_container_may_have_rules_of_its_own_for_what_is_kept() {
+    let labels = good(&[("volumes", "blobdb"), ("keep", "daily=2, weekly=2")]);
+    let keep = labels.keep.map(|policy| policy.to_string());
+    assert_eq!(keep.as_deref(), Some("daily=2,weekly=2"));
+    assert_eq!(
+        good(&[("enable", "true"), ("keep", "last=3")]).opt_in,
+        OptIn::Detection
+    );
+    assert_snapshot!(bad(&[("volumes", "blobdb"), ("keep", "dayly=2")]), @r"container db: label `cofferdam.keep` has the rule `dayly`; did you mean `daily`?");
+    assert_snapshot!(bad(&[("volumes", "blobdb"), ("keep", "daily=0")]), @r"container db: label `cofferdam.keep` is `daily=0`, which keeps nothing; give one of its rules a number above 0");
+    assert_snapshot!(bad(&[("stop", "backup"), ("keep", "daily=2")]), @r"container db: label `cofferdam.keep` has no target to serve; add the label that names what is saved, or remove it");
 }
 
 #[test]

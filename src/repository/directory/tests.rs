@@ -52,6 +52,30 @@ fn what_is_dropped_on_the_way_leaves_nothing() {
 }
 
 #[test]
+fn a_file_is_replaced_whole() {
+    let (temporary, directory) = place();
+    sealed(&directory, "state", b"old").replace().unwrap();
+    drop(sealed(&directory, "state", b"half"));
+    let read = || std::fs::read_to_string(temporary.path().join("state")).unwrap();
+    assert_eq!(read(), "old");
+    sealed(&directory, "state", b"new").replace().unwrap();
+    assert_eq!(read(), "new");
+    assert_eq!(names(&directory), ["state"]);
+}
+
+#[test]
+fn what_is_for_everyone_can_be_read_by_everyone() {
+    let (temporary, directory) = place();
+    let directory = directory.for_readers(Readers::Everyone);
+    let child = directory.child_or_create("shop").unwrap();
+    sealed(&child, "state", b"ok").replace().unwrap();
+    for (name, expected) in [("shop", 0o755), ("shop/state", 0o644)] {
+        let metadata = std::fs::metadata(temporary.path().join(name)).unwrap();
+        assert_eq!(metadata.permissions().mode() & 0o777, expected, "{name}");
+    }
+}
+
+#[test]
 fn a_taken_name_is_never_written_over() {
     let (temporary, directory) = place();
     sealed(&directory, "dump", b"old").publish().unwrap().keep();
@@ -110,7 +134,7 @@ fn links_below_the_root_are_not_followed() {
 fn a_pipe_in_a_files_place_does_not_hang() {
     let (temporary, directory) = place();
     let path = temporary.path().join("pipe");
-    rustix::fs::mkfifoat(CWD, &path, FILE_MODE).unwrap();
+    rustix::fs::mkfifoat(CWD, &path, Mode::from_raw_mode(0o600)).unwrap();
     let error = directory.file("pipe").unwrap_err().to_string();
     assert!(error.contains("not a regular file"), "{error}");
 }

@@ -7,7 +7,7 @@ use indicatif::HumanBytes;
 use rustix::fs::{AtFlags, OFlags, RenameFlags, openat, renameat, renameat_with, unlinkat};
 use rustix::io::Errno;
 
-use super::{Directory, FILE_MODE, FileError};
+use super::{Directory, FileError};
 use crate::pipe::Appender;
 
 impl Directory {
@@ -15,7 +15,7 @@ impl Directory {
     pub fn begin(&self, name: &str) -> Result<Partial, FileError> {
         let hidden = partial_name();
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        let file = openat(&*self.fd, hidden.as_str(), flags, FILE_MODE)
+        let file = openat(&*self.fd, hidden.as_str(), flags, self.readers.file_mode())
             .map_err(|errno| self.failed("create", name, errno))?;
         Ok(Partial {
             content: Appender::new(File::from(file)),
@@ -42,7 +42,7 @@ impl Directory {
     /// For file systems without that flag (NFS, some of FUSE): an empty file takes the name first, and only one can.
     pub(super) fn claim_and_rename(&self, from: &str, to: &str) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-        drop(openat(&*self.fd, to, flags, FILE_MODE)?);
+        drop(openat(&*self.fd, to, flags, self.readers.file_mode())?);
         renameat(&*self.fd, from, &*self.fd, to).inspect_err(|_| {
             let _ = unlinkat(&*self.fd, to, AtFlags::empty());
         })
@@ -54,8 +54,12 @@ const PARTIAL_SUFFIX: &str = ".partial";
 
 /// A hidden name that no other file has.
 pub fn partial_name() -> String {
-    let random = rand::random::<u64>();
-    format!("{PARTIAL_PREFIX}{random:016x}{PARTIAL_SUFFIX}")
+    numbered_partial_name(rand::random())
+}
+
+/// The same name for the same number.
+pub fn numbered_partial_name(number: u64) -> String {
+    format!("{PARTIAL_PREFIX}{number:016x}{PARTIAL_SUFFIX}")
 }
 
 /// Whether this is the hidden name of a file that was being written.
@@ -162,6 +166,16 @@ pub struct Sealed {
 }
 
 impl Sealed {
+    /// Gives the file its name, and returns when it will keep it after a loss of power. What had that name is gone.
+    pub fn replace(self) -> Result<(), FileError> {
+        let Self { name, mut guard } = self;
+        let directory = guard.directory.clone();
+        renameat(&*directory.fd, &guard.name, &*directory.fd, &name)
+            .map_err(|errno| directory.failed("replace", &name, errno))?;
+        guard.armed = false;
+        directory.sync()
+    }
+
     /// Gives the file its name. An error of the kind `AlreadyExists` when that is taken.
     pub fn publish(self) -> Result<Published, FileError> {
         let Self { name, mut guard } = self;

@@ -88,7 +88,7 @@ impl Root {
         }
     }
 
-    fn open(&self) -> Result<Directory, RepositoryError> {
+    pub(super) fn open(&self) -> Result<Directory, RepositoryError> {
         self.open_if_prepared()?
             .ok_or_else(|| self.refused(format!("it has no {}", identity::FILE)))
     }

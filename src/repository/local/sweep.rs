@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::SystemTime;
 
-use super::super::directory::{Directory, Entry, Kind, is_partial_name};
+use super::super::directory::{Directory, Entry, FileError, Kind, is_partial_name};
 use super::super::{RepositoryError, SWEPT_AFTER, SnapshotRef};
 use super::root::{Root, as_object, directories};
 use crate::manifest::{MANIFEST_FILE, ObjectPath};
@@ -77,7 +77,11 @@ fn remove_leftovers(
     Ok(())
 }
 
-fn remove_partials(place: &Directory, removed: &mut Vec<String>) -> Result<(), RepositoryError> {
+/// Removes files under hidden names that nobody is writing any more.
+pub(super) fn remove_partials(
+    place: &Directory,
+    removed: &mut Vec<String>,
+) -> Result<(), FileError> {
     for entry in place.entries()? {
         if is_partial(&entry) && is_old(entry.modified) {
             remove(place, &entry, removed)?;
@@ -86,11 +90,7 @@ fn remove_partials(place: &Directory, removed: &mut Vec<String>) -> Result<(), R
     Ok(())
 }
 
-fn remove(
-    place: &Directory,
-    entry: &Entry,
-    removed: &mut Vec<String>,
-) -> Result<(), RepositoryError> {
+fn remove(place: &Directory, entry: &Entry, removed: &mut Vec<String>) -> Result<(), FileError> {
     if let Some(name) = entry.name.to_str()
         && place.remove_file(name)?
     {

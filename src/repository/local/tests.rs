@@ -79,12 +79,17 @@ impl Fixture for Local {
         fs::write(path, bytes).unwrap();
     }
 
+    async fn content(&self, path: &str) -> Vec<u8> {
+        fs::read(self.path(path)).unwrap()
+    }
+
     async fn names(&self) -> Vec<String> {
         walk(self.0.path())
     }
 }
 
 repository_contract!(Local::new());
+repository_contract!(Local::new() => only_one_of_two_equal_puts_wins);
 
 #[tokio::test]
 async fn backups_are_readable_by_their_owner_alone() {

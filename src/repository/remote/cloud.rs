@@ -11,7 +11,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::{StreamExt, TryStreamExt};
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, ObjectMeta, ObjectStore, ObjectStoreExt};
+use object_store::{Attribute, Attributes, ObjectMeta, ObjectStore, ObjectStoreExt, PutPayload};
 use tokio::sync::Semaphore;
 
 pub(crate) use self::open::open;
@@ -112,9 +112,18 @@ impl Storage for CloudStorage {
                 place: format!("{key} in {}", self.location()),
                 why: format!("it has more than {limit} bytes, which is what fits into the parts of one upload"),
                 hint: Some("use larger parts, with `part-size=64MiB` in the URL".to_owned()),
+                refused: false,
             },
             upload::UploadError::Store(error) => self.fault("store", key, &error),
         })
+    }
+
+    async fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let payload = PutPayload::from(bytes.to_vec());
+        let stored = self.store.put(&self.path(key)?, payload).await;
+        stored
+            .map(drop)
+            .map_err(|error| self.fault("store", key, &error))
     }
 
     async fn open(&self, key: &str) -> Result<Option<(u64, ByteStream)>, RepositoryError> {
@@ -189,3 +198,6 @@ impl Storage for CloudStorage {
         self.url.to_string()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -23,6 +23,7 @@ use self::connection::{Connection, Errand};
 use self::fault::{Fault, none_if_missing};
 use self::host_key::HostKeys;
 use self::login::Account;
+use self::upload::Taken;
 use super::directories::{self, Directories, Entry, Kind, Unfinished, directory_of};
 use super::storage::Children;
 use super::{Item, Storage};
@@ -260,7 +261,13 @@ impl Storage for SftpStorage {
         if self.connection.look_at(key).await?.is_some() {
             return Err(RepositoryError::Exists(key.to_owned()));
         }
-        upload::store(&self.connection, key, body).await
+        upload::store(&self.connection, key, body, Taken::Stays).await
+    }
+
+    async fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), RepositoryError> {
+        let body: ByteStream = Box::pin(std::io::Cursor::new(bytes.to_vec()));
+        upload::store(&self.connection, key, body, Taken::Goes).await?;
+        Ok(())
     }
 
     async fn open(&self, key: &str) -> Result<Option<(u64, ByteStream)>, RepositoryError> {

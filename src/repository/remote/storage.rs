@@ -21,6 +21,9 @@ pub(crate) trait Storage: Send + Sync {
     /// within moments.
     async fn create(&self, key: &str, body: ByteStream) -> Result<StreamDigest, RepositoryError>;
 
+    /// Stores a small object whole, or not at all, in place of what has its key.
+    async fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), RepositoryError>;
+
     /// The length of an object, and its bytes: a short read ends in an error. `None` when there is none.
     async fn open(&self, key: &str) -> Result<Option<(u64, ByteStream)>, RepositoryError>;
 

@@ -33,8 +33,8 @@ fn stem(target: &TargetId, role: Role) -> String {
     }
 }
 
-/// A cut stem ends in `~` and a digest of the whole. A `~` cannot stand in any other.
-fn shortened(stem: String) -> String {
+/// So that with an ending it is a good name of a file. A cut stem ends in `~` and a digest of the whole. A `~` cannot stand in any other.
+pub(in crate::repository) fn shortened(stem: String) -> String {
     if stem.len() <= LONGEST_STEM {
         return stem;
     }

@@ -22,6 +22,7 @@ pub(super) fn explain(
         action,
         place,
         hint: hint(scheme, code, &text).map(str::to_owned),
+        refused: matches!(error, object_store::Error::PermissionDenied { .. }),
         why,
     }
 }

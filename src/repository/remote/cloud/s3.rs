@@ -111,6 +111,15 @@ impl Unfinished {
         }
     }
 
+    #[cfg(test)]
+    pub(super) async fn count(&self, prefix: &Path) -> usize {
+        self.page(prefix, &Page::default())
+            .await
+            .unwrap()
+            .upload
+            .len()
+    }
+
     async fn page(&self, prefix: &Path, after: &Page) -> Result<Page, String> {
         let encode = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
         let mut url = format!(

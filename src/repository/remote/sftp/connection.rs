@@ -180,6 +180,7 @@ impl Connection {
             place: self.place(errand.key),
             why: fault.why,
             hint: fault.hint,
+            refused: fault.refused,
         }
     }
 }

@@ -11,6 +11,8 @@ use russh_sftp::protocol::StatusCode;
 pub(super) struct Fault {
     pub why: String,
     pub hint: Option<String>,
+    /// Whether the server does not let us do it.
+    pub refused: bool,
 }
 
 impl Fault {
@@ -18,6 +20,7 @@ impl Fault {
         Self {
             why: why.into(),
             hint: None,
+            refused: false,
         }
     }
 
@@ -25,6 +28,7 @@ impl Fault {
         Self {
             why: why.into(),
             hint: Some(hint.into()),
+            refused: false,
         }
     }
 }
@@ -33,10 +37,13 @@ impl From<&Error> for Fault {
     fn from(error: &Error) -> Self {
         match error {
             Error::Status(status) => match status.status_code {
-                StatusCode::PermissionDenied => Self::hinting(
-                    "permission denied",
-                    "let that user read, write and delete there",
-                ),
+                StatusCode::PermissionDenied => Self {
+                    refused: true,
+                    ..Self::hinting(
+                        "permission denied",
+                        "let that user read, write and delete there",
+                    )
+                },
                 StatusCode::NoSuchFile => Self::hinting(
                     "there is no such file or directory",
                     "look at the URL's path: it begins at the server's root, or with `/~/` in the user's home",

@@ -30,13 +30,22 @@ const ASKING: Duration = Duration::from_secs(30);
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
+/// What becomes of an object that has the name already.
+#[derive(Clone, Copy)]
+pub(super) enum Taken {
+    Stays,
+    Goes,
+}
+
 pub(super) async fn store(
     connection: &Arc<Connection>,
     key: &str,
     body: ByteStream,
+    taken: Taken,
 ) -> Result<StreamDigest, RepositoryError> {
     let upload = Upload {
         connection,
+        taken,
         errand: Errand {
             action: "store",
             key,
@@ -51,6 +60,7 @@ pub(super) async fn store(
 
 struct Upload<'a> {
     connection: &'a Connection,
+    taken: Taken,
     errand: Errand<'a>,
     partial: Partial,
 }
@@ -159,13 +169,18 @@ impl Upload<'_> {
         Ok(file.and_then(|attributes| attributes.size))
     }
 
-    /// Gives the file its name. The protocol's rename fails when that is taken.
+    /// Gives the file its name. The protocol's own rename fails when that is taken.
     async fn publish(&self, bytes: u64) -> Result<(), RepositoryError> {
         let from = self.connection.path(self.partial.key());
         let to = self.connection.path(self.errand.key);
         let renaming = self.connection.attempt(self.errand, |session| {
             let (from, to) = (from.clone(), to.clone());
-            async move { session.sftp.rename(from, to).await }
+            async move {
+                match self.taken {
+                    Taken::Stays => session.sftp.rename(from, to).await,
+                    Taken::Goes => session.rename_over(from, to).await,
+                }
+            }
         });
         let Err(error) = renaming.await? else {
             return Ok(());
@@ -175,8 +190,10 @@ impl Upload<'_> {
         match there {
             // An answer got lost, and the rename was asked for again: nobody else can have taken the hidden name.
             Some(length) if is_gone && length == bytes => Ok(()),
-            Some(_) => Err(RepositoryError::Exists(self.errand.key.to_owned())),
-            None => Err(self.connection.failed(self.errand, Fault::from(&error))),
+            Some(_) if matches!(self.taken, Taken::Stays) => {
+                Err(RepositoryError::Exists(self.errand.key.to_owned()))
+            }
+            _ => Err(self.connection.failed(self.errand, Fault::from(&error))),
         }
     }
 

@@ -1,6 +1,7 @@
 //! What a WebDAV server refused, in words, and what mends it.
 
 use std::error::Error;
+use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
 
@@ -9,6 +10,8 @@ use reqwest::{Response, StatusCode};
 pub(super) struct Fault {
     pub why: String,
     pub hint: Option<String>,
+    /// Whether the server does not let us do it.
+    pub refused: bool,
 }
 
 impl Fault {
@@ -16,13 +19,15 @@ impl Fault {
         Self {
             why: why.into(),
             hint: None,
+            refused: false,
         }
     }
 
-    fn hinting(why: String, hint: Option<&str>) -> Self {
+    pub(super) fn hinting(why: String, hint: Option<&str>) -> Self {
         Self {
             why,
             hint: hint.map(str::to_owned),
+            refused: false,
         }
     }
 
@@ -75,10 +80,13 @@ impl Fault {
             _ => "",
         };
         let mut why = format!("the server answered {status}");
-        if let Some(said) = message(response).await {
+        if let Ok(Some(said)) = tokio::time::timeout(SAYING, message(response)).await {
             why = format!("{why}: {said}");
         }
-        Self::hinting(why, (!hint.is_empty()).then_some(hint))
+        Self {
+            refused: status == StatusCode::FORBIDDEN,
+            ..Self::hinting(why, (!hint.is_empty()).then_some(hint))
+        }
     }
 }
 
@@ -111,6 +119,7 @@ fn wants_only_digest(response: &Response) -> bool {
 
 /// What a message may take.
 const LONGEST: usize = 16 * 1024;
+const SAYING: Duration = Duration::from_secs(10);
 
 /// The server's own words, where it has some: `<s:message>` of what is built on SabreDAV.
 async fn message(mut response: Response) -> Option<String> {

@@ -12,6 +12,7 @@ use reqwest::StatusCode;
 use tokio_util::io::ReaderStream;
 
 use super::super::directories::{Kind, partial_key};
+use super::claim::Claim;
 use super::client::{Client, Errand};
 use super::fault::Fault;
 use crate::manifest::StreamDigest;
@@ -31,14 +32,23 @@ const TAKING_BACK: [Duration; 3] = [
     Duration::from_secs(20),
 ];
 
+/// What becomes of an object that has the name already.
+#[derive(Clone, Copy)]
+pub(super) enum Taken {
+    Stays,
+    Goes,
+}
+
 /// The collection that `key` lies in must be there.
 pub(super) async fn store(
     client: &Arc<Client>,
     key: &str,
     body: ByteStream,
+    taken: Taken,
 ) -> Result<StreamDigest, RepositoryError> {
     let upload = Upload {
         client,
+        taken,
         errand: Errand {
             action: "store",
             key,
@@ -52,7 +62,8 @@ pub(super) async fn store(
 }
 
 struct Upload<'a> {
-    client: &'a Client,
+    client: &'a Arc<Client>,
+    taken: Taken,
     errand: Errand<'a>,
     partial: Partial,
 }
@@ -97,13 +108,25 @@ impl Upload<'_> {
         }
     }
 
-    /// Gives the file its name, which must be free.
     async fn publish(&self, bytes: u64) -> Result<(), RepositoryError> {
+        match self.taken {
+            Taken::Goes => self.rename(bytes).await,
+            Taken::Stays => {
+                let claim = Claim::on(self.client, self.errand).await?;
+                let outcome = self.rename(bytes).await;
+                claim.release().await;
+                outcome
+            }
+        }
+    }
+
+    /// Gives the file its name.
+    async fn rename(&self, bytes: u64) -> Result<(), RepositoryError> {
         let address = &self.client.address;
-        let mut response = self.rename(&address.of(self.errand.key)).await?;
+        let mut response = self.move_to(&address.of(self.errand.key)).await?;
         // A server behind a proxy that ends TLS takes its own URL for that of another server.
         if response.status() == StatusCode::BAD_GATEWAY {
-            response = self.rename(&address.path_of(self.errand.key)).await?;
+            response = self.move_to(&address.path_of(self.errand.key)).await?;
         }
         match response.status() {
             StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(()),
@@ -115,13 +138,17 @@ impl Upload<'_> {
         }
     }
 
-    async fn rename(&self, destination: &str) -> Result<reqwest::Response, RepositoryError> {
+    async fn move_to(&self, destination: &str) -> Result<reqwest::Response, RepositoryError> {
         let from = self.client.address.of(self.partial.key());
+        let overwrite = match self.taken {
+            Taken::Stays => "F",
+            Taken::Goes => "T",
+        };
         let request = self
             .client
             .request("MOVE", &from)
             .header("destination", destination)
-            .header("overwrite", "F");
+            .header("overwrite", overwrite);
         self.client.send(self.errand, request).await
     }
 
@@ -146,11 +173,8 @@ impl Upload<'_> {
             _ => "the server has taken it, and does not have it".to_owned(),
         };
         let hint = "a proxy may have dropped a body whose length was not told beforehand; docs/stores.md shows its settings";
-        let fault = Fault {
-            why,
-            hint: Some(hint.to_owned()),
-        };
-        self.client.failed(self.errand, fault)
+        self.client
+            .failed(self.errand, Fault::hinting(why, Some(hint)))
     }
 }
 

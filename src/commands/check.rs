@@ -1,0 +1,119 @@
+//! `cofferdam check`
+
+mod status;
+
+use anyhow::anyhow;
+use jiff::Timestamp;
+
+use super::context::Context;
+use super::error::CommandError;
+use super::mail;
+use crate::cli::CheckArgs;
+use crate::exit::Outcome;
+use crate::freshness::{self, FreshnessError, FreshnessReport, Question};
+use crate::report;
+use status::StatusPlace;
+
+pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandError> {
+    if args.mail_test {
+        return test_mail(context).await;
+    }
+    // Known now, and not only on the day on which it is needed.
+    let unmailable = mail::mailer(context).err();
+    let checked = tokio::select! {
+        biased;
+        () = context.interrupt.cancelled() => return Err(CommandError::Interrupted),
+        checked = check(context, args) => checked,
+    };
+    let Checked { report, trouble } = match checked {
+        Ok(checked) => checked,
+        Err(error) => {
+            if let CommandError::Failed(why) = &error {
+                let letter =
+                    report::letter::check_failed(&context.config.scope, &format!("{why:#}"));
+                mail::send(context, &letter).await;
+            }
+            return Err(error);
+        }
+    };
+    context.print(&report, || {
+        report::freshness::page(&report, &context.view())
+    })?;
+    for error in &trouble {
+        context.tell(error);
+    }
+    let mut outcome = match (report.is_in_order(), trouble.is_empty()) {
+        (false, _) => Outcome::Found,
+        (true, false) => Outcome::Failed,
+        (true, true) => Outcome::Done,
+    };
+    if outcome != Outcome::Done {
+        let trouble: Vec<String> = trouble.iter().map(CommandError::to_string).collect();
+        mail::send(
+            context,
+            &report::letter::check(&report, &trouble, &context.view()),
+        )
+        .await;
+    } else if let Some(error) = unmailable {
+        context.tell(&CommandError::failed(error));
+        outcome = Outcome::Failed;
+    }
+    Ok(outcome)
+}
+
+struct Checked {
+    report: FreshnessReport,
+    /// What could not be done about status files.
+    trouble: Vec<CommandError>,
+}
+
+async fn check(context: &Context, args: CheckArgs) -> Result<Checked, CommandError> {
+    let repository = context.repository()?;
+    let place = (!args.no_status)
+        .then(|| StatusPlace::new(&repository, context.config.status_directory.as_deref()));
+    let question = Question {
+        now: Timestamp::now(),
+        max_age: args.max_age,
+        targets: args.targets,
+        expected: args.expected,
+        retired: args.retired,
+    };
+    let mut trouble = Vec::new();
+    let known = match &place {
+        Some(place) => place.list().await.unwrap_or_else(|error| {
+            trouble.push(CommandError::failed(error));
+            Vec::new()
+        }),
+        None => Vec::new(),
+    };
+    let projects = context.projects().await;
+    let report = freshness::check(&*repository, projects.as_deref(), &known, &question)
+        .await
+        .map_err(|error| match error {
+            FreshnessError::Repository(_) => CommandError::failed(error),
+            FreshnessError::ExpectedWhere { .. } => CommandError::usage(error),
+        })?;
+    if let Some(place) = &place
+        && trouble.is_empty()
+        && let Err(error) = place
+            .write(&report, &known, &question, &context.view())
+            .await
+    {
+        trouble.push(CommandError::failed(anyhow!("no status files: {error}")));
+    }
+    Ok(Checked { report, trouble })
+}
+
+async fn test_mail(context: &Context) -> Result<Outcome, CommandError> {
+    let mailer = mail::mailer(context).map_err(CommandError::failed)?;
+    let mailer = mailer.ok_or_else(|| {
+        CommandError::usage(anyhow!(
+            "nobody gets mail; name somebody with --mail-to, or in COFFERDAM_MAIL_TO"
+        ))
+    })?;
+    mailer
+        .send(&report::letter::test(&context.config.scope))
+        .await
+        .map_err(CommandError::failed)?;
+    Ok(Outcome::Done)
+}

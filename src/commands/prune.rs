@@ -1,0 +1,114 @@
+//! `cofferdam prune`
+
+use std::collections::BTreeSet;
+
+use anyhow::anyhow;
+use serde::Serialize;
+use tracing::info;
+
+use super::context::Context;
+use super::error::CommandError;
+use crate::cli::PruneArgs;
+use crate::engine::Engine;
+use crate::exit::Outcome;
+use crate::hold::{HoldError, Lock};
+use crate::prune::{Prune, PruneReport, Stock, sweep};
+use crate::report;
+use crate::repository::SnapshotRef;
+use crate::retention::Pruning;
+
+/// What would be done, for programs.
+#[derive(Serialize)]
+struct Planned<'a> {
+    #[serde(flatten)]
+    pruning: &'a Pruning,
+    freed_bytes: u64,
+}
+
+pub async fn run(context: &Context, args: PruneArgs) -> Result<Outcome, CommandError> {
+    let repository = context.repository()?;
+    let engine = context.engine().await.ok();
+    if engine.is_none() {
+        info!("no engine can be asked which snapshots restores are reading");
+    }
+    let in_use = async || snapshots_in_use(engine.as_ref()).await;
+    let terms = context.retention(args.despite);
+    let mut planned: Vec<(Stock, Pruning)> = Vec::new();
+    for project in context.named_projects(&*repository).await? {
+        let stock = Stock::take(&*repository, &project)
+            .await
+            .map_err(CommandError::failed)?;
+        let in_use = in_use().await.map_err(CommandError::failed)?;
+        let pruning = stock.judge(&in_use, &terms);
+        planned.push((stock, pruning));
+    }
+    ensure_policy(&terms.keep, &planned)?;
+
+    if args.dry_run {
+        let documents: Vec<Planned<'_>> = planned
+            .iter()
+            .map(|(stock, pruning)| Planned {
+                pruning,
+                freed_bytes: stock.freed_by(pruning),
+            })
+            .collect();
+        context.print(&documents, || {
+            let documents = documents.iter();
+            let planned = documents.map(|planned| (planned.pruning, planned.freed_bytes));
+            report::prune::planned(planned, &context.view())
+        })?;
+        return Ok(Outcome::Done);
+    }
+
+    let mut reports: Vec<PruneReport> = Vec::new();
+    for (stock, pruning) in &planned {
+        let prune = Prune {
+            repository: &*repository,
+            stock,
+            interrupt: &context.interrupt,
+        };
+        let report = prune.execute(pruning, &in_use).await;
+        if report.is_as_it_should_be() {
+            sweep(&*repository, &report.project).await;
+        }
+        reports.push(report);
+    }
+    context.print(&reports, || report::prune::done(&reports, &context.view()))?;
+    let outcomes = reports.iter().map(outcome);
+    Ok(outcomes.reduce(Outcome::and).unwrap_or(Outcome::Done))
+}
+
+async fn snapshots_in_use(engine: Option<&Engine>) -> Result<BTreeSet<SnapshotRef>, HoldError> {
+    match engine {
+        Some(engine) => Lock::snapshots_in_use(engine).await,
+        None => Ok(BTreeSet::new()),
+    }
+}
+
+/// Without rules everything stays, and whoever asks to prune has forgotten them.
+fn ensure_policy(
+    keep: &Option<crate::keep::KeepPolicy>,
+    planned: &[(Stock, Pruning)],
+) -> Result<(), CommandError> {
+    let has_policy = planned.iter().any(|(_, pruning)| pruning.has_policy());
+    let is_empty = planned
+        .iter()
+        .all(|(_, pruning)| pruning.verdicts.is_empty());
+    if keep.is_some() || has_policy || is_empty {
+        return Ok(());
+    }
+    Err(CommandError::usage(anyhow!(
+        "nothing says which snapshots stay, so all do; give rules, as --keep daily=7,weekly=4, or the variable \
+         COFFERDAM_KEEP"
+    )))
+}
+
+fn outcome(report: &PruneReport) -> Outcome {
+    let is_done = report.is_as_it_should_be() && report.refused.is_none();
+    match (report.interrupted, is_done, report.removed.is_empty()) {
+        (true, _, _) => Outcome::Interrupted,
+        (false, true, _) => Outcome::Done,
+        (false, false, true) => Outcome::Failed,
+        (false, false, false) => Outcome::Partial,
+    }
+}

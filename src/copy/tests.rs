@@ -1,0 +1,162 @@
+use std::fs;
+
+use super::*;
+use crate::repository::local::LocalRepository;
+use crate::repository::samples::{artifact, body, id, manifest, path};
+
+struct Places {
+    from: tempfile::TempDir,
+    to: tempfile::TempDir,
+}
+
+impl Places {
+    async fn new() -> Self {
+        let places = Self {
+            from: tempfile::tempdir().unwrap(),
+            to: tempfile::tempdir().unwrap(),
+        };
+        places.from().prepare().await.unwrap();
+        places.to().prepare().await.unwrap();
+        places
+    }
+
+    fn from(&self) -> LocalRepository {
+        LocalRepository::new(self.from.path())
+    }
+
+    fn to(&self) -> LocalRepository {
+        LocalRepository::new(self.to.path())
+    }
+
+    /// A snapshot of two objects, the first of which `earlier` may have written.
+    async fn save(&self, day: u8, earlier: Option<u8>) -> SnapshotRef {
+        let from = self.from();
+        let layer = path("candig", &id(earlier.unwrap_or(day)), "app.tar");
+        if earlier.is_none() {
+            from.put(&layer, body("files")).await.unwrap();
+        }
+        let dump = path("candig", &id(day), "db.dump");
+        from.put(&dump, body("rows")).await.unwrap();
+        let artifacts = vec![artifact(layer, "files"), artifact(dump, "rows")];
+        let manifest = manifest("candig", &id(day), artifacts);
+        from.commit(&manifest).await.unwrap();
+        SnapshotRef::new("candig", id(day))
+    }
+
+    async fn copy(&self, snapshot: &SnapshotRef) -> Result<Copied, RepositoryError> {
+        copy(&self.from(), &self.to(), snapshot, &Progress::silent()).await
+    }
+
+    /// Everything of the snapshot's place, by name.
+    fn content(root: &tempfile::TempDir, day: u8) -> Vec<(String, Vec<u8>)> {
+        let directory = root.path().join("candig").join(id(day).as_str());
+        let mut files: Vec<_> = fs::read_dir(directory)
+            .into_iter()
+            .flatten()
+            .map(|entry| entry.unwrap())
+            .map(|entry| {
+                let name = entry.file_name().into_string().unwrap();
+                (name, fs::read(entry.path()).unwrap())
+            })
+            .collect();
+        files.sort();
+        files
+    }
+}
+
+#[tokio::test]
+async fn a_copy_is_the_same_byte_for_byte() {
+    let places = Places::new().await;
+    let first = places.save(1, None).await;
+    let second = places.save(2, Some(1)).await;
+    assert_eq!(places.copy(&first).await.unwrap().objects, 2);
+    assert_eq!(places.copy(&second).await.unwrap().objects, 1);
+    for day in [1, 2] {
+        let copied = Places::content(&places.to, day);
+        assert_eq!(copied, Places::content(&places.from, day));
+        assert!(!copied.is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_layer_of_an_earlier_snapshot_comes_along() {
+    let places = Places::new().await;
+    places.save(1, None).await;
+    let second = places.save(2, Some(1)).await;
+    assert_eq!(places.copy(&second).await.unwrap().bytes, 9);
+    assert_eq!(places.to().list(None).await.unwrap(), [second]);
+}
+
+#[tokio::test]
+async fn a_copy_goes_on_where_it_stopped() {
+    let places = Places::new().await;
+    let snapshot = places.save(1, None).await;
+    let object = path("candig", &id(1), "app.tar");
+    places.to().put(&object, body("files")).await.unwrap();
+    assert_eq!(places.copy(&snapshot).await.unwrap().objects, 1);
+    let again = places.copy(&snapshot).await;
+    assert!(
+        matches!(again, Err(RepositoryError::Exists(_))),
+        "{again:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_is_damaged_is_not_copied() {
+    let places = Places::new().await;
+    let snapshot = places.save(1, None).await;
+    let object = places.from.path().join(format!("candig/{}/db.dump", id(1)));
+    fs::write(object, "r0ws").unwrap();
+    let error = places.copy(&snapshot).await.unwrap_err();
+    assert!(error.to_string().contains("db.dump in"), "{error}");
+    assert!(error.to_string().contains("is damaged"), "{error}");
+    assert_eq!(places.to().list(None).await.unwrap(), []);
+    let names: Vec<_> = Places::content(&places.to, 1)
+        .into_iter()
+        .map(|(name, _)| name)
+        .collect();
+    assert_eq!(names, ["app.tar"]);
+}
+
+#[tokio::test]
+async fn what_was_pruned_there_stays_away() {
+    let places = Places::new().await;
+    let mut all = Vec::new();
+    for day in [1, 2, 3] {
+        all.push(places.save(day, None).await);
+    }
+    places.copy(&all[1]).await.unwrap();
+    let (from, to) = (places.from(), places.to());
+    let run = async |lacking| {
+        let report = copy_all(&from, &to, &all, lacking, &Board::of_log()).await;
+        assert!(report.is_complete(), "{report:?}");
+        let copies = report.snapshots.into_iter();
+        copies.map(|copy| copy.snapshot).collect::<Vec<_>>()
+    };
+    assert_eq!(run(Lacking::Newer).await, [all[2].clone()]);
+    assert_eq!(run(Lacking::All).await, [all[0].clone()]);
+}
+
+#[tokio::test]
+async fn one_that_fails_does_not_keep_the_others_away() {
+    let places = Places::new().await;
+    let all = [places.save(1, None).await, places.save(2, None).await];
+    let object = places.from.path().join(format!("candig/{}/db.dump", id(1)));
+    fs::remove_file(object).unwrap();
+    let (from, to) = (places.from(), places.to());
+    let report = copy_all(&from, &to, &all, Lacking::All, &Board::of_log()).await;
+    assert!(!report.is_complete());
+    assert_eq!(to.list(None).await.unwrap(), all[1..]);
+}
+
+#[tokio::test]
+async fn a_place_that_cannot_be_used_is_told() {
+    let places = Places::new().await;
+    let snapshot = places.save(1, None).await;
+    fs::remove_file(places.to.path().join("cofferdam.json")).unwrap();
+    fs::write(places.to.path().join("photo.jpg"), "sea").unwrap();
+    let (from, to) = (places.from(), places.to());
+    let report = copy_all(&from, &to, &[snapshot], Lacking::All, &Board::of_log()).await;
+    let problem = report.problem.unwrap();
+    assert!(problem.contains("`photo.jpg`"), "{problem}");
+}

@@ -1,0 +1,291 @@
+//! Whether each store has a recent good backup.
+//!
+//! A **store** is a target with a history. One is known when a backup has saved it or failed to, when a status file of an
+//! earlier check names it, or when it is expected. It stays known when newer snapshots do not name it any more: a label
+//! that was lost looks just like a store that was removed on purpose. What is gone on purpose is retired by name, or skipped
+//! by its service's label.
+//!
+//! A **copy** counts as good when a backup took it, its manifest can be read, its time has come, and all of its objects are
+//! there with their lengths. Whether their content is still whole is for [`crate::verify`] to say. Safety snapshots of
+//! restores do not count: they hold what somebody wanted to be rid of.
+
+mod history;
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures_util::{StreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+
+use crate::cli::TargetPattern;
+use crate::repository::status::StatusPath;
+use crate::repository::{Repository, RepositoryError, SnapshotRef};
+use crate::target::{RunId, TargetId};
+use crate::verify::Problem;
+use history::Histories;
+
+/// Manifests on their way at the same time.
+const READ_AHEAD: usize = 8;
+
+/// Clocks of two machines differ by less; a snapshot from further ahead is told.
+const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// What is asked.
+#[derive(Clone, Debug)]
+pub struct Question {
+    pub now: Timestamp,
+    pub max_age: Duration,
+    /// Only what fits one of these; when empty, everything.
+    pub targets: Vec<TargetPattern>,
+    /// Stores that must have a backup, whether or not the repository has ever heard of them.
+    pub expected: Vec<TargetId>,
+    /// What is gone on purpose.
+    pub retired: Vec<TargetPattern>,
+}
+
+impl Question {
+    fn asks_for(&self, target: &TargetId) -> bool {
+        let fits = |patterns: &[TargetPattern]| patterns.iter().any(|it| it.matches(target));
+        self.expected.contains(target)
+            || ((self.targets.is_empty() || fits(&self.targets)) && !self.is_retired(target))
+    }
+
+    pub fn is_retired(&self, target: &TargetId) -> bool {
+        let named = self.retired.iter().any(|pattern| pattern.matches(target));
+        named && !self.expected.contains(target)
+    }
+
+    fn is_in_the_future(&self, time: Timestamp) -> bool {
+        time.duration_since(self.now) > CLOCK_TOLERANCE
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum FreshnessError {
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error(
+        "a store that is expected belongs to one project, and {projects} are in question; name one with --project"
+    )]
+    ExpectedWhere { projects: usize },
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct FreshnessReport {
+    pub checked: Timestamp,
+    pub max_age_seconds: u64,
+    /// As the user named it, without secrets.
+    pub repository: String,
+    pub projects: Vec<ProjectReport>,
+    /// What concerns no single store.
+    pub findings: Vec<Finding>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct ProjectReport {
+    pub project: String,
+    pub stores: Vec<StoreReport>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StoreReport {
+    #[serde(rename = "store")]
+    pub target: TargetId,
+    #[serde(flatten)]
+    pub state: State,
+    pub last_good: Option<Copy>,
+    /// Newer ones that do not count, newest first: the first few.
+    pub passed_over: Vec<PassedOver>,
+    /// How many more of them there are.
+    pub passed_over_more: usize,
+    /// How many of the newest snapshots name the store neither as saved nor as failed.
+    pub absent_from: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "lowercase")]
+pub enum State {
+    Ok,
+    /// The last good copy is too old.
+    Stale,
+    /// There is no good copy.
+    Missing,
+    /// Objects of a newer copy than the last good one are missing or cut.
+    Damaged,
+    /// A label of its service leaves it out on purpose.
+    Skipped {
+        reason: String,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Copy {
+    pub snapshot: RunId,
+    /// When the backup began: nothing in it is older.
+    pub time: Timestamp,
+    pub age_seconds: u64,
+    pub stored_bytes: u64,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PassedOver {
+    pub snapshot: RunId,
+    pub time: Timestamp,
+    #[serde(flatten)]
+    pub why: Why,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "why", rename_all = "kebab-case")]
+pub enum Why {
+    Failed { reason: String },
+    Damaged { problem: Problem },
+    FromTheFuture,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "finding", rename_all = "kebab-case")]
+pub enum Finding {
+    NothingInRepository,
+    NothingOfProject {
+        project: String,
+    },
+    /// Its manifest is damaged, or of a newer format: what it holds nobody knows.
+    Unreadable {
+        snapshot: SnapshotRef,
+        why: String,
+    },
+    FromTheFuture {
+        snapshot: SnapshotRef,
+        time: Timestamp,
+    },
+    /// A pattern that fits no store.
+    NoStore {
+        pattern: String,
+    },
+}
+
+impl Finding {
+    /// The project that it is about, if it is about one.
+    pub fn project(&self) -> Option<&str> {
+        match self {
+            Self::NothingOfProject { project } => Some(project),
+            Self::Unreadable { snapshot, .. } | Self::FromTheFuture { snapshot, .. } => {
+                Some(&snapshot.project)
+            }
+            Self::NothingInRepository | Self::NoStore { .. } => None,
+        }
+    }
+
+    pub fn is_nothing(&self) -> bool {
+        matches!(
+            self,
+            Self::NothingInRepository | Self::NothingOfProject { .. }
+        )
+    }
+}
+
+impl StoreReport {
+    pub fn is_in_order(&self) -> bool {
+        matches!(self.state, State::Ok | State::Skipped { .. })
+    }
+}
+
+impl FreshnessReport {
+    pub fn is_in_order(&self) -> bool {
+        self.findings.is_empty() && self.stores().all(StoreReport::is_in_order)
+    }
+
+    pub fn stores(&self) -> impl Iterator<Item = &StoreReport> {
+        self.projects.iter().flat_map(|project| &project.stores)
+    }
+}
+
+/// Looks at the stores of `projects`, or of all when `None`. `known` are the status files of earlier checks.
+pub async fn check(
+    repository: &dyn Repository,
+    projects: Option<&[String]>,
+    known: &[StatusPath],
+    question: &Question,
+) -> Result<FreshnessReport, FreshnessError> {
+    let snapshots = repository.list(None).await?;
+    let projects: BTreeSet<String> = match projects {
+        Some(named) => named.iter().cloned().collect(),
+        None => {
+            let stored = snapshots.iter().map(|snapshot| snapshot.project.clone());
+            stored
+                .chain(known.iter().map(StatusPath::project))
+                .collect()
+        }
+    };
+    if !question.expected.is_empty() && projects.len() != 1 {
+        return Err(FreshnessError::ExpectedWhere {
+            projects: projects.len(),
+        });
+    }
+    let mut report = FreshnessReport {
+        checked: question.now,
+        max_age_seconds: question.max_age.as_secs(),
+        repository: repository.location(),
+        projects: Vec::new(),
+        findings: Vec::new(),
+    };
+    if projects.is_empty() {
+        report.findings.push(Finding::NothingInRepository);
+    }
+    for project in projects {
+        let own: Vec<&SnapshotRef> = snapshots
+            .iter()
+            .filter(|snapshot| snapshot.project == project)
+            .collect();
+        if own.is_empty() {
+            let project = project.clone();
+            report.findings.push(Finding::NothingOfProject { project });
+        }
+        let mut histories = Histories::new(question);
+        let remembered = known.iter().filter(|path| path.project() == project);
+        histories.remember(remembered.filter_map(StatusPath::target));
+        read(repository, &own, &mut histories, &mut report.findings).await?;
+        report.projects.push(ProjectReport {
+            stores: histories.judge(),
+            project,
+        });
+    }
+    for pattern in &question.targets {
+        if !report.stores().any(|store| pattern.matches(&store.target)) {
+            let pattern = pattern.to_string();
+            report.findings.push(Finding::NoStore { pattern });
+        }
+    }
+    Ok(report)
+}
+
+/// From the newest snapshot to the oldest.
+async fn read(
+    repository: &dyn Repository,
+    snapshots: &[&SnapshotRef],
+    histories: &mut Histories<'_>,
+    findings: &mut Vec<Finding>,
+) -> Result<(), RepositoryError> {
+    let newest_first = snapshots.iter().rev().copied();
+    let mut manifests = stream::iter(newest_first)
+        .map(async |snapshot| (snapshot, repository.manifest(snapshot).await))
+        .buffered(READ_AHEAD);
+    while let Some((snapshot, manifest)) = manifests.next().await {
+        match manifest {
+            Ok(manifest) => findings.extend(histories.take(repository, &manifest).await?),
+            Err(RepositoryError::Manifest { source, .. }) => findings.push(Finding::Unreadable {
+                snapshot: snapshot.clone(),
+                why: source.to_string(),
+            }),
+            // Removed since it was listed.
+            Err(RepositoryError::Missing(_)) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

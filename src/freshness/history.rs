@@ -1,0 +1,261 @@
+//! What the snapshots of one project, taken newest first, say of each store.
+
+use std::collections::BTreeMap;
+
+use super::{Copy, Finding, PassedOver, Question, State, StoreReport, Why};
+use crate::manifest::{Manifest, Purpose, Skip, TargetRecord};
+use crate::repository::{ObjectLengths, Repository, RepositoryError, SnapshotRef};
+use crate::target::{DriverKind, TargetId};
+use crate::verify::{Problem, judge_length};
+
+/// How many copies that do not count are told of one store.
+const MOST_TOLD: usize = 3;
+
+/// A backup that could not even find out what a service holds records its failure under this name.
+const EVERYTHING: &str = "*";
+
+pub(super) struct Histories<'a> {
+    question: &'a Question,
+    stores: BTreeMap<TargetId, History>,
+    lengths: ObjectLengths,
+    /// How many backups were taken so far.
+    taken: usize,
+    /// By the newest backup whose time has come.
+    skipped: Option<Vec<Skip>>,
+    /// Failures of whole services.
+    services: BTreeMap<(String, DriverKind), Passed>,
+}
+
+#[derive(Default)]
+struct History {
+    last_good: Option<Copy>,
+    /// How many backups are newer than the first one that names the store; `None` when none does.
+    unnamed: Option<usize>,
+    /// The newest backup holds the good copy.
+    is_newest: bool,
+    passed: Passed,
+    damaged: bool,
+}
+
+#[derive(Clone, Default)]
+struct Passed {
+    /// The newest ones, newest first.
+    told: Vec<PassedOver>,
+    number: usize,
+    /// How many backups are newer than the first of them.
+    newer: usize,
+}
+
+impl Passed {
+    fn push(&mut self, manifest: &Manifest, newer: usize, why: Why) {
+        if self.number == 0 {
+            self.newer = newer;
+        }
+        self.number += 1;
+        if self.told.len() < MOST_TOLD {
+            self.told.push(PassedOver {
+                snapshot: manifest.snapshot.clone(),
+                time: manifest.started,
+                why,
+            });
+        }
+    }
+}
+
+impl<'a> Histories<'a> {
+    pub fn new(question: &'a Question) -> Self {
+        let expected = question.expected.iter().cloned();
+        Self {
+            question,
+            stores: expected
+                .map(|target| (target, History::default()))
+                .collect(),
+            lengths: ObjectLengths::default(),
+            taken: 0,
+            skipped: None,
+            services: BTreeMap::new(),
+        }
+    }
+
+    pub fn remember(&mut self, targets: impl Iterator<Item = TargetId>) {
+        for target in targets.filter(|target| target.name != EVERYTHING) {
+            if self.question.asks_for(&target) {
+                self.stores.entry(target).or_default();
+            }
+        }
+    }
+
+    /// Of a store that the snapshot at hand names. `None` when nobody asks for it, or its last good copy is found already.
+    fn history(&mut self, target: &TargetId) -> Option<&mut History> {
+        if !self.question.asks_for(target) {
+            return None;
+        }
+        let history = self.stores.entry(target.clone()).or_default();
+        history.unnamed.get_or_insert(self.taken);
+        history.last_good.is_none().then_some(history)
+    }
+
+    /// Takes the next older snapshot.
+    pub async fn take(
+        &mut self,
+        repository: &dyn Repository,
+        manifest: &Manifest,
+    ) -> Result<Option<Finding>, RepositoryError> {
+        if manifest.purpose != Purpose::Backup {
+            return Ok(None);
+        }
+        let newer = self.taken;
+        if self.question.is_in_the_future(manifest.started) {
+            for record in &manifest.targets {
+                if let Some(history) = self.history(&record.target) {
+                    history.passed.push(manifest, newer, Why::FromTheFuture);
+                }
+            }
+            self.taken += 1;
+            return Ok(Some(Finding::FromTheFuture {
+                snapshot: SnapshotRef::new(&manifest.project, manifest.snapshot.clone()),
+                time: manifest.started,
+            }));
+        }
+        self.skipped.get_or_insert_with(|| manifest.skipped.clone());
+        for record in &manifest.targets {
+            if self.history(&record.target).is_some() {
+                self.judge_copy(repository, manifest, record).await?;
+            }
+        }
+        for failure in &manifest.failed {
+            let reason = failure.reason.clone();
+            let (target, why) = (&failure.target, Why::Failed { reason });
+            if target.name == EVERYTHING {
+                let service = (target.service.clone(), target.driver);
+                self.services
+                    .entry(service)
+                    .or_default()
+                    .push(manifest, newer, why);
+            } else if let Some(history) = self.history(target) {
+                history.passed.push(manifest, newer, why);
+            }
+        }
+        self.taken += 1;
+        Ok(None)
+    }
+
+    async fn judge_copy(
+        &mut self,
+        repository: &dyn Repository,
+        manifest: &Manifest,
+        record: &TargetRecord,
+    ) -> Result<(), RepositoryError> {
+        let mut problem = None;
+        for artifact in &record.artifacts {
+            let fault = judge_length(&mut self.lengths, repository, artifact).await?;
+            problem = fault.map(|fault| Problem {
+                target: Some(record.target.clone()),
+                object: Some(artifact.object.clone()),
+                fault,
+            });
+            if problem.is_some() {
+                break;
+            }
+        }
+        let (newer, now) = (self.taken, self.question.now);
+        let Some(history) = self.history(&record.target) else {
+            return Ok(());
+        };
+        if let Some(problem) = problem {
+            history.damaged = true;
+            history
+                .passed
+                .push(manifest, newer, Why::Damaged { problem });
+            return Ok(());
+        }
+        let age = now.duration_since(manifest.started);
+        let artifacts = record.artifacts.iter();
+        history.is_newest = newer == 0;
+        history.last_good = Some(Copy {
+            snapshot: manifest.snapshot.clone(),
+            time: manifest.started,
+            age_seconds: u64::try_from(age.as_secs()).unwrap_or(0),
+            stored_bytes: artifacts.map(|artifact| artifact.stored.bytes).sum(),
+        });
+        Ok(())
+    }
+
+    pub fn judge(mut self) -> Vec<StoreReport> {
+        self.settle_failures_of_services();
+        let stores = std::mem::take(&mut self.stores);
+        stores
+            .into_iter()
+            .map(|(target, history)| self.report(target, history))
+            .collect()
+    }
+
+    /// A failure of a whole service is one of each of its stores; when none is known, the service stands for them.
+    fn settle_failures_of_services(&mut self) {
+        for ((service, driver), failures) in std::mem::take(&mut self.services) {
+            let everything = TargetId::new(&service, driver, EVERYTHING);
+            let same = |target: &TargetId| target.service == service && target.driver == driver;
+            let mut own = self
+                .stores
+                .iter_mut()
+                .filter(|(target, _)| same(target) && **target != everything)
+                .peekable();
+            if own.peek().is_some() {
+                own.for_each(|(_, history)| history.add_failures(&failures));
+                self.stores.remove(&everything);
+            } else if self.question.asks_for(&everything) {
+                let history = self.stores.entry(everything).or_default();
+                history.add_failures(&failures);
+            }
+        }
+    }
+
+    fn report(&self, target: TargetId, history: History) -> StoreReport {
+        StoreReport {
+            state: self.state(&target, &history),
+            target,
+            passed_over_more: history.passed.number - history.passed.told.len(),
+            absent_from: history.unnamed.unwrap_or(self.taken),
+            passed_over: history.passed.told,
+            last_good: history.last_good,
+        }
+    }
+
+    fn state(&self, target: &TargetId, history: &History) -> State {
+        let mut skipped = self.skipped.iter().flatten();
+        if let Some(skip) = skipped.find(|skip| skip.service == target.service)
+            && !history.is_newest
+            && !self.question.expected.contains(target)
+        {
+            return State::Skipped {
+                reason: skip.reason.clone(),
+            };
+        }
+        match &history.last_good {
+            _ if history.damaged => State::Damaged,
+            None => State::Missing,
+            Some(copy) if copy.age_seconds > self.question.max_age.as_secs() => State::Stale,
+            Some(_) => State::Ok,
+        }
+    }
+}
+
+impl History {
+    fn add_failures(&mut self, failures: &Passed) {
+        let good = self.last_good.as_ref().map(|copy| &copy.snapshot);
+        let newer = |passed: &&PassedOver| good.is_none_or(|good| passed.snapshot > *good);
+        let known = self.passed.told.len();
+        self.passed
+            .told
+            .extend(failures.told.iter().filter(newer).cloned());
+        let added = self.passed.told.len() - known;
+        if added > 0 {
+            let newer = self.unnamed.unwrap_or(failures.newer);
+            self.unnamed = Some(newer.min(failures.newer));
+        }
+        self.passed.number += added;
+        let told = &mut self.passed.told;
+        told.sort_by(|a, b| b.snapshot.cmp(&a.snapshot));
+        told.truncate(MOST_TOLD);
+    }
+}

@@ -1,0 +1,503 @@
+use std::sync::Arc;
+
+use jiff::ToSpan as _;
+
+use super::*;
+use crate::manifest::{Failure, Manifest, Purpose, Skip};
+use crate::repository::local::LocalRepository;
+use crate::repository::samples::manifest as sample;
+use crate::repository::samples::{artifact, body, id, path, record};
+use crate::repository::status::StatusForm;
+use crate::target::DriverKind;
+
+/// The 20th of November, ten hours after that day's snapshot.
+const NOW: &str = "2026-11-20T12:00:00Z";
+
+struct Place {
+    temporary: tempfile::TempDir,
+    repository: Arc<LocalRepository>,
+}
+
+fn database() -> TargetId {
+    TargetId::new("db", DriverKind::Postgres, "shop")
+}
+
+fn uploads() -> TargetId {
+    TargetId::new("app", DriverKind::Volume, "uploads")
+}
+
+fn question() -> Question {
+    Question {
+        now: NOW.parse().unwrap(),
+        max_age: Duration::from_secs(26 * 60 * 60),
+        targets: Vec::new(),
+        expected: Vec::new(),
+        retired: Vec::new(),
+    }
+}
+
+fn failure(target: TargetId, reason: &str) -> Failure {
+    Failure {
+        target,
+        reason: reason.to_owned(),
+    }
+}
+
+fn patterns(text: &str) -> Vec<TargetPattern> {
+    vec![text.parse().unwrap()]
+}
+
+impl Place {
+    async fn new() -> Self {
+        let temporary = tempfile::tempdir().unwrap();
+        let repository = LocalRepository::new(temporary.path());
+        repository.prepare().await.unwrap();
+        Self {
+            temporary,
+            repository: Arc::new(repository),
+        }
+    }
+
+    /// A snapshot of the project `shop` that holds `targets`, once `change` has had its way with the manifest.
+    async fn save_with(&self, day: u8, targets: &[TargetId], change: impl FnOnce(&mut Manifest)) {
+        let mut manifest = sample("shop", &id(day), Vec::new());
+        manifest.targets.clear();
+        for target in targets {
+            let object = path("shop", &id(day), &format!("{}.dump", target.file_stem()));
+            self.repository.put(&object, body("rows")).await.unwrap();
+            let artifacts = vec![artifact(object, "rows")];
+            manifest.targets.push(record(target.clone(), artifacts));
+        }
+        change(&mut manifest);
+        self.repository.commit(&manifest).await.unwrap();
+    }
+
+    async fn save(&self, day: u8, targets: &[TargetId]) {
+        self.save_with(day, targets, |_| {}).await;
+    }
+
+    async fn ask_of(
+        &self,
+        projects: Option<&[&str]>,
+        known: &[StatusPath],
+        question: &Question,
+    ) -> Result<FreshnessReport, FreshnessError> {
+        let projects: Option<Vec<String>> =
+            projects.map(|named| named.iter().map(|&name| name.to_owned()).collect());
+        check(&*self.repository, projects.as_deref(), known, question).await
+    }
+
+    async fn ask(&self, question: &Question) -> FreshnessReport {
+        self.ask_of(None, &[], question).await.unwrap()
+    }
+
+    fn file(&self, day: u8, target: &TargetId) -> std::path::PathBuf {
+        let name = format!("shop/{}/{}.dump", id(day), target.file_stem());
+        self.temporary.path().join(name)
+    }
+}
+
+fn states(report: &FreshnessReport) -> Vec<(String, State)> {
+    let stores = report.stores();
+    stores
+        .map(|store| (store.target.to_string(), store.state.clone()))
+        .collect()
+}
+
+fn only(report: &FreshnessReport) -> &StoreReport {
+    let stores: Vec<_> = report.stores().collect();
+    let [store] = stores.as_slice() else {
+        panic!("{stores:?}");
+    };
+    store
+}
+
+#[tokio::test]
+async fn the_newest_good_copy_counts() {
+    let place = Place::new().await;
+    for day in [18, 19, 20] {
+        place.save(day, &[database(), uploads()]).await;
+    }
+    let report = place.ask(&question()).await;
+    assert!(report.is_in_order(), "{report:?}");
+    for store in report.stores() {
+        let copy = store.last_good.as_ref().unwrap();
+        assert_eq!(copy.snapshot, id(20));
+        assert_eq!(copy.age_seconds, 10 * 60 * 60);
+        assert_eq!(copy.stored_bytes, 4);
+        assert_eq!(store.passed_over, []);
+    }
+}
+
+#[tokio::test]
+async fn a_store_is_stale_from_the_second_on_in_which_it_is_too_old() {
+    let place = Place::new().await;
+    place.save(19, &[database()]).await;
+    let age = Duration::from_secs(34 * 60 * 60);
+    for (max_age, expected) in [
+        (age, State::Ok),
+        (age - Duration::from_secs(1), State::Stale),
+    ] {
+        let report = place
+            .ask(&Question {
+                max_age,
+                ..question()
+            })
+            .await;
+        assert_eq!(only(&report).state, expected);
+    }
+}
+
+#[tokio::test]
+async fn failed_copies_do_not_count_and_their_reasons_are_told() {
+    let place = Place::new().await;
+    place.save(10, &[database(), uploads()]).await;
+    for day in 16..=20 {
+        place
+            .save_with(day, &[uploads()], |manifest| {
+                let reason = format!("no room on day {day}");
+                manifest.failed.push(failure(database(), &reason));
+            })
+            .await;
+    }
+    let report = place.ask(&question()).await;
+    assert_eq!(
+        states(&report),
+        [
+            ("app/volume/uploads".to_owned(), State::Ok),
+            ("db/postgres/shop".to_owned(), State::Stale),
+        ]
+    );
+    let store = report.stores().last().unwrap();
+    assert_eq!(store.last_good.as_ref().unwrap().snapshot, id(10));
+    let told: Vec<_> = store.passed_over.iter().map(|it| &it.snapshot).collect();
+    assert_eq!(told, [&id(20), &id(19), &id(18)]);
+    assert_eq!((store.passed_over_more, store.absent_from), (2, 0));
+    let Why::Failed { reason } = &store.passed_over[0].why else {
+        panic!("{store:?}");
+    };
+    assert_eq!(reason, "no room on day 20");
+}
+
+#[tokio::test]
+async fn a_failure_of_a_service_is_one_of_each_of_its_stores() {
+    let everything = TargetId::new("db", DriverKind::Postgres, "*");
+    let place = Place::new().await;
+    place
+        .save_with(10, &[uploads()], |manifest| {
+            manifest.failed.push(failure(everything.clone(), "refused"));
+        })
+        .await;
+    // Nobody knows yet what the service holds.
+    let report = place.ask(&question()).await;
+    let store = report.stores().last().unwrap();
+    assert_eq!(
+        (&store.target, &store.state),
+        (&everything, &State::Missing)
+    );
+
+    place.save(15, &[database(), uploads()]).await;
+    place
+        .save_with(20, &[uploads()], |manifest| {
+            manifest.failed.push(failure(everything.clone(), "refused"));
+        })
+        .await;
+    let remembered = [StatusPath::new("shop", &everything, StatusForm::Json)];
+    let report = place.ask_of(None, &remembered, &question()).await.unwrap();
+    assert_eq!(report.stores().count(), 2);
+    let store = report.stores().last().unwrap();
+    assert_eq!((&store.target, &store.state), (&database(), &State::Stale));
+    // The one of the 10th is older than the good copy.
+    assert_eq!(store.passed_over.len(), 1);
+    assert_eq!(store.passed_over[0].snapshot, id(20));
+    assert_eq!(store.absent_from, 0);
+}
+
+#[tokio::test]
+async fn a_copy_whose_objects_are_gone_or_cut_is_damaged_and_the_one_before_counts() {
+    for damage in ["gone", "cut"] {
+        let place = Place::new().await;
+        for day in [19, 20] {
+            place.save(day, &[database(), uploads()]).await;
+        }
+        let file = place.file(20, &database());
+        match damage {
+            "gone" => std::fs::remove_file(file).unwrap(),
+            _ => std::fs::write(file, "ro").unwrap(),
+        }
+        let report = place.ask(&question()).await;
+        let store = report.stores().last().unwrap();
+        assert_eq!(store.state, State::Damaged, "{damage}");
+        assert_eq!(store.last_good.as_ref().unwrap().snapshot, id(19));
+        assert!(matches!(store.passed_over[0].why, Why::Damaged { .. }));
+        assert_eq!(report.stores().next().unwrap().state, State::Ok);
+        assert!(!report.is_in_order());
+    }
+}
+
+#[tokio::test]
+async fn objects_of_earlier_snapshots_are_looked_for_where_they_lie() {
+    let place = Place::new().await;
+    place.save(10, &[database()]).await;
+    let layer = artifact(path("shop", &id(10), "db.postgres.shop.dump"), "rows");
+    place
+        .save_with(20, &[], |manifest| {
+            manifest.targets.push(record(database(), vec![layer]));
+        })
+        .await;
+    assert_eq!(only(&place.ask(&question()).await).state, State::Ok);
+    std::fs::remove_file(place.file(10, &database())).unwrap();
+    let report = place.ask(&question()).await;
+    let store = only(&report);
+    assert_eq!((&store.state, &store.last_good), (&State::Damaged, &None));
+    assert_eq!(store.passed_over.len(), 2);
+}
+
+#[tokio::test]
+async fn a_store_that_newer_snapshots_do_not_name_is_stale_until_it_is_retired() {
+    let place = Place::new().await;
+    place.save(10, &[database(), uploads()]).await;
+    for day in [18, 19, 20] {
+        place.save(day, &[database()]).await;
+    }
+    let report = place.ask(&question()).await;
+    let store = report.stores().next().unwrap();
+    assert_eq!((&store.target, &store.state), (&uploads(), &State::Stale));
+    assert_eq!((store.passed_over.len(), store.absent_from), (0, 3));
+
+    let retired = Question {
+        retired: patterns("app/*"),
+        ..question()
+    };
+    let report = place.ask(&retired).await;
+    assert_eq!(only(&report).target, database());
+    assert!(report.is_in_order());
+    let expected = Question {
+        expected: vec![uploads()],
+        ..retired
+    };
+    assert!(!place.ask(&expected).await.is_in_order());
+}
+
+#[tokio::test]
+async fn a_label_that_skips_the_service_explains_an_old_copy() {
+    let skip = |manifest: &mut Manifest| {
+        manifest.skipped.push(Skip {
+            service: "app".to_owned(),
+            reason: "moved to S3".to_owned(),
+        });
+    };
+    let place = Place::new().await;
+    place.save(10, &[database(), uploads()]).await;
+    place.save_with(20, &[database()], skip).await;
+    let report = place.ask(&question()).await;
+    let store = report.stores().next().unwrap();
+    let reason = "moved to S3".to_owned();
+    assert_eq!(store.state, State::Skipped { reason });
+    assert!(report.is_in_order());
+    // One that was skipped once, and is not any more, is judged again.
+    let place = Place::new().await;
+    place.save(10, &[uploads()]).await;
+    place.save_with(18, &[database()], skip).await;
+    place.save(20, &[database()]).await;
+    let report = place.ask(&question()).await;
+    assert_eq!(report.stores().next().unwrap().state, State::Stale);
+}
+
+#[tokio::test]
+async fn what_never_had_a_backup_is_missing_when_it_is_expected_or_remembered() {
+    let place = Place::new().await;
+    place.save(20, &[uploads()]).await;
+    let expected = Question {
+        expected: vec![database()],
+        ..question()
+    };
+    let remembered = [
+        StatusPath::new("shop", &database(), StatusForm::Json),
+        StatusPath::new("shop", &database(), StatusForm::Text),
+    ];
+    for report in [
+        place.ask(&expected).await,
+        place.ask_of(None, &remembered, &question()).await.unwrap(),
+        place
+            .ask_of(Some(&["shop"]), &remembered, &question())
+            .await
+            .unwrap(),
+    ] {
+        let store = report.stores().last().unwrap();
+        assert_eq!(
+            (&store.target, &store.state),
+            (&database(), &State::Missing)
+        );
+        assert_eq!(report.stores().count(), 2);
+    }
+    let error = place.ask_of(Some(&["shop", "other"]), &[], &expected).await;
+    assert!(matches!(
+        error,
+        Err(FreshnessError::ExpectedWhere { projects: 2 })
+    ));
+}
+
+#[tokio::test]
+async fn only_the_targets_that_are_named_are_judged() {
+    let place = Place::new().await;
+    place.save(10, &[uploads()]).await;
+    place.save(20, &[database()]).await;
+    let named = |pattern| Question {
+        targets: patterns(pattern),
+        ..question()
+    };
+    let report = place.ask(&named("db/*")).await;
+    assert_eq!(only(&report).target, database());
+    assert!(report.is_in_order());
+    let report = place.ask(&named("db/mysql/*")).await;
+    let pattern = "db/mysql/*".to_owned();
+    assert_eq!(report.findings, [Finding::NoStore { pattern }]);
+}
+
+#[tokio::test]
+async fn where_there_is_nothing_that_is_found() {
+    let place = Place::new().await;
+    let report = place.ask(&question()).await;
+    assert_eq!(report.findings, [Finding::NothingInRepository]);
+    place.save(20, &[database()]).await;
+    let report = place
+        .ask_of(Some(&["other"]), &[], &question())
+        .await
+        .unwrap();
+    let project = "other".to_owned();
+    assert_eq!(report.findings, [Finding::NothingOfProject { project }]);
+    assert!(!report.is_in_order());
+    let gone = LocalRepository::new(place.temporary.path().join("gone"));
+    let error = check(&gone, None, &[], &question()).await;
+    assert!(matches!(error, Err(FreshnessError::Repository(_))));
+}
+
+#[tokio::test]
+async fn snapshots_that_cannot_be_read_are_told_and_do_not_count() {
+    let place = Place::new().await;
+    for day in [18, 19, 20] {
+        place.save(day, &[database()]).await;
+    }
+    let manifest = |day| {
+        let name = format!("shop/{}/manifest.json", id(day));
+        place.temporary.path().join(name)
+    };
+    std::fs::write(manifest(20), "{\"format\": 7}").unwrap();
+    std::fs::write(manifest(18), "{").unwrap();
+    let report = place.ask(&question()).await;
+    let unreadable: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| match finding {
+            Finding::Unreadable { snapshot, why } => (snapshot.id.clone(), why.as_str()),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(unreadable.len(), 2);
+    assert_eq!(unreadable[0].0, id(20));
+    assert!(unreadable[0].1.contains("use a newer cofferdam"));
+    assert_eq!(unreadable[1].0, id(18));
+    let copy = only(&report).last_good.as_ref().unwrap();
+    assert_eq!(copy.snapshot, id(19));
+    assert_eq!(only(&report).state, State::Stale);
+}
+
+#[tokio::test]
+async fn a_snapshot_from_the_future_keeps_nothing_fresh() {
+    let place = Place::new().await;
+    place.save(19, &[database()]).await;
+    place.save(25, &[database()]).await;
+    let report = place.ask(&question()).await;
+    assert!(matches!(
+        report.findings[..],
+        [Finding::FromTheFuture { .. }]
+    ));
+    let store = only(&report);
+    assert_eq!(store.state, State::Stale);
+    assert_eq!(store.passed_over[0].why, Why::FromTheFuture);
+    // Clocks differ a little.
+    let place = Place::new().await;
+    let ahead = question().now + 4.minutes();
+    let started = |manifest: &mut Manifest| manifest.started = ahead;
+    place.save_with(20, &[database()], started).await;
+    let report = place.ask(&question()).await;
+    assert!(report.is_in_order(), "{report:?}");
+    assert_eq!(only(&report).last_good.as_ref().unwrap().age_seconds, 0);
+}
+
+#[tokio::test]
+async fn safety_snapshots_of_restores_do_not_count() {
+    let place = Place::new().await;
+    place.save(10, &[database()]).await;
+    place
+        .save_with(20, &[database(), uploads()], |manifest| {
+            manifest.purpose = Purpose::Safety { restore: id(20) };
+        })
+        .await;
+    let report = place.ask(&question()).await;
+    let store = only(&report);
+    assert_eq!(store.state, State::Stale);
+    assert_eq!(store.absent_from, 0);
+}
+
+#[tokio::test]
+async fn programs_are_told_the_same() {
+    let place = Place::new().await;
+    place.save(10, &[database()]).await;
+    place
+        .save_with(20, &[uploads()], |manifest| {
+            manifest.failed.push(failure(database(), "pg_dump said no"));
+        })
+        .await;
+    let report = place.ask(&question()).await;
+    insta::assert_json_snapshot!(report.stores().last().unwrap(), @r#"
+    {
+      "store": "db/postgres/shop",
+      "state": "stale",
+      "last_good": {
+        "snapshot": "20261110T020000Z-9f2c61aa",
+        "time": "2026-11-10T02:00:00Z",
+        "age_seconds": 900000,
+        "stored_bytes": 4
+      },
+      "passed_over": [
+        {
+          "snapshot": "20261120T020000Z-9f2c61aa",
+          "time": "2026-11-20T02:00:00Z",
+          "why": "failed",
+          "reason": "pg_dump said no"
+        }
+      ],
+      "passed_over_more": 0,
+      "absent_from": 0
+    }
+    "#);
+}
+
+#[tokio::test]
+async fn how_long_a_store_has_not_been_named_is_told() {
+    let place = Place::new().await;
+    place.save(10, &[database()]).await;
+    place
+        .save_with(15, &[uploads()], |manifest| {
+            manifest.failed.push(failure(database(), "no"));
+        })
+        .await;
+    place.save(19, &[uploads()]).await;
+    place.save(20, &[uploads()]).await;
+    let expected = Question {
+        expected: vec![TargetId::new("db", DriverKind::Mysql, "cms")],
+        ..question()
+    };
+    let report = place.ask(&expected).await;
+    assert_eq!(report.stores().count(), 3);
+    for store in report.stores() {
+        let expected = match store.target.name.as_str() {
+            "uploads" => 0,
+            "shop" => 2,
+            _ => 4,
+        };
+        assert_eq!(store.absent_from, expected, "{}", store.target);
+    }
+}

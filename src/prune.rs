@@ -1,0 +1,338 @@
+//! Removes the snapshots that go.
+//!
+//! All manifests that go are removed before any object: whoever finds a manifest finds what it names. Then the objects go
+//! that no manifest names any more, wherever they lie; a run may refer to those of a young snapshot, and they are left to a
+//! later sweep. Interrupted anywhere, it leaves whole snapshots, and objects that the next sweep finds.
+//!
+//! It takes no lock. Two prunes come to the same verdicts, and the second one misses nothing that it finds gone. A backup
+//! writes where no manifest lies yet. A restore says in its journal which snapshot it reads, and then looks whether that is
+//! still there; a prune removes the manifest, and then reads the journals: one of the two sees the other, and when it is the
+//! prune, it puts the manifest back. Where no engine can be asked, a restore may find its snapshot gone: it fails, and what
+//! it was to replace stays.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{StreamExt as _, stream};
+use jiff::{SignedDuration, Timestamp};
+use serde::Serialize;
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use crate::hold::{HoldError, Lock};
+use crate::manifest::{Manifest, ObjectPath};
+use crate::repository::{Repository, RepositoryError, SnapshotRef};
+use crate::retention::{Doubt, Evidence, Pruning, Snapshot, Terms, Unreadable, evaluate};
+use crate::session::Session;
+use crate::target::RunId;
+
+/// Manifests that are fetched at the same time.
+const FETCHES: usize = 16;
+
+/// The objects of a snapshot that ended this recently stay: a run that is under way may have seen them in its manifest.
+const YOUNG: SignedDuration = SignedDuration::from_hours(24);
+
+/// The snapshots of one project, as far as retention is concerned.
+#[derive(Debug)]
+pub struct Stock {
+    project: String,
+    snapshots: Vec<Snapshot>,
+    contents: BTreeMap<RunId, Contents>,
+    unreadable: Vec<Unreadable>,
+}
+
+#[derive(Debug)]
+struct Contents {
+    finished: Timestamp,
+    /// With their stored bytes, wherever they lie.
+    objects: BTreeMap<ObjectPath, u64>,
+}
+
+impl From<&Manifest> for Contents {
+    fn from(manifest: &Manifest) -> Self {
+        let objects = manifest.objects();
+        Self {
+            finished: manifest.finished,
+            objects: objects
+                .map(|artifact| (artifact.object.clone(), artifact.stored.bytes))
+                .collect(),
+        }
+    }
+}
+
+impl Stock {
+    pub async fn take(repository: &dyn Repository, project: &str) -> Result<Self, RepositoryError> {
+        let mut stock = Self {
+            project: project.to_owned(),
+            snapshots: Vec::new(),
+            contents: BTreeMap::new(),
+            unreadable: Vec::new(),
+        };
+        let listed = repository.list(Some(project)).await?;
+        let mut manifests = stream::iter(listed)
+            .map(|snapshot| async move { (repository.manifest(&snapshot).await, snapshot) })
+            .buffered(FETCHES);
+        while let Some((manifest, snapshot)) = manifests.next().await {
+            match manifest {
+                Ok(manifest) => {
+                    stock.snapshots.push(Snapshot::from(&manifest));
+                    stock
+                        .contents
+                        .insert(snapshot.id, Contents::from(&manifest));
+                }
+                // Another prune has been faster.
+                Err(RepositoryError::Missing(_)) => {}
+                Err(error) => stock.unreadable.push(Unreadable {
+                    snapshot: snapshot.id,
+                    why: error.to_string(),
+                }),
+            }
+        }
+        Ok(stock)
+    }
+
+    pub fn judge(&self, in_use: &BTreeSet<SnapshotRef>, terms: &Terms) -> Pruning {
+        let of_project = in_use.iter().filter(|one| one.project == self.project);
+        let evidence = Evidence {
+            project: &self.project,
+            snapshots: &self.snapshots,
+            unreadable: &self.unreadable,
+            in_use: &of_project.map(|one| one.id.clone()).collect(),
+        };
+        evaluate(&evidence, terms, Timestamp::now())
+    }
+
+    /// What the repository would get back, in bytes, by the manifests' word.
+    pub fn freed_by(&self, pruning: &Pruning) -> u64 {
+        let going: BTreeSet<&RunId> = pruning.going().collect();
+        let contents = self.contents.iter();
+        let (going, staying): (Vec<_>, Vec<_>) = contents.partition(|(id, _)| going.contains(id));
+        let named: BTreeSet<&ObjectPath> = staying
+            .iter()
+            .flat_map(|(_, it)| it.objects.keys())
+            .collect();
+        let freed: BTreeMap<&ObjectPath, u64> = going
+            .iter()
+            .flat_map(|(_, it)| &it.objects)
+            .filter(|(object, _)| !named.contains(object))
+            .map(|(object, bytes)| (object, *bytes))
+            .collect();
+        freed.values().sum()
+    }
+}
+
+/// What became of a project's snapshots.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct PruneReport {
+    pub project: String,
+    /// Oldest first.
+    pub removed: Vec<RunId>,
+    pub staying: usize,
+    /// What the removed objects took in the repository, in bytes.
+    pub freed_bytes: u64,
+    /// Why nothing was removed.
+    pub doubts: Vec<Doubt>,
+    /// The repository does not let anything be removed, by design, as one that can only be added to: why it says so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// What ended it early.
+    pub problems: Vec<String>,
+    pub interrupted: bool,
+}
+
+impl PruneReport {
+    /// Nothing is to be looked at. That a repository forbids removals is as somebody wanted it.
+    pub fn is_as_it_should_be(&self) -> bool {
+        self.doubts.is_empty() && self.problems.is_empty() && !self.interrupted
+    }
+
+    fn failed(&mut self, error: &RepositoryError) {
+        if error.is_refusal() {
+            self.refused = Some(error.to_string());
+        } else {
+            self.problems.push(error.to_string());
+        }
+    }
+}
+
+/// Prunes the project of a backup, when there is a policy to go by.
+pub async fn prune_after(session: &Session, manifest: &Manifest) -> Option<PruneReport> {
+    let mut records = manifest.targets.iter();
+    let has_policy =
+        session.retention.keep.is_some() || records.any(|record| record.container.keep.is_some());
+    if !has_policy {
+        return None;
+    }
+    let in_use = async || Lock::snapshots_in_use(&session.engine).await;
+    let pruned = async {
+        let stock = Stock::take(&*session.repository, &manifest.project).await?;
+        let pruning = stock.judge(&in_use().await?, &session.retention);
+        let prune = Prune {
+            repository: &*session.repository,
+            stock: &stock,
+            interrupt: &session.interrupt,
+        };
+        Ok::<_, PruneError>(prune.execute(&pruning, in_use).await)
+    };
+    Some(pruned.await.unwrap_or_else(|error| PruneReport {
+        project: manifest.project.clone(),
+        problems: vec![error.to_string()],
+        ..PruneReport::default()
+    }))
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PruneError {
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error(transparent)]
+    Hold(#[from] HoldError),
+}
+
+/// One project's prune, ready to run.
+pub struct Prune<'a> {
+    pub repository: &'a dyn Repository,
+    pub stock: &'a Stock,
+    pub interrupt: &'a CancellationToken,
+}
+
+impl Prune<'_> {
+    /// Removes what goes. `in_use` tells which snapshots restores are reading now.
+    pub async fn execute(
+        &self,
+        pruning: &Pruning,
+        in_use: impl AsyncFn() -> Result<BTreeSet<SnapshotRef>, HoldError>,
+    ) -> PruneReport {
+        let mut report = PruneReport {
+            project: pruning.project.clone(),
+            doubts: pruning.doubts.clone(),
+            ..PruneReport::default()
+        };
+        for id in pruning.going() {
+            if self.interrupt.is_cancelled() {
+                report.interrupted = true;
+                break;
+            }
+            match self.remove_manifest(id, &in_use).await {
+                Ok(Removal::Done) => report.removed.push(id.clone()),
+                Ok(Removal::InUse) => {}
+                Err(PruneError::Repository(error)) => {
+                    report.failed(&error);
+                    break;
+                }
+                Err(error) => {
+                    report.problems.push(error.to_string());
+                    break;
+                }
+            }
+        }
+        report.staying = pruning.verdicts.len() - report.removed.len();
+        if let Err(error) = self.remove_objects(&mut report).await {
+            report.failed(&error);
+        }
+        report
+    }
+
+    async fn remove_manifest(
+        &self,
+        id: &RunId,
+        in_use: impl AsyncFn() -> Result<BTreeSet<SnapshotRef>, HoldError>,
+    ) -> Result<Removal, PruneError> {
+        let snapshot = SnapshotRef::new(&self.stock.project, id.clone());
+        let manifest = match self.repository.manifest(&snapshot).await {
+            Ok(manifest) => manifest,
+            // Another prune has been faster: its objects are this one's as well.
+            Err(RepositoryError::Missing(_)) => return Ok(Removal::Done),
+            Err(error) => return Err(error.into()),
+        };
+        self.repository.remove(&snapshot, &[]).await?;
+        match in_use().await {
+            Ok(in_use) if !in_use.contains(&snapshot) => {
+                info!(snapshot = %id, "removed");
+                Ok(Removal::Done)
+            }
+            asked => {
+                self.put_back(&manifest).await?;
+                asked?;
+                Ok(Removal::InUse)
+            }
+        }
+    }
+
+    async fn put_back(&self, manifest: &Manifest) -> Result<(), RepositoryError> {
+        match self.repository.commit(manifest).await {
+            Err(RepositoryError::Exists(_)) => Ok(()),
+            other => other,
+        }
+    }
+
+    /// The objects of what was removed, as far as no manifest names them that is there now.
+    async fn remove_objects(&self, report: &mut PruneReport) -> Result<(), RepositoryError> {
+        if report.removed.is_empty() {
+            return Ok(());
+        }
+        let listed = self.repository.list(Some(&self.stock.project)).await?;
+        let named = self.named_by(&listed).await?;
+        let now = Timestamp::now();
+        let gone = report.removed.iter();
+        let gone = gone.filter_map(|id| self.stock.contents.get(id));
+        let mut places: BTreeMap<SnapshotRef, BTreeMap<&ObjectPath, u64>> = BTreeMap::new();
+        for contents in gone.filter(|it| now.duration_since(it.finished) > YOUNG) {
+            for (object, bytes) in &contents.objects {
+                // To remove something from the place of another snapshot is to remove that one's manifest.
+                if let Some(place) = SnapshotRef::of(object)
+                    && !named.contains(object)
+                    && !listed.contains(&place)
+                {
+                    places.entry(place).or_default().insert(object, *bytes);
+                }
+            }
+        }
+        for (place, objects) in places {
+            if self.interrupt.is_cancelled() {
+                report.interrupted = true;
+                break;
+            }
+            let paths: Vec<ObjectPath> = objects.keys().map(|path| (*path).clone()).collect();
+            self.repository.remove(&place, &paths).await?;
+            report.freed_bytes += objects.values().sum::<u64>();
+        }
+        Ok(())
+    }
+
+    /// What the listed snapshots name. Those that came to be since the stock was taken are read; when one cannot be, that
+    /// is an error: nobody knows what it names.
+    async fn named_by(
+        &self,
+        listed: &[SnapshotRef],
+    ) -> Result<BTreeSet<ObjectPath>, RepositoryError> {
+        let mut named = BTreeSet::new();
+        for snapshot in listed {
+            match self.stock.contents.get(&snapshot.id) {
+                Some(contents) => named.extend(contents.objects.keys().cloned()),
+                None => {
+                    let manifest = self.repository.manifest(snapshot).await?;
+                    named.extend(Contents::from(&manifest).objects.into_keys());
+                }
+            }
+        }
+        Ok(named)
+    }
+}
+
+enum Removal {
+    Done,
+    InUse,
+}
+
+/// Finishes what killed runs and prunes have left. That it cannot be done costs space, and nothing else.
+pub async fn sweep(repository: &dyn Repository, project: &str) {
+    match repository.sweep(project).await {
+        Ok(removed) => removed
+            .iter()
+            .for_each(|path| info!(path, "removed the left-over of an unfinished run")),
+        Err(error) => error!("left-overs of unfinished runs stay: {error}"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,155 @@
+//! `check`: a table of stores, and below it what is wrong.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::View;
+use super::amounts::{counted, duration, size};
+use super::layout::Table;
+use crate::freshness::{Finding, FreshnessReport, ProjectReport, State, StoreReport, Why};
+use crate::text::printable;
+
+pub fn page(report: &FreshnessReport, view: &View) -> String {
+    let mut text = String::new();
+    for project in report
+        .projects
+        .iter()
+        .filter(|project| !project.stores.is_empty())
+    {
+        if report.projects.len() > 1 {
+            let _ = writeln!(text, "Project {}", printable(&project.project));
+        }
+        text.push_str(&table(project, view));
+        text.push('\n');
+    }
+    for store in report.stores() {
+        text.push_str(&explained(store, report, view));
+    }
+    for finding in &report.findings {
+        let _ = writeln!(text, "{}", told(finding, view));
+    }
+    if report.is_in_order() {
+        let limit = duration(Duration::from_secs(report.max_age_seconds));
+        let _ = writeln!(
+            text,
+            "All of them have a good backup that is younger than {limit}."
+        );
+    }
+    text
+}
+
+fn table(project: &ProjectReport, view: &View) -> String {
+    let headings = ["STORE", "STATE", "LAST GOOD BACKUP", "AGE", "STORED"];
+    let mut table = Table::new(headings, view.width)
+        .right(&[4])
+        .whole(&[1, 2, 3, 4]);
+    for store in &project.stores {
+        let copy = store.last_good.as_ref();
+        table.row([
+            store.target.to_string(),
+            shown_state(&store.state).to_owned(),
+            copy.map_or_else(|| "none".to_owned(), |copy| view.time(copy.time)),
+            copy.map_or_else(String::new, |copy| view.age(copy.time)),
+            copy.map_or_else(String::new, |copy| size(copy.stored_bytes)),
+        ]);
+    }
+    table.render()
+}
+
+/// What is wrong stands out.
+fn shown_state(state: &State) -> &'static str {
+    match state {
+        State::Ok => "ok",
+        State::Stale => "STALE",
+        State::Missing => "MISSING",
+        State::Damaged => "DAMAGED",
+        State::Skipped { .. } => "skipped",
+    }
+}
+
+/// Why newer copies do not count, and what a store is judged by; nothing for one that is just fine.
+pub(super) fn explained(store: &StoreReport, report: &FreshnessReport, view: &View) -> String {
+    let target = &store.target;
+    let limit = duration(Duration::from_secs(report.max_age_seconds));
+    let mut text = match &store.state {
+        State::Ok if store.passed_over.is_empty() => return String::new(),
+        State::Ok => format!("{target} is fresh enough, but:\n"),
+        State::Skipped { reason } => {
+            return format!("{target} is left out by a label: {}\n", printable(reason));
+        }
+        State::Missing => format!("{target} has no good backup\n"),
+        State::Stale => match &store.last_good {
+            Some(copy) => format!(
+                "{target} is stale: its last good backup is of {}, {}; it may be {limit} old\n",
+                view.time(copy.time),
+                view.age(copy.time),
+            ),
+            None => String::new(),
+        },
+        State::Damaged => match &store.last_good {
+            Some(copy) => format!(
+                "{target} is damaged: its last good backup is of {}, {}\n",
+                view.time(copy.time),
+                view.age(copy.time),
+            ),
+            None => format!("{target} is damaged, and has no good backup\n"),
+        },
+    };
+    for passed in &store.passed_over {
+        let why = match &passed.why {
+            Why::Failed { reason } => format!("it failed: {}", printable(reason)),
+            Why::Damaged { problem } => match &problem.object {
+                Some(object) => format!("{object}: {}", printable(&problem.fault.to_string())),
+                None => printable(&problem.fault.to_string()),
+            },
+            Why::FromTheFuture => "it lies in the future".to_owned(),
+        };
+        let (snapshot, age) = (&passed.snapshot, view.age(passed.time));
+        let _ = writeln!(text, "  {snapshot}, {age}, does not count: {why}");
+    }
+    if store.passed_over_more > 0 {
+        let more = store.passed_over_more as u64;
+        let _ = writeln!(text, "  and {} before that", counted(more, "other"));
+    }
+    let is_known = store.last_good.is_some() || !store.passed_over.is_empty();
+    match store.absent_from {
+        0 => {}
+        _ if !is_known => text.push_str("  no snapshot names it\n"),
+        absent => {
+            let newest = counted(absent as u64, "newer snapshot");
+            let _ = writeln!(
+                text,
+                "  not named by {newest}: if it is gone on purpose, say --retired '{target}'"
+            );
+        }
+    }
+    text
+}
+
+fn told(finding: &Finding, view: &View) -> String {
+    match finding {
+        Finding::NothingInRepository => "There is no snapshot in the repository at all.".to_owned(),
+        Finding::NothingOfProject { project } => {
+            format!("There is no snapshot of project {}.", printable(project))
+        }
+        Finding::Unreadable { snapshot, why } => {
+            let project = printable(&snapshot.project);
+            format!(
+                "Snapshot {} of project {project} does not count: {}",
+                snapshot.id,
+                printable(why)
+            )
+        }
+        Finding::FromTheFuture { snapshot, time } => format!(
+            "Snapshot {} of project {} is dated {}, {}: the clock of this machine, or of the one that took it, is wrong",
+            snapshot.id,
+            printable(&snapshot.project),
+            view.time(*time),
+            view.age(*time),
+        ),
+        Finding::NoStore { pattern } => format!("No store fits `{}`.", printable(pattern)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,281 @@
+use insta::assert_snapshot;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use super::*;
+use crate::config::Scope;
+use crate::freshness::{Copy, PassedOver};
+use crate::manifest::ObjectPath;
+use crate::report::{letter, status};
+use crate::repository::SnapshotRef;
+use crate::target::{DriverKind, RunId, TargetId};
+use crate::verify::{Fault, Problem};
+
+fn view() -> View {
+    View {
+        width: None,
+        now: "2026-11-21T07:30:00Z".parse().unwrap(),
+        time_zone: TimeZone::get("Europe/Berlin").unwrap(),
+    }
+}
+
+fn time(day: u8) -> Timestamp {
+    format!("2026-11-{day:02}T02:00:00Z").parse().unwrap()
+}
+
+fn id(day: u8) -> RunId {
+    format!("202611{day:02}T020000Z-9f2c61aa").parse().unwrap()
+}
+
+fn store(driver: DriverKind, name: &str, state: State, good: Option<u8>) -> StoreReport {
+    StoreReport {
+        target: TargetId::new("db", driver, name),
+        state,
+        last_good: good.map(|day| Copy {
+            snapshot: id(day),
+            time: time(day),
+            age_seconds: view()
+                .now
+                .duration_since(time(day))
+                .as_secs()
+                .unsigned_abs(),
+            stored_bytes: 352_321_536,
+        }),
+        passed_over: Vec::new(),
+        passed_over_more: 0,
+        absent_from: 0,
+    }
+}
+
+fn passed(day: u8, why: Why) -> PassedOver {
+    PassedOver {
+        snapshot: id(day),
+        time: time(day),
+        why,
+    }
+}
+
+fn failed(day: u8, reason: &str) -> PassedOver {
+    let reason = reason.to_owned();
+    passed(day, Why::Failed { reason })
+}
+
+fn report(stores: Vec<StoreReport>, findings: Vec<Finding>) -> FreshnessReport {
+    FreshnessReport {
+        checked: view().now,
+        max_age_seconds: 26 * 60 * 60,
+        repository: "/backups".to_owned(),
+        projects: vec![ProjectReport {
+            project: "shop".to_owned(),
+            stores,
+        }],
+        findings,
+    }
+}
+
+fn good() -> FreshnessReport {
+    let fine = store(DriverKind::Postgres, "shop", State::Ok, Some(21));
+    report(vec![fine], Vec::new())
+}
+
+/// One of each kind.
+fn bad() -> FreshnessReport {
+    let shaky = StoreReport {
+        passed_over: vec![failed(21, "no room\u{1b}[2J")],
+        ..store(DriverKind::Postgres, "shop", State::Ok, Some(20))
+    };
+    let stale = StoreReport {
+        passed_over: vec![failed(18, "pg_dump: refused")],
+        passed_over_more: 2,
+        absent_from: 1,
+        ..store(DriverKind::Postgres, "crm", State::Stale, Some(10))
+    };
+    let object = ObjectPath::new("shop", &id(21), "db.volume.uploads.tar.zst").unwrap();
+    let problem = Problem {
+        target: None,
+        object: Some(object),
+        fault: Fault::Missing,
+    };
+    let damaged = StoreReport {
+        passed_over: vec![passed(21, Why::Damaged { problem })],
+        ..store(DriverKind::Volume, "uploads", State::Damaged, Some(20))
+    };
+    let missing = StoreReport {
+        absent_from: 20,
+        ..store(DriverKind::Mysql, "cms", State::Missing, None)
+    };
+    let reason = "moved to S3".to_owned();
+    let skipped = store(
+        DriverKind::Files,
+        "conf",
+        State::Skipped { reason },
+        Some(1),
+    );
+    let findings = vec![
+        Finding::Unreadable {
+            snapshot: SnapshotRef::new("shop", id(19)),
+            why: "the manifest is of format 7".to_owned(),
+        },
+        Finding::FromTheFuture {
+            snapshot: SnapshotRef::new("shop", id(28)),
+            time: time(28),
+        },
+        Finding::NoStore {
+            pattern: "oldapp/*".to_owned(),
+        },
+    ];
+    report(vec![shaky, stale, damaged, missing, skipped], findings)
+}
+
+#[test]
+fn what_is_in_order_is_a_table() {
+    assert_snapshot!(page(&good(), &view()), @r#"
+    STORE             STATE  LAST GOOD BACKUP         AGE           STORED
+    db/postgres/shop  ok     2026-11-21 03:00:00 CET  5 hours ago  336 MiB
+
+    All of them have a good backup that is younger than 1 d 02 h.
+    "#);
+}
+
+#[test]
+fn what_is_not_is_explained() {
+    assert_snapshot!(page(&bad(), &view()), @r#"
+    STORE              STATE    LAST GOOD BACKUP         AGE           STORED
+    db/postgres/shop   ok       2026-11-20 03:00:00 CET  1 day ago    336 MiB
+    db/postgres/crm    STALE    2026-11-10 03:00:00 CET  11 days ago  336 MiB
+    db/volume/uploads  DAMAGED  2026-11-20 03:00:00 CET  1 day ago    336 MiB
+    db/mysql/cms       MISSING  none
+    db/files/conf      skipped  2026-11-01 03:00:00 CET  20 days ago  336 MiB
+
+    db/postgres/shop is fresh enough, but:
+      20261121T020000Z-9f2c61aa, 5 hours ago, does not count: it failed: no room\u{1b}[2J
+    db/postgres/crm is stale: its last good backup is of 2026-11-10 03:00:00 CET, 11 days ago; it may be 1 d 02 h old
+      20261118T020000Z-9f2c61aa, 3 days ago, does not count: it failed: pg_dump: refused
+      and 2 others before that
+      not named by 1 newer snapshot: if it is gone on purpose, say --retired 'db/postgres/crm'
+    db/volume/uploads is damaged: its last good backup is of 2026-11-20 03:00:00 CET, 1 day ago
+      20261121T020000Z-9f2c61aa, 5 hours ago, does not count: shop/20261121T020000Z-9f2c61aa/db.volume.uploads.tar.zst: the object is missing
+    db/mysql/cms has no good backup
+      no snapshot names it
+    db/files/conf is left out by a label: moved to S3
+    Snapshot 20261119T020000Z-9f2c61aa of project shop does not count: the manifest is of format 7
+    Snapshot 20261128T020000Z-9f2c61aa of project shop is dated 2026-11-28 03:00:00 CET, in 6 days: the clock of this machine, or of the one that took it, is wrong
+    No store fits `oldapp/*`.
+    "#);
+}
+
+#[test]
+fn an_empty_repository_is_told() {
+    let nothing = FreshnessReport {
+        projects: Vec::new(),
+        findings: vec![Finding::NothingInRepository],
+        ..good()
+    };
+    assert_snapshot!(page(&nothing, &view()), @"There is no snapshot in the repository at all.");
+}
+
+#[test]
+fn status_files_are_for_people_and_for_programs() {
+    let report = bad();
+    let stores = &report.projects[0].stores;
+    let text = |store| String::from_utf8(status::text(&report, "shop", store, &view())).unwrap();
+    assert_snapshot!(text(&stores[1]), @r#"
+    state: stale
+    project: shop
+    store: db/postgres/crm
+    checked: 2026-11-21 08:30:00 CET
+    last good backup: 2026-11-10 03:00:00 CET
+    age: 11 d 05 h
+    size: 336 MiB
+    snapshot: 20261110T020000Z-9f2c61aa
+
+    db/postgres/crm is stale: its last good backup is of 2026-11-10 03:00:00 CET, 11 days ago; it may be 1 d 02 h old
+      20261118T020000Z-9f2c61aa, 3 days ago, does not count: it failed: pg_dump: refused
+      and 2 others before that
+      not named by 1 newer snapshot: if it is gone on purpose, say --retired 'db/postgres/crm'
+    "#);
+    assert_snapshot!(text(&stores[3]), @r#"
+    state: missing
+    project: shop
+    store: db/mysql/cms
+    checked: 2026-11-21 08:30:00 CET
+    last good backup: none
+
+    db/mysql/cms has no good backup
+      no snapshot names it
+    "#);
+    let mut json: serde_json::Value =
+        serde_json::from_slice(&status::json(&report, "shop", &stores[3])).unwrap();
+    json["tool"] = "cofferdam test".into();
+    insta::assert_json_snapshot!(json, @r#"
+    {
+      "format": 1,
+      "tool": "cofferdam test",
+      "project": "shop",
+      "checked": "2026-11-21T07:30:00Z",
+      "max_age_seconds": 93600,
+      "store": "db/mysql/cms",
+      "state": "missing",
+      "last_good": null,
+      "passed_over": [],
+      "passed_over_more": 0,
+      "absent_from": 20
+    }
+    "#);
+}
+
+#[test]
+fn a_letter_says_in_its_subject_what_is_wrong() {
+    let letter = letter::check(&bad(), &["no status files: no room".to_owned()], &view());
+    assert_snapshot!(letter.subject, @r"[cofferdam] shop: 1 backup missing, 1 backup damaged, 1 backup stale, 3 other problems, no status files");
+    assert!(
+        letter.body.contains(&page(&bad(), &view())),
+        "{}",
+        letter.body
+    );
+    assert!(
+        letter
+            .body
+            .contains("Repository: /backups\nChecked: 2026-11-21 08:30:00 CET")
+    );
+    assert!(letter.body.contains("no room"));
+
+    let mut several = good();
+    several.projects.push(ProjectReport {
+        project: "candig\r\nBcc: thief@example.org".to_owned(),
+        stores: bad().projects[0].stores[3..4].to_vec(),
+    });
+    let letter = letter::check(&several, &[], &view());
+    assert_snapshot!(letter.subject, @r"[cofferdam] candig\r\nBcc: thief@example.org: 1 backup missing");
+}
+
+#[test]
+fn letters_about_failures_say_why() {
+    let scope = Scope::Projects(["a", "b", "c", "d", "e"].map(str::to_owned).to_vec());
+    let letter = letter::check_failed(&scope, "cannot open /backups: no such directory");
+    assert_snapshot!(format!("{}\n\n{}", letter.subject, letter.body), @r#"
+    [cofferdam] a, b, c and 2 more: backups could not be checked
+
+    Whether there are recent backups could not be checked:
+
+    cannot open /backups: no such directory
+
+    To try again: cofferdam check
+    "#);
+    let letter = letter::backup_failed(&Scope::Own, "the engine does not answer");
+    assert_snapshot!(format!("{}\n\n{}", letter.subject, letter.body), @r#"
+    [cofferdam] backup failed
+
+    Nothing was backed up:
+
+    the engine does not answer
+    "#);
+    assert_eq!(letter::backups(&[], &[], &view()), None);
+    let letter =
+        letter::backups(&[], &["another run holds project shop".to_owned()], &view()).unwrap();
+    assert_snapshot!(format!("{}\n\n{}", letter.subject, letter.body), @r#"
+    [cofferdam] backup failed
+
+    another run holds project shop
+    "#);
+}

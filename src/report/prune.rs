@@ -1,0 +1,391 @@
+//! What retention does to snapshots, for people.
+
+use std::fmt::Write as _;
+
+use super::View;
+use super::amounts::{counted, size};
+use super::layout::Table;
+use crate::prune::PruneReport;
+use crate::retention::{Doubt, Fate, Parting, Pruning, Reason};
+use crate::text::printable;
+
+/// What would be done in each project, with what the repository would get back, in bytes.
+pub fn planned<'a>(plans: impl Iterator<Item = (&'a Pruning, u64)>, view: &View) -> String {
+    let texts: Vec<String> = plans
+        .map(|(pruning, freed)| plan(pruning, freed, view))
+        .collect();
+    if texts.is_empty() {
+        return "There are no snapshots.\n".to_owned();
+    }
+    texts.join("\n")
+}
+
+fn plan(pruning: &Pruning, freed: u64, view: &View) -> String {
+    let mut text = format!("Project {}\n\n", printable(&pruning.project));
+    if !pruning.verdicts.is_empty() {
+        let headings = ["SNAPSHOT", "AGE", "FATE", "WHY"];
+        let mut table = Table::new(headings, view.width).whole(&[0, 1, 2]);
+        for verdict in &pruning.verdicts {
+            let (fate, why) = match &verdict.fate {
+                Fate::Stays { reasons } => {
+                    let reasons: Vec<String> = reasons.iter().map(reason).collect();
+                    ("stays", reasons.join("; "))
+                }
+                Fate::Goes { reason } if pruning.doubts.is_empty() => ("goes", parting(reason)),
+                Fate::Goes { reason } => ("would go", parting(reason)),
+            };
+            table.row([
+                verdict.snapshot.to_string(),
+                view.age(verdict.started),
+                fate.to_owned(),
+                why,
+            ]);
+        }
+        text.push_str(&table.render());
+        text.push('\n');
+    }
+    if pruning.doubts.is_empty() {
+        let going = pruning.going().count();
+        let staying = pruning.verdicts.len() - going;
+        let _ = writeln!(
+            text,
+            "{} would be removed, with about {}; {staying} would stay.",
+            counted(going as u64, "snapshot"),
+            size(freed)
+        );
+    }
+    doubts(&mut text, &pruning.doubts, view);
+    text
+}
+
+/// What was done in each project.
+pub fn done(reports: &[PruneReport], view: &View) -> String {
+    if reports.is_empty() {
+        return "There are no snapshots.\n".to_owned();
+    }
+    let mut text = String::new();
+    for report in reports {
+        let _ = writeln!(text, "Project {}", printable(&report.project));
+        one(&mut text, report, view);
+    }
+    text
+}
+
+/// Two spaces to the right, as a part of what a run came to.
+pub fn one(text: &mut String, report: &PruneReport, view: &View) {
+    let _ = match report.removed.len() as u64 {
+        0 if report.is_as_it_should_be() && report.refused.is_none() => {
+            writeln!(
+                text,
+                "  pruned: nothing was to be removed; {} stay",
+                report.staying
+            )
+        }
+        0 => writeln!(text, "  NOT pruned: every snapshot stays"),
+        removed => writeln!(
+            text,
+            "  pruned: {} removed, with {}; {} stay",
+            counted(removed, "snapshot"),
+            size(report.freed_bytes),
+            report.staying
+        ),
+    };
+    doubts(text, &report.doubts, view);
+    if let Some(why) = &report.refused {
+        let _ = writeln!(
+            text,
+            "  the repository lets nothing be removed ({}); run `cofferdam prune` where that is allowed",
+            printable(why)
+        );
+    }
+    if report.interrupted {
+        let _ = writeln!(text, "  interrupted: the next run goes on from here");
+    }
+    for problem in &report.problems {
+        let _ = writeln!(text, "  problem: {}", printable(problem));
+    }
+}
+
+fn doubts(text: &mut String, doubts: &[Doubt], view: &View) {
+    if doubts.is_empty() {
+        return;
+    }
+    let _ = writeln!(text, "  nothing is pruned, because of a doubt:");
+    for doubt in doubts {
+        let _ = writeln!(text, "    {}", printable(&self::doubt(doubt, view)));
+    }
+}
+
+fn doubt(doubt: &Doubt, view: &View) -> String {
+    match doubt {
+        Doubt::NoSnapshots => {
+            "the project has no snapshots here; is this its repository, and its name?".to_owned()
+        }
+        Doubt::Unreadable(unreadable) => format!(
+            "{} cannot be read, so nobody knows what it holds ({}); when it is past help, remove its manifest.json by hand",
+            unreadable.snapshot, unreadable.why
+        ),
+        Doubt::FromTheFuture {
+            snapshot,
+            started,
+            now,
+        } => format!(
+            "{snapshot} was taken at {}, and it is {} now: a clock is wrong, here or where it was taken",
+            view.time(*started),
+            view.time(*now)
+        ),
+        Doubt::Failed { target, snapshot } => format!(
+            "{target} failed in {snapshot}, the newest; mend it and back up, or say `cofferdam prune --despite failed`"
+        ),
+        Doubt::Shrunken {
+            target,
+            snapshot,
+            bytes,
+            before,
+            bytes_before,
+        } => format!(
+            "{target} has {} in {snapshot}, and had {} in {before}; if that is as it should be, say `cofferdam backup \
+             --may-shrink {target}`, or `cofferdam prune --despite shrunken` for this once",
+            size(*bytes),
+            size(*bytes_before)
+        ),
+    }
+}
+
+fn reason(reason: &Reason) -> String {
+    match reason {
+        Reason::Rule {
+            rule,
+            period,
+            service,
+        } => {
+            let period = match period.as_str() {
+                "" => String::new(),
+                period => format!(" {period}"),
+            };
+            let service = service
+                .as_ref()
+                .map(|service| format!(" of {}", printable(service)));
+            format!("{rule}{period}{}", service.unwrap_or_default())
+        }
+        Reason::NoPolicy => "no rule speaks of all its targets".to_owned(),
+        Reason::UnknownPolicy { service, keep } => format!(
+            "{} has rules that this version does not know: {}",
+            printable(service),
+            printable(keep)
+        ),
+        Reason::LastCopy { target } => format!("last good copy of {target}"),
+        Reason::Safety => "way back of a restore".to_owned(),
+        Reason::InUse => "a restore needs it".to_owned(),
+    }
+}
+
+fn parting(parting: &Parting) -> String {
+    match parting {
+        Parting::Policies { policies } => {
+            format!("not kept by {}", printable(&policies.join(", or ")))
+        }
+        Parting::OldSafety => "way back of a restore, and old".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+    use jiff::tz::TimeZone;
+
+    use super::*;
+    use crate::retention::{Unreadable, Verdict};
+    use crate::target::{DriverKind, RunId, TargetId};
+
+    fn view() -> View {
+        View {
+            width: None,
+            now: "2026-11-21T07:30:00Z".parse().unwrap(),
+            time_zone: TimeZone::get("Europe/Berlin").unwrap(),
+        }
+    }
+
+    fn id(day: u8) -> RunId {
+        format!("202611{day:02}T020000Z-9f2c61aa").parse().unwrap()
+    }
+
+    fn target() -> TargetId {
+        TargetId::new("db", DriverKind::Postgres, "shop")
+    }
+
+    fn verdict(day: u8, fate: Fate) -> Verdict {
+        Verdict {
+            snapshot: id(day),
+            started: id(day).time().unwrap(),
+            fate,
+        }
+    }
+
+    fn rule(rule: &'static str, period: &str, service: Option<&str>) -> Reason {
+        Reason::Rule {
+            rule,
+            period: period.to_owned(),
+            service: service.map(str::to_owned),
+        }
+    }
+
+    fn pruning(doubts: Vec<Doubt>) -> Pruning {
+        let stays = |reasons: Vec<Reason>| Fate::Stays { reasons };
+        let policies = vec!["daily=1".to_owned(), "weekly=2 of app".to_owned()];
+        let last_copy = Reason::LastCopy { target: target() };
+        Pruning {
+            project: "shop".to_owned(),
+            doubts,
+            verdicts: vec![
+                verdict(
+                    1,
+                    Fate::Goes {
+                        reason: Parting::OldSafety,
+                    },
+                ),
+                verdict(2, stays(vec![last_copy])),
+                verdict(15, stays(vec![rule("weekly", "2026-W46", Some("app"))])),
+                verdict(
+                    20,
+                    Fate::Goes {
+                        reason: Parting::Policies { policies },
+                    },
+                ),
+                verdict(
+                    21,
+                    stays(vec![
+                        rule("daily", "2026-11-21", None),
+                        rule("last", "", None),
+                        Reason::InUse,
+                    ]),
+                ),
+            ],
+        }
+    }
+
+    fn doubts() -> Vec<Doubt> {
+        vec![
+            Doubt::NoSnapshots,
+            Doubt::Unreadable(Unreadable {
+                snapshot: id(3),
+                why: "the manifest is not whole: EOF\u{1b}[2J".to_owned(),
+            }),
+            Doubt::FromTheFuture {
+                snapshot: id(22),
+                started: id(22).time().unwrap(),
+                now: view().now,
+            },
+            Doubt::Failed {
+                target: target(),
+                snapshot: id(21),
+            },
+            Doubt::Shrunken {
+                target: target(),
+                snapshot: id(21),
+                bytes: 40 << 20,
+                before: id(20),
+                bytes_before: 1 << 30,
+            },
+        ]
+    }
+
+    #[test]
+    fn a_plan_tells_of_each_snapshot_why_it_stays_or_goes() {
+        let plan = pruning(Vec::new());
+        assert_snapshot!(planned([(&plan, 3 << 30)].into_iter(), &view()), @r"
+        Project shop
+
+        SNAPSHOT                   AGE          FATE   WHY
+        20261101T020000Z-9f2c61aa  20 days ago  goes   way back of a restore, and old
+        20261102T020000Z-9f2c61aa  19 days ago  stays  last good copy of db/postgres/shop
+        20261115T020000Z-9f2c61aa  6 days ago   stays  weekly 2026-W46 of app
+        20261120T020000Z-9f2c61aa  1 day ago    goes   not kept by daily=1, or weekly=2 of app
+        20261121T020000Z-9f2c61aa  5 hours ago  stays  daily 2026-11-21; last; a restore needs it
+
+        2 snapshots would be removed, with about 3.0 GiB; 3 would stay.
+        ");
+        assert_snapshot!(planned([].into_iter(), &view()), @"There are no snapshots.");
+    }
+
+    #[test]
+    fn doubts_say_what_to_look_into_and_what_to_type() {
+        let plan = pruning(doubts());
+        assert_snapshot!(planned([(&plan, 0)].into_iter(), &view()), @r"
+        Project shop
+
+        SNAPSHOT                   AGE          FATE      WHY
+        20261101T020000Z-9f2c61aa  20 days ago  would go  way back of a restore, and old
+        20261102T020000Z-9f2c61aa  19 days ago  stays     last good copy of db/postgres/shop
+        20261115T020000Z-9f2c61aa  6 days ago   stays     weekly 2026-W46 of app
+        20261120T020000Z-9f2c61aa  1 day ago    would go  not kept by daily=1, or weekly=2 of app
+        20261121T020000Z-9f2c61aa  5 hours ago  stays     daily 2026-11-21; last; a restore needs it
+
+          nothing is pruned, because of a doubt:
+            the project has no snapshots here; is this its repository, and its name?
+            20261103T020000Z-9f2c61aa cannot be read, so nobody knows what it holds (the manifest is not whole: EOF\u{1b}[2J); when it is past help, remove its manifest.json by hand
+            20261122T020000Z-9f2c61aa was taken at 2026-11-22 03:00:00 CET, and it is 2026-11-21 08:30:00 CET now: a clock is wrong, here or where it was taken
+            db/postgres/shop failed in 20261121T020000Z-9f2c61aa, the newest; mend it and back up, or say `cofferdam prune --despite failed`
+            db/postgres/shop has 40.0 MiB in 20261121T020000Z-9f2c61aa, and had 1.0 GiB in 20261120T020000Z-9f2c61aa; if that is as it should be, say `cofferdam backup --may-shrink db/postgres/shop`, or `cofferdam prune --despite shrunken` for this once
+        ");
+    }
+
+    #[test]
+    fn what_was_done_is_told() {
+        let done = PruneReport {
+            project: "shop".to_owned(),
+            removed: vec![id(1), id(20)],
+            staying: 3,
+            freed_bytes: 3 << 30,
+            ..PruneReport::default()
+        };
+        let nothing = PruneReport {
+            removed: Vec::new(),
+            ..done.clone()
+        };
+        let doubtful = PruneReport {
+            doubts: doubts()[3..4].to_vec(),
+            ..nothing.clone()
+        };
+        let refused = PruneReport {
+            refused: Some("cannot remove /backups/shop: Permission denied".to_owned()),
+            ..nothing.clone()
+        };
+        let broken = PruneReport {
+            problems: vec!["cannot remove /backups/shop: Input/output error".to_owned()],
+            interrupted: true,
+            ..done.clone()
+        };
+        let reports = [done, nothing, doubtful, refused, broken];
+        assert_snapshot!(super::done(&reports, &view()), @r"
+        Project shop
+          pruned: 2 snapshots removed, with 3.0 GiB; 3 stay
+        Project shop
+          pruned: nothing was to be removed; 3 stay
+        Project shop
+          NOT pruned: every snapshot stays
+          nothing is pruned, because of a doubt:
+            db/postgres/shop failed in 20261121T020000Z-9f2c61aa, the newest; mend it and back up, or say `cofferdam prune --despite failed`
+        Project shop
+          NOT pruned: every snapshot stays
+          the repository lets nothing be removed (cannot remove /backups/shop: Permission denied); run `cofferdam prune` where that is allowed
+        Project shop
+          pruned: 2 snapshots removed, with 3.0 GiB; 3 stay
+          interrupted: the next run goes on from here
+          problem: cannot remove /backups/shop: Input/output error
+        ");
+    }
+
+    #[test]
+    fn programs_get_the_same() {
+        let plan = pruning(doubts()[4..].to_vec());
+        let document = serde_json::to_value(&plan).unwrap();
+        assert_eq!(document["verdicts"][0]["fate"], "goes");
+        assert_eq!(document["verdicts"][0]["reason"]["why"], "old-safety");
+        assert_eq!(document["verdicts"][2]["fate"], "stays");
+        assert_eq!(document["verdicts"][2]["reasons"][0]["period"], "2026-W46");
+        assert_eq!(document["verdicts"][2]["reasons"][0]["service"], "app");
+        assert_eq!(document["doubts"][0]["doubt"], "shrunken");
+        assert_eq!(document["doubts"][0]["target"], "db/postgres/shop");
+    }
+}

@@ -1,0 +1,77 @@
+//! Status files: one store, for a program and for a person.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::View;
+use super::amounts::{duration, size};
+use super::freshness::explained;
+use crate::freshness::{FreshnessReport, State, StoreReport};
+use crate::text::printable;
+
+/// Of the JSON; it grows when something in it changes its meaning.
+const FORMAT: u32 = 1;
+
+#[derive(Serialize)]
+struct Document<'a> {
+    format: u32,
+    tool: &'static str,
+    project: &'a str,
+    checked: jiff::Timestamp,
+    max_age_seconds: u64,
+    #[serde(flatten)]
+    store: &'a StoreReport,
+}
+
+pub fn json(report: &FreshnessReport, project: &str, store: &StoreReport) -> Vec<u8> {
+    let document = Document {
+        format: FORMAT,
+        tool: concat!("cofferdam ", env!("CARGO_PKG_VERSION")),
+        project,
+        checked: report.checked,
+        max_age_seconds: report.max_age_seconds,
+        store,
+    };
+    let mut bytes = serde_json::to_vec_pretty(&document).expect("all keys are strings");
+    bytes.push(b'\n');
+    bytes
+}
+
+/// One `name: value` a line; what is wrong comes after an empty line.
+pub fn text(report: &FreshnessReport, project: &str, store: &StoreReport, view: &View) -> Vec<u8> {
+    let mut text = String::new();
+    let mut line = |name: &str, value: &str| {
+        let _ = writeln!(text, "{name}: {value}");
+    };
+    line("state", state(&store.state));
+    line("project", &printable(project));
+    line("store", &store.target.to_string());
+    line("checked", &view.time(report.checked));
+    match &store.last_good {
+        Some(copy) => {
+            line("last good backup", &view.time(copy.time));
+            line("age", &duration(Duration::from_secs(copy.age_seconds)));
+            line("size", &size(copy.stored_bytes));
+            line("snapshot", copy.snapshot.as_str());
+        }
+        None => line("last good backup", "none"),
+    }
+    let explained = explained(store, report, view);
+    if !explained.is_empty() {
+        text.push('\n');
+        text.push_str(&explained);
+    }
+    text.into_bytes()
+}
+
+fn state(state: &State) -> &'static str {
+    match state {
+        State::Ok => "ok",
+        State::Stale => "stale",
+        State::Missing => "missing",
+        State::Damaged => "damaged",
+        State::Skipped { .. } => "skipped",
+    }
+}

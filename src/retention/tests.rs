@@ -1,0 +1,544 @@
+use jiff::ToSpan as _;
+use proptest::prelude::*;
+
+use super::*;
+use crate::target::DriverKind;
+
+mod laws;
+
+fn target(service: &str) -> TargetId {
+    TargetId::new(service, DriverKind::Postgres, "data")
+}
+
+/// A run of the whole that saved `db` and `app`.
+fn taken(time: &str) -> Snapshot {
+    let started: Timestamp = time.parse().unwrap();
+    let nothing = Snapshot {
+        id: format!("{}-00000000", started.strftime("%Y%m%dT%H%M%SZ"))
+            .parse()
+            .unwrap(),
+        started,
+        series: Series::Whole,
+        saved: BTreeMap::new(),
+        failed: BTreeSet::new(),
+        may_shrink: BTreeSet::new(),
+    };
+    nothing.saving("db").saving("app")
+}
+
+impl Snapshot {
+    fn saving(self, service: &str) -> Self {
+        self.sized(service, 1 << 30)
+    }
+
+    fn sized(mut self, service: &str, bytes: u64) -> Self {
+        let copy = GoodCopy { bytes, keep: None };
+        self.saved.insert(target(service), copy);
+        self
+    }
+
+    fn kept_by(mut self, service: &str, keep: &str) -> Self {
+        self.saved.get_mut(&target(service)).unwrap().keep = Some(keep.to_owned());
+        self
+    }
+
+    fn without(mut self, service: &str) -> Self {
+        self.saved.remove(&target(service));
+        self
+    }
+
+    fn failing(mut self, service: &str) -> Self {
+        self.failed.insert(target(service));
+        self.without(service)
+    }
+
+    fn only(mut self, service: &str) -> Self {
+        self.series = Series::Selection(vec![format!("{service}/*")]);
+        self.saved.retain(|target, _| target.service == service);
+        self
+    }
+
+    fn taken_by_a_restore(mut self) -> Self {
+        self.series = Series::Safety;
+        self
+    }
+}
+
+/// One a day, at this time of day in UTC, from the first day to the last.
+fn nightly(first: &str, last: &str, time: &str) -> Vec<Snapshot> {
+    let (first, last): (jiff::civil::Date, jiff::civil::Date) =
+        (first.parse().unwrap(), last.parse().unwrap());
+    let days = first.series(1.day()).take_while(|day| *day <= last);
+    days.map(|day| taken(&format!("{day}T{time}Z"))).collect()
+}
+
+fn terms(keep: &str, time_zone: &str) -> Terms {
+    Terms {
+        keep: (!keep.is_empty()).then(|| keep.parse().unwrap()),
+        time_zone: TimeZone::get(time_zone).unwrap(),
+        despite: Vec::new(),
+    }
+}
+
+fn judged(snapshots: &[Snapshot], terms: &Terms) -> Pruning {
+    let evidence = Evidence {
+        project: "shop",
+        snapshots,
+        unreadable: &[],
+        in_use: &BTreeSet::new(),
+    };
+    evaluate(&evidence, terms, "2030-01-01T00:00:00Z".parse().unwrap())
+}
+
+/// When the snapshots were taken that stay, as `%m-%d %H:%M` in UTC, oldest first.
+fn staying(snapshots: &[Snapshot], keep: &str) -> Vec<String> {
+    staying_in("UTC", snapshots, keep)
+}
+
+fn staying_in(time_zone: &str, snapshots: &[Snapshot], keep: &str) -> Vec<String> {
+    let pruning = judged(snapshots, &terms(keep, time_zone));
+    let stays = pruning
+        .verdicts
+        .iter()
+        .filter(|verdict| matches!(verdict.fate, Fate::Stays { .. }));
+    stays
+        .map(|verdict| verdict.started.strftime("%m-%d %H:%M").to_string())
+        .collect()
+}
+
+fn days(times: Vec<String>) -> Vec<String> {
+    times.iter().map(|time| time[..5].to_owned()).collect()
+}
+
+#[test]
+fn rules_keep_the_newest_of_the_newest_periods() {
+    let year = nightly("2026-01-01", "2026-11-21", "02:00:00");
+    for (keep, expected) in [
+        ("last=2", vec!["11-20", "11-21"]),
+        ("daily=3", vec!["11-19", "11-20", "11-21"]),
+        ("weekly=3", vec!["11-08", "11-15", "11-21"]),
+        ("monthly=3", vec!["09-30", "10-31", "11-21"]),
+        ("yearly=3", vec!["11-21"]),
+        ("hourly=2", vec!["11-20", "11-21"]),
+        ("within=48h", vec!["11-19", "11-20", "11-21"]),
+        (
+            "last=1,daily=2,weekly=2,monthly=2",
+            vec!["10-31", "11-15", "11-20", "11-21"],
+        ),
+    ] {
+        assert_eq!(days(staying(&year, keep)), expected, "{keep}");
+    }
+}
+
+#[test]
+fn of_a_period_the_newest_stays() {
+    let times = ["02:00", "10:00", "18:00"];
+    let snapshots: Vec<Snapshot> = ["2026-11-20", "2026-11-21"]
+        .iter()
+        .flat_map(|day| times.map(|time| taken(&format!("{day}T{time}:00Z"))))
+        .collect();
+    assert_eq!(
+        staying(&snapshots, "daily=7"),
+        ["11-20 18:00", "11-21 18:00"]
+    );
+    // In New York, two in the night here is the day before.
+    assert_eq!(
+        staying_in("America/New_York", &snapshots, "daily=7"),
+        ["11-20 02:00", "11-21 02:00", "11-21 18:00"]
+    );
+}
+
+#[test]
+fn periods_without_a_snapshot_do_not_count() {
+    let mut snapshots = nightly("2026-10-01", "2026-10-03", "02:00:00");
+    snapshots.extend(nightly("2026-11-20", "2026-11-21", "02:00:00"));
+    let expected = ["10-02", "10-03", "11-20", "11-21"];
+    assert_eq!(days(staying(&snapshots, "daily=4")), expected);
+    assert_eq!(days(staying(&snapshots, "weekly=9")), ["10-03", "11-21"]);
+}
+
+#[test]
+fn an_hour_that_comes_twice_is_two() {
+    // In Berlin: 01:30, 02:30, 02:30 again, 03:30.
+    let night = ["23:30", "00:30", "01:30", "02:30"].map(|time| {
+        let day = if time == "23:30" { 24 } else { 25 };
+        taken(&format!("2026-10-{day}T{time}:00Z"))
+    });
+    let expected = ["10-25 00:30", "10-25 01:30", "10-25 02:30"];
+    assert_eq!(staying_in("Europe/Berlin", &night, "hourly=3"), expected);
+    assert_eq!(
+        staying_in("Europe/Berlin", &night, "daily=3"),
+        ["10-25 02:30"],
+        "half past one is of the same day"
+    );
+}
+
+#[test]
+fn days_are_the_calendar_s_however_long_they_are() {
+    // 00:30 and 23:30 in Berlin, on a day of 25 and on one of 23 hours.
+    for (long, times) in [
+        ("10-25", ["2026-10-24T22:30:00Z", "2026-10-25T22:30:00Z"]),
+        ("03-29", ["2026-03-28T23:30:00Z", "2026-03-29T21:30:00Z"]),
+    ] {
+        let kept = staying_in("Europe/Berlin", &times.map(taken), "daily=2");
+        assert_eq!(kept.len(), 1, "{long}: both are of one day");
+    }
+}
+
+#[test]
+fn a_week_at_the_end_of_the_year_is_one() {
+    let snapshots = nightly("2026-12-20", "2027-01-05", "02:00:00");
+    assert_eq!(
+        days(staying(&snapshots, "weekly=3")),
+        ["12-27", "01-03", "01-05"],
+        "the week of 28 December ends on 3 January"
+    );
+    assert_eq!(days(staying(&snapshots, "yearly=2")), ["12-31", "01-05"]);
+}
+
+#[test]
+fn a_selection_pushes_out_no_run_of_the_whole() {
+    let mut snapshots = nightly("2026-11-18", "2026-11-21", "02:00:00");
+    for day in 18..=21 {
+        snapshots.push(taken(&format!("2026-11-{day}T14:00:00Z")).only("db"));
+        snapshots.push(taken(&format!("2026-11-{day}T15:00:00Z")).only("app"));
+    }
+    let expected = ["11-21 02:00", "11-21 14:00", "11-21 15:00"];
+    assert_eq!(staying(&snapshots, "last=1"), expected);
+    assert_eq!(staying(&snapshots, "daily=1"), expected);
+}
+
+#[test]
+fn a_run_of_the_whole_counts_in_every_selection() {
+    let mut snapshots = nightly("2026-11-18", "2026-11-21", "02:00:00");
+    snapshots.push(taken("2026-11-18T14:00:00Z").only("db"));
+    assert_eq!(
+        staying(&snapshots, "last=2"),
+        ["11-20 02:00", "11-21 02:00"]
+    );
+    assert_eq!(
+        staying(&snapshots, "daily=4"),
+        [
+            "11-18 02:00",
+            "11-18 14:00",
+            "11-19 02:00",
+            "11-20 02:00",
+            "11-21 02:00"
+        ],
+        "of the 18th it is the newest of its selection"
+    );
+}
+
+#[test]
+fn what_failed_takes_no_good_copy_s_place() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-15", "02:00:00");
+    let broken = nightly("2026-11-16", "2026-11-21", "02:00:00");
+    snapshots.extend(broken.into_iter().map(|night| night.failing("db")));
+    assert_eq!(
+        days(staying(&snapshots, "daily=2")),
+        ["11-14", "11-15", "11-20", "11-21"]
+    );
+}
+
+#[test]
+fn a_server_that_let_nobody_in_is_not_gone() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-15", "02:00:00");
+    for mut night in nightly("2026-11-16", "2026-11-21", "02:00:00") {
+        night = night.without("db");
+        let server = TargetId::new("db", DriverKind::Postgres, "*");
+        night.failed.insert(server);
+        snapshots.push(night);
+    }
+    assert_eq!(
+        days(staying(&snapshots, "daily=2")),
+        ["11-14", "11-15", "11-20", "11-21"]
+    );
+}
+
+#[test]
+fn a_target_that_is_gone_ages_and_its_last_copy_stays() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-15", "02:00:00");
+    let after = nightly("2026-11-16", "2026-11-18", "02:00:00");
+    snapshots.extend(after.into_iter().map(|night| night.without("db")));
+    let expected = ["11-14", "11-15", "11-16", "11-17", "11-18"];
+    assert_eq!(days(staying(&snapshots, "daily=5")), expected);
+    assert_eq!(
+        days(staying(&snapshots, "daily=2")),
+        ["11-15", "11-17", "11-18"]
+    );
+    let pruning = judged(&snapshots, &terms("daily=2", "UTC"));
+    let last = &pruning.verdicts[5].fate;
+    let target = target("db");
+    let reasons = vec![Reason::LastCopy { target }];
+    assert_eq!(*last, Fate::Stays { reasons });
+}
+
+#[test]
+fn a_container_s_own_policy_goes_before_the_setting() {
+    let mut snapshots = Vec::new();
+    for day in nightly("2026-10-25", "2026-11-21", "02:00:00") {
+        snapshots.push(day.clone().only("db"));
+        let mut later = day
+            .only("app")
+            .saving("app")
+            .kept_by("app", "daily=2,weekly=3");
+        later.id = later.id.as_str().replace("T02", "T03").parse().unwrap();
+        later.started += 1.hour();
+        snapshots.push(later);
+    }
+    assert_eq!(
+        staying(&snapshots, "daily=1,weekly=2"),
+        [
+            "11-08 03:00",
+            "11-15 02:00",
+            "11-15 03:00",
+            "11-20 03:00",
+            "11-21 02:00",
+            "11-21 03:00"
+        ]
+    );
+}
+
+#[test]
+fn a_snapshot_stays_when_the_policy_of_any_target_keeps_it() {
+    let nights = nightly("2026-11-10", "2026-11-21", "02:00:00");
+    let nights: Vec<Snapshot> = nights
+        .into_iter()
+        .map(|night| night.kept_by("app", "last=4"))
+        .collect();
+    assert_eq!(staying(&nights, "last=1").len(), 4);
+    assert_eq!(staying(&nights, "last=6").len(), 6);
+    assert_eq!(
+        staying(&nights, "").len(),
+        12,
+        "nothing speaks of the database"
+    );
+}
+
+#[test]
+fn the_newest_copy_says_what_the_label_is() {
+    let mut nights = nightly("2026-11-10", "2026-11-21", "02:00:00");
+    nights = nights
+        .into_iter()
+        .map(|night| night.only("db").kept_by("db", "last=9"))
+        .collect();
+    let newest = nights.pop().unwrap();
+    nights.push(newest.kept_by("db", "last=2"));
+    assert_eq!(staying(&nights, ""), ["11-20 02:00", "11-21 02:00"]);
+}
+
+#[test]
+fn rules_of_a_later_version_keep_everything() {
+    let nights = nightly("2026-11-10", "2026-11-21", "02:00:00");
+    let nights: Vec<Snapshot> = nights
+        .into_iter()
+        .map(|night| night.kept_by("app", "daily=2,quarterly=4"))
+        .collect();
+    assert_eq!(staying(&nights, "last=1").len(), 12);
+}
+
+#[test]
+fn without_a_policy_all_stay() {
+    let nights = nightly("2026-11-10", "2026-11-21", "02:00:00");
+    let pruning = judged(&nights, &terms("", "UTC"));
+    assert_eq!(pruning.going().count(), 0);
+    assert!(!pruning.has_policy());
+    assert!(judged(&nights, &terms("last=99", "UTC")).has_policy());
+}
+
+#[test]
+fn a_way_back_goes_after_two_weeks_and_pushes_nothing_out() {
+    let mut snapshots = nightly("2026-11-19", "2026-11-21", "02:00:00");
+    let ways_back = [
+        "2026-11-06T02:00:00Z",
+        "2026-11-07T02:00:00Z",
+        "2026-11-21T03:00:00Z",
+    ];
+    snapshots.extend(ways_back.map(|time| taken(time).taken_by_a_restore()));
+    assert_eq!(
+        days(staying(&snapshots, "last=2")),
+        ["11-07", "11-20", "11-21", "11-21"]
+    );
+    assert_eq!(staying(&snapshots, "").len(), 6);
+    let only_copy = taken("2026-09-01T02:00:00Z")
+        .taken_by_a_restore()
+        .saving("old-db");
+    snapshots.push(only_copy);
+    assert_eq!(days(staying(&snapshots, "last=1"))[0], "09-01");
+}
+
+#[test]
+fn what_a_restore_needs_stays() {
+    let snapshots = nightly("2026-11-10", "2026-11-21", "02:00:00");
+    let in_use = BTreeSet::from([snapshots[3].id.clone()]);
+    let evidence = Evidence {
+        project: "shop",
+        snapshots: &snapshots,
+        unreadable: &[],
+        in_use: &in_use,
+    };
+    let pruning = evaluate(&evidence, &terms("last=1", "UTC"), Timestamp::MAX);
+    let reasons = vec![Reason::InUse];
+    assert_eq!(pruning.verdicts[3].fate, Fate::Stays { reasons });
+    assert_eq!(pruning.going().count(), 10);
+}
+
+#[track_caller]
+fn ensure_doubt(snapshots: &[Snapshot], despite: &[Despite], expected: Option<&Doubt>) {
+    let terms = Terms {
+        despite: despite.to_vec(),
+        ..terms("last=1", "UTC")
+    };
+    let pruning = judged(snapshots, &terms);
+    assert_eq!(pruning.doubts, Vec::from_iter(expected.cloned()));
+    let going = pruning.going().count();
+    assert_eq!(going == 0, expected.is_some(), "{going} go");
+}
+
+#[test]
+fn nothing_goes_from_a_project_that_has_a_snapshot_nobody_can_read_or_none_at_all() {
+    let snapshots = nightly("2026-11-10", "2026-11-21", "02:00:00");
+    let unreadable = Unreadable {
+        snapshot: "20261101T020000Z-00000000".parse().unwrap(),
+        why: "it is of format 2".to_owned(),
+    };
+    let mut evidence = Evidence {
+        project: "shop",
+        snapshots: &snapshots,
+        unreadable: std::slice::from_ref(&unreadable),
+        in_use: &BTreeSet::new(),
+    };
+    let terms = terms("last=1", "UTC");
+    let pruning = evaluate(&evidence, &terms, Timestamp::MAX);
+    assert_eq!(pruning.doubts, [Doubt::Unreadable(unreadable.clone())]);
+    assert_eq!(pruning.going().count(), 0);
+
+    (evidence.snapshots, evidence.unreadable) = (&[], &[]);
+    let pruning = evaluate(&evidence, &terms, Timestamp::MAX);
+    assert_eq!(pruning.doubts, [Doubt::NoSnapshots]);
+}
+
+#[test]
+fn nothing_goes_when_a_clock_is_wrong() {
+    let snapshots = nightly("2026-11-10", "2026-11-21", "02:00:00");
+    let evidence = Evidence {
+        project: "shop",
+        snapshots: &snapshots,
+        unreadable: &[],
+        in_use: &BTreeSet::new(),
+    };
+    for (now, going) in [
+        ("2026-11-21T02:00:00Z", 11),
+        ("2026-11-21T01:56:00Z", 11),
+        ("2026-11-21T01:54:00Z", 0),
+        ("2026-11-20T12:00:00Z", 0),
+        ("1970-01-01T00:00:00Z", 0),
+    ] {
+        let pruning = evaluate(&evidence, &terms("last=1", "UTC"), now.parse().unwrap());
+        assert_eq!(pruning.going().count(), going, "{now}");
+    }
+}
+
+#[test]
+fn nothing_goes_when_the_newest_run_failed() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-20", "02:00:00");
+    snapshots.push(taken("2026-11-21T02:00:00Z").failing("db"));
+    let doubt = Doubt::Failed {
+        target: target("db"),
+        snapshot: snapshots[11].id.clone(),
+    };
+    ensure_doubt(&snapshots, &[], Some(&doubt));
+    ensure_doubt(&snapshots, &[Despite::Shrunken], Some(&doubt));
+    ensure_doubt(&snapshots, &[Despite::Failed], None);
+    // Another selection says nothing of it.
+    snapshots.push(taken("2026-11-21T03:00:00Z").only("app"));
+    ensure_doubt(&snapshots, &[], Some(&doubt));
+    let mended = taken("2026-11-21T04:00:00Z").only("db");
+    ensure_doubt(&[&snapshots[..], &[mended]].concat(), &[], None);
+    let removed_from_the_stack = taken("2026-11-22T02:00:00Z").without("db");
+    ensure_doubt(
+        &[&snapshots[..], &[removed_from_the_stack]].concat(),
+        &[],
+        None,
+    );
+}
+
+#[test]
+fn nothing_goes_while_a_target_has_shrunk() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-18", "02:00:00");
+    let small = |day: u8| taken(&format!("2026-11-{day}T02:00:00Z")).sized("db", 1 << 20);
+    let doubt = |snapshots: &[Snapshot]| Doubt::Shrunken {
+        target: target("db"),
+        snapshot: snapshots[snapshots.len() - 1].id.clone(),
+        bytes: 1 << 20,
+        before: snapshots[8].id.clone(),
+        bytes_before: 1 << 30,
+    };
+    snapshots.push(small(19));
+    ensure_doubt(&snapshots, &[], Some(&doubt(&snapshots)));
+    ensure_doubt(&snapshots, &[Despite::Failed], Some(&doubt(&snapshots)));
+    ensure_doubt(&snapshots, &[Despite::Shrunken], None);
+    // The second small one is as suspicious as the first.
+    snapshots.push(small(20));
+    ensure_doubt(&snapshots, &[], Some(&doubt(&snapshots)));
+
+    let grown = taken("2026-11-21T02:00:00Z").sized("db", 900 << 20);
+    ensure_doubt(&[&snapshots[..], &[grown]].concat(), &[], None);
+
+    let mut meant = small(21);
+    meant.may_shrink.insert(target("db"));
+    snapshots.push(meant);
+    ensure_doubt(&snapshots, &[], None);
+    // From now on that is its size.
+    snapshots.push(small(22));
+    ensure_doubt(&snapshots, &[], None);
+
+    let removed_from_the_stack = taken("2026-11-23T02:00:00Z").without("db");
+    snapshots.truncate(10);
+    ensure_doubt(
+        &[&snapshots[..], &[removed_from_the_stack]].concat(),
+        &[],
+        None,
+    );
+}
+
+#[test]
+fn manifests_tell_what_retention_asks_for() {
+    use crate::manifest::{Encryption, Failure};
+    use crate::repository::samples;
+
+    let id = samples::id(21);
+    let object = |file| samples::path("shop", &id, file);
+    let mut index = samples::artifact(object("app.index.jsonl"), "0123456789");
+    index.role = Role::Index;
+    let artifacts = vec![samples::artifact(object("db.dump"), "rows"), index];
+    let mut manifest = samples::manifest("shop", &id, artifacts);
+    assert_eq!(
+        manifest.targets[0].artifacts[0].encryption,
+        Encryption::None
+    );
+    let saved = manifest.targets[0].target.clone();
+    manifest.targets[0].container.keep = Some("last=2".to_owned());
+    manifest.failed.push(Failure {
+        target: target("other"),
+        reason: "it is down".to_owned(),
+    });
+    let keep = Some("last=2".to_owned());
+    let expected = Snapshot {
+        id: id.clone(),
+        started: id.time().unwrap(),
+        series: Series::Whole,
+        saved: BTreeMap::from([(saved.clone(), GoodCopy { bytes: 4, keep })]),
+        failed: BTreeSet::from([target("other")]),
+        may_shrink: BTreeSet::new(),
+    };
+    assert_eq!(Snapshot::from(&manifest), expected);
+
+    manifest.selection = vec!["db/*".to_owned()];
+    manifest.may_shrink = vec![saved.clone()];
+    let chosen = Snapshot::from(&manifest);
+    assert_eq!(chosen.series, Series::Selection(vec!["db/*".to_owned()]));
+    assert_eq!(chosen.may_shrink, BTreeSet::from([saved]));
+    manifest.purpose = Purpose::Safety { restore: id };
+    assert_eq!(Snapshot::from(&manifest).series, Series::Safety);
+}
