@@ -4,8 +4,8 @@
 #
 # usage: scripts/test-images.sh [NAME[:TAG]...]
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
-#   openldap, redis, postfix, garage (an S3 server)
-#   webdav, sftp                                servers that hold repositories
+#   openldap, redis, postfix
+#   garage (S3), webdav, sftp                   servers that hold repositories
 #   couchdb-stand-in, elasticsearch-stand-in      small servers of our own
 #   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
 #   candig-katsu, candig-htsget, candig-vault    the services of compose-examples/candig
@@ -17,8 +17,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 defaults=(
-  postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7 postfix:3 garage:2
-  webdav:1 sftp:1
+  postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7 postfix:3
+  garage:2 webdav:1 sftp:1
   couchdb-stand-in:3 elasticsearch-stand-in:8
   candig-katsu:1 candig-htsget:1 candig-vault:1
   apiary:1 igny8-backend:1 tethys-portal:1 commcare-hq:1
@@ -115,10 +115,10 @@ one() {
     busybox | busybox:1) build busybox:1 bookworm docker/test-images/busybox ;;
     openldap | openldap:1) build openldap:1 bookworm docker/test-images/openldap ;;
     redis | redis:7) build redis:7 bookworm docker/test-images/redis ;;
-    webdav | webdav:1) build webdav:1 bookworm docker/test-images/webdav ;;
-    sftp | sftp:1) build sftp:1 bookworm docker/test-images/sftp ;;
     garage | garage:2) garage ;;
     postfix | postfix:3) build postfix:3 bookworm docker/test-images/postfix ;;
+    webdav | webdav:1) build webdav:1 bookworm docker/test-images/webdav ;;
+    sftp | sftp:1) build sftp:1 bookworm docker/test-images/sftp ;;
     couchdb-stand-in | couchdb-stand-in:3) stand_in couchdb 3 /opt/couchdb 5984 ;;
     elasticsearch-stand-in | elasticsearch-stand-in:8)
       stand_in elasticsearch 8 /usr/share/elasticsearch 1000

@@ -5,13 +5,18 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tracing::warn;
 
+use crate::copy::{CopyReport, copy_after};
 use crate::discover::Service;
 use crate::driver::{Captured, DriverError};
+use crate::encryption::Recipients;
 use crate::engine::EngineError;
 use crate::hold::{Ending, Journal, Operation, Owner};
 use crate::hooks::{HookError, HookOutcome, Hooks};
-use crate::manifest::{ContainerRecord, FORMAT, Failure, Manifest, Purpose, Skip, TargetRecord};
+use crate::manifest::{
+    ContainerRecord, FORMAT, Failure, Manifest, Purpose, Shrunken, Skip, TargetRecord,
+};
 use crate::pipe;
 use crate::plan::backup::BackupPlan;
 use crate::prune::{PruneReport, prune_after, sweep};
@@ -19,6 +24,7 @@ use crate::report::progress::Activity;
 use crate::repository::RepositoryError;
 use crate::repository::snapshot::SnapshotWriter;
 use crate::session::{Interrupted, LockError, Session};
+use crate::shrinkage::{measures, shrunken};
 use crate::survey::Survey;
 use crate::target::{RunId, TargetId};
 use crate::targets::Drivers;
@@ -56,16 +62,20 @@ pub struct BackupReport {
     /// What became of older snapshots; `None` when no policy was there to be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pruned: Option<PruneReport>,
+    /// What each second place has got.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub copies: Vec<CopyReport>,
 }
 
 impl BackupReport {
-    /// Every target is saved, everything is as it was, and what was to be pruned is.
+    /// Every target is saved, everything is as it was, what was to be pruned is, and every second place has it all.
     pub fn is_complete(&self) -> bool {
         let is_pruned = self
             .pruned
             .as_ref()
             .is_none_or(PruneReport::is_as_it_should_be);
-        self.manifest.failed.is_empty() && self.problems.is_empty() && is_pruned
+        let is_copied = self.copies.iter().all(CopyReport::is_complete);
+        self.manifest.failed.is_empty() && self.problems.is_empty() && is_pruned && is_copied
     }
 }
 
@@ -91,7 +101,8 @@ pub async fn back_up(
     let lock = session.lock(journal).await?;
     sweep(&*session.repository, &plan.project).await;
 
-    let mut capture = Capture::new(session, survey, drivers, &run);
+    let recipients = session.keys.recipients.clone();
+    let mut capture = Capture::new(session, survey, drivers, &run, recipients);
     capture.failed.extend(plan.unreachable.iter().cloned());
     let mut hooks = Hooks::new(
         &session.engine,
@@ -138,10 +149,14 @@ pub async fn back_up(
         Err(_) => None,
     };
     end.close(lock).await;
+    let manifest = result?;
+    // Without the lock: sending takes its time, and a restore need not wait for it.
+    let copies = copy_after(session, &manifest.project).await;
     Ok(BackupReport {
-        manifest: result?,
+        manifest,
         problems: end.problems,
         pruned,
+        copies,
     })
 }
 
@@ -150,7 +165,7 @@ pub(crate) struct Asked {
     pub purpose: Purpose,
     pub selection: Vec<String>,
     pub skipped: Vec<Skip>,
-    pub may_shrink: Vec<TargetId>,
+    pub shrunken: Vec<Shrunken>,
 }
 
 /// Captures targets into one snapshot.
@@ -170,6 +185,7 @@ impl<'a> Capture<'a> {
         survey: &'a Survey,
         drivers: &'a Drivers,
         run: &RunId,
+        recipients: Option<Recipients>,
     ) -> Self {
         Self {
             survey,
@@ -179,6 +195,7 @@ impl<'a> Capture<'a> {
                 &survey.stack.project,
                 run.clone(),
                 session.compression,
+                recipients,
             ),
             session,
             run: run.clone(),
@@ -238,9 +255,22 @@ impl<'a> Capture<'a> {
             purpose: Purpose::Backup,
             selection: plan.selection.clone(),
             skipped: plan.skipped.clone(),
-            may_shrink: plan.may_shrink.clone(),
+            shrunken: self.shrunken(session, &plan.may_shrink).await,
         };
         self.finish(session, asked, started).await
+    }
+
+    /// What cannot be compared is saved all the same.
+    async fn shrunken(&self, session: &Session, may_shrink: &[TargetId]) -> Vec<Shrunken> {
+        let targets = self.records.iter().map(|record| &record.target);
+        let project = &self.survey.stack.project;
+        match measures(&*session.repository, project, targets).await {
+            Ok(measures) => shrunken(&self.records, &measures, may_shrink),
+            Err(error) => {
+                warn!("sizes cannot be compared with those of earlier snapshots: {error}");
+                Vec::new()
+            }
+        }
     }
 
     /// Writes the manifest. Without any target there is no snapshot.
@@ -266,7 +296,7 @@ impl<'a> Capture<'a> {
             targets: self.records,
             failed: self.failed,
             skipped: asked.skipped,
-            may_shrink: asked.may_shrink,
+            shrunken: asked.shrunken,
             warnings: Vec::new(),
         };
         session.repository.commit(&manifest).await?;

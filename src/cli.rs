@@ -104,6 +104,12 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "URL")]
     pub copy_to: Vec<String>,
 
+    /// Which snapshots stay in the second places, as `daily=30,monthly=12`
+    ///
+    /// [env: COFFERDAM_COPY_KEEP] [default: all stay]
+    #[arg(long, global = true, value_name = "RULES")]
+    pub copy_keep: Option<String>,
+
     /// How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
     ///
     /// [env: COFFERDAM_COMPRESSION] [default: zstd:3]
@@ -117,6 +123,25 @@ pub struct Settings {
     /// their own. [env: COFFERDAM_KEEP] [default: all stay]
     #[arg(long, global = true, value_name = "RULES")]
     pub keep: Option<String>,
+
+    /// Encrypt to this age recipient, `age1…`; may be given several times
+    ///
+    /// The identity of any one of them opens it. [env: COFFERDAM_RECIPIENTS or COFFERDAM_RECIPIENTS_FILE, separated by commas
+    /// or lines] [default: not encrypted]
+    #[arg(long = "recipient", global = true, value_name = "KEY")]
+    pub recipients: Vec<String>,
+
+    /// Encrypt with, and read with, the passphrase in this file
+    ///
+    /// [env: COFFERDAM_PASSPHRASE or COFFERDAM_PASSPHRASE_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+
+    /// Read with the age identities in this file, as `age-keygen` writes it
+    ///
+    /// For restore, ls, export, verify --read and recover; a backup needs none. [env: COFFERDAM_IDENTITY_FILE]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub identity_file: Option<PathBuf>,
 
     /// Time zone of the times that are shown, as `Europe/Berlin`
     ///
@@ -156,7 +181,7 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "URL")]
     pub smtp_url: Option<String>,
 
-    /// Where checks write status files, as `DIR/PROJECT/STORE.json` and `.txt`
+    /// Where checks write status files, as `DIR/PROJECT/TARGET.{json,txt}`
     ///
     /// [env: COFFERDAM_STATUS_DIR] [default: `status` in the repository]
     #[arg(long, global = true, value_name = "DIR")]
@@ -212,6 +237,8 @@ Examples:
   Only the databases of one service, or only volumes:
       cofferdam backup 'postgres-db/*'
       cofferdam backup '*/volume/*'
+  Encrypted, so that only the holder of an identity can read it:
+      cofferdam backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
   See what would be done:
       cofferdam backup --dry-run")]
 pub struct BackupArgs {
@@ -284,6 +311,8 @@ Examples:
       cofferdam restore latest --dry-run
   One database, without a question:
       cofferdam restore latest postgres-db/postgres/clinical --yes
+  From an encrypted snapshot:
+      cofferdam restore latest --identity-file key.txt
   One file and one directory out of a volume:
       cofferdam restore latest vault/volume/vault-data --path config.hcl --path core/cluster
   A copy for staging: into a stack that is up as project candig-staging, whose database service is called `db` there:
@@ -356,14 +385,16 @@ pub struct ExportArgs {
 
 /// Check that snapshots are whole
 ///
-/// Looks whether every object is there and has the right length; `--read` reads everything and checks every digest. Exits
-/// with 4 when something is missing or damaged.
+/// Looks whether every object is there and has the right length; `--read` reads everything and checks every digest. What is
+/// encrypted is read as it is stored, and with `--identity-file` decrypted, so that its content is checked too. Exits with 4
+/// when something is missing or damaged.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   cofferdam verify
   cofferdam verify latest --read
   cofferdam verify --read-part today/7
+  cofferdam verify latest --read --identity-file key.txt
   cofferdam verify --all-projects --json")]
 pub struct VerifyArgs {
     /// Snapshots to check: ids, beginnings of ids, or `latest` [default: all]
@@ -380,15 +411,15 @@ pub struct VerifyArgs {
     pub read_part: Option<PartChoice>,
 }
 
-/// Check that every store has a recent good backup
+/// Check that every target has a recent good backup
 ///
-/// Reads the repository alone; without an engine and `--project`, all projects in it are meant. A store is a target that a snapshot names, as saved or as failed, that an
-/// earlier check knew, or that `--expect` names. Exits with 4 when one has no good backup that is young enough, when objects
-/// of the newest one are missing, or when a snapshot cannot be read or lies in the future; sends mail then, if `--mail-to`
-/// says to whom.
+/// Reads the repository alone; without an engine and `--project`, all projects in it are meant. A target is checked when
+/// a snapshot names it, as saved or as failed, when an earlier check knew it, or when `--expect` names it. Exits with 4
+/// when one has no good backup that is young enough, when objects of the newest one are missing, or when a snapshot
+/// cannot be read or lies in the future; sends mail then, if `--mail-to` says to whom.
 ///
-/// A store stays in question when newer snapshots do not name it any more, for that may be a mistake: `--retired` says that it
-/// is gone on purpose, and so does a `cofferdam.skip` label of its service.
+/// A target stays in question when newer snapshots do not name it any more, for that may be a mistake: `--retired` says
+/// that it is gone on purpose, and so does a `cofferdam.skip` label of its service.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -396,24 +427,24 @@ Examples:
       cofferdam check --project shop --max-age 26h
   Databases every hour, whatever else there is:
       cofferdam check --max-age 90m --target '*/postgres/*'
-  A store that must be there, and one that was given up:
+  A target that must be there, and one that was given up:
       cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
   Whether mail arrives:
       cofferdam check --mail-test --mail-to ops@example.org")]
 pub struct CheckArgs {
-    /// How old the last good backup of a store may be, as `90m`, `26h` or `8d`
+    /// How old the last good backup of a target may be, as `90m`, `26h` or `8d`
     #[arg(long, value_name = "AGE", default_value = "26h", value_parser = max_age)]
     pub max_age: Duration,
 
-    /// Stores to check, by id (`service/driver/name`) or by a pattern over ids; may be given several times [default: all]
+    /// Targets to check, by id (`service/driver/name`) or by a pattern over ids; may be given several times [default: all]
     #[arg(long = "target", value_name = "TARGET")]
     pub targets: Vec<TargetPattern>,
 
-    /// A store that must have a backup, even if the repository has never heard of it, by its id; may be given several times
+    /// A target that must have a backup, even if the repository has never heard of it, by its id; may be given several times
     #[arg(long = "expect", value_name = "TARGET")]
     pub expected: Vec<TargetId>,
 
-    /// A store that is gone on purpose, by id or pattern: it is not checked, and its status files are removed; may be given
+    /// A target that is gone on purpose, by id or pattern: it is not checked, and its status files are removed; may be given
     /// several times
     #[arg(long, value_name = "TARGET")]
     pub retired: Vec<TargetPattern>,

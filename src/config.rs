@@ -1,8 +1,10 @@
-//! Flags and environment, made into one validated [`Config`]. Pure: the environment comes in as a value.
+//! Flags and environment, made into one validated [`Config`]. Pure: the environment comes in as a value, and reads the files
+//! that hold keys and secrets.
 //!
 //! A flag goes before its variable; an empty variable counts as absent, since compose files like to leave some so. Every
 //! problem is told at once, each with the flag or variable that it came from and with what to type.
 
+mod encryption;
 mod environment;
 mod log;
 mod mail;
@@ -16,6 +18,7 @@ use std::path::{Path, PathBuf};
 use jiff::tz::TimeZone;
 
 use crate::cli::Settings;
+use crate::encryption::Keys;
 use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::labels::nearest_word;
 use crate::mail::MailSettings;
@@ -31,10 +34,13 @@ pub struct Config {
     pub credentials: Credentials,
     /// Second places. None is the repository, and none is named twice.
     pub copy_to: Vec<RepositoryUrl>,
+    /// Which snapshots stay there; `None`: all.
+    pub copy_keep: Option<KeepPolicy>,
     pub scope: Scope,
     pub compression: Compression,
     /// Which snapshots stay; `None`: all.
     pub keep: Option<KeepPolicy>,
+    pub keys: Keys,
     /// For the times that people are shown, and the days that retention counts.
     pub time_zone: TimeZone,
     pub log: LogSettings,
@@ -145,8 +151,11 @@ impl Config {
             "COFFERDAM_COMPRESSION",
         );
         let compression = reader.read(given, Compression::DEFAULT, compression_of);
+        let given = Given::new("--copy-keep", &settings.copy_keep, "COFFERDAM_COPY_KEEP");
+        let copy_keep = reader.read(given, None, keep_of);
         let given = Given::new("--keep", &settings.keep, "COFFERDAM_KEEP");
         let keep = reader.read(given, None, keep_of);
+        let keys = reader.keys(settings);
         let given = Given::new("--time-zone", &settings.time_zone, "TZ");
         let time_zone = reader.read(given, TimeZone::UTC, time_zone_of);
         let given = Given::new("--log", &settings.log, "COFFERDAM_LOG");
@@ -169,10 +178,12 @@ impl Config {
             repository,
             credentials: environment.credentials(),
             copy_to,
+            copy_keep,
             scope,
             compression,
             warnings: warnings(environment, keep.as_ref()),
             keep,
+            keys,
             time_zone,
             log: LogSettings { filter, format },
             output: if json { Output::Json } else { Output::Human },
@@ -218,11 +229,16 @@ impl Reader<'_> {
                 None => return default,
             },
         };
+        self.good(setting, parsed).unwrap_or(default)
+    }
+
+    /// Takes note of the problem where there is one.
+    fn good<T>(&mut self, setting: &'static str, parsed: Result<T, BadSetting>) -> Option<T> {
         match parsed {
-            Ok(value) => value,
+            Ok(value) => Some(value),
             Err(BadSetting { what, hint }) => {
                 self.problem(setting, what, hint);
-                default
+                None
             }
         }
     }
@@ -264,12 +280,33 @@ impl Reader<'_> {
     }
 
     fn variable(&mut self, name: &'static str) -> Option<String> {
-        match self.environment.get(name) {
-            Ok(value) => value,
-            Err(BadSetting { what, hint }) => {
-                self.problem(name, what, hint);
+        let value = self.environment.get(name);
+        self.good(name, value)?
+    }
+
+    fn file(&mut self, setting: &'static str, path: &Path) -> Option<String> {
+        let content = self.environment.file(path);
+        self.good(setting, content)
+    }
+
+    /// A variable, or the content of the file that another one names; and which of them it was.
+    fn variable_or_file(
+        &mut self,
+        name: &'static str,
+        file: &'static str,
+    ) -> Option<(&'static str, String)> {
+        match (self.variable(name), self.variable(file)) {
+            (Some(_), Some(_)) => {
+                self.problem(
+                    file,
+                    format!("is given beside {name}"),
+                    "remove one of them".to_owned(),
+                );
                 None
             }
+            (Some(value), None) => Some((name, value)),
+            (None, Some(path)) => Some((file, self.file(file, path.as_ref())?)),
+            (None, None) => None,
         }
     }
 

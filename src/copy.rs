@@ -10,8 +10,10 @@ use serde::Serialize;
 
 use crate::manifest::{Artifact, Manifest};
 use crate::pipe::{Counting, Progress, Verified};
+use crate::prune::{PruneReport, prune_copies};
 use crate::report::progress::{Activity, Board};
 use crate::repository::{ObjectLengths, Repository, RepositoryError, SnapshotRef};
+use crate::session::Session;
 
 /// What was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,13 +24,16 @@ pub struct Copied {
 }
 
 /// What became of the snapshots that one place was to get.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct CopyReport {
     /// Where they were to go.
     pub place: String,
     pub snapshots: Vec<SnapshotCopy>,
-    /// Why not even the first could be sent.
+    /// Why it ended before all were tried.
     pub problem: Option<String>,
+    /// What became of older snapshots there; `None` when all stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pruned: Option<PruneReport>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -47,6 +52,11 @@ pub enum CopyOutcome {
 
 impl CopyReport {
     pub fn is_complete(&self) -> bool {
+        let pruned = self.pruned.as_ref();
+        self.everything_is_there() && pruned.is_none_or(PruneReport::is_as_it_should_be)
+    }
+
+    fn everything_is_there(&self) -> bool {
         let failed = |copy: &SnapshotCopy| matches!(copy.outcome, CopyOutcome::Failed { .. });
         self.problem.is_none() && !self.snapshots.iter().any(failed)
     }
@@ -72,6 +82,7 @@ pub async fn copy_all(
         place: to.location(),
         snapshots: Vec::new(),
         problem: None,
+        pruned: None,
     };
     let wanted = match prepared(to, snapshots, lacking).await {
         Ok(wanted) => wanted,
@@ -96,6 +107,38 @@ pub async fn copy_all(
         report.snapshots.push(SnapshotCopy { snapshot, outcome });
     }
     report
+}
+
+/// After a backup: brings every second place of the session what is newer than what it has of the project, and prunes
+/// there. One place that fails does not spoil the others.
+pub async fn copy_after(session: &Session, project: &str) -> Vec<CopyReport> {
+    let mut reports = Vec::new();
+    for place in &session.copy_to {
+        let mut report = match session.repository.list(Some(project)).await {
+            Ok(snapshots) => {
+                let from = &*session.repository;
+                let copying = copy_all(from, &**place, &snapshots, Lacking::Newer, &session.board);
+                session
+                    .unless_interrupted(copying)
+                    .await
+                    .map_err(|interrupted| {
+                        format!("{interrupted}; `cofferdam copy` sends the rest")
+                    })
+            }
+            Err(error) => Err(error.to_string()),
+        }
+        .unwrap_or_else(|problem| CopyReport {
+            place: place.location(),
+            snapshots: Vec::new(),
+            problem: Some(problem),
+            pruned: None,
+        });
+        if report.everything_is_there() {
+            report.pruned = prune_copies(session, &**place, project).await;
+        }
+        reports.push(report);
+    }
+    reports
 }
 
 async fn prepared(

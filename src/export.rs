@@ -1,7 +1,7 @@
 //! Takes artifacts out of the repository, into files that the usual tools read.
 //!
-//! All or nothing: every file is written under a hidden name, decompressed and verified, and only when all of them are
-//! whole do they get their names. Nothing is ever written over.
+//! All or nothing: every file is written under a hidden name, decrypted, decompressed and verified, and only when all of
+//! them are whole do they get their names. Nothing is ever written over.
 
 use std::io::{self, BufRead};
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use crate::manifest::{Artifact, Manifest};
 use crate::pipe::{self, SyncSource};
 use crate::repository::RepositoryError;
 use crate::repository::directory::{Directory, FileError, Published, Sealed};
-use crate::repository::snapshot::open_plain;
+use crate::repository::snapshot::{ensure_opens, open_plain};
 use crate::target::TargetId;
 
 /// A file that was written.
@@ -46,12 +46,13 @@ pub async fn export(
     targets: &[&TargetId],
     directory: &Path,
 ) -> Result<Vec<ExportedFile>, ExportError> {
+    let records = manifest.targets.iter();
+    let records = records.filter(|record| targets.contains(&&record.target));
+    ensure_opens(source, records.clone()).await?;
     let mut wanted = Vec::new();
-    for record in &manifest.targets {
-        if targets.contains(&&record.target) {
-            let artifacts = record.artifacts.iter();
-            wanted.extend(artifacts.map(|artifact| (&record.target, artifact)));
-        }
+    for record in records {
+        let artifacts = record.artifacts.iter();
+        wanted.extend(artifacts.map(|artifact| (&record.target, artifact)));
     }
     let names = wanted
         .iter()
@@ -97,13 +98,15 @@ pub async fn export(
     Ok(exported)
 }
 
-/// The object's name without the ending of its compression, which is undone.
+/// The object's name without the endings of its encryption and its compression, which are undone.
 fn file_name(manifest: &Manifest, artifact: &Artifact) -> String {
     let object = &artifact.object;
     let file = object.file_name();
-    let plain = file
+    let opened = file.strip_suffix(artifact.encryption.extension());
+    let opened = opened.unwrap_or(file);
+    let plain = opened
         .strip_suffix(artifact.compression.extension())
-        .unwrap_or(file);
+        .unwrap_or(opened);
     if object.snapshot() == manifest.snapshot.as_str() {
         plain.to_owned()
     } else {

@@ -1,8 +1,8 @@
-//! Whether each store has a recent good backup.
+//! Whether each target has a recent good backup.
 //!
-//! A **store** is a target with a history. One is known when a backup has saved it or failed to, when a status file of an
-//! earlier check names it, or when it is expected. It stays known when newer snapshots do not name it any more: a label
-//! that was lost looks just like a store that was removed on purpose. What is gone on purpose is retired by name, or skipped
+//! A target is known when a backup has saved it or failed to, when a status file of an earlier check names it, or when it
+//! is expected. It stays known when newer snapshots do not name it any more: a label that was lost looks just like a target
+//! that was removed on purpose. What is gone on purpose is retired by name, or skipped
 //! by its service's label.
 //!
 //! A **copy** counts as good when a backup took it, its manifest can be read, its time has come, and all of its objects are
@@ -38,7 +38,7 @@ pub struct Question {
     pub max_age: Duration,
     /// Only what fits one of these; when empty, everything.
     pub targets: Vec<TargetPattern>,
-    /// Stores that must have a backup, whether or not the repository has ever heard of them.
+    /// Targets that must have a backup, whether or not the repository has ever heard of them.
     pub expected: Vec<TargetId>,
     /// What is gone on purpose.
     pub retired: Vec<TargetPattern>,
@@ -66,7 +66,7 @@ pub enum FreshnessError {
     #[error(transparent)]
     Repository(#[from] RepositoryError),
     #[error(
-        "a store that is expected belongs to one project, and {projects} are in question; name one with --project"
+        "a target that is expected belongs to one project, and {projects} are in question; name one with --project"
     )]
     ExpectedWhere { projects: usize },
 }
@@ -78,28 +78,27 @@ pub struct FreshnessReport {
     /// As the user named it, without secrets.
     pub repository: String,
     pub projects: Vec<ProjectReport>,
-    /// What concerns no single store.
+    /// What concerns no single target.
     pub findings: Vec<Finding>,
 }
 
 #[derive(Clone, Debug, Serialize)]
 pub struct ProjectReport {
     pub project: String,
-    pub stores: Vec<StoreReport>,
+    pub targets: Vec<TargetReport>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct StoreReport {
-    #[serde(rename = "store")]
+pub struct TargetReport {
     pub target: TargetId,
     #[serde(flatten)]
     pub state: State,
-    pub last_good: Option<Copy>,
+    pub last_good: Option<GoodCopy>,
     /// Newer ones that do not count, newest first: the first few.
     pub passed_over: Vec<PassedOver>,
     /// How many more of them there are.
     pub passed_over_more: usize,
-    /// How many of the newest snapshots name the store neither as saved nor as failed.
+    /// How many of the newest snapshots name the target neither as saved nor as failed.
     pub absent_from: usize,
 }
 
@@ -120,7 +119,7 @@ pub enum State {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Copy {
+pub struct GoodCopy {
     pub snapshot: RunId,
     /// When the backup began: nothing in it is older.
     pub time: Timestamp,
@@ -160,8 +159,8 @@ pub enum Finding {
         snapshot: SnapshotRef,
         time: Timestamp,
     },
-    /// A pattern that fits no store.
-    NoStore {
+    /// A pattern that fits no target.
+    NoTarget {
         pattern: String,
     },
 }
@@ -174,7 +173,7 @@ impl Finding {
             Self::Unreadable { snapshot, .. } | Self::FromTheFuture { snapshot, .. } => {
                 Some(&snapshot.project)
             }
-            Self::NothingInRepository | Self::NoStore { .. } => None,
+            Self::NothingInRepository | Self::NoTarget { .. } => None,
         }
     }
 
@@ -186,7 +185,7 @@ impl Finding {
     }
 }
 
-impl StoreReport {
+impl TargetReport {
     pub fn is_in_order(&self) -> bool {
         matches!(self.state, State::Ok | State::Skipped { .. })
     }
@@ -194,15 +193,15 @@ impl StoreReport {
 
 impl FreshnessReport {
     pub fn is_in_order(&self) -> bool {
-        self.findings.is_empty() && self.stores().all(StoreReport::is_in_order)
+        self.findings.is_empty() && self.targets().all(TargetReport::is_in_order)
     }
 
-    pub fn stores(&self) -> impl Iterator<Item = &StoreReport> {
-        self.projects.iter().flat_map(|project| &project.stores)
+    pub fn targets(&self) -> impl Iterator<Item = &TargetReport> {
+        self.projects.iter().flat_map(|project| &project.targets)
     }
 }
 
-/// Looks at the stores of `projects`, or of all when `None`. `known` are the status files of earlier checks.
+/// Looks at the targets of `projects`, or of all when `None`. `known` are the status files of earlier checks.
 pub async fn check(
     repository: &dyn Repository,
     projects: Option<&[String]>,
@@ -248,14 +247,17 @@ pub async fn check(
         histories.remember(remembered.filter_map(StatusPath::target));
         read(repository, &own, &mut histories, &mut report.findings).await?;
         report.projects.push(ProjectReport {
-            stores: histories.judge(),
+            targets: histories.judge(),
             project,
         });
     }
     for pattern in &question.targets {
-        if !report.stores().any(|store| pattern.matches(&store.target)) {
+        if !report
+            .targets()
+            .any(|judged| pattern.matches(&judged.target))
+        {
             let pattern = pattern.to_string();
-            report.findings.push(Finding::NoStore { pattern });
+            report.findings.push(Finding::NoTarget { pattern });
         }
     }
     Ok(report)

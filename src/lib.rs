@@ -9,18 +9,18 @@
 //!
 //! A backup reads the labels of a project's containers ([`labels`], [`discover`], [`survey`]), plans as a value
 //! ([`plan`]), holds what must not write meanwhile ([`hold`]), lets each target's driver ([`driver`]) stream into the
-//! repository ([`repository`]) through digests and compression ([`pipe`]), and writes the manifest last ([`manifest`]).
+//! repository ([`repository`]) through digests, compression and encryption ([`pipe`], [`encryption`]), and writes the manifest last ([`manifest`]).
 //! A restore goes the other way, and gives up nothing old before everything new is loaded and checked ([`restore`],
 //! [`recover`]).
 //!
 //! # Layers, from the outside in
 //!
 //! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read
-//! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`verify`], [`freshness`], [`export`], [`copy`] with
-//!    [`session`], [`survey`], [`targets`], [`select`]
+//! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`verify`], [`freshness`], [`export`],
+//!    [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
 //! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
-//! 5. [`manifest`], [`labels`], [`keep`], [`target`], [`store`], [`secret`], [`trust`], [`text`], [`exit`]
+//! 5. [`manifest`], [`labels`], [`keep`], [`target`], [`store`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
 //!
 //! A module imports from its own layer or inwards. What a linter can hold of that stands in `clippy.toml`.
 
@@ -34,6 +34,7 @@ pub mod config;
 pub mod copy;
 pub mod discover;
 pub mod driver;
+pub mod encryption;
 pub mod engine;
 pub mod exit;
 pub mod export;
@@ -55,6 +56,7 @@ pub mod retention;
 pub mod secret;
 pub mod select;
 pub mod session;
+pub mod shrinkage;
 pub mod sqlite;
 pub mod store;
 pub mod survey;

@@ -4,6 +4,7 @@
 //! It holds no secret, and everything read back from it is hostile until checked: see [`Manifest::parse`].
 
 mod compression;
+mod encryption;
 mod facts;
 mod object_path;
 
@@ -13,6 +14,7 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 pub use self::compression::{BadCompression, Compression};
+pub use self::encryption::{AgeFile, BadPublicKey, EncryptedTo, Encryption, PublicKey};
 pub use self::facts::{
     BasebackupFacts, CommandFacts, CouchdbDatabase, CouchdbFacts, ElasticsearchFacts, Facts,
     FileOwner, JournalMode, MysqlFacts, MysqlFlavour, MysqlPrograms, MysqlTableFacts,
@@ -47,9 +49,9 @@ pub struct Manifest {
     pub failed: Vec<Failure>,
     #[serde(default)]
     pub skipped: Vec<Skip>,
-    /// Targets of which the user has said that this much is all there is, though it was more before.
+    /// Targets that have become far smaller, of which nobody has said that they may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub may_shrink: Vec<TargetId>,
+    pub shrunken: Vec<Shrunken>,
     /// Of the run as a whole; those of one target are in its record.
     #[serde(default)]
     pub warnings: Vec<String>,
@@ -133,6 +135,16 @@ pub struct Artifact {
     pub encryption: Encryption,
 }
 
+impl Artifact {
+    /// Of the stream that is compressed and not encrypted, in bytes.
+    pub fn compressed_bytes(&self) -> u64 {
+        match &self.encryption {
+            Encryption::None => self.stored.bytes,
+            Encryption::Age(file) => file.compressed_bytes,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -154,17 +166,21 @@ pub struct StreamDigest {
     pub sha256: String,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Encryption {
-    #[default]
-    None,
-}
-
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     pub target: TargetId,
     pub reason: String,
+}
+
+/// A copy of a target that is far smaller than the last good one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Shrunken {
+    pub target: TargetId,
+    /// Of the plain data, without indexes.
+    pub bytes: u64,
+    /// The snapshot that holds the last good one.
+    pub before: RunId,
+    pub bytes_before: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -224,6 +240,12 @@ impl Manifest {
         self.targets.iter().flat_map(|record| &record.artifacts)
     }
 
+    /// Everything in it.
+    pub fn is_encrypted(&self) -> bool {
+        self.objects()
+            .all(|artifact| artifact.encryption != Encryption::None)
+    }
+
     pub fn stored_bytes(&self) -> u64 {
         self.objects().map(|artifact| artifact.stored.bytes).sum()
     }
@@ -259,6 +281,13 @@ impl Manifest {
 }
 
 impl TargetRecord {
+    /// Of the plain data, without indexes.
+    pub fn plain_bytes(&self) -> u64 {
+        let artifacts = self.artifacts.iter();
+        let contents = artifacts.filter(|artifact| artifact.role != Role::Index);
+        contents.fold(0, |sum, one| sum.saturating_add(one.plain.bytes))
+    }
+
     pub fn artifact(&self, role: Role) -> Option<&Artifact> {
         self.artifacts.iter().find(|artifact| artifact.role == role)
     }

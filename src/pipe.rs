@@ -1,4 +1,4 @@
-//! Byte streams on their way between a container and a repository: digest, compress, decompress, count.
+//! Byte streams on their way between a container and a repository: digest, compress, encrypt, and back; count.
 //!
 //! Everything here has bounded buffers: memory does not grow with the data. A stage that takes the processor's time runs
 //! on a task ([`ahead`]) or a thread ([`transform`]) of its own, so that reading, hashing, compressing and writing overlap.
@@ -11,6 +11,7 @@ mod bridge;
 pub mod codec;
 mod count;
 mod digest;
+mod encrypt;
 mod exact;
 mod inlet;
 mod pool;
@@ -28,6 +29,7 @@ pub use append::Appender;
 pub use bridge::{SyncSink, SyncSource, ahead, consume, produce, transform};
 pub use count::{Counting, Progress};
 pub use digest::{DigestHandle, Digester, Digesting};
+pub use encrypt::{decrypt, encrypt, reencrypt};
 pub use exact::exactly;
 pub use inlet::{Inlet, inlet};
 pub use pool::{Buffer, Pool};

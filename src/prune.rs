@@ -4,11 +4,11 @@
 //! that no manifest names any more, wherever they lie; a run may refer to those of a young snapshot, and they are left to a
 //! later sweep. Interrupted anywhere, it leaves whole snapshots, and objects that the next sweep finds.
 //!
-//! It takes no lock. Two prunes come to the same verdicts, and the second one misses nothing that it finds gone. A backup
-//! writes where no manifest lies yet. A restore says in its journal which snapshot it reads, and then looks whether that is
-//! still there; a prune removes the manifest, and then reads the journals: one of the two sees the other, and when it is the
-//! prune, it puts the manifest back. Where no engine can be asked, a restore may find its snapshot gone: it fails, and what
-//! it was to replace stays.
+//! It takes no lock. Two prunes come to the same verdicts, and neither minds what the other has removed. A backup writes
+//! where no manifest lies yet. A restore says in its journal which snapshot it reads, and then looks whether that is still
+//! there; a prune removes the manifest, and then reads the journals: one of the two sees the other, so that either the
+//! restore ends before it has touched anything, or the prune leaves the objects to it. Where no engine can be asked, a
+//! restore may find an object gone: it fails, and what it was to replace stays.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -162,22 +162,43 @@ pub async fn prune_after(session: &Session, manifest: &Manifest) -> Option<Prune
     if !has_policy {
         return None;
     }
-    let in_use = async || Lock::snapshots_in_use(&session.engine).await;
+    let repository = &*session.repository;
+    Some(prune_place(session, repository, &session.retention, &manifest.project).await)
+}
+
+/// Prunes a project in a second place, when there is a policy for those.
+pub async fn prune_copies(
+    session: &Session,
+    place: &dyn Repository,
+    project: &str,
+) -> Option<PruneReport> {
+    let terms = &session.copy_retention;
+    terms.keep.as_ref()?;
+    Some(prune_place(session, place, terms, project).await)
+}
+
+async fn prune_place(
+    session: &Session,
+    repository: &dyn Repository,
+    terms: &Terms,
+    project: &str,
+) -> PruneReport {
+    let in_use = || Lock::snapshots_in_use(&session.engine);
     let pruned = async {
-        let stock = Stock::take(&*session.repository, &manifest.project).await?;
-        let pruning = stock.judge(&in_use().await?, &session.retention);
+        let stock = Stock::take(repository, project).await?;
+        let pruning = stock.judge(&in_use().await?, terms);
         let prune = Prune {
-            repository: &*session.repository,
+            repository,
             stock: &stock,
             interrupt: &session.interrupt,
         };
-        Ok::<_, PruneError>(prune.execute(&pruning, in_use).await)
+        Ok::<_, PruneError>(prune.execute(&pruning, in_use()).await)
     };
-    Some(pruned.await.unwrap_or_else(|error| PruneReport {
-        project: manifest.project.clone(),
+    pruned.await.unwrap_or_else(|error| PruneReport {
+        project: project.to_owned(),
         problems: vec![error.to_string()],
         ..PruneReport::default()
-    }))
+    })
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -196,103 +217,78 @@ pub struct Prune<'a> {
 }
 
 impl Prune<'_> {
-    /// Removes what goes. `in_use` tells which snapshots restores are reading now.
+    /// Removes what goes. `in_use` tells which snapshots restores are reading, at the moment when it is polled.
     pub async fn execute(
         &self,
         pruning: &Pruning,
-        in_use: impl AsyncFn() -> Result<BTreeSet<SnapshotRef>, HoldError>,
+        in_use: impl Future<Output = Result<BTreeSet<SnapshotRef>, HoldError>>,
     ) -> PruneReport {
         let mut report = PruneReport {
             project: pruning.project.clone(),
             doubts: pruning.doubts.clone(),
             ..PruneReport::default()
         };
+        if let Err(error) = self.remove_manifests(pruning, &mut report).await {
+            report.failed(&error);
+        }
+        report.staying = pruning.verdicts.len() - report.removed.len();
+        if report.removed.is_empty() {
+            return report;
+        }
+        match in_use.await {
+            Ok(in_use) => {
+                if let Err(error) = self.remove_objects(&in_use, &mut report).await {
+                    report.failed(&error);
+                }
+            }
+            Err(error) => report.problems.push(error.to_string()),
+        }
+        report
+    }
+
+    async fn remove_manifests(
+        &self,
+        pruning: &Pruning,
+        report: &mut PruneReport,
+    ) -> Result<(), RepositoryError> {
         for id in pruning.going() {
             if self.interrupt.is_cancelled() {
                 report.interrupted = true;
                 break;
             }
-            match self.remove_manifest(id, &in_use).await {
-                Ok(Removal::Done) => report.removed.push(id.clone()),
-                Ok(Removal::InUse) => {}
-                Err(PruneError::Repository(error)) => {
-                    report.failed(&error);
-                    break;
-                }
-                Err(error) => {
-                    report.problems.push(error.to_string());
-                    break;
-                }
-            }
+            let snapshot = SnapshotRef::new(&self.stock.project, id.clone());
+            self.repository.remove(&snapshot, &[]).await?;
+            info!(%snapshot, "removed");
+            report.removed.push(id.clone());
         }
-        report.staying = pruning.verdicts.len() - report.removed.len();
-        if let Err(error) = self.remove_objects(&mut report).await {
-            report.failed(&error);
-        }
-        report
+        Ok(())
     }
 
-    async fn remove_manifest(
+    /// The objects of what was removed, as far as nobody needs them now.
+    async fn remove_objects(
         &self,
-        id: &RunId,
-        in_use: impl AsyncFn() -> Result<BTreeSet<SnapshotRef>, HoldError>,
-    ) -> Result<Removal, PruneError> {
-        let snapshot = SnapshotRef::new(&self.stock.project, id.clone());
-        let manifest = match self.repository.manifest(&snapshot).await {
-            Ok(manifest) => manifest,
-            // Another prune has been faster: its objects are this one's as well.
-            Err(RepositoryError::Missing(_)) => return Ok(Removal::Done),
-            Err(error) => return Err(error.into()),
-        };
-        self.repository.remove(&snapshot, &[]).await?;
-        match in_use().await {
-            Ok(in_use) if !in_use.contains(&snapshot) => {
-                info!(snapshot = %id, "removed");
-                Ok(Removal::Done)
-            }
-            asked => {
-                self.put_back(&manifest).await?;
-                asked?;
-                Ok(Removal::InUse)
-            }
-        }
-    }
-
-    async fn put_back(&self, manifest: &Manifest) -> Result<(), RepositoryError> {
-        match self.repository.commit(manifest).await {
-            Err(RepositoryError::Exists(_)) => Ok(()),
-            other => other,
-        }
-    }
-
-    /// The objects of what was removed, as far as no manifest names them that is there now.
-    async fn remove_objects(&self, report: &mut PruneReport) -> Result<(), RepositoryError> {
-        if report.removed.is_empty() {
-            return Ok(());
-        }
+        in_use: &BTreeSet<SnapshotRef>,
+        report: &mut PruneReport,
+    ) -> Result<(), RepositoryError> {
         let listed = self.repository.list(Some(&self.stock.project)).await?;
-        let named = self.named_by(&listed).await?;
-        let now = Timestamp::now();
-        let gone = report.removed.iter();
-        let gone = gone.filter_map(|id| self.stock.contents.get(id));
-        let mut places: BTreeMap<SnapshotRef, BTreeMap<&ObjectPath, u64>> = BTreeMap::new();
-        for contents in gone.filter(|it| now.duration_since(it.finished) > YOUNG) {
-            for (object, bytes) in &contents.objects {
-                // To remove something from the place of another snapshot is to remove that one's manifest.
-                if let Some(place) = SnapshotRef::of(object)
-                    && !named.contains(object)
-                    && !listed.contains(&place)
-                {
-                    places.entry(place).or_default().insert(object, *bytes);
-                }
+        let listed: BTreeSet<SnapshotRef> = listed.into_iter().collect();
+        let mut needed = self.named_by(&listed).await?;
+        let read = in_use
+            .iter()
+            .filter(|one| one.project == self.stock.project);
+        let read = read.filter_map(|one| self.stock.contents.get(&one.id));
+        needed.extend(read.flat_map(|contents| contents.objects.keys().cloned()));
+
+        for (place, objects) in self.unneeded(&report.removed, &needed) {
+            // To remove something from the place of a snapshot that is there would be to remove its manifest.
+            if listed.contains(&place) {
+                continue;
             }
-        }
-        for (place, objects) in places {
             if self.interrupt.is_cancelled() {
                 report.interrupted = true;
                 break;
             }
-            let paths: Vec<ObjectPath> = objects.keys().map(|path| (*path).clone()).collect();
+            let paths: Vec<ObjectPath> = objects.keys().cloned().collect();
             self.repository.remove(&place, &paths).await?;
             report.freed_bytes += objects.values().sum::<u64>();
         }
@@ -303,7 +299,7 @@ impl Prune<'_> {
     /// is an error: nobody knows what it names.
     async fn named_by(
         &self,
-        listed: &[SnapshotRef],
+        listed: &BTreeSet<SnapshotRef>,
     ) -> Result<BTreeSet<ObjectPath>, RepositoryError> {
         let mut named = BTreeSet::new();
         for snapshot in listed {
@@ -317,11 +313,27 @@ impl Prune<'_> {
         }
         Ok(named)
     }
-}
 
-enum Removal {
-    Done,
-    InUse,
+    /// The objects of these snapshots that are not needed and old enough, by the place in which they lie, with their bytes.
+    fn unneeded(
+        &self,
+        removed: &[RunId],
+        needed: &BTreeSet<ObjectPath>,
+    ) -> BTreeMap<SnapshotRef, BTreeMap<ObjectPath, u64>> {
+        let now = Timestamp::now();
+        let contents = removed.iter().filter_map(|id| self.stock.contents.get(id));
+        let old = contents.filter(|one| now.duration_since(one.finished) > YOUNG);
+        let mut places: BTreeMap<_, BTreeMap<_, _>> = BTreeMap::new();
+        for (object, bytes) in old.flat_map(|one| &one.objects) {
+            if let Some(place) = SnapshotRef::of(object)
+                && !needed.contains(object)
+            {
+                let place = places.entry(place).or_default();
+                place.insert(object.clone(), *bytes);
+            }
+        }
+        places
+    }
 }
 
 /// Finishes what killed runs and prunes have left. That it cannot be done costs space, and nothing else.

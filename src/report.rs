@@ -31,6 +31,8 @@ pub use show::render_snapshot;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::manifest::Shrunken;
+
 /// From where, and on what, somebody looks.
 #[derive(Clone, Debug)]
 pub struct View {
@@ -38,6 +40,17 @@ pub struct View {
     pub width: Option<u16>,
     pub now: Timestamp,
     pub time_zone: TimeZone,
+}
+
+/// That a target has become far smaller.
+fn shrinkage(shrunken: &Shrunken) -> String {
+    format!(
+        "{} has {}, and had {} in {}",
+        shrunken.target,
+        amounts::size(shrunken.bytes),
+        amounts::size(shrunken.bytes_before),
+        shrunken.before
+    )
 }
 
 impl View {

@@ -30,7 +30,10 @@ use self::local::LocalRepository;
 use self::remote::{RemoteRepository, Storage};
 use self::status::StatusPath;
 use self::url::{RepositoryUrl, Scheme};
-use crate::manifest::{BadObjectPath, Manifest, ManifestError, ObjectPath, StreamDigest};
+use crate::encryption::DecryptionError;
+use crate::manifest::{
+    BadObjectPath, EncryptedTo, Manifest, ManifestError, ObjectPath, StreamDigest,
+};
 use crate::pipe::ByteStream;
 use crate::target::{RunId, decode_component, encode_component};
 use crate::trust::TrustError;
@@ -116,6 +119,13 @@ pub enum RepositoryError {
     BadPath(#[from] BadObjectPath),
     #[error("{object} is damaged: {why}")]
     Damaged { object: ObjectPath, why: String },
+    /// It is there, and no key that is given opens it.
+    #[error("{object} cannot be opened: {source} (it was encrypted {to}, says its manifest)")]
+    Closed {
+        object: ObjectPath,
+        to: EncryptedTo,
+        source: DecryptionError,
+    },
 }
 
 impl RepositoryError {

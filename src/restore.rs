@@ -10,21 +10,22 @@ use tracing::info;
 
 use crate::backup::{Asked, BackupError, Capture};
 use crate::driver::{ArtifactSource, DriverError, WayBack};
+use crate::encryption::{NoWayBack, Protection, Recipients};
 use crate::engine::EngineError;
 use crate::hold::journal::RestoreStep;
 use crate::hold::{Ending, Journal, Operation, Owner, RestoreJournal};
 use crate::hooks::{HookError, HookOutcome, Hooks};
-use crate::manifest::{Manifest, Purpose, TargetRecord};
+use crate::manifest::{Encryption, Manifest, Purpose, TargetRecord};
 use crate::pipe;
 use crate::plan::restore::{PlannedRestore, RestorePlan};
 use crate::report::progress::Activity;
-use crate::repository::snapshot::SnapshotReader;
+use crate::repository::snapshot::{SnapshotReader, ensure_opens};
 use crate::repository::{RepositoryError, SnapshotRef};
 use crate::session::{Interrupted, LockError, Session};
 use crate::survey::Survey;
 use crate::target::{RunId, TargetId};
 use crate::targets::Drivers;
-use crate::verify::{Depth, VerifyError, verify_targets};
+use crate::verify::{Depth, Verifier, VerifyError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
@@ -40,6 +41,8 @@ pub enum RestoreError {
     Verify(#[from] VerifyError),
     #[error("the safety snapshot failed, and nothing was touched: {0}")]
     Safety(#[source] BackupError),
+    #[error(transparent)]
+    NoWayBack(#[from] NoWayBack),
     #[error("{target}: {source}")]
     Target {
         target: TargetId,
@@ -93,6 +96,11 @@ impl Restore<'_> {
     /// Executes the plan. An error means that nothing was touched.
     pub async fn execute(&self) -> Result<RestoreReport, RestoreError> {
         let safety = self.safety_targets().await?;
+        let recipients = if safety.is_empty() {
+            None
+        } else {
+            self.session.keys.for_way_back(self.protection())?
+        };
         self.verify_beforehand(&safety).await?;
         let safety_run = (!safety.is_empty()).then(|| RunId::generate(Timestamp::now()));
         let lock = self
@@ -114,7 +122,7 @@ impl Restore<'_> {
                 hooks.before().await?;
                 lock.hold().await?;
                 if let Some(run) = &safety_run {
-                    self.take_safety_snapshot(run, &safety).await?;
+                    self.take_safety_snapshot(run, &safety, recipients).await?;
                 }
                 self.load_all(&mut begun).await?;
                 lock.decide().await?;
@@ -160,20 +168,41 @@ impl Restore<'_> {
         })
     }
 
+    /// Whether the keys that are given open everything that the restore is going to read. Only headers are read.
+    pub async fn ensure_opens(&self) -> Result<(), RestoreError> {
+        let source = reader(self.session, pipe::Progress::silent());
+        Ok(ensure_opens(&source, self.records()).await?)
+    }
+
+    /// What is restored, as it was saved.
+    fn records(&self) -> impl Iterator<Item = &TargetRecord> {
+        let targets = self.plan.targets.iter();
+        targets.filter_map(|target| self.manifest.target(&target.id))
+    }
+
+    fn protection(&self) -> Protection {
+        let mut artifacts = self.records().flat_map(|record| &record.artifacts);
+        if artifacts.any(|artifact| artifact.encryption != Encryption::None) {
+            Protection::Encrypted
+        } else {
+            Protection::Clear
+        }
+    }
+
     /// Loads that write over old data have no second chance: every byte they need is read first. Others are verified while
     /// they load.
     async fn verify_beforehand(&self, saved: &[&TargetId]) -> Result<(), RestoreError> {
+        let Session {
+            repository, keys, ..
+        } = self.session;
+        let verifier = |depth| Verifier::new(&**repository, &keys.identities, depth);
         let all = self.plan.targets.iter().map(|target| &target.id);
-        verify_targets(&*self.session.repository, self.manifest, all, Depth::Sizes).await?;
+        verifier(Depth::Sizes).targets(self.manifest, all).await?;
         let in_place = self.plan.in_place().map(|target| &target.id);
         let in_place = in_place.filter(|target| saved.contains(target));
-        verify_targets(
-            &*self.session.repository,
-            self.manifest,
-            in_place,
-            Depth::Read,
-        )
-        .await?;
+        verifier(Depth::Read)
+            .targets(self.manifest, in_place)
+            .await?;
         Ok(())
     }
 
@@ -240,11 +269,12 @@ impl Restore<'_> {
         &self,
         run: &RunId,
         targets: &[&TargetId],
+        recipients: Option<Recipients>,
     ) -> Result<(), RestoreError> {
         info!(snapshot = %run, "taking a safety snapshot");
         self.session.repository.prepare().await?;
         let started = Timestamp::now();
-        let mut capture = Capture::new(self.session, self.survey, self.drivers, run);
+        let mut capture = Capture::new(self.session, self.survey, self.drivers, run, recipients);
         capture.all(targets.iter().copied()).await;
         if !capture.failed.is_empty() {
             let failed = std::mem::take(&mut capture.failed);
@@ -257,7 +287,7 @@ impl Restore<'_> {
             },
             selection: Vec::new(),
             skipped: Vec::new(),
-            may_shrink: Vec::new(),
+            shrunken: Vec::new(),
         };
         capture
             .finish(self.session, asked, started)
@@ -295,7 +325,7 @@ impl Restore<'_> {
             .session
             .board
             .begin(Activity::Loading, &record.target, Some(bytes));
-        let source = SnapshotReader::new(self.session.repository.clone(), track.counter());
+        let source = reader(self.session, track.counter());
         let loaded = load_and_check(self.drivers, record, &source).await;
         match &loaded {
             Ok(()) => track.done(),
@@ -345,6 +375,11 @@ impl Restore<'_> {
     }
 }
 
+fn reader(session: &Session, progress: pipe::Progress) -> SnapshotReader {
+    let repository = session.repository.clone();
+    SnapshotReader::new(repository, session.keys.identities.clone(), progress)
+}
+
 pub(crate) async fn commit(drivers: &Drivers, target: &TargetId) -> Result<(), DriverError> {
     drivers.of(target)?.commit(target).await
 }
@@ -383,7 +418,9 @@ pub(crate) async fn undo_in_place(
         .and_then(|manifest| manifest.target(target))
     {
         Some(record) => {
-            let source = SnapshotReader::new(session.repository.clone(), pipe::Progress::silent());
+            let source = reader(session, pipe::Progress::silent());
+            // Before the driver removes anything for it.
+            ensure_opens(&source, [record]).await?;
             drivers.of(target)?.put_back(record, &source).await
         }
         None => roll_back(drivers, target).await,

@@ -17,6 +17,7 @@
 
 mod doubt;
 mod pick;
+mod snapshot;
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,106 +28,15 @@ use jiff::tz::TimeZone;
 use serde::Serialize;
 
 pub use doubt::{Doubt, Unreadable};
+pub use snapshot::{GoodCopy, Series, Snapshot};
 
+use self::snapshot::Standing;
 use crate::cli::Despite;
 use crate::keep::KeepPolicy;
-use crate::manifest::{Manifest, Purpose, Role, TargetRecord};
 use crate::target::{RunId, TargetId};
 
 /// How long the way back that a restore took for itself stays, measured to the newest backup.
 const SAFETY_STAYS: Duration = Duration::from_secs(14 * 24 * 60 * 60);
-
-/// What a manifest says that retention asks for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
-    pub id: RunId,
-    pub started: Timestamp,
-    pub series: Series,
-    pub saved: BTreeMap<TargetId, GoodCopy>,
-    pub failed: BTreeSet<TargetId>,
-    /// [`Manifest::may_shrink`]
-    pub may_shrink: BTreeSet<TargetId>,
-}
-
-/// What a snapshot was meant to save.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Series {
-    /// Everything that labels asked for.
-    Whole,
-    /// What these patterns chose of it.
-    Selection(Vec<String>),
-    /// What a restore was about to replace.
-    Safety,
-}
-
-/// A good copy of a target.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct GoodCopy {
-    /// Of the plain data, without indexes.
-    pub bytes: u64,
-    /// The label `cofferdam.keep` of its container.
-    pub keep: Option<String>,
-}
-
-impl From<&Manifest> for Snapshot {
-    fn from(manifest: &Manifest) -> Self {
-        let series = match (&manifest.purpose, manifest.selection.as_slice()) {
-            (Purpose::Safety { .. }, _) => Series::Safety,
-            (Purpose::Backup, []) => Series::Whole,
-            (Purpose::Backup, selection) => Series::Selection(selection.to_vec()),
-        };
-        let failed = manifest.failed.iter();
-        let saved = manifest.targets.iter();
-        Self {
-            id: manifest.snapshot.clone(),
-            started: manifest.started,
-            series,
-            saved: saved
-                .map(|record| (record.target.clone(), GoodCopy::from(record)))
-                .collect(),
-            failed: failed.map(|failure| failure.target.clone()).collect(),
-            may_shrink: manifest.may_shrink.iter().cloned().collect(),
-        }
-    }
-}
-
-impl From<&TargetRecord> for GoodCopy {
-    fn from(record: &TargetRecord) -> Self {
-        let artifacts = record.artifacts.iter();
-        let contents = artifacts.filter(|artifact| artifact.role != Role::Index);
-        Self {
-            bytes: contents.fold(0, |sum, one| sum.saturating_add(one.plain.bytes)),
-            keep: record.container.keep.clone(),
-        }
-    }
-}
-
-/// What a run came to for a target.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Standing {
-    Saved,
-    Failed,
-    /// It was not there to be saved.
-    Absent,
-}
-
-impl Snapshot {
-    fn is_backup(&self) -> bool {
-        self.series != Series::Safety
-    }
-
-    /// A server that let nobody in has not told which databases it has: whatever of its service is missing has failed.
-    fn standing(&self, target: &TargetId) -> Standing {
-        let mut failed = self.failed.iter();
-        if self.saved.contains_key(target) {
-            Standing::Saved
-        } else if failed.any(|failure| failure.service == target.service) {
-            Standing::Failed
-        } else {
-            Standing::Absent
-        }
-    }
-}
 
 /// What the user has configured.
 #[derive(Clone, Debug)]
@@ -410,24 +320,27 @@ impl<'a> Judge<'a> {
         }
     }
 
-    /// Said only where nothing else keeps a snapshot: of every other one it is plain.
+    /// Said only where nothing else keeps a snapshot: of every other one it is plain. Where the last copy has shrunk, the
+    /// last one that had not stays as well, unless the user has looked into it.
     fn spare_last_copies(&self, reasons: &mut Reasons<'a>) {
+        let may_shrink = self.terms.despite.contains(&Despite::Shrunken);
         let mut last: BTreeMap<&TargetId, &RunId> = BTreeMap::new();
+        let mut last_good: BTreeMap<&TargetId, &RunId> = BTreeMap::new();
         let safety = self.snapshots.iter().filter(|one| !one.is_backup());
         for snapshot in self.backups.iter().chain(safety) {
             for target in snapshot.saved.keys() {
                 last.entry(target).or_insert(&snapshot.id);
+                if may_shrink || !snapshot.has_shrunk(target) {
+                    last_good.entry(target).or_insert(&snapshot.id);
+                }
             }
         }
         let kept: BTreeSet<&RunId> = reasons.keys().copied().collect();
-        for (target, snapshot) in last {
+        for (target, snapshot) in last.into_iter().chain(last_good) {
             if !kept.contains(snapshot) {
-                reasons
-                    .entry(snapshot)
-                    .or_default()
-                    .insert(Reason::LastCopy {
-                        target: target.clone(),
-                    });
+                let target = target.clone();
+                let reasons = reasons.entry(snapshot).or_default();
+                reasons.insert(Reason::LastCopy { target });
             }
         }
     }

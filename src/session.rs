@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::agent::helper;
 use crate::agent::inside::Removals;
+use crate::encryption::Keys;
 use crate::engine::Engine;
 use crate::hold::{Acquired, HoldError, Journal, Liveness, Lock, Wait};
 use crate::manifest::Compression;
@@ -23,6 +24,10 @@ pub struct Session {
     pub compression: Compression,
     /// What becomes of older snapshots after a backup.
     pub retention: Terms,
+    /// Second places, and what becomes of older snapshots there.
+    pub copy_to: Vec<Arc<dyn Repository>>,
+    pub copy_retention: Terms,
+    pub keys: Keys,
     pub board: Board,
     /// What dropped work still has to remove; to be waited for before the process ends.
     pub removals: Removals,

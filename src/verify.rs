@@ -14,6 +14,7 @@ use serde::Serialize;
 pub use part::{BadPart, Part, PartChoice};
 pub use problem::{Fault, Problem};
 
+use crate::encryption::Identities;
 use crate::manifest::{Artifact, Manifest, ObjectPath};
 use crate::pipe::Progress;
 use crate::repository::{ObjectLengths, Repository, RepositoryError, SnapshotRef};
@@ -25,8 +26,8 @@ use crate::target::TargetId;
 pub enum Depth {
     /// Every object is there and has its length.
     Sizes,
-    /// Every object is read: the digest as stored, every frame and checksum of its compression, the digest of its
-    /// content, and every line of an index.
+    /// Every object is read: the digest as stored, and, unless it is encrypted and nothing given opens it, every frame and
+    /// checksum of its compression, the digest of its content, and every line of an index.
     Read,
     /// The objects of one part are read, and the others looked at as with [`Depth::Sizes`].
     ReadPart(Part),
@@ -55,6 +56,10 @@ pub struct VerifyReport {
     pub read_objects: usize,
     /// As stored, in bytes.
     pub read_bytes: u64,
+    /// How many of those that were read were decrypted, and their content looked at.
+    pub decrypted: usize,
+    /// How many were read as they are stored and not decrypted: no key that might open them was given.
+    pub closed: usize,
     pub problems: Vec<Problem>,
     /// Objects in the snapshot's place that its manifest does not name. They do no harm.
     pub unknown: Vec<ObjectPath>,
@@ -69,9 +74,24 @@ impl VerifyReport {
             stored_bytes: 0,
             read_objects: 0,
             read_bytes: 0,
+            decrypted: 0,
+            closed: 0,
             problems: Vec::new(),
             unknown: Vec::new(),
         }
+    }
+
+    fn add(&mut self, target: &TargetId, artifact: &Artifact, judged: Judged) {
+        if let Some(seen) = judged.seen {
+            self.read_objects += 1;
+            self.read_bytes += artifact.stored.bytes;
+            match seen {
+                Seen::Plain => {}
+                Seen::Decrypted => self.decrypted += 1,
+                Seen::Closed => self.closed += 1,
+            }
+        }
+        self.problems.extend(judged.problem(target, artifact));
     }
 
     pub fn is_whole(&self) -> bool {
@@ -92,46 +112,31 @@ fn listed(problems: &[Problem]) -> String {
     lines.join("; ")
 }
 
-/// Looks at what some targets of a snapshot need, before they are restored.
-pub async fn verify_targets<'a>(
-    repository: &dyn Repository,
-    manifest: &Manifest,
-    targets: impl Iterator<Item = &'a TargetId>,
-    depth: Depth,
-) -> Result<(), VerifyError> {
-    let chosen: BTreeSet<_> = targets.collect();
-    let mut verifier = Verifier::new(repository, depth, Progress::silent());
-    let mut problems = Vec::new();
-    for record in &manifest.targets {
-        if chosen.contains(&record.target) {
-            for artifact in &record.artifacts {
-                let judged = verifier.artifact(artifact).await?;
-                problems.extend(judged.problem(&record.target, artifact));
-            }
-        }
-    }
-    if problems.is_empty() {
-        Ok(())
-    } else {
-        Err(VerifyError::Damaged(problems))
-    }
-}
-
-/// Looks at whole snapshots, one after the other. An object that several of them name is read once.
+/// Looks at snapshots, one after the other. An object that several of them name is read once.
 pub struct Verifier<'a> {
     repository: &'a dyn Repository,
+    identities: &'a Identities,
     depth: Depth,
     progress: Progress,
     lengths: ObjectLengths,
-    /// What was read, as which manifests have described it.
+    /// What was found in what was read, as which manifests have described it.
     read: BTreeMap<ObjectPath, Vec<(Artifact, Option<Fault>)>>,
+}
+
+/// What was looked at in an object that was read.
+#[derive(Clone, Copy)]
+enum Seen {
+    Plain,
+    Decrypted,
+    /// Not its content: it is encrypted.
+    Closed,
 }
 
 /// What was found of one object.
 struct Judged {
     fault: Option<Fault>,
-    /// Just now, and not for another snapshot.
-    was_read: bool,
+    /// `None` when it was not read, or for another snapshot before.
+    seen: Option<Seen>,
 }
 
 impl Judged {
@@ -145,17 +150,24 @@ impl Judged {
 }
 
 impl<'a> Verifier<'a> {
-    /// `progress` is told of stored bytes as they are read.
-    pub fn new(repository: &'a dyn Repository, depth: Depth, progress: Progress) -> Self {
+    /// Where `identities` hold nothing of the kind that opens an encrypted object, it is looked at as it is stored.
+    pub fn new(repository: &'a dyn Repository, identities: &'a Identities, depth: Depth) -> Self {
         Self {
             repository,
+            identities,
             depth,
-            progress,
+            progress: Progress::silent(),
             lengths: ObjectLengths::default(),
             read: BTreeMap::new(),
         }
     }
 
+    /// `progress` is told of stored bytes as they are read.
+    pub fn telling(self, progress: Progress) -> Self {
+        Self { progress, ..self }
+    }
+
+    /// Looks at a whole snapshot.
     pub async fn snapshot(
         &mut self,
         snapshot: &SnapshotRef,
@@ -174,13 +186,7 @@ impl<'a> Verifier<'a> {
         for record in &manifest.targets {
             for artifact in &record.artifacts {
                 let judged = self.artifact(artifact).await?;
-                if judged.was_read {
-                    report.read_objects += 1;
-                    report.read_bytes += artifact.stored.bytes;
-                }
-                report
-                    .problems
-                    .extend(judged.problem(&record.target, artifact));
+                report.add(&record.target, artifact, judged);
             }
         }
 
@@ -197,22 +203,50 @@ impl<'a> Verifier<'a> {
         Ok(report)
     }
 
-    async fn artifact(&mut self, artifact: &Artifact) -> Result<Judged, RepositoryError> {
-        let mut judged = Judged {
-            fault: judge_length(&mut self.lengths, self.repository, artifact).await?,
-            was_read: false,
-        };
-        if judged.fault.is_none() && self.depth.reads(&artifact.object) {
-            let known = self.read.entry(artifact.object.clone()).or_default();
-            if let Some((_, fault)) = known.iter().find(|(described, _)| described == artifact) {
-                judged.fault.clone_from(fault);
-            } else {
-                judged.fault = read::judge(self.repository, artifact, &self.progress).await;
-                judged.was_read = true;
-                known.push((artifact.clone(), judged.fault.clone()));
+    /// Looks at what some targets of a snapshot need, before they are restored.
+    pub async fn targets(
+        &mut self,
+        manifest: &Manifest,
+        targets: impl Iterator<Item = &TargetId>,
+    ) -> Result<(), VerifyError> {
+        let chosen: BTreeSet<_> = targets.collect();
+        let mut problems = Vec::new();
+        for record in &manifest.targets {
+            if chosen.contains(&record.target) {
+                for artifact in &record.artifacts {
+                    let judged = self.artifact(artifact).await?;
+                    problems.extend(judged.problem(&record.target, artifact));
+                }
             }
         }
-        Ok(judged)
+        if problems.is_empty() {
+            Ok(())
+        } else {
+            Err(VerifyError::Damaged(problems))
+        }
+    }
+
+    async fn artifact(&mut self, artifact: &Artifact) -> Result<Judged, RepositoryError> {
+        let fault = judge_length(&mut self.lengths, self.repository, artifact).await?;
+        if fault.is_some() || !self.depth.reads(&artifact.object) {
+            return Ok(Judged { fault, seen: None });
+        }
+        let known = self.read.get(&artifact.object).into_iter().flatten();
+        let mut known = known.filter(|(described, _)| described == artifact);
+        if let Some((_, fault)) = known.next() {
+            return Ok(Judged {
+                fault: fault.clone(),
+                seen: None,
+            });
+        }
+        let (seen, outcome) = self.read(artifact).await;
+        let fault = outcome.err();
+        let known = self.read.entry(artifact.object.clone()).or_default();
+        known.push((artifact.clone(), fault.clone()));
+        Ok(Judged {
+            fault,
+            seen: Some(seen),
+        })
     }
 }
 

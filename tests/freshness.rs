@@ -166,7 +166,7 @@ impl Place {
             targets.push(self.target(&repository, project, &id, name).await);
         }
         let failed = failed.iter().map(|name| Failure {
-            target: store(name),
+            target: target(name),
             reason: format!("{name} said no"),
         });
         let manifest = Manifest {
@@ -183,7 +183,7 @@ impl Place {
             skipped: Vec::new(),
             warnings: Vec::new(),
             selection: Vec::new(),
-            may_shrink: Vec::new(),
+            shrunken: Vec::new(),
         };
         repository.commit(&manifest).await.unwrap();
     }
@@ -195,7 +195,7 @@ impl Place {
         id: &RunId,
         name: &str,
     ) -> TargetRecord {
-        let target = store(name);
+        let target = target(name);
         let file = format!("{}.dump", target.file_stem());
         let object = ObjectPath::new(project, id, &file).unwrap();
         let body = Box::pin(std::io::Cursor::new(b"rows".to_vec()));
@@ -233,23 +233,23 @@ impl Place {
     }
 
     fn status(&self, project: &str, name: &str) -> Value {
-        let path = format!("status/{project}/{}.json", store(name).file_stem());
+        let path = format!("status/{project}/{}.json", target(name).file_stem());
         let bytes = std::fs::read(self.path(&path)).expect("a status file");
         serde_json::from_slice(&bytes).expect("JSON")
     }
 
     fn status_text(&self, project: &str, name: &str) -> String {
-        let path = format!("status/{project}/{}.txt", store(name).file_stem());
+        let path = format!("status/{project}/{}.txt", target(name).file_stem());
         std::fs::read_to_string(self.path(&path)).expect("a status file")
     }
 }
 
-fn store(name: &str) -> TargetId {
+fn target(name: &str) -> TargetId {
     TargetId::new("hq", DriverKind::Command, name)
 }
 
 #[tokio::test]
-async fn c3_a_store_without_a_recent_backup_is_mailed_and_each_has_a_status_file_with_its_time_of_checking()
+async fn c3_a_target_without_a_recent_backup_is_mailed_and_each_has_a_status_file_with_its_time_of_checking()
  {
     let server = Postfix::start();
     let place = Place::new();
@@ -292,7 +292,7 @@ async fn c3_a_store_without_a_recent_backup_is_mailed_and_each_has_a_status_file
     ] {
         let status = place.status("hq", name);
         assert_eq!(status["state"], state, "{name}");
-        assert_eq!(status["store"], format!("hq/command/{name}"));
+        assert_eq!(status["target"], format!("hq/command/{name}"));
         let checked: Timestamp = status["checked"].as_str().unwrap().parse().unwrap();
         assert!(before <= checked && checked <= Timestamp::now());
         let text = place.status_text("hq", name);
@@ -495,7 +495,7 @@ async fn failed_backups_are_mailed() {
 }
 
 #[tokio::test]
-async fn status_files_go_where_they_are_wanted_and_those_of_retired_stores_go_away() {
+async fn status_files_go_where_they_are_wanted_and_those_of_retired_targets_go_away() {
     use std::os::unix::fs::PermissionsExt as _;
 
     let place = Place::new();
@@ -546,11 +546,11 @@ async fn status_files_go_where_they_are_wanted_and_those_of_retired_stores_go_aw
 #[tokio::test]
 async fn a_week_of_partial_readings_finds_what_a_whole_one_does() {
     let place = Place::new();
-    let names: Vec<String> = (0..20).map(|number| format!("store{number}")).collect();
+    let names: Vec<String> = (0..20).map(|number| format!("target{number}")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
     place.save("hq", 1, &names, &[]).await;
     let snapshot = std::fs::read_dir(place.path("hq")).unwrap().next().unwrap();
-    let file = snapshot.unwrap().path().join("hq.command.store7.dump");
+    let file = snapshot.unwrap().path().join("hq.command.target7.dump");
     std::fs::write(file, "ROWS").unwrap();
     let (mut read, mut found) = (0, 0);
     for number in 1..=7 {

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Restores a snapshot without cofferdam: with zstd (or gzip), tar, jq and sha256sum, and the
-# database's own clients. It is what docs and README tell people to type, in one piece.
+# Restores a snapshot without cofferdam: with zstd (or gzip), tar, jq and sha256sum, age where it is
+# encrypted, and the database's own clients. It is what docs and README tell people to type, in one piece.
 #
 # usage: tests/restore-by-hand.sh unpack REPOSITORY PROJECT SNAPSHOT OUT
 #          SNAPSHOT is an id, or `latest`. Afterwards OUT has a directory for each tree
 #          (SERVICE.DRIVER.NAME/), a dump for each database, and a script for the server's roles.
 #        tests/restore-by-hand.sh load-postgres OUT SERVICE CONTAINER USER
 #          Loads all databases of SERVICE from OUT into the server in CONTAINER.
+#        IDENTITY_FILE in the environment names the file with the age identity.
 set -euo pipefail
 
 fail() {
@@ -15,17 +16,27 @@ fail() {
 }
 
 usage() {
-  sed -n 's/^# \?//; 4,9p' "$0" >&2
+  sed -n 's/^# \?//; 5,10p' "$0" >&2
   exit 2
+}
+
+# A stored object as it was before it was encrypted.
+opened() {
+  local object=$1 encryption=$2
+  case $encryption in
+    none) cat "$object" ;;
+    age) age --decrypt --identity "${IDENTITY_FILE:?names the file with the age identity}" "$object" ;;
+    *) fail "unknown encryption $encryption" ;;
+  esac
 }
 
 # The content of a stored object, as it was before it was compressed.
 plain() {
-  local object=$1 compression=$2
+  local object=$1 compression=$2 encryption=$3
   case $compression in
-    zstd:*) zstd --decompress --quiet --stdout "$object" ;;
-    gzip:*) gzip --decompress --stdout "$object" ;;
-    none) cat "$object" ;;
+    zstd:*) opened "$object" "$encryption" | zstd --decompress --quiet --stdout ;;
+    gzip:*) opened "$object" "$encryption" | gzip --decompress --stdout ;;
+    none) opened "$object" "$encryption" ;;
     *) fail "unknown compression $compression" ;;
   esac
 }
@@ -45,21 +56,22 @@ unpack() {
     (cd "$repository" && sha256sum --check --quiet) || fail "the snapshot is damaged"
 
   mkdir -p "$out"
-  local object role compression
-  while IFS=$'\t' read -r object role compression; do
-    take "$repository/$object" "$role" "$compression" "$out"
-  done < <(jq --raw-output '.targets[].artifacts[] | [.object, .role, .compression] | @tsv' "$manifest")
+  local object role compression encryption
+  while IFS=$'\t' read -r object role compression encryption; do
+    take "$repository/$object" "$role" "$compression" "$encryption" "$out"
+  done < <(jq --raw-output '.targets[].artifacts[]
+    | [.object, .role, .compression, (.encryption | if type == "object" then keys[0] else . end)] | @tsv' "$manifest")
 }
 
 take() {
-  local object=$1 role=$2 compression=$3 out=$4 name
-  name=$(basename "$object")
+  local object=$1 role=$2 compression=$3 encryption=$4 out=$5 name
+  name=$(basename "$object" .age)
   case $role in
-    dump | globals) plain "$object" "$compression" >"$out/${name%.@(zst|gz)}" ;;
+    dump | globals) plain "$object" "$compression" "$encryption" >"$out/${name%.@(zst|gz)}" ;;
     layer)
       # Layers of one tree stand oldest first, and are unpacked over each other.
       mkdir -p "$out/${name%%.tar*}"
-      plain "$object" "$compression" |
+      plain "$object" "$compression" "$encryption" |
         tar --extract --directory "$out/${name%%.tar*}" --preserve-permissions --same-owner --numeric-owner \
           --xattrs --xattrs-include='*' --acls
       ;;

@@ -7,6 +7,7 @@
 //!
 //! Environment: `COFFERDAM_BINARY` (the release binary), `BENCH_ROUNDS` (default 3), `BENCH_CASES` (names, comma-separated).
 
+mod encryption;
 mod mysql;
 mod sqlite;
 
@@ -133,6 +134,9 @@ impl Bench {
             self.sqlite_writers()?;
         }
         let mut good = print_rows(&rows);
+        if self.wants("encryption") {
+            good &= self.encryption()?;
+        }
         if self.wants("memory") {
             good &= self.memory()?;
         }

@@ -117,7 +117,8 @@ fn help_of_cofferdam() {
       restore      Put a snapshot back
       export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
-      check        Check that every store has a recent good backup
+      copy         Copy snapshots to second places
+      check        Check that every target has a recent good backup
       prune        Remove the snapshots that no rule of `--keep` keeps
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
@@ -131,7 +132,11 @@ fn help_of_cofferdam() {
 
     Settings:
           --repository <URL>
-              Where snapshots live: a directory, as `/path` or `file:///path`
+              Where snapshots live: a directory, as `/path`, or a URL of a server
+
+              `s3://bucket/prefix?endpoint=https://…`, `az://container/prefix?account=…` and
+              `gs://bucket/prefix` name object stores. Their keys are taken from variables
+              (`AWS_ACCESS_KEY_ID`, …) or from the file that `credentials-file=` names.
 
               [env: COFFERDAM_REPOSITORY] [default: /backups]
 
@@ -146,6 +151,17 @@ fn help_of_cofferdam() {
 
               [env: COFFERDAM_ALL_PROJECTS=true]
 
+          --copy-to <URL>
+              A second place that gets each new snapshot, as a URL or directory; may be given several
+              times
+
+              [env: COFFERDAM_COPY_TO, separated by commas]
+
+          --copy-keep <RULES>
+              Which snapshots stay in the second places, as `daily=30,monthly=12`
+
+              [env: COFFERDAM_COPY_KEEP] [default: all stay]
+
           --compression <HOW>
               How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
 
@@ -158,6 +174,23 @@ fn help_of_cofferdam() {
               (`within=48h`). What none of them keeps is removed after a backup, and by `prune`. The
               label `cofferdam.keep` gives the targets of a container rules of their own. [env:
               COFFERDAM_KEEP] [default: all stay]
+
+          --recipient <KEY>
+              Encrypt to this age recipient, `age1…`; may be given several times
+
+              The identity of any one of them opens it. [env: COFFERDAM_RECIPIENTS or
+              COFFERDAM_RECIPIENTS_FILE, separated by commas or lines] [default: not encrypted]
+
+          --passphrase-file <FILE>
+              Encrypt with, and read with, the passphrase in this file
+
+              [env: COFFERDAM_PASSPHRASE or COFFERDAM_PASSPHRASE_FILE]
+
+          --identity-file <FILE>
+              Read with the age identities in this file, as `age-keygen` writes it
+
+              For restore, ls, export, verify --read and recover; a backup needs none. [env:
+              COFFERDAM_IDENTITY_FILE]
 
           --time-zone <NAME>
               Time zone of the times that are shown, as `Europe/Berlin`
@@ -194,7 +227,7 @@ fn help_of_cofferdam() {
               COFFERDAM_SMTP_URL]
 
           --status-dir <DIR>
-              Where checks write status files, as `DIR/PROJECT/STORE.json` and `.txt`
+              Where checks write status files, as `DIR/PROJECT/TARGET.{json,txt}`
 
               [env: COFFERDAM_STATUS_DIR] [default: `status` in the repository]
 
@@ -234,7 +267,7 @@ fn help_of_cofferdam() {
 #[test]
 fn short_help_fits_a_screen() {
     let mut root = Cli::command().term_width(100);
-    assert_snapshot!(root.render_help(), @r"
+    assert_snapshot!(root.render_help(), @"
     Back up and restore container stacks, driven by labels
 
     Usage: cofferdam [OPTIONS] <COMMAND>
@@ -248,7 +281,8 @@ fn short_help_fits_a_screen() {
       restore      Put a snapshot back
       export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
-      check        Check that every store has a recent good backup
+      copy         Copy snapshots to second places
+      check        Check that every target has a recent good backup
       prune        Remove the snapshots that no rule of `--keep` keeps
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
@@ -258,19 +292,26 @@ fn short_help_fits_a_screen() {
       -V, --version  Print version
 
     Settings:
-          --repository <URL>     Where snapshots live: a directory, as `/path` or `file:///path`
-          --project <NAME>       A project to work on; may be given several times
-          --all-projects         Work on every project of the engine
-          --compression <HOW>    How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
-          --keep <RULES>         Which snapshots stay, as `last=3,daily=7,weekly=4`
-          --time-zone <NAME>     Time zone of the times that are shown, as `Europe/Berlin`
-          --log <FILTER>         How much is logged: `error`, `warn`, `info`, `debug` or `trace`
-          --log-format <FORMAT>  How it is logged: `text` or `json`
-          --mail-to <ADDRESS>    Whom to send mail when a check finds something or a backup fails
-          --mail-from <ADDRESS>  Whom the mail comes from
-          --smtp-url <URL>       The mail server: `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`
-          --status-dir <DIR>     Where checks write status files, as `DIR/PROJECT/STORE.json` and `.txt`
-          --json                 Print one JSON document on standard output, and nothing else there
+          --repository <URL>        Where snapshots live: a directory, as `/path`, or a URL of a server
+          --project <NAME>          A project to work on; may be given several times
+          --all-projects            Work on every project of the engine
+          --copy-to <URL>           A second place that gets each new snapshot, as a URL or directory;
+                                    may be given several times
+          --copy-keep <RULES>       Which snapshots stay in the second places, as `daily=30,monthly=12`
+          --compression <HOW>       How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
+          --keep <RULES>            Which snapshots stay, as `last=3,daily=7,weekly=4`
+          --recipient <KEY>         Encrypt to this age recipient, `age1…`; may be given several times
+          --passphrase-file <FILE>  Encrypt with, and read with, the passphrase in this file
+          --identity-file <FILE>    Read with the age identities in this file, as `age-keygen` writes it
+          --time-zone <NAME>        Time zone of the times that are shown, as `Europe/Berlin`
+          --log <FILTER>            How much is logged: `error`, `warn`, `info`, `debug` or `trace`
+          --log-format <FORMAT>     How it is logged: `text` or `json`
+          --mail-to <ADDRESS>       Whom to send mail when a check finds something or a backup fails
+          --mail-from <ADDRESS>     Whom the mail comes from
+          --smtp-url <URL>          The mail server: `smtps://HOST[:465]` or
+                                    `smtp+starttls://HOST[:587]`
+          --status-dir <DIR>        Where checks write status files, as `DIR/PROJECT/TARGET.{json,txt}`
+          --json                    Print one JSON document on standard output, and nothing else there
     ");
 }
 
@@ -343,6 +384,8 @@ fn help_of_backup() {
       Only the databases of one service, or only volumes:
           cofferdam backup 'postgres-db/*'
           cofferdam backup '*/volume/*'
+      Encrypted, so that only the holder of an identity can read it:
+          cofferdam backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
       See what would be done:
           cofferdam backup --dry-run
     ");
@@ -525,6 +568,8 @@ fn help_of_restore() {
           cofferdam restore latest --dry-run
       One database, without a question:
           cofferdam restore latest postgres-db/postgres/clinical --yes
+      From an encrypted snapshot:
+          cofferdam restore latest --identity-file key.txt
       One file and one directory out of a volume:
           cofferdam restore latest vault/volume/vault-data --path config.hcl --path core/cluster
       A copy for staging: into a stack that is up as project candig-staging, whose database service is
@@ -573,7 +618,8 @@ fn help_of_verify() {
     Check that snapshots are whole
 
     Looks whether every object is there and has the right length; `--read` reads everything and checks
-    every digest. Exits with 4 when something is missing or damaged.
+    every digest. What is encrypted is read as it is stored, and with `--identity-file` decrypted, so
+    that its content is checked too. Exits with 4 when something is missing or damaged.
 
     Usage: cofferdam verify [OPTIONS] [SNAPSHOT]...
 
@@ -598,6 +644,7 @@ fn help_of_verify() {
       cofferdam verify
       cofferdam verify latest --read
       cofferdam verify --read-part today/7
+      cofferdam verify latest --read --identity-file key.txt
       cofferdam verify --all-projects --json
     ");
 }
@@ -605,36 +652,36 @@ fn help_of_verify() {
 #[test]
 fn help_of_check() {
     assert_snapshot!(help("check"), @r#"
-    Check that every store has a recent good backup
+    Check that every target has a recent good backup
 
-    Reads the repository alone; without an engine and `--project`, all projects in it are meant. A store
-    is a target that a snapshot names, as saved or as failed, that an earlier check knew, or that
-    `--expect` names. Exits with 4 when one has no good backup that is young enough, when objects of the
-    newest one are missing, or when a snapshot cannot be read or lies in the future; sends mail then, if
-    `--mail-to` says to whom.
+    Reads the repository alone; without an engine and `--project`, all projects in it are meant. A
+    target is checked when a snapshot names it, as saved or as failed, when an earlier check knew it, or
+    when `--expect` names it. Exits with 4 when one has no good backup that is young enough, when
+    objects of the newest one are missing, or when a snapshot cannot be read or lies in the future;
+    sends mail then, if `--mail-to` says to whom.
 
-    A store stays in question when newer snapshots do not name it any more, for that may be a mistake:
+    A target stays in question when newer snapshots do not name it any more, for that may be a mistake:
     `--retired` says that it is gone on purpose, and so does a `cofferdam.skip` label of its service.
 
     Usage: cofferdam check [OPTIONS]
 
     Options:
           --max-age <AGE>
-              How old the last good backup of a store may be, as `90m`, `26h` or `8d`
+              How old the last good backup of a target may be, as `90m`, `26h` or `8d`
 
               [default: 26h]
 
           --target <TARGET>
-              Stores to check, by id (`service/driver/name`) or by a pattern over ids; may be given
+              Targets to check, by id (`service/driver/name`) or by a pattern over ids; may be given
               several times [default: all]
 
           --expect <TARGET>
-              A store that must have a backup, even if the repository has never heard of it, by its id;
+              A target that must have a backup, even if the repository has never heard of it, by its id;
               may be given several times
 
           --retired <TARGET>
-              A store that is gone on purpose, by id or pattern: it is not checked, and its status files
-              are removed; may be given several times
+              A target that is gone on purpose, by id or pattern: it is not checked, and its status
+              files are removed; may be given several times
 
           --no-status
               Write no status files
@@ -652,7 +699,7 @@ fn help_of_check() {
           cofferdam check --project shop --max-age 26h
       Databases every hour, whatever else there is:
           cofferdam check --max-age 90m --target '*/postgres/*'
-      A store that must be there, and one that was given up:
+      A target that must be there, and one that was given up:
           cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
       Whether mail arrives:
           cofferdam check --mail-test --mail-to ops@example.org

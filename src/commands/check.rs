@@ -28,9 +28,9 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
     let Checked { report, trouble } = match checked {
         Ok(checked) => checked,
         Err(error) => {
-            if let CommandError::Failed(why) = &error {
+            if let CommandError::Failed(_) = &error {
                 let letter =
-                    report::letter::check_failed(&context.config.scope, &format!("{why:#}"));
+                    report::letter::check_failed(&context.config.scope, &error.to_string());
                 mail::send(context, &letter).await;
             }
             return Err(error);

@@ -13,8 +13,10 @@ use crate::cli::{Despite, SnapshotSelector};
 use crate::config::{Config, LogFormat, Output, Scope};
 use crate::engine::{Endpoint, Engine};
 use crate::manifest::Manifest;
+use crate::pipe::Progress;
 use crate::report::View;
 use crate::report::progress::Board;
+use crate::repository::snapshot::SnapshotReader;
 use crate::repository::{self, Repository, SnapshotRef};
 use crate::retention::Terms;
 use crate::select;
@@ -43,6 +45,12 @@ impl Context {
             .map_err(CommandError::usage)
     }
 
+    /// Reads snapshots with the keys that are given.
+    pub fn reader(&self, repository: Arc<dyn Repository>) -> SnapshotReader {
+        let identities = self.config.keys.identities.clone();
+        SnapshotReader::new(repository, identities, Progress::silent())
+    }
+
     /// The second places.
     pub fn copy_places(&self) -> Result<Vec<Arc<dyn Repository>>, CommandError> {
         let Config {
@@ -63,6 +71,12 @@ impl Context {
             image: engine.agent_image().await.map_err(CommandError::failed)?,
             compression: self.config.compression,
             retention: self.retention(Vec::new()),
+            copy_to: self.copy_places()?,
+            copy_retention: Terms {
+                keep: self.config.copy_keep.clone(),
+                ..self.retention(Vec::new())
+            },
+            keys: self.config.keys.clone(),
             board: self.board.clone(),
             removals: self.removals.clone(),
             interrupt: self.interrupt.clone(),

@@ -27,7 +27,9 @@ pub async fn run(context: &Context, args: CopyArgs) -> Result<Outcome, CommandEr
         };
         reports.push(copied);
     }
-    context.print(&reports, || report::outcome::copies(&reports))?;
+    context.print(&reports, || {
+        report::outcome::copies(&reports, &context.view())
+    })?;
     let complete = reports.iter().all(CopyReport::is_complete);
     Ok(if complete {
         Outcome::Done

@@ -2,7 +2,9 @@
 
 use crate::backup::BackupError;
 use crate::exit::Outcome;
+use crate::export::ExportError;
 use crate::hold::HoldError;
+use crate::repository::RepositoryError;
 use crate::restore::RestoreError;
 use crate::select::SelectError;
 use crate::session::{Interrupted, LockError};
@@ -11,15 +13,26 @@ use crate::survey::SurveyError;
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
     /// The command line, a variable or a label is wrong; nothing was begun.
-    #[error("{0:#}")]
+    #[error("{}", with_causes(.0))]
     Usage(anyhow::Error),
-    #[error("{0:#}")]
+    #[error("{}", with_causes(.0))]
     Failed(anyhow::Error),
     /// Another run holds the project.
     #[error("{0}")]
     Busy(HoldError),
     #[error("interrupted; everything is as it was before")]
     Interrupted,
+}
+
+/// Many errors repeat their cause in their own words: then it is not told again.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
 }
 
 impl CommandError {
@@ -44,6 +57,25 @@ impl CommandError {
 impl From<Interrupted> for CommandError {
     fn from(_: Interrupted) -> Self {
         Self::Interrupted
+    }
+}
+
+/// The wrong key, or none, is a matter of the command line.
+impl From<RepositoryError> for CommandError {
+    fn from(error: RepositoryError) -> Self {
+        match &error {
+            RepositoryError::Closed { source, .. } if source.is_of_keys() => Self::usage(error),
+            _ => Self::failed(error),
+        }
+    }
+}
+
+impl From<ExportError> for CommandError {
+    fn from(error: ExportError) -> Self {
+        match error {
+            ExportError::Repository(error) => error.into(),
+            other => Self::failed(other),
+        }
     }
 }
 
@@ -97,7 +129,30 @@ impl From<RestoreError> for CommandError {
         match error {
             RestoreError::Lock(error) => error.into(),
             RestoreError::Interrupted(error) => error.into(),
+            RestoreError::Repository(error) => error.into(),
+            error @ RestoreError::NoWayBack(_) => Self::usage(error),
             other => Self::failed(other),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_is_told_once() {
+        let twice = std::io::Error::other("no room");
+        let named = anyhow::Error::new(twice).context("cannot write x: no room");
+        assert_eq!(
+            CommandError::failed(named).to_string(),
+            "cannot write x: no room"
+        );
+        let cause = std::io::Error::other("no room");
+        let unnamed = anyhow::Error::new(cause).context("cannot write x");
+        assert_eq!(
+            CommandError::failed(unnamed).to_string(),
+            "cannot write x: no room"
+        );
     }
 }

@@ -5,9 +5,7 @@ use super::error::CommandError;
 use crate::cli::ExportArgs;
 use crate::exit::Outcome;
 use crate::export::export;
-use crate::pipe::Progress;
 use crate::report;
-use crate::repository::snapshot::SnapshotReader;
 use crate::select;
 
 pub async fn run(context: &Context, args: ExportArgs) -> Result<Outcome, CommandError> {
@@ -15,13 +13,13 @@ pub async fn run(context: &Context, args: ExportArgs) -> Result<Outcome, Command
     let manifest = context.manifest(&*repository, &args.snapshot).await?;
     let available = manifest.targets.iter().map(|record| &record.target);
     let targets = select::targets(available, &args.targets)?;
-    let source = SnapshotReader::new(repository, Progress::silent());
+    let source = context.reader(repository);
     let exported = tokio::select! {
         biased;
         () = context.interrupt.cancelled() => return Err(CommandError::Interrupted),
         exported = export(&source, &manifest, &targets, &args.directory) => exported,
     };
-    let files = exported.map_err(CommandError::failed)?;
+    let files = exported?;
     context.print(&files, || report::outcome::export(&files))?;
     Ok(Outcome::Done)
 }

@@ -10,9 +10,8 @@ use super::error::CommandError;
 use crate::cli::LsArgs;
 use crate::exit::Outcome;
 use crate::manifest::{Manifest, TargetRecord};
-use crate::pipe::Progress;
 use crate::report;
-use crate::repository::snapshot::{SnapshotReader, open_plain};
+use crate::repository::snapshot::open_plain;
 use crate::select;
 use crate::tree::{IndexEntry, IndexKind, IndexReader, TreePath};
 
@@ -23,15 +22,13 @@ pub async fn run(context: &Context, args: LsArgs) -> Result<Outcome, CommandErro
     let wanted = args.path.as_deref().unwrap_or_default();
     let wanted = TreePath::parse(wanted.as_bytes()).map_err(CommandError::usage)?;
 
-    let source = SnapshotReader::new(repository, Progress::silent());
+    let source = context.reader(repository);
     let mut shown = Listing::new(wanted);
     for (layer, index) in record.layers() {
         let index = index.ok_or_else(|| {
             CommandError::failed(anyhow!("the snapshot has no index of {}", layer.object))
         })?;
-        let plain = open_plain(&source, index)
-            .await
-            .map_err(CommandError::failed)?;
+        let plain = open_plain(&source, index).await?;
         let mut entries = IndexReader::new(BufReader::new(plain));
         while let Some(entry) = entries.next_entry().await.map_err(CommandError::failed)? {
             shown.take(entry);

@@ -12,6 +12,7 @@ use crate::cli::PruneArgs;
 use crate::engine::Engine;
 use crate::exit::Outcome;
 use crate::hold::{HoldError, Lock};
+use crate::keep::KeepPolicy;
 use crate::prune::{Prune, PruneReport, Stock, sweep};
 use crate::report;
 use crate::repository::SnapshotRef;
@@ -31,15 +32,14 @@ pub async fn run(context: &Context, args: PruneArgs) -> Result<Outcome, CommandE
     if engine.is_none() {
         info!("no engine can be asked which snapshots restores are reading");
     }
-    let in_use = async || snapshots_in_use(engine.as_ref()).await;
+    let in_use = || snapshots_in_use(engine.as_ref());
     let terms = context.retention(args.despite);
     let mut planned: Vec<(Stock, Pruning)> = Vec::new();
     for project in context.named_projects(&*repository).await? {
         let stock = Stock::take(&*repository, &project)
             .await
             .map_err(CommandError::failed)?;
-        let in_use = in_use().await.map_err(CommandError::failed)?;
-        let pruning = stock.judge(&in_use, &terms);
+        let pruning = stock.judge(&in_use().await.map_err(CommandError::failed)?, &terms);
         planned.push((stock, pruning));
     }
     ensure_policy(&terms.keep, &planned)?;
@@ -67,7 +67,7 @@ pub async fn run(context: &Context, args: PruneArgs) -> Result<Outcome, CommandE
             stock,
             interrupt: &context.interrupt,
         };
-        let report = prune.execute(pruning, &in_use).await;
+        let report = prune.execute(pruning, in_use()).await;
         if report.is_as_it_should_be() {
             sweep(&*repository, &report.project).await;
         }
@@ -87,7 +87,7 @@ async fn snapshots_in_use(engine: Option<&Engine>) -> Result<BTreeSet<SnapshotRe
 
 /// Without rules everything stays, and whoever asks to prune has forgotten them.
 fn ensure_policy(
-    keep: &Option<crate::keep::KeepPolicy>,
+    keep: &Option<KeepPolicy>,
     planned: &[(Stock, Pruning)],
 ) -> Result<(), CommandError> {
     let has_policy = planned.iter().any(|(_, pruning)| pruning.has_policy());

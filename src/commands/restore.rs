@@ -50,11 +50,6 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
         .collect::<Result<Vec<_>, _>>()?;
     let plan = RestorePlan::new(&survey.stack, &manifest, targets).map_err(CommandError::usage)?;
 
-    if args.dry_run {
-        context.print(&plan, || report::plan::restore(&plan, &context.view()))?;
-        return Ok(Outcome::Done);
-    }
-    confirm(context, &plan, &args)?;
     let restore = Restore {
         session: &session,
         survey: &survey,
@@ -68,6 +63,12 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
             Safety::WhereNeeded
         },
     };
+    restore.ensure_opens().await?;
+    if args.dry_run {
+        context.print(&plan, || report::plan::restore(&plan, &context.view()))?;
+        return Ok(Outcome::Done);
+    }
+    confirm(context, &plan, &args)?;
     let report = restore.execute().await?;
     context.print(&report, || report::outcome::restore(&plan, &report))?;
     Ok(match report.state {

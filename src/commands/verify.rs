@@ -6,7 +6,6 @@ use super::context::Context;
 use super::error::CommandError;
 use crate::cli::VerifyArgs;
 use crate::exit::Outcome;
-use crate::pipe::Progress;
 use crate::report;
 use crate::verify::{Depth, Verifier, VerifyReport};
 
@@ -21,7 +20,7 @@ pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, Command
         (true, None) => Depth::Read,
         (false, None) => Depth::Sizes,
     };
-    let mut verifier = Verifier::new(&*repository, depth, Progress::silent());
+    let mut verifier = Verifier::new(&*repository, &context.config.keys.identities, depth);
     let mut reports: Vec<VerifyReport> = Vec::new();
     for snapshot in &snapshots {
         let verified = tokio::select! {

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
 
 use super::BadSetting;
 use crate::labels::nearest_word;
@@ -9,14 +12,23 @@ use crate::repository::credentials::Credentials;
 
 const PREFIX: &str = "COFFERDAM_";
 
+/// Of a file that holds keys or a secret, in bytes.
+const LONGEST_FILE: u64 = 1024 * 1024;
+
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 18] = [
+const KNOWN: [&str; 24] = [
     "COFFERDAM_REPOSITORY",
     "COFFERDAM_COPY_TO",
+    "COFFERDAM_COPY_KEEP",
     "COFFERDAM_PROJECTS",
     "COFFERDAM_ALL_PROJECTS",
     "COFFERDAM_COMPRESSION",
     "COFFERDAM_KEEP",
+    "COFFERDAM_RECIPIENTS",
+    "COFFERDAM_RECIPIENTS_FILE",
+    "COFFERDAM_PASSPHRASE",
+    "COFFERDAM_PASSPHRASE_FILE",
+    "COFFERDAM_IDENTITY_FILE",
     "COFFERDAM_LOG",
     "COFFERDAM_LOG_FORMAT",
     "COFFERDAM_JSON",
@@ -55,6 +67,26 @@ impl Environment {
                 Some(text) => Ok(Some(text.to_owned())),
                 None => Err(BadSetting::new("is not UTF-8", "write it in UTF-8")),
             },
+        }
+    }
+
+    /// The content of a file that holds keys or a secret.
+    pub(super) fn file(&self, path: &Path) -> Result<String, BadSetting> {
+        let bad = |why: &str| {
+            BadSetting::new(
+                format!("names {}, {why}", path.display().to_string().escape_debug()),
+                "name a text file that cofferdam can read, as the container sees it",
+            )
+        };
+        let mut bytes = Vec::new();
+        let read =
+            File::open(path).and_then(|file| file.take(LONGEST_FILE + 1).read_to_end(&mut bytes));
+        match read {
+            Err(error) => Err(bad(&format!("which cannot be read: {error}"))),
+            Ok(_) if bytes.len() as u64 > LONGEST_FILE => {
+                Err(bad("which is too long to hold keys"))
+            }
+            Ok(_) => String::from_utf8(bytes).map_err(|_| bad("which is no text")),
         }
     }
 

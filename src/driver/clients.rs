@@ -21,7 +21,7 @@ use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError, Visitor}
 use crate::agent::job::{DumpJob, Dumped, Feed, LoadJob, Place, Stored};
 use crate::engine::{Container, Engine, EngineError, ExecOutput, ExecSpec};
 use crate::labels::TransferChoice;
-use crate::manifest::{Artifact, Compression, Encryption, Role, Transfer};
+use crate::manifest::{Artifact, Compression, Role, Transfer};
 use crate::pipe::{ByteStream, Tail, compress};
 use crate::repository::snapshot::open_plain;
 
@@ -261,8 +261,7 @@ impl Clients {
         source: &dyn ArtifactSource,
         artifact: &Artifact,
     ) -> Result<(), DriverError> {
-        // The length of the compressed stream inside an encrypted one is not known, and an agent has to know it.
-        if transfer == TransferChoice::Copy && artifact.encryption == Encryption::None {
+        if transfer == TransferChoice::Copy {
             match Visit::begin(visitor).await {
                 Ok(visit) => {
                     let loaded = match visit.hands() {
@@ -300,7 +299,7 @@ impl Clients {
             place: Place::Incoming,
             compression: artifact.compression,
             plain: artifact.plain.clone(),
-            stored_bytes: artifact.stored.bytes,
+            stored_bytes: artifact.compressed_bytes(),
             beginning: None,
         };
         let job = LoadJob {

@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use super::*;
+use crate::encryption::Identities;
 use crate::manifest::{Compression, Role};
 use crate::pipe::{Progress, codec};
 use crate::repository::local::LocalRepository;
@@ -90,7 +91,11 @@ impl Place {
         manifest: &Manifest,
         targets: &[&TargetId],
     ) -> Result<Vec<ExportedFile>, ExportError> {
-        let reader = SnapshotReader::new(self.repository.clone(), Progress::silent());
+        let reader = SnapshotReader::new(
+            self.repository.clone(),
+            Identities::default(),
+            Progress::silent(),
+        );
         export(&reader, manifest, targets, &self.out()).await
     }
 

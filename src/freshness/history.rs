@@ -1,14 +1,14 @@
-//! What the snapshots of one project, taken newest first, say of each store.
+//! What the snapshots of one project, taken newest first, say of each target.
 
 use std::collections::BTreeMap;
 
-use super::{Copy, Finding, PassedOver, Question, State, StoreReport, Why};
+use super::{Finding, GoodCopy, PassedOver, Question, State, TargetReport, Why};
 use crate::manifest::{Manifest, Purpose, Skip, TargetRecord};
 use crate::repository::{ObjectLengths, Repository, RepositoryError, SnapshotRef};
 use crate::target::{DriverKind, TargetId};
 use crate::verify::{Problem, judge_length};
 
-/// How many copies that do not count are told of one store.
+/// How many copies that do not count are told of one target.
 const MOST_TOLD: usize = 3;
 
 /// A backup that could not even find out what a service holds records its failure under this name.
@@ -16,7 +16,7 @@ const EVERYTHING: &str = "*";
 
 pub(super) struct Histories<'a> {
     question: &'a Question,
-    stores: BTreeMap<TargetId, History>,
+    targets: BTreeMap<TargetId, History>,
     lengths: ObjectLengths,
     /// How many backups were taken so far.
     taken: usize,
@@ -28,8 +28,8 @@ pub(super) struct Histories<'a> {
 
 #[derive(Default)]
 struct History {
-    last_good: Option<Copy>,
-    /// How many backups are newer than the first one that names the store; `None` when none does.
+    last_good: Option<GoodCopy>,
+    /// How many backups are newer than the first one that names the target; `None` when none does.
     unnamed: Option<usize>,
     /// The newest backup holds the good copy.
     is_newest: bool,
@@ -67,7 +67,7 @@ impl<'a> Histories<'a> {
         let expected = question.expected.iter().cloned();
         Self {
             question,
-            stores: expected
+            targets: expected
                 .map(|target| (target, History::default()))
                 .collect(),
             lengths: ObjectLengths::default(),
@@ -80,17 +80,17 @@ impl<'a> Histories<'a> {
     pub fn remember(&mut self, targets: impl Iterator<Item = TargetId>) {
         for target in targets.filter(|target| target.name != EVERYTHING) {
             if self.question.asks_for(&target) {
-                self.stores.entry(target).or_default();
+                self.targets.entry(target).or_default();
             }
         }
     }
 
-    /// Of a store that the snapshot at hand names. `None` when nobody asks for it, or its last good copy is found already.
+    /// Of a target that the snapshot at hand names. `None` when nobody asks for it, or its last good copy is found already.
     fn history(&mut self, target: &TargetId) -> Option<&mut History> {
         if !self.question.asks_for(target) {
             return None;
         }
-        let history = self.stores.entry(target.clone()).or_default();
+        let history = self.targets.entry(target.clone()).or_default();
         history.unnamed.get_or_insert(self.taken);
         history.last_good.is_none().then_some(history)
     }
@@ -172,7 +172,7 @@ impl<'a> Histories<'a> {
         let age = now.duration_since(manifest.started);
         let artifacts = record.artifacts.iter();
         history.is_newest = newer == 0;
-        history.last_good = Some(Copy {
+        history.last_good = Some(GoodCopy {
             snapshot: manifest.snapshot.clone(),
             time: manifest.started,
             age_seconds: u64::try_from(age.as_secs()).unwrap_or(0),
@@ -181,37 +181,37 @@ impl<'a> Histories<'a> {
         Ok(())
     }
 
-    pub fn judge(mut self) -> Vec<StoreReport> {
+    pub fn judge(mut self) -> Vec<TargetReport> {
         self.settle_failures_of_services();
-        let stores = std::mem::take(&mut self.stores);
-        stores
+        let targets = std::mem::take(&mut self.targets);
+        targets
             .into_iter()
             .map(|(target, history)| self.report(target, history))
             .collect()
     }
 
-    /// A failure of a whole service is one of each of its stores; when none is known, the service stands for them.
+    /// A failure of a whole service is one of each of its targets; when none is known, the service stands for them.
     fn settle_failures_of_services(&mut self) {
         for ((service, driver), failures) in std::mem::take(&mut self.services) {
             let everything = TargetId::new(&service, driver, EVERYTHING);
             let same = |target: &TargetId| target.service == service && target.driver == driver;
             let mut own = self
-                .stores
+                .targets
                 .iter_mut()
                 .filter(|(target, _)| same(target) && **target != everything)
                 .peekable();
             if own.peek().is_some() {
                 own.for_each(|(_, history)| history.add_failures(&failures));
-                self.stores.remove(&everything);
+                self.targets.remove(&everything);
             } else if self.question.asks_for(&everything) {
-                let history = self.stores.entry(everything).or_default();
+                let history = self.targets.entry(everything).or_default();
                 history.add_failures(&failures);
             }
         }
     }
 
-    fn report(&self, target: TargetId, history: History) -> StoreReport {
-        StoreReport {
+    fn report(&self, target: TargetId, history: History) -> TargetReport {
+        TargetReport {
             state: self.state(&target, &history),
             target,
             passed_over_more: history.passed.number - history.passed.told.len(),

@@ -98,18 +98,18 @@ impl Place {
 }
 
 fn states(report: &FreshnessReport) -> Vec<(String, State)> {
-    let stores = report.stores();
-    stores
-        .map(|store| (store.target.to_string(), store.state.clone()))
+    let targets = report.targets();
+    targets
+        .map(|judged| (judged.target.to_string(), judged.state.clone()))
         .collect()
 }
 
-fn only(report: &FreshnessReport) -> &StoreReport {
-    let stores: Vec<_> = report.stores().collect();
-    let [store] = stores.as_slice() else {
-        panic!("{stores:?}");
+fn only(report: &FreshnessReport) -> &TargetReport {
+    let targets: Vec<_> = report.targets().collect();
+    let [judged] = targets.as_slice() else {
+        panic!("{targets:?}");
     };
-    store
+    judged
 }
 
 #[tokio::test]
@@ -120,17 +120,17 @@ async fn the_newest_good_copy_counts() {
     }
     let report = place.ask(&question()).await;
     assert!(report.is_in_order(), "{report:?}");
-    for store in report.stores() {
-        let copy = store.last_good.as_ref().unwrap();
+    for judged in report.targets() {
+        let copy = judged.last_good.as_ref().unwrap();
         assert_eq!(copy.snapshot, id(20));
         assert_eq!(copy.age_seconds, 10 * 60 * 60);
         assert_eq!(copy.stored_bytes, 4);
-        assert_eq!(store.passed_over, []);
+        assert_eq!(judged.passed_over, []);
     }
 }
 
 #[tokio::test]
-async fn a_store_is_stale_from_the_second_on_in_which_it_is_too_old() {
+async fn a_target_is_stale_from_the_second_on_in_which_it_is_too_old() {
     let place = Place::new().await;
     place.save(19, &[database()]).await;
     let age = Duration::from_secs(34 * 60 * 60);
@@ -168,19 +168,19 @@ async fn failed_copies_do_not_count_and_their_reasons_are_told() {
             ("db/postgres/shop".to_owned(), State::Stale),
         ]
     );
-    let store = report.stores().last().unwrap();
-    assert_eq!(store.last_good.as_ref().unwrap().snapshot, id(10));
-    let told: Vec<_> = store.passed_over.iter().map(|it| &it.snapshot).collect();
+    let judged = report.targets().last().unwrap();
+    assert_eq!(judged.last_good.as_ref().unwrap().snapshot, id(10));
+    let told: Vec<_> = judged.passed_over.iter().map(|it| &it.snapshot).collect();
     assert_eq!(told, [&id(20), &id(19), &id(18)]);
-    assert_eq!((store.passed_over_more, store.absent_from), (2, 0));
-    let Why::Failed { reason } = &store.passed_over[0].why else {
-        panic!("{store:?}");
+    assert_eq!((judged.passed_over_more, judged.absent_from), (2, 0));
+    let Why::Failed { reason } = &judged.passed_over[0].why else {
+        panic!("{judged:?}");
     };
     assert_eq!(reason, "no room on day 20");
 }
 
 #[tokio::test]
-async fn a_failure_of_a_service_is_one_of_each_of_its_stores() {
+async fn a_failure_of_a_service_is_one_of_each_of_its_targets() {
     let everything = TargetId::new("db", DriverKind::Postgres, "*");
     let place = Place::new().await;
     place
@@ -190,9 +190,9 @@ async fn a_failure_of_a_service_is_one_of_each_of_its_stores() {
         .await;
     // Nobody knows yet what the service holds.
     let report = place.ask(&question()).await;
-    let store = report.stores().last().unwrap();
+    let judged = report.targets().last().unwrap();
     assert_eq!(
-        (&store.target, &store.state),
+        (&judged.target, &judged.state),
         (&everything, &State::Missing)
     );
 
@@ -204,13 +204,16 @@ async fn a_failure_of_a_service_is_one_of_each_of_its_stores() {
         .await;
     let remembered = [StatusPath::new("shop", &everything, StatusForm::Json)];
     let report = place.ask_of(None, &remembered, &question()).await.unwrap();
-    assert_eq!(report.stores().count(), 2);
-    let store = report.stores().last().unwrap();
-    assert_eq!((&store.target, &store.state), (&database(), &State::Stale));
+    assert_eq!(report.targets().count(), 2);
+    let judged = report.targets().last().unwrap();
+    assert_eq!(
+        (&judged.target, &judged.state),
+        (&database(), &State::Stale)
+    );
     // The one of the 10th is older than the good copy.
-    assert_eq!(store.passed_over.len(), 1);
-    assert_eq!(store.passed_over[0].snapshot, id(20));
-    assert_eq!(store.absent_from, 0);
+    assert_eq!(judged.passed_over.len(), 1);
+    assert_eq!(judged.passed_over[0].snapshot, id(20));
+    assert_eq!(judged.absent_from, 0);
 }
 
 #[tokio::test]
@@ -226,11 +229,11 @@ async fn a_copy_whose_objects_are_gone_or_cut_is_damaged_and_the_one_before_coun
             _ => std::fs::write(file, "ro").unwrap(),
         }
         let report = place.ask(&question()).await;
-        let store = report.stores().last().unwrap();
-        assert_eq!(store.state, State::Damaged, "{damage}");
-        assert_eq!(store.last_good.as_ref().unwrap().snapshot, id(19));
-        assert!(matches!(store.passed_over[0].why, Why::Damaged { .. }));
-        assert_eq!(report.stores().next().unwrap().state, State::Ok);
+        let judged = report.targets().last().unwrap();
+        assert_eq!(judged.state, State::Damaged, "{damage}");
+        assert_eq!(judged.last_good.as_ref().unwrap().snapshot, id(19));
+        assert!(matches!(judged.passed_over[0].why, Why::Damaged { .. }));
+        assert_eq!(report.targets().next().unwrap().state, State::Ok);
         assert!(!report.is_in_order());
     }
 }
@@ -248,22 +251,22 @@ async fn objects_of_earlier_snapshots_are_looked_for_where_they_lie() {
     assert_eq!(only(&place.ask(&question()).await).state, State::Ok);
     std::fs::remove_file(place.file(10, &database())).unwrap();
     let report = place.ask(&question()).await;
-    let store = only(&report);
-    assert_eq!((&store.state, &store.last_good), (&State::Damaged, &None));
-    assert_eq!(store.passed_over.len(), 2);
+    let judged = only(&report);
+    assert_eq!((&judged.state, &judged.last_good), (&State::Damaged, &None));
+    assert_eq!(judged.passed_over.len(), 2);
 }
 
 #[tokio::test]
-async fn a_store_that_newer_snapshots_do_not_name_is_stale_until_it_is_retired() {
+async fn a_target_that_newer_snapshots_do_not_name_is_stale_until_it_is_retired() {
     let place = Place::new().await;
     place.save(10, &[database(), uploads()]).await;
     for day in [18, 19, 20] {
         place.save(day, &[database()]).await;
     }
     let report = place.ask(&question()).await;
-    let store = report.stores().next().unwrap();
-    assert_eq!((&store.target, &store.state), (&uploads(), &State::Stale));
-    assert_eq!((store.passed_over.len(), store.absent_from), (0, 3));
+    let judged = report.targets().next().unwrap();
+    assert_eq!((&judged.target, &judged.state), (&uploads(), &State::Stale));
+    assert_eq!((judged.passed_over.len(), judged.absent_from), (0, 3));
 
     let retired = Question {
         retired: patterns("app/*"),
@@ -291,9 +294,9 @@ async fn a_label_that_skips_the_service_explains_an_old_copy() {
     place.save(10, &[database(), uploads()]).await;
     place.save_with(20, &[database()], skip).await;
     let report = place.ask(&question()).await;
-    let store = report.stores().next().unwrap();
+    let judged = report.targets().next().unwrap();
     let reason = "moved to S3".to_owned();
-    assert_eq!(store.state, State::Skipped { reason });
+    assert_eq!(judged.state, State::Skipped { reason });
     assert!(report.is_in_order());
     // One that was skipped once, and is not any more, is judged again.
     let place = Place::new().await;
@@ -301,7 +304,7 @@ async fn a_label_that_skips_the_service_explains_an_old_copy() {
     place.save_with(18, &[database()], skip).await;
     place.save(20, &[database()]).await;
     let report = place.ask(&question()).await;
-    assert_eq!(report.stores().next().unwrap().state, State::Stale);
+    assert_eq!(report.targets().next().unwrap().state, State::Stale);
 }
 
 #[tokio::test]
@@ -324,12 +327,12 @@ async fn what_never_had_a_backup_is_missing_when_it_is_expected_or_remembered() 
             .await
             .unwrap(),
     ] {
-        let store = report.stores().last().unwrap();
+        let judged = report.targets().last().unwrap();
         assert_eq!(
-            (&store.target, &store.state),
+            (&judged.target, &judged.state),
             (&database(), &State::Missing)
         );
-        assert_eq!(report.stores().count(), 2);
+        assert_eq!(report.targets().count(), 2);
     }
     let error = place.ask_of(Some(&["shop", "other"]), &[], &expected).await;
     assert!(matches!(
@@ -352,7 +355,7 @@ async fn only_the_targets_that_are_named_are_judged() {
     assert!(report.is_in_order());
     let report = place.ask(&named("db/mysql/*")).await;
     let pattern = "db/mysql/*".to_owned();
-    assert_eq!(report.findings, [Finding::NoStore { pattern }]);
+    assert_eq!(report.findings, [Finding::NoTarget { pattern }]);
 }
 
 #[tokio::test]
@@ -413,9 +416,9 @@ async fn a_snapshot_from_the_future_keeps_nothing_fresh() {
         report.findings[..],
         [Finding::FromTheFuture { .. }]
     ));
-    let store = only(&report);
-    assert_eq!(store.state, State::Stale);
-    assert_eq!(store.passed_over[0].why, Why::FromTheFuture);
+    let judged = only(&report);
+    assert_eq!(judged.state, State::Stale);
+    assert_eq!(judged.passed_over[0].why, Why::FromTheFuture);
     // Clocks differ a little.
     let place = Place::new().await;
     let ahead = question().now + 4.minutes();
@@ -436,9 +439,9 @@ async fn safety_snapshots_of_restores_do_not_count() {
         })
         .await;
     let report = place.ask(&question()).await;
-    let store = only(&report);
-    assert_eq!(store.state, State::Stale);
-    assert_eq!(store.absent_from, 0);
+    let judged = only(&report);
+    assert_eq!(judged.state, State::Stale);
+    assert_eq!(judged.absent_from, 0);
 }
 
 #[tokio::test]
@@ -451,9 +454,9 @@ async fn programs_are_told_the_same() {
         })
         .await;
     let report = place.ask(&question()).await;
-    insta::assert_json_snapshot!(report.stores().last().unwrap(), @r#"
+    insta::assert_json_snapshot!(report.targets().last().unwrap(), @r#"
     {
-      "store": "db/postgres/shop",
+      "target": "db/postgres/shop",
       "state": "stale",
       "last_good": {
         "snapshot": "20261110T020000Z-9f2c61aa",
@@ -476,7 +479,7 @@ async fn programs_are_told_the_same() {
 }
 
 #[tokio::test]
-async fn how_long_a_store_has_not_been_named_is_told() {
+async fn how_long_a_target_has_not_been_named_is_told() {
     let place = Place::new().await;
     place.save(10, &[database()]).await;
     place
@@ -491,13 +494,13 @@ async fn how_long_a_store_has_not_been_named_is_told() {
         ..question()
     };
     let report = place.ask(&expected).await;
-    assert_eq!(report.stores().count(), 3);
-    for store in report.stores() {
-        let expected = match store.target.name.as_str() {
+    assert_eq!(report.targets().count(), 3);
+    for judged in report.targets() {
+        let expected = match judged.target.name.as_str() {
             "uploads" => 0,
             "shop" => 2,
             _ => 4,
         };
-        assert_eq!(store.absent_from, expected, "{}", store.target);
+        assert_eq!(judged.absent_from, expected, "{}", judged.target);
     }
 }

@@ -6,8 +6,9 @@ use jiff::ToSpan as _;
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::encryption::Identities;
 use crate::manifest::{Artifact, StreamDigest};
-use crate::pipe::{ByteStream, Progress};
+use crate::pipe::ByteStream;
 use crate::repository::StoredObject;
 use crate::repository::local::LocalRepository;
 use crate::repository::samples::{artifact, body, manifest, path};
@@ -87,7 +88,7 @@ fn terms(keep: &str) -> Terms {
     }
 }
 
-/// Each time that it is asked what restores are reading, the next of `in_use`; at last nothing.
+/// `in_use` is what restores are found to be reading when the manifests are gone.
 async fn prune_with(
     repository: &dyn Repository,
     stock: &Stock,
@@ -100,12 +101,8 @@ async fn prune_with(
         interrupt: &CancellationToken::new(),
     };
     let pruning = stock.judge(&BTreeSet::new(), &terms(keep));
-    let asked = AtomicUsize::new(0);
-    let asking = async || {
-        let next = in_use.get(asked.fetch_add(1, Ordering::Relaxed));
-        Ok(next.cloned().into_iter().collect())
-    };
-    prune.execute(&pruning, asking).await
+    let in_use = in_use.iter().cloned().collect();
+    prune.execute(&pruning, async { Ok(in_use) }).await
 }
 
 #[tokio::test]
@@ -165,18 +162,21 @@ async fn objects_of_a_young_snapshot_are_left_to_a_later_sweep() {
 }
 
 #[tokio::test]
-async fn a_snapshot_that_a_restore_has_just_begun_to_read_is_put_back() {
-    let place = Place::with(&[5, 4, 3]).await;
+async fn objects_that_a_restore_has_just_begun_to_read_are_left_to_it() {
+    let place = Place::with(&[6, 5, 4, 3]).await;
+    let layer = artifact(path(PROJECT, &id(6), "db.dump"), "rows");
+    let own = place.put(7, "more.dump").await;
+    place.commit(7, vec![layer, own]).await;
     let stock = place.stock().await;
-    let report = prune_with(&place.repository, &stock, "last=1", &[snapshot(5)]).await;
+    let report = prune_with(&place.repository, &stock, "last=1", &[snapshot(7)]).await;
     assert!(report.is_as_it_should_be(), "{report:?}");
-    assert_eq!((report.removed, report.staying), (vec![id(4)], 2));
-    assert_eq!(place.listed().await, [id(5), id(3)]);
-    assert!(place.exists(5, "db.dump"));
+    assert_eq!(place.listed().await, [id(3)]);
+    assert!(place.exists(7, "more.dump") && place.exists(6, "db.dump"));
+    assert!(!place.exists(5, "") && !place.exists(4, ""));
 }
 
 #[tokio::test]
-async fn nothing_stays_removed_when_restores_cannot_be_asked_after() {
+async fn no_object_goes_when_restores_cannot_be_asked_after() {
     let place = Place::with(&[5, 4, 3]).await;
     let stock = place.stock().await;
     let prune = Prune {
@@ -185,16 +185,13 @@ async fn nothing_stays_removed_when_restores_cannot_be_asked_after() {
         interrupt: &CancellationToken::new(),
     };
     let pruning = stock.judge(&BTreeSet::new(), &terms("last=1"));
-    let unreadable = async || {
-        Err(HoldError::Unreadable {
-            name: "cofferdam-hold-shop".to_owned(),
-            why: "it is newer".to_owned(),
-        })
+    let unreadable = HoldError::Unreadable {
+        name: "cofferdam-hold-shop".to_owned(),
+        why: "it is newer".to_owned(),
     };
-    let report = prune.execute(&pruning, unreadable).await;
-    assert_eq!(report.removed, []);
+    let report = prune.execute(&pruning, async { Err(unreadable) }).await;
     assert_eq!(report.problems.len(), 1, "{report:?}");
-    assert_eq!(place.listed().await.len(), 3);
+    assert!(place.exists(5, "db.dump") && place.exists(4, "db.dump"));
 }
 
 #[tokio::test]
@@ -227,8 +224,8 @@ async fn what_a_new_snapshot_names_stays() {
     let report = prune_with(&place.repository, &stock, "last=1", &[]).await;
     assert_eq!((report.removed, report.freed_bytes), (vec![id(5)], 0));
     assert!(place.exists(5, "db.dump"));
-    let (newest, progress) = (snapshot(0), Progress::silent());
-    let whole = Verifier::new(&place.repository, Depth::Read, progress)
+    let newest = snapshot(0);
+    let whole = Verifier::new(&place.repository, &Identities::default(), Depth::Read)
         .snapshot(&newest)
         .await;
     assert!(whole.unwrap().is_whole());
@@ -263,7 +260,7 @@ async fn a_doubt_keeps_everything() {
 }
 
 #[tokio::test]
-async fn an_interrupted_prune_stops_between_two_snapshots() {
+async fn an_interrupted_prune_begins_nothing_more() {
     let place = Place::with(&[5, 4, 3]).await;
     let stock = place.stock().await;
     let interrupt = CancellationToken::new();
@@ -273,17 +270,25 @@ async fn an_interrupted_prune_stops_between_two_snapshots() {
         interrupt: &interrupt,
     };
     let pruning = stock.judge(&BTreeSet::new(), &terms("last=1"));
-    let report = prune
-        .execute(&pruning, async || {
-            interrupt.cancel();
-            Ok(BTreeSet::new())
-        })
-        .await;
+    // While the journals are read, all manifests are gone, and no object is.
+    let interrupting = async {
+        interrupt.cancel();
+        Ok(BTreeSet::new())
+    };
+    let report = prune.execute(&pruning, interrupting).await;
     assert!(report.interrupted);
-    assert_eq!(report.removed, [id(5)]);
-    assert_eq!(place.listed().await, [id(4), id(3)]);
-    // The next one goes on.
-    assert_eq!(place.prune("last=1").await.removed, [id(4)]);
+    assert_eq!(place.listed().await, [id(3)]);
+    assert!(place.exists(5, "db.dump") && place.exists(4, "db.dump"));
+
+    let place = Place::with(&[5, 4, 3]).await;
+    let prune = Prune {
+        repository: &place.repository,
+        ..prune
+    };
+    let report = prune.execute(&pruning, async { Ok(BTreeSet::new()) }).await;
+    assert!(report.interrupted);
+    assert_eq!(report.removed, []);
+    assert_eq!(place.listed().await.len(), 3);
 }
 
 /// Lets so many removals through, and then none.
@@ -387,10 +392,9 @@ async fn a_prune_that_dies_anywhere_leaves_whole_snapshots_and_the_next_one_goes
         );
         for listed in place.listed().await {
             let snapshot = SnapshotRef::new(PROJECT, listed);
-            let progress = Progress::silent();
-            let mut verifier = Verifier::new(&place.repository, Depth::Sizes, progress);
-            let report = verifier.snapshot(&snapshot);
-            let report = report.await.unwrap();
+            let identities = Identities::default();
+            let mut verifier = Verifier::new(&place.repository, &identities, Depth::Sizes);
+            let report = verifier.snapshot(&snapshot).await.unwrap();
             assert!(report.is_whole(), "{removals}: {:?}", report.problems);
         }
         place.prune("last=1").await;

@@ -1,4 +1,4 @@
-//! `check`: a table of stores, and below it what is wrong.
+//! `check`: a table of targets, and below it what is wrong.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::View;
 use super::amounts::{counted, duration, size};
 use super::layout::Table;
-use crate::freshness::{Finding, FreshnessReport, ProjectReport, State, StoreReport, Why};
+use crate::freshness::{Finding, FreshnessReport, ProjectReport, State, TargetReport, Why};
 use crate::text::printable;
 
 pub fn page(report: &FreshnessReport, view: &View) -> String {
@@ -14,7 +14,7 @@ pub fn page(report: &FreshnessReport, view: &View) -> String {
     for project in report
         .projects
         .iter()
-        .filter(|project| !project.stores.is_empty())
+        .filter(|project| !project.targets.is_empty())
     {
         if report.projects.len() > 1 {
             let _ = writeln!(text, "Project {}", printable(&project.project));
@@ -22,8 +22,8 @@ pub fn page(report: &FreshnessReport, view: &View) -> String {
         text.push_str(&table(project, view));
         text.push('\n');
     }
-    for store in report.stores() {
-        text.push_str(&explained(store, report, view));
+    for judged in report.targets() {
+        text.push_str(&explained(judged, report, view));
     }
     for finding in &report.findings {
         let _ = writeln!(text, "{}", told(finding, view));
@@ -39,15 +39,15 @@ pub fn page(report: &FreshnessReport, view: &View) -> String {
 }
 
 fn table(project: &ProjectReport, view: &View) -> String {
-    let headings = ["STORE", "STATE", "LAST GOOD BACKUP", "AGE", "STORED"];
+    let headings = ["TARGET", "STATE", "LAST GOOD BACKUP", "AGE", "STORED"];
     let mut table = Table::new(headings, view.width)
         .right(&[4])
         .whole(&[1, 2, 3, 4]);
-    for store in &project.stores {
-        let copy = store.last_good.as_ref();
+    for judged in &project.targets {
+        let copy = judged.last_good.as_ref();
         table.row([
-            store.target.to_string(),
-            shown_state(&store.state).to_owned(),
+            judged.target.to_string(),
+            shown_state(&judged.state).to_owned(),
             copy.map_or_else(|| "none".to_owned(), |copy| view.time(copy.time)),
             copy.map_or_else(String::new, |copy| view.age(copy.time)),
             copy.map_or_else(String::new, |copy| size(copy.stored_bytes)),
@@ -67,18 +67,18 @@ fn shown_state(state: &State) -> &'static str {
     }
 }
 
-/// Why newer copies do not count, and what a store is judged by; nothing for one that is just fine.
-pub(super) fn explained(store: &StoreReport, report: &FreshnessReport, view: &View) -> String {
-    let target = &store.target;
+/// Why newer copies do not count, and what a target is judged by; nothing for one that is just fine.
+pub(super) fn explained(judged: &TargetReport, report: &FreshnessReport, view: &View) -> String {
+    let target = &judged.target;
     let limit = duration(Duration::from_secs(report.max_age_seconds));
-    let mut text = match &store.state {
-        State::Ok if store.passed_over.is_empty() => return String::new(),
+    let mut text = match &judged.state {
+        State::Ok if judged.passed_over.is_empty() => return String::new(),
         State::Ok => format!("{target} is fresh enough, but:\n"),
         State::Skipped { reason } => {
             return format!("{target} is left out by a label: {}\n", printable(reason));
         }
         State::Missing => format!("{target} has no good backup\n"),
-        State::Stale => match &store.last_good {
+        State::Stale => match &judged.last_good {
             Some(copy) => format!(
                 "{target} is stale: its last good backup is of {}, {}; it may be {limit} old\n",
                 view.time(copy.time),
@@ -86,7 +86,7 @@ pub(super) fn explained(store: &StoreReport, report: &FreshnessReport, view: &Vi
             ),
             None => String::new(),
         },
-        State::Damaged => match &store.last_good {
+        State::Damaged => match &judged.last_good {
             Some(copy) => format!(
                 "{target} is damaged: its last good backup is of {}, {}\n",
                 view.time(copy.time),
@@ -95,7 +95,7 @@ pub(super) fn explained(store: &StoreReport, report: &FreshnessReport, view: &Vi
             None => format!("{target} is damaged, and has no good backup\n"),
         },
     };
-    for passed in &store.passed_over {
+    for passed in &judged.passed_over {
         let why = match &passed.why {
             Why::Failed { reason } => format!("it failed: {}", printable(reason)),
             Why::Damaged { problem } => match &problem.object {
@@ -107,12 +107,12 @@ pub(super) fn explained(store: &StoreReport, report: &FreshnessReport, view: &Vi
         let (snapshot, age) = (&passed.snapshot, view.age(passed.time));
         let _ = writeln!(text, "  {snapshot}, {age}, does not count: {why}");
     }
-    if store.passed_over_more > 0 {
-        let more = store.passed_over_more as u64;
+    if judged.passed_over_more > 0 {
+        let more = judged.passed_over_more as u64;
         let _ = writeln!(text, "  and {} before that", counted(more, "other"));
     }
-    let is_known = store.last_good.is_some() || !store.passed_over.is_empty();
-    match store.absent_from {
+    let is_known = judged.last_good.is_some() || !judged.passed_over.is_empty();
+    match judged.absent_from {
         0 => {}
         _ if !is_known => text.push_str("  no snapshot names it\n"),
         absent => {
@@ -147,7 +147,7 @@ fn told(finding: &Finding, view: &View) -> String {
             view.time(*time),
             view.age(*time),
         ),
-        Finding::NoStore { pattern } => format!("No store fits `{}`.", printable(pattern)),
+        Finding::NoTarget { pattern } => format!("No target fits `{}`.", printable(pattern)),
     }
 }
 

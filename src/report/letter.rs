@@ -6,7 +6,7 @@ use super::amounts::counted;
 use super::{View, freshness, outcome};
 use crate::backup::BackupReport;
 use crate::config::Scope;
-use crate::freshness::{Finding, FreshnessReport, ProjectReport, State, StoreReport};
+use crate::freshness::{Finding, FreshnessReport, ProjectReport, State, TargetReport};
 use crate::mail::Letter;
 use crate::text::printable;
 
@@ -19,7 +19,7 @@ pub fn check(report: &FreshnessReport, trouble: &[String], view: &View) -> Lette
         let mut found = report.findings.iter().filter_map(Finding::project);
         report.projects.len() == 1
             || found.any(|name| name == project.project)
-            || !project.stores.iter().all(StoreReport::is_in_order)
+            || !project.targets.iter().all(TargetReport::is_in_order)
     };
     let wrong = report.projects.iter().filter(is_wrong);
     let projects = named(wrong.map(|project| project.project.as_str()));
@@ -29,8 +29,8 @@ pub fn check(report: &FreshnessReport, trouble: &[String], view: &View) -> Lette
         (State::Damaged, "damaged"),
         (State::Stale, "stale"),
     ] {
-        let stores = report.stores().filter(|store| store.state == state);
-        match stores.count() as u64 {
+        let targets = report.targets().filter(|judged| judged.state == state);
+        match targets.count() as u64 {
             0 => {}
             number => what.push(format!("{} {word}", counted(number, "backup"))),
         }

@@ -83,13 +83,14 @@ fn targets(manifest: &Manifest) -> String {
     kinds.join(", ")
 }
 
-/// `complete`, or how many targets failed; and what the snapshot was taken for, when that is not a backup.
+/// `complete`, or how many targets failed; and what the snapshot was taken for, when that is not a backup of everything.
 fn short_state(manifest: &Manifest) -> String {
     let state = match manifest.failed.len() {
         0 => "complete".to_owned(),
         failed => format!("partial: {failed} failed"),
     };
     match manifest.purpose {
+        Purpose::Backup if !manifest.selection.is_empty() => format!("{state}, selection"),
         Purpose::Backup => state,
         Purpose::Safety { .. } => format!("{state}, safety"),
     }

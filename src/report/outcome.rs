@@ -7,7 +7,7 @@ use crate::copy::{Copied, CopyOutcome, CopyReport, SnapshotCopy};
 use crate::export::ExportedFile;
 use crate::plan::restore::RestorePlan;
 use crate::report::amounts::{counted, size};
-use crate::report::{View, prune};
+use crate::report::{View, prune, shrinkage};
 use crate::restore::{FinalState, RestoreReport};
 use crate::text::printable;
 use crate::verify::{Depth, VerifyReport};
@@ -20,11 +20,16 @@ pub fn backups(reports: &[BackupReport], view: &View) -> String {
 fn backup(report: &BackupReport, view: &View) -> String {
     let manifest = &report.manifest;
     let mut text = format!(
-        "Snapshot {} of project {}: {} saved, {}\n",
+        "Snapshot {} of project {}: {} saved, {}{}\n",
         manifest.snapshot,
         printable(&manifest.project),
         counted(manifest.targets.len() as u64, "target"),
         size(manifest.stored_bytes()),
+        if manifest.is_encrypted() {
+            ", encrypted"
+        } else {
+            ""
+        }
     );
     for record in &manifest.targets {
         for warning in &record.warnings {
@@ -36,8 +41,14 @@ fn backup(report: &BackupReport, view: &View) -> String {
         let _ = writeln!(text, "  FAILED: {}: {reason}", failure.target);
     }
     problems(&mut text, &report.problems);
-    if let Some(pruned) = &report.pruned {
-        prune::one(&mut text, pruned, view);
+    match &report.pruned {
+        Some(pruned) => prune::one(&mut text, pruned, view),
+        None => manifest.shrunken.iter().for_each(|one| {
+            let _ = writeln!(text, "  warning: {}", shrinkage(one));
+        }),
+    }
+    for copied in &report.copies {
+        copy(&mut text, copied, view);
     }
     text
 }
@@ -84,6 +95,21 @@ pub fn verify(reports: &[VerifyReport]) -> String {
         for problem in &report.problems {
             let _ = writeln!(text, "  {}", printable(&problem.to_string()));
         }
+        if report.decrypted > 0 {
+            let objects = counted(report.decrypted as u64, "encrypted object");
+            let _ = writeln!(
+                text,
+                "  notice: {objects} decrypted, and the content checked"
+            );
+        }
+        if report.closed > 0 {
+            let _ = writeln!(
+                text,
+                "  notice: {} checked as stored, and not the content, for which --identity-file or --passphrase-file would have \
+                 to be given",
+                counted(report.closed as u64, "encrypted object")
+            );
+        }
         for object in &report.unknown {
             let _ = writeln!(
                 text,
@@ -98,35 +124,42 @@ pub fn verify(reports: &[VerifyReport]) -> String {
     text
 }
 
-pub fn copies(reports: &[CopyReport]) -> String {
+pub fn copies(reports: &[CopyReport], view: &View) -> String {
     let mut text = String::new();
     for report in reports {
-        copy(&mut text, report);
+        copy(&mut text, report, view);
     }
     text
 }
 
-fn copy(text: &mut String, report: &CopyReport) {
+fn copy(text: &mut String, report: &CopyReport, view: &View) {
     let place = printable(&report.place);
-    if let Some(problem) = &report.problem {
-        let _ = writeln!(text, "{place}  FAILED  {}", printable(problem));
-    } else if report.snapshots.is_empty() {
-        let _ = writeln!(text, "{place}  lacks nothing");
+    match &report.problem {
+        Some(problem) => {
+            let _ = writeln!(text, "Copies to {place}: FAILED: {}", printable(problem));
+        }
+        None if report.snapshots.is_empty() => {
+            let _ = writeln!(text, "Copies to {place}: nothing is missing there");
+        }
+        None => {
+            let _ = writeln!(text, "Copies to {place}:");
+        }
     }
     for SnapshotCopy { snapshot, outcome } in &report.snapshots {
         let _ = match outcome {
             CopyOutcome::Copied(Copied { objects, bytes }) => writeln!(
                 text,
-                "{snapshot}  copied to {place}  {}, {}",
+                "  {snapshot}: {} sent, {}",
                 counted(*objects as u64, "object"),
                 size(*bytes)
             ),
-            CopyOutcome::Failed { reason } => writeln!(
-                text,
-                "{snapshot}  FAILED to be copied to {place}: {}",
-                printable(reason)
-            ),
+            CopyOutcome::Failed { reason } => {
+                writeln!(text, "  FAILED: {snapshot}: {}", printable(reason))
+            }
         };
+    }
+    if let Some(pruned) = &report.pruned {
+        prune::one(text, pruned, view);
     }
 }
 

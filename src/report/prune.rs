@@ -137,17 +137,13 @@ fn doubt(doubt: &Doubt, view: &View) -> String {
         Doubt::Failed { target, snapshot } => format!(
             "{target} failed in {snapshot}, the newest; mend it and back up, or say `cofferdam prune --despite failed`"
         ),
-        Doubt::Shrunken {
-            target,
-            snapshot,
-            bytes,
-            before,
-            bytes_before,
-        } => format!(
+        Doubt::Shrunken { snapshot, shrunken } => format!(
             "{target} has {} in {snapshot}, and had {} in {before}; if that is as it should be, say `cofferdam backup \
              --may-shrink {target}`, or `cofferdam prune --despite shrunken` for this once",
-            size(*bytes),
-            size(*bytes_before)
+            size(shrunken.bytes),
+            size(shrunken.bytes_before),
+            target = shrunken.target,
+            before = shrunken.before,
         ),
     }
 }
@@ -195,6 +191,7 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
+    use crate::manifest::Shrunken;
     use crate::retention::{Unreadable, Verdict};
     use crate::target::{DriverKind, RunId, TargetId};
 
@@ -281,11 +278,13 @@ mod tests {
                 snapshot: id(21),
             },
             Doubt::Shrunken {
-                target: target(),
                 snapshot: id(21),
-                bytes: 40 << 20,
-                before: id(20),
-                bytes_before: 1 << 30,
+                shrunken: Shrunken {
+                    target: target(),
+                    bytes: 40 << 20,
+                    before: id(20),
+                    bytes_before: 1 << 30,
+                },
             },
         ]
     }

@@ -1,12 +1,14 @@
 //! `show`: everything that a snapshot's manifest says, for somebody who needs it now.
 
-use super::View;
+use std::collections::BTreeMap;
+
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
+use super::{View, shrinkage};
 use crate::manifest::{
-    Artifact, BasebackupFacts, CommandFacts, Compression, CouchdbFacts, ElasticsearchFacts, Facts,
-    JournalMode, Manifest, MysqlFacts, PostgresFacts, Purpose, Role, SqliteFacts, TargetRecord,
-    Transfer, TreeFacts, TreeShape,
+    Artifact, BasebackupFacts, CommandFacts, Compression, CouchdbFacts, ElasticsearchFacts,
+    EncryptedTo, Encryption, Facts, JournalMode, Manifest, MysqlFacts, PostgresFacts, Purpose,
+    Role, SqliteFacts, TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::text::printable;
 
@@ -40,6 +42,9 @@ fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
     if let Purpose::Safety { restore } = &manifest.purpose {
         page.field("Purpose", &format!("the way back of restore {restore}"));
     }
+    if !manifest.selection.is_empty() {
+        page.field("Only", &printable(&manifest.selection.join(", ")));
+    }
     let taken = format!(
         "{}, {}, in {}",
         view.time(manifest.started),
@@ -54,6 +59,7 @@ fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
         size(plain.fold(0, u64::saturating_add))
     );
     page.field("Size", &stored);
+    encrypted(page, manifest);
     let engine = &manifest.engine;
     let by = format!(
         "{} on Docker Engine {} (API {}, {}/{})",
@@ -66,6 +72,27 @@ fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
     page.field("Made by", &by);
     for warning in &manifest.warnings {
         page.field("Warning", &printable(warning));
+    }
+    for one in &manifest.shrunken {
+        page.field("Warning", &shrinkage(one));
+    }
+}
+
+/// To whom, and how much of it where that is not all.
+fn encrypted(page: &mut Page, manifest: &Manifest) {
+    let objects = manifest.objects().count();
+    let mut counts: BTreeMap<&EncryptedTo, usize> = BTreeMap::new();
+    for artifact in manifest.objects() {
+        if let Encryption::Age(file) = &artifact.encryption {
+            *counts.entry(&file.to).or_default() += 1;
+        }
+    }
+    for (to, number) in counts {
+        let mut text = format!("by age, {to}");
+        if number < objects {
+            text.push_str(&format!(" ({number} of {objects} objects)"));
+        }
+        page.field("Encrypted", &text);
     }
 }
 
@@ -96,6 +123,9 @@ fn target(page: &mut Page, record: &TargetRecord) {
         way(record.transfer)
     );
     page.field("From", &from);
+    if let Some(keep) = &container.keep {
+        page.field("Kept by", &printable(keep));
+    }
     for artifact in &record.artifacts {
         page.field(name_of(artifact.role), &stored(artifact));
         page.field("", artifact.object.as_str());

@@ -1,4 +1,4 @@
-//! Status files: one store, for a program and for a person.
+//! Status files: one target, for a program and for a person.
 
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::View;
 use super::amounts::{duration, size};
 use super::freshness::explained;
-use crate::freshness::{FreshnessReport, State, StoreReport};
+use crate::freshness::{FreshnessReport, State, TargetReport};
 use crate::text::printable;
 
 /// Of the JSON; it grows when something in it changes its meaning.
@@ -22,17 +22,17 @@ struct Document<'a> {
     checked: jiff::Timestamp,
     max_age_seconds: u64,
     #[serde(flatten)]
-    store: &'a StoreReport,
+    judged: &'a TargetReport,
 }
 
-pub fn json(report: &FreshnessReport, project: &str, store: &StoreReport) -> Vec<u8> {
+pub fn json(report: &FreshnessReport, project: &str, judged: &TargetReport) -> Vec<u8> {
     let document = Document {
         format: FORMAT,
         tool: concat!("cofferdam ", env!("CARGO_PKG_VERSION")),
         project,
         checked: report.checked,
         max_age_seconds: report.max_age_seconds,
-        store,
+        judged,
     };
     let mut bytes = serde_json::to_vec_pretty(&document).expect("all keys are strings");
     bytes.push(b'\n');
@@ -40,16 +40,21 @@ pub fn json(report: &FreshnessReport, project: &str, store: &StoreReport) -> Vec
 }
 
 /// One `name: value` a line; what is wrong comes after an empty line.
-pub fn text(report: &FreshnessReport, project: &str, store: &StoreReport, view: &View) -> Vec<u8> {
+pub fn text(
+    report: &FreshnessReport,
+    project: &str,
+    judged: &TargetReport,
+    view: &View,
+) -> Vec<u8> {
     let mut text = String::new();
     let mut line = |name: &str, value: &str| {
         let _ = writeln!(text, "{name}: {value}");
     };
-    line("state", state(&store.state));
+    line("state", state(&judged.state));
     line("project", &printable(project));
-    line("store", &store.target.to_string());
+    line("target", &judged.target.to_string());
     line("checked", &view.time(report.checked));
-    match &store.last_good {
+    match &judged.last_good {
         Some(copy) => {
             line("last good backup", &view.time(copy.time));
             line("age", &duration(Duration::from_secs(copy.age_seconds)));
@@ -58,7 +63,7 @@ pub fn text(report: &FreshnessReport, project: &str, store: &StoreReport, view: 
         }
         None => line("last good backup", "none"),
     }
-    let explained = explained(store, report, view);
+    let explained = explained(judged, report, view);
     if !explained.is_empty() {
         text.push('\n');
         text.push_str(&explained);

@@ -1,11 +1,12 @@
 use insta::assert_snapshot;
 
 use super::*;
+use crate::backup::BackupReport;
 use crate::manifest::{
-    Artifact, CommandFacts, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT, Facts,
-    Failure, FileOwner, JournalMode, Manifest, ObjectPath, PostgresFacts, Purpose, Role, Skip,
-    SqliteContent, SqliteFacts, SqliteTable, StreamDigest, TableFacts, TargetRecord, Transfer,
-    TreeFacts, TreeShape,
+    AgeFile, Artifact, CommandFacts, Compression, ContainerRecord, EncryptedTo, Encryption,
+    EngineFacts, FORMAT, Facts, Failure, FileOwner, JournalMode, Manifest, ObjectPath,
+    PostgresFacts, PublicKey, Purpose, Role, Skip, SqliteContent, SqliteFacts, SqliteTable,
+    StreamDigest, TableFacts, TargetRecord, Transfer, TreeFacts, TreeShape,
 };
 use crate::plan::audit::Finding;
 use crate::plan::backup::{BackupPlan, PlannedTarget};
@@ -271,7 +272,7 @@ fn complete() -> Manifest {
         targets: vec![database(), globals(), volume()],
         failed: Vec::new(),
         skipped: Vec::new(),
-        may_shrink: Vec::new(),
+        shrunken: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -334,6 +335,48 @@ fn a_list_has_a_line_for_each_snapshot() {
 
     20261120T020000Z-00000001 cannot be read: the manifest is not whole: EOF while parsing a string at line 7 column 3
     ");
+}
+
+#[test]
+fn a_selection_is_told_from_a_backup_of_everything() {
+    let mut manifest = complete();
+    manifest.selection = vec!["postgres-db/*".to_owned(), "vault/\u{1b}*".to_owned()];
+    manifest.targets[0].container.keep = Some("daily=2,weekly=3".to_owned());
+    let line = list(&[Listed::Readable(&manifest)], None);
+    assert!(line.trim_end().ends_with("complete, selection"), "{line}");
+    let page = render_snapshot(&manifest, &view(None));
+    let field = |name: &str| {
+        let mut lines = page.lines();
+        lines.find_map(|line| line.trim_start().strip_prefix(name))
+    };
+    assert_eq!(
+        field("Only").map(str::trim),
+        Some("postgres-db/*, vault/\\u{1b}*")
+    );
+    assert_eq!(field("Kept by").map(str::trim), Some("daily=2,weekly=3"));
+}
+
+#[test]
+fn a_target_that_has_shrunk_is_told_also_where_nothing_is_pruned() {
+    let mut manifest = complete();
+    manifest.shrunken.push(Shrunken {
+        target: TargetId::new("postgres-db", DriverKind::Postgres, "clinical"),
+        bytes: 40 << 20,
+        before: "20261120T020000Z-00000001".parse().unwrap(),
+        bytes_before: 1 << 30,
+    });
+    let said =
+        "postgres-db/postgres/clinical has 40.0 MiB, and had 1.0 GiB in 20261120T020000Z-00000001";
+    assert!(render_snapshot(&manifest, &view(None)).contains(said));
+    let report = BackupReport {
+        copies: Vec::new(),
+        manifest,
+        problems: Vec::new(),
+        pruned: None,
+    };
+    assert!(report.is_complete());
+    let text = outcome::backups(&[report], &view(None));
+    assert!(text.contains(&format!("  warning: {said}\n")), "{text}");
 }
 
 #[test]
@@ -436,6 +479,32 @@ fn a_partial_snapshot_shows_its_failures_first_and_fits_the_terminal() {
                  --read
       Export     cofferdam export 20261121T020000Z-9f2c61aa DIR --project candigv2
     "#);
+}
+
+#[test]
+fn a_snapshot_tells_to_whom_it_is_encrypted() {
+    let key = |text: &str| PublicKey::try_from(text.to_owned()).unwrap();
+    let mut manifest = complete();
+    let mut encrypt = |number: usize, to| {
+        let mut artifacts = manifest.targets.iter_mut().flat_map(|it| &mut it.artifacts);
+        artifacts.nth(number).unwrap().encryption = Encryption::Age(AgeFile {
+            to,
+            compressed_bytes: 1,
+        });
+    };
+    let both = vec![key("age1alice"), key("age1bob")];
+    encrypt(0, EncryptedTo::Recipients(both.clone()));
+    encrypt(1, EncryptedTo::Recipients(both));
+    encrypt(2, EncryptedTo::Passphrase);
+    let shown = render_snapshot(&manifest, &view(None));
+    let lines: Vec<&str> = shown
+        .lines()
+        .filter(|line| line.contains("by age"))
+        .collect();
+    assert_snapshot!(lines.join("\n"), @r"
+    Encrypted  by age, to age1alice, age1bob (2 of 4 objects)
+    Encrypted  by age, with a passphrase (1 of 4 objects)
+    ");
 }
 
 #[test]

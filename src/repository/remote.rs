@@ -8,11 +8,11 @@ mod backoff;
 pub(crate) mod cloud;
 mod directories;
 mod http;
-#[cfg(test)]
-mod server;
 pub(crate) mod sftp;
 mod storage;
 mod sweep;
+#[cfg(test)]
+mod test_server;
 pub(crate) mod webdav;
 
 use std::collections::BTreeMap;

@@ -104,7 +104,7 @@ pub(crate) fn manifest(project: &str, id: &RunId, artifacts: Vec<Artifact>) -> M
         targets: vec![record(target, artifacts)],
         failed: Vec::new(),
         skipped: Vec::new(),
-        may_shrink: Vec::new(),
+        shrunken: Vec::new(),
         warnings: Vec::new(),
     }
 }

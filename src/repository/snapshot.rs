@@ -15,8 +15,13 @@ use async_trait::async_trait;
 
 use super::{Repository, RepositoryError, SnapshotRef};
 use crate::driver::{ArtifactSink, ArtifactSource, NewArtifact, StoreError};
-use crate::manifest::{Artifact, BadObjectPath, Compression, Encryption, ObjectPath};
-use crate::pipe::{ByteStream, Counting, Progress, decompress, verified};
+use crate::encryption::{Identities, Recipients};
+use crate::manifest::{
+    AgeFile, Artifact, BadObjectPath, Compression, Encryption, ObjectPath, TargetRecord,
+};
+use crate::pipe::{
+    ByteStream, Counting, Digesting, Progress, decompress, decrypt, encrypt, verified,
+};
 use crate::target::{RunId, TargetId};
 
 /// Writes the objects of one snapshot.
@@ -28,6 +33,7 @@ struct Inner {
     repository: Arc<dyn Repository>,
     snapshot: SnapshotRef,
     compression: Compression,
+    recipients: Option<Recipients>,
     objects: Mutex<BTreeMap<ObjectPath, Slot>>,
 }
 
@@ -49,8 +55,9 @@ impl Inner {
         artifact: &NewArtifact,
     ) -> Result<Reservation, BadObjectPath> {
         let SnapshotRef { project, id } = &self.snapshot;
+        let encryption = self.recipients.as_ref().map_or("", |_| AgeFile::EXTENSION);
         let mut objects = self.objects();
-        for file in name::candidates(target, artifact) {
+        for file in name::candidates(target, artifact, encryption) {
             let object = ObjectPath::new(project, id, &file)?;
             if let Entry::Vacant(free) = objects.entry(object.clone()) {
                 free.insert(Slot {
@@ -111,12 +118,14 @@ impl SnapshotWriter {
         project: &str,
         id: RunId,
         compression: Compression,
+        recipients: Option<Recipients>,
     ) -> Self {
         Self {
             inner: Arc::new(Inner {
                 repository,
                 snapshot: SnapshotRef::new(project, id),
                 compression,
+                recipients,
                 objects: Mutex::default(),
             }),
         }
@@ -169,20 +178,40 @@ impl ArtifactSink for TargetSink {
             .reserve(&self.target, &artifact)
             .map_err(RepositoryError::from)?;
         let object = &reservation.object;
-        let body = Box::pin(Counting::new(body, self.progress.clone()));
+        let body: ByteStream = Box::pin(Counting::new(body, self.progress.clone()));
+        let (body, inside) = match &self.inner.recipients {
+            None => (body, None),
+            Some(recipients) => {
+                let (body, digest) = Digesting::new(body);
+                let body = encrypt(Box::pin(body), recipients);
+                (body, Some((digest, recipients.told())))
+            }
+        };
         let stored = match self.inner.repository.put(object, body).await {
             Ok(digest) => digest,
             Err(RepositoryError::Body(error)) => return Err(StoreError::Body(error)),
             Err(error) => return Err(error.into()),
         };
         reservation.fulfil();
+        let (plain, encryption) = match inside {
+            None => (stored.clone(), Encryption::None),
+            Some((digest, to)) => {
+                let plain = digest.get().expect("its end is in the repository");
+                let compressed_bytes = plain.bytes;
+                let file = AgeFile {
+                    to,
+                    compressed_bytes,
+                };
+                (plain, Encryption::Age(file))
+            }
+        };
         Ok(Artifact {
             role: artifact.role,
             object: object.clone(),
-            plain: stored.clone(),
+            plain,
             stored,
             compression: artifact.compression,
-            encryption: Encryption::None,
+            encryption,
         })
     }
 
@@ -194,6 +223,7 @@ impl ArtifactSink for TargetSink {
 /// Reads the objects of any snapshot.
 pub struct SnapshotReader {
     repository: Arc<dyn Repository>,
+    identities: Identities,
     progress: Progress,
     /// How much of each object has been read, at the farthest.
     read: Mutex<BTreeMap<ObjectPath, Arc<AtomicU64>>>,
@@ -201,9 +231,14 @@ pub struct SnapshotReader {
 
 impl SnapshotReader {
     /// `progress` is told of bytes as they come out of the repository; of those that are read again, once.
-    pub fn new(repository: Arc<dyn Repository>, progress: Progress) -> Self {
+    pub fn new(
+        repository: Arc<dyn Repository>,
+        identities: Identities,
+        progress: Progress,
+    ) -> Self {
         Self {
             repository,
+            identities,
             progress,
             read: Mutex::default(),
         }
@@ -227,12 +262,33 @@ impl ArtifactSource for SnapshotReader {
         let stored = self.repository.open(&artifact.object).await?;
         let progress = self.progress_of(&artifact.object);
         let counted = Box::pin(Counting::new(stored, progress));
-        Ok(verified(
-            counted,
-            artifact.stored.clone(),
-            artifact.object.as_str(),
-        ))
+        let what = artifact.object.as_str();
+        let stored = verified(counted, artifact.stored.clone(), what);
+        match &artifact.encryption {
+            Encryption::None => Ok(stored),
+            Encryption::Age(file) => {
+                decrypt(stored, &self.identities, what)
+                    .await
+                    .map_err(|source| RepositoryError::Closed {
+                        object: artifact.object.clone(),
+                        to: file.to.clone(),
+                        source,
+                    })
+            }
+        }
     }
+}
+
+/// Fails unless the keys that are given open everything that is encrypted in `records`. Only headers are read.
+pub async fn ensure_opens(
+    source: &dyn ArtifactSource,
+    records: impl IntoIterator<Item = &TargetRecord>,
+) -> Result<(), RepositoryError> {
+    let artifacts = records.into_iter().flat_map(|record| &record.artifacts);
+    for artifact in artifacts.filter(|artifact| artifact.encryption != Encryption::None) {
+        source.open(artifact).await?;
+    }
+    Ok(())
 }
 
 /// The plain content of an artifact. Its end is an error unless the stored and the plain stream are those of the manifest.

@@ -1,4 +1,4 @@
-//! Status files: what the last check has found of each store, for whoever looks without cofferdam.
+//! Status files: what the last check has found of each target, for whoever looks without cofferdam.
 
 use std::fmt;
 
@@ -30,7 +30,7 @@ impl StatusForm {
 
 /// Where a status file lies: `status/<project>/<service>.<driver>.<name>.json`, or `….txt`.
 ///
-/// Dots of the service are encoded, so that two stores never share a file. A project may be called `status` as well: its
+/// Dots of the service are encoded, so that two targets never share a file. A project may be called `status` as well: its
 /// snapshots are told apart by their ids, so no project's directory in here looks like one.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StatusPath {
@@ -120,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_file_is_called_after_its_store() {
+    fn a_status_file_is_called_after_its_target() {
         for (project, service, name, expected) in [
             ("shop", "db", "shop", "status/shop/db.postgres.shop.json"),
             (
@@ -180,7 +180,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_path_tells_its_store(project in ".{1,30}", service in ".{1,30}", name in ".{1,30}") {
+        fn a_path_tells_its_target(project in ".{1,30}", service in ".{1,30}", name in ".{1,30}") {
             let target = TargetId::new(service, DriverKind::Volume, name);
             for form in StatusForm::ALL {
                 let path = StatusPath::new(&project, &target, form);

@@ -6,15 +6,11 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Judge, Series, Snapshot, Standing};
+use super::snapshot::Standing;
+use super::{Judge, Series, Snapshot};
 use crate::cli::Despite;
+use crate::manifest::Shrunken;
 use crate::target::{RunId, TargetId};
-
-/// A copy of less than one part in this many of the last good one's size makes one ask what became of the rest.
-const SUSPICIOUS_PART: u64 = 2;
-
-/// Nobody asks after so few bytes: small stores come and go.
-const NEGLIGIBLE_LOSS: u64 = 64 * 1024;
 
 /// By how much the clocks of two machines may differ.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -36,11 +32,9 @@ pub enum Doubt {
     Failed { target: TargetId, snapshot: RunId },
     /// The newest copy of a target is far smaller than the last good one.
     Shrunken {
-        target: TargetId,
         snapshot: RunId,
-        bytes: u64,
-        before: RunId,
-        bytes_before: u64,
+        #[serde(flatten)]
+        shrunken: Shrunken,
     },
 }
 
@@ -63,12 +57,7 @@ impl Judge<'_> {
             doubts.extend(self.failed());
         }
         if !self.terms.despite.contains(&Despite::Shrunken) {
-            let present = self.newest_of(Standing::Saved);
-            doubts.extend(
-                present
-                    .into_iter()
-                    .filter_map(|(target, _)| self.shrunken(target)),
-            );
+            doubts.extend(self.shrunken());
         }
         doubts
     }
@@ -94,12 +83,16 @@ impl Judge<'_> {
         })
     }
 
-    /// The targets with this standing in the newest run that was meant to save them. After a run of the whole, what it does
-    /// not name is gone from the stack.
+    /// The targets with this standing in the newest run that was meant to save them. What the newest run of its series does
+    /// not name is gone from the stack, and so is what the newest run of the whole does not.
     fn newest_of(&self, wanted: Standing) -> Vec<(&TargetId, &Snapshot)> {
+        let mut series = BTreeSet::new();
         let mut seen = BTreeSet::new();
         let mut found = Vec::new();
         for snapshot in &self.backups {
+            if !series.insert(&snapshot.series) {
+                continue;
+            }
             let saved = snapshot
                 .saved
                 .keys()
@@ -119,64 +112,15 @@ impl Judge<'_> {
         found
     }
 
-    /// A copy that shrank is no measure for the next one, or the second night would find nothing to ask: the one before it
-    /// stays the measure, until there is as much again or the user says that there will not be.
-    fn shrunken(&self, target: &TargetId) -> Option<Doubt> {
-        let oldest_first = self.backups.iter().rev();
-        let mut good: Option<(&Snapshot, u64)> = None;
-        let mut doubt = None;
-        for snapshot in oldest_first {
-            let Some(copy) = snapshot.saved.get(target) else {
-                continue;
-            };
-            let may_shrink = snapshot.may_shrink.contains(target);
-            match good {
-                Some((before, bytes_before))
-                    if !may_shrink && is_suspicious(bytes_before, copy.bytes) =>
-                {
-                    doubt = Some(Doubt::Shrunken {
-                        target: target.clone(),
-                        snapshot: snapshot.id.clone(),
-                        bytes: copy.bytes,
-                        before: before.id.clone(),
-                        bytes_before,
-                    });
-                }
-                _ => {
-                    good = Some((snapshot, copy.bytes));
-                    doubt = None;
-                }
-            }
-        }
-        doubt
-    }
-}
-
-fn is_suspicious(before: u64, now: u64) -> bool {
-    now < before / SUSPICIOUS_PART && before - now > NEGLIGIBLE_LOSS
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn less_than_half_is_suspicious_unless_it_is_little() {
-        const MIB: u64 = 1 << 20;
-        for (before, now, expected) in [
-            (0, 0, false),
-            (0, MIB, false),
-            (MIB, MIB, false),
-            (MIB, 2 * MIB, false),
-            (MIB, MIB / 2, false),
-            (MIB, MIB / 2 - 1, true),
-            (MIB, 0, true),
-            (60 * 1024, 0, false),
-            (64 * 1024, 0, false),
-            (64 * 1024 + 1, 0, true),
-            (u64::MAX, 1, true),
-        ] {
-            assert_eq!(is_suspicious(before, now), expected, "{before} {now}");
-        }
+    fn shrunken(&self) -> impl Iterator<Item = Doubt> {
+        let saved = self.newest_of(Standing::Saved).into_iter();
+        saved.filter_map(|(target, snapshot)| {
+            let mut shrunken = snapshot.shrunken.iter();
+            let shrunken = shrunken.find(|one| one.target == *target)?;
+            Some(Doubt::Shrunken {
+                snapshot: snapshot.id.clone(),
+                shrunken: shrunken.clone(),
+            })
+        })
     }
 }

@@ -2,6 +2,7 @@ use jiff::ToSpan as _;
 use proptest::prelude::*;
 
 use super::*;
+use crate::manifest::{Purpose, Shrunken};
 use crate::target::DriverKind;
 
 mod laws;
@@ -21,19 +22,25 @@ fn taken(time: &str) -> Snapshot {
         series: Series::Whole,
         saved: BTreeMap::new(),
         failed: BTreeSet::new(),
-        may_shrink: BTreeSet::new(),
+        shrunken: Vec::new(),
     };
     nothing.saving("db").saving("app")
 }
 
 impl Snapshot {
-    fn saving(self, service: &str) -> Self {
-        self.sized(service, 1 << 30)
+    fn saving(mut self, service: &str) -> Self {
+        let copy = GoodCopy { keep: None };
+        self.saved.insert(target(service), copy);
+        self
     }
 
-    fn sized(mut self, service: &str, bytes: u64) -> Self {
-        let copy = GoodCopy { bytes, keep: None };
-        self.saved.insert(target(service), copy);
+    fn shrunken_to(mut self, service: &str, bytes: u64) -> Self {
+        self.shrunken.push(Shrunken {
+            target: target(service),
+            bytes,
+            before: "20261109T020000Z-00000000".parse().unwrap(),
+            bytes_before: 1 << 30,
+        });
         self
     }
 
@@ -464,37 +471,49 @@ fn nothing_goes_when_the_newest_run_failed() {
 }
 
 #[test]
-fn nothing_goes_while_a_target_has_shrunk() {
-    let mut snapshots = nightly("2026-11-10", "2026-11-18", "02:00:00");
-    let small = |day: u8| taken(&format!("2026-11-{day}T02:00:00Z")).sized("db", 1 << 20);
-    let doubt = |snapshots: &[Snapshot]| Doubt::Shrunken {
-        target: target("db"),
-        snapshot: snapshots[snapshots.len() - 1].id.clone(),
-        bytes: 1 << 20,
-        before: snapshots[8].id.clone(),
-        bytes_before: 1 << 30,
+fn a_selection_that_is_well_again_leaves_no_doubt() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-20", "02:00:00");
+    snapshots.retain_mut(|one| {
+        one.series = Series::Selection(vec!["*/data".to_owned()]);
+        true
+    });
+    let failed = Snapshot {
+        series: snapshots[0].series.clone(),
+        ..taken("2026-11-21T02:00:00Z").failing("db")
     };
-    snapshots.push(small(19));
-    ensure_doubt(&snapshots, &[], Some(&doubt(&snapshots)));
-    ensure_doubt(&snapshots, &[Despite::Failed], Some(&doubt(&snapshots)));
+    snapshots.push(failed);
+    let doubt = Doubt::Failed {
+        target: target("db"),
+        snapshot: snapshots[11].id.clone(),
+    };
+    ensure_doubt(&snapshots, &[], Some(&doubt));
+    // The database was dropped, and nobody asks for it any more.
+    let without = Snapshot {
+        series: snapshots[0].series.clone(),
+        ..taken("2026-11-22T02:00:00Z").without("db")
+    };
+    snapshots.push(without);
+    ensure_doubt(&snapshots, &[], None);
+}
+
+#[test]
+fn nothing_goes_while_a_target_has_shrunk() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-20", "02:00:00");
+    let small = taken("2026-11-21T02:00:00Z").shrunken_to("db", 1000);
+    let doubt = Doubt::Shrunken {
+        snapshot: small.id.clone(),
+        shrunken: small.shrunken[0].clone(),
+    };
+    snapshots.push(small);
+    ensure_doubt(&snapshots, &[], Some(&doubt));
+    ensure_doubt(&snapshots, &[Despite::Failed], Some(&doubt));
     ensure_doubt(&snapshots, &[Despite::Shrunken], None);
-    // The second small one is as suspicious as the first.
-    snapshots.push(small(20));
-    ensure_doubt(&snapshots, &[], Some(&doubt(&snapshots)));
-
-    let grown = taken("2026-11-21T02:00:00Z").sized("db", 900 << 20);
-    ensure_doubt(&[&snapshots[..], &[grown]].concat(), &[], None);
-
-    let mut meant = small(21);
-    meant.may_shrink.insert(target("db"));
-    snapshots.push(meant);
-    ensure_doubt(&snapshots, &[], None);
-    // From now on that is its size.
-    snapshots.push(small(22));
-    ensure_doubt(&snapshots, &[], None);
-
-    let removed_from_the_stack = taken("2026-11-23T02:00:00Z").without("db");
-    snapshots.truncate(10);
+    // Another selection says nothing of it.
+    snapshots.push(taken("2026-11-21T03:00:00Z").only("app"));
+    ensure_doubt(&snapshots, &[], Some(&doubt));
+    let well_again = taken("2026-11-22T02:00:00Z");
+    ensure_doubt(&[&snapshots[..], &[well_again]].concat(), &[], None);
+    let removed_from_the_stack = taken("2026-11-22T02:00:00Z").without("db");
     ensure_doubt(
         &[&snapshots[..], &[removed_from_the_stack]].concat(),
         &[],
@@ -503,20 +522,27 @@ fn nothing_goes_while_a_target_has_shrunk() {
 }
 
 #[test]
+fn the_last_copy_that_had_not_shrunk_stays_as_well() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-12", "02:00:00");
+    let small = nightly("2026-11-13", "2026-11-15", "02:00:00");
+    snapshots.extend(small.into_iter().map(|one| one.shrunken_to("db", 1000)));
+    let after = nightly("2026-11-16", "2026-11-21", "02:00:00");
+    snapshots.extend(after.into_iter().map(|one| one.without("db")));
+    assert_eq!(
+        days(staying(&snapshots, "last=1")),
+        ["11-12", "11-15", "11-21"]
+    );
+}
+
+#[test]
 fn manifests_tell_what_retention_asks_for() {
-    use crate::manifest::{Encryption, Failure};
+    use crate::manifest::Failure;
     use crate::repository::samples;
 
     let id = samples::id(21);
-    let object = |file| samples::path("shop", &id, file);
-    let mut index = samples::artifact(object("app.index.jsonl"), "0123456789");
-    index.role = Role::Index;
-    let artifacts = vec![samples::artifact(object("db.dump"), "rows"), index];
+    let object = samples::path("shop", &id, "db.dump");
+    let artifacts = vec![samples::artifact(object, "rows")];
     let mut manifest = samples::manifest("shop", &id, artifacts);
-    assert_eq!(
-        manifest.targets[0].artifacts[0].encryption,
-        Encryption::None
-    );
     let saved = manifest.targets[0].target.clone();
     manifest.targets[0].container.keep = Some("last=2".to_owned());
     manifest.failed.push(Failure {
@@ -528,17 +554,17 @@ fn manifests_tell_what_retention_asks_for() {
         id: id.clone(),
         started: id.time().unwrap(),
         series: Series::Whole,
-        saved: BTreeMap::from([(saved.clone(), GoodCopy { bytes: 4, keep })]),
+        saved: BTreeMap::from([(saved.clone(), GoodCopy { keep })]),
         failed: BTreeSet::from([target("other")]),
-        may_shrink: BTreeSet::new(),
+        shrunken: Vec::new(),
     };
     assert_eq!(Snapshot::from(&manifest), expected);
 
     manifest.selection = vec!["db/*".to_owned()];
-    manifest.may_shrink = vec![saved.clone()];
+    manifest.shrunken = taken("2026-11-21T02:00:00Z").shrunken_to("db", 1).shrunken;
     let chosen = Snapshot::from(&manifest);
     assert_eq!(chosen.series, Series::Selection(vec!["db/*".to_owned()]));
-    assert_eq!(chosen.may_shrink, BTreeSet::from([saved]));
+    assert_eq!(chosen.shrunken, manifest.shrunken);
     manifest.purpose = Purpose::Safety { restore: id };
     assert_eq!(Snapshot::from(&manifest).series, Series::Safety);
 }

@@ -34,7 +34,11 @@ pub enum Fault {
         expected: String,
         found: String,
     },
-    /// The stored bytes are the ones that were written, but they cannot be decompressed.
+    /// The stored bytes are the ones that were written, and none of the keys that are given opens them.
+    Closed {
+        why: String,
+    },
+    /// The stored bytes are the ones that were written, but they cannot be decrypted or decompressed.
     Undecodable {
         why: String,
     },
@@ -88,9 +92,13 @@ impl fmt::Display for Fault {
                 formatter,
                 "the object has changed since it was stored: its SHA-256 is {found}, and {expected} was recorded"
             ),
+            Self::Closed { why } => write!(
+                formatter,
+                "the object is as it was stored, but it cannot be opened: {why}"
+            ),
             Self::Undecodable { why } => write!(
                 formatter,
-                "the object is as it was stored, but it cannot be decompressed: {why}"
+                "the object is as it was stored, but its content cannot be read: {why}"
             ),
             Self::PlainDigest { expected, found } => write!(
                 formatter,

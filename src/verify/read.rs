@@ -5,49 +5,102 @@ use std::io;
 use tokio::io::{AsyncBufRead, AsyncRead, BufReader};
 
 use super::problem::Fault;
-use crate::manifest::{Artifact, Role, StreamDigest};
+use super::{Seen, Verifier};
+use crate::encryption::DecryptionError;
+use crate::manifest::{Artifact, Encryption, Role, StreamDigest};
 use crate::pipe::codec::CHUNK;
-use crate::pipe::{self, Counting, DigestHandle, Digesting, Progress};
+use crate::pipe::{self, ByteStream, Counting, DigestHandle, Digesting, Progress};
 use crate::repository::{Repository, RepositoryError};
 use crate::tree::IndexReader;
 use crate::tree::index::IndexError;
 
-pub(super) async fn judge(
-    repository: &dyn Repository,
-    artifact: &Artifact,
-    progress: &Progress,
-) -> Option<Fault> {
-    look(repository, artifact, progress).await.err()
+impl Verifier<'_> {
+    pub(super) async fn read(&self, artifact: &Artifact) -> (Seen, Result<(), Fault>) {
+        let seen = match &artifact.encryption {
+            Encryption::None => Seen::Plain,
+            Encryption::Age(file) if self.identities.may_open(&file.to) => Seen::Decrypted,
+            Encryption::Age(_) => Seen::Closed,
+        };
+        let outcome = match seen {
+            Seen::Plain | Seen::Decrypted => self.read_content(artifact).await,
+            Seen::Closed => read_stored(self.repository, artifact, self.progress.clone()).await,
+        };
+        (seen, outcome)
+    }
+
+    async fn read_content(&self, artifact: &Artifact) -> Result<(), Fault> {
+        let stored = self.repository.open(&artifact.object).await;
+        let counted = Counting::new(stored.map_err(unopened)?, self.progress.clone());
+        let (stored, stored_digest) = Digesting::new(counted);
+        let mut compressed: ByteStream = Box::pin(stored);
+        if artifact.encryption != Encryption::None {
+            let what = artifact.object.as_str();
+            match pipe::decrypt(compressed, self.identities, what).await {
+                Ok(opened) => compressed = opened,
+                Err(error) => return Err(self.blame(artifact, of_opening(&error)).await),
+            }
+        }
+        let (plain, plain_digest) =
+            Digesting::new(pipe::decompress(compressed, artifact.compression));
+
+        let bad_line = match read_to_end(artifact.role, plain).await {
+            Ok(bad_line) => bad_line,
+            Err(error) => {
+                let why = error.to_string();
+                return Err(self.blame(artifact, Fault::Undecodable { why }).await);
+            }
+        };
+        ensure_stored(artifact, &ended(stored_digest)?)?;
+        let found = ended(plain_digest)?;
+        if found != artifact.plain {
+            return Err(Fault::PlainDigest {
+                expected: told(&artifact.plain),
+                found: told(&found),
+            });
+        }
+        match bad_line {
+            None => Ok(()),
+            Some((line, why)) => Err(Fault::Index { line, why }),
+        }
+    }
+
+    /// A decoder gave up half-way. Reading it all once more, undecoded, tells whether the stored bytes have changed, or were
+    /// bad from the beginning (then it is `otherwise`), or cannot be read.
+    async fn blame(&self, artifact: &Artifact, otherwise: Fault) -> Fault {
+        let again = read_stored(self.repository, artifact, Progress::silent());
+        again.await.err().unwrap_or(otherwise)
+    }
 }
 
-async fn look(
+/// Reads an object as it is stored.
+async fn read_stored(
     repository: &dyn Repository,
     artifact: &Artifact,
-    progress: &Progress,
+    progress: Progress,
 ) -> Result<(), Fault> {
     let stored = repository.open(&artifact.object).await.map_err(unopened)?;
-    let (stored, stored_digest) = Digesting::new(Counting::new(stored, progress.clone()));
-    let (plain, plain_digest) =
-        Digesting::new(pipe::decompress(Box::pin(stored), artifact.compression));
+    let (mut stored, digest) = Digesting::new(Counting::new(stored, progress));
+    tokio::io::copy(&mut stored, &mut tokio::io::sink())
+        .await
+        .map_err(|error| Fault::Unreadable {
+            why: error.to_string(),
+        })?;
+    ensure_stored(artifact, &ended(digest)?)
+}
 
-    let bad_line = match read_to_end(artifact.role, plain).await {
-        Ok(bad_line) => bad_line,
-        Err(error) => return Err(blame(repository, artifact, &error).await),
-    };
-    let ended = |handle: DigestHandle| {
-        handle.get().ok_or_else(|| Fault::Unreadable {
-            why: "it was not read to its end".to_owned(),
-        })
-    };
-    ensure_stored(artifact, &ended(stored_digest)?)?;
-    let found = ended(plain_digest)?;
-    if found != artifact.plain {
-        return Err(Fault::PlainDigest {
-            expected: told(&artifact.plain),
-            found: told(&found),
-        });
+fn ended(digest: DigestHandle) -> Result<StreamDigest, Fault> {
+    digest.get().ok_or_else(|| Fault::Unreadable {
+        why: "it was not read to its end".to_owned(),
+    })
+}
+
+fn of_opening(error: &DecryptionError) -> Fault {
+    let why = error.to_string();
+    if error.is_of_keys() {
+        Fault::Closed { why }
+    } else {
+        Fault::Undecodable { why }
     }
-    bad_line.map_or(Ok(()), |(line, why)| Err(Fault::Index { line, why }))
 }
 
 /// The number and the fault of an index's first bad line.
@@ -91,25 +144,6 @@ fn ensure_stored(artifact: &Artifact, found: &StreamDigest) -> Result<(), Fault>
     } else {
         Ok(())
     }
-}
-
-/// The decoder gave up half-way. Reading it all once more, undecoded, tells whether the stored bytes have changed, or
-/// were bad from the beginning, or cannot be read.
-async fn blame(repository: &dyn Repository, artifact: &Artifact, error: &io::Error) -> Fault {
-    let again = async {
-        let stored = repository.open(&artifact.object).await.map_err(unopened)?;
-        let (mut stored, digest) = Digesting::new(stored);
-        tokio::io::copy(&mut stored, &mut tokio::io::sink())
-            .await
-            .map_err(|error| Fault::Unreadable {
-                why: error.to_string(),
-            })?;
-        let found = digest.get().unwrap_or_else(|| artifact.stored.clone());
-        ensure_stored(artifact, &found)
-    };
-    again.await.err().unwrap_or_else(|| Fault::Undecodable {
-        why: error.to_string(),
-    })
 }
 
 /// Reads an index to its end, or to the first line that is bad.

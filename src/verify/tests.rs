@@ -9,6 +9,7 @@ use crate::repository::samples::{artifact, body, digest, id, manifest, path};
 struct Place {
     temporary: tempfile::TempDir,
     repository: Arc<LocalRepository>,
+    identities: Identities,
 }
 
 impl Place {
@@ -20,6 +21,7 @@ impl Place {
         let place = Self {
             temporary,
             repository: Arc::new(repository),
+            identities: Identities::default(),
         };
         let index = "{\"path\":\".\",\"type\":\"directory\"}\n{\"path\":\"a\",\"type\":\"file\",\"more\":1}\n";
         let artifacts = vec![
@@ -89,7 +91,7 @@ impl Place {
 
     async fn verify(&self, depth: Depth) -> VerifyReport {
         let snapshot = SnapshotRef::new("candig", id(1));
-        Verifier::new(&*self.repository, depth, Progress::silent())
+        Verifier::new(&*self.repository, &self.identities, depth)
             .snapshot(&snapshot)
             .await
             .unwrap()
@@ -126,7 +128,8 @@ async fn progress_counts_every_stored_byte() {
         })
     };
     let snapshot = SnapshotRef::new("candig", id(1));
-    let report = Verifier::new(&*place.repository, Depth::Read, progress)
+    let report = Verifier::new(&*place.repository, &place.identities, Depth::Read)
+        .telling(progress)
         .snapshot(&snapshot)
         .await
         .unwrap();
@@ -144,7 +147,7 @@ async fn an_object_that_two_snapshots_name_is_read_once_and_blamed_on_both() {
     later.snapshot = id(2);
     place.repository.commit(&later).await.unwrap();
     place.change("rows.dump.zst", |bytes| bytes[20] ^= 1);
-    let mut verifier = Verifier::new(&*place.repository, Depth::Read, Progress::silent());
+    let mut verifier = Verifier::new(&*place.repository, &place.identities, Depth::Read);
     let reports = [
         verifier.snapshot(&first).await.unwrap(),
         verifier.snapshot(&second).await.unwrap(),
@@ -253,8 +256,8 @@ async fn what_was_bad_before_it_was_stored_is_told_apart() {
         .await;
     insta::assert_snapshot!(place.told(Depth::Read).await, @r"
     db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/plain.dump): the object is as it was stored, but its content is not: it is 4 bytes with SHA-256 bc51e9e65d79e1c90ba544ab2eae1044ccdf8c1af7a559ba375cba4276f7d99e, and 10 bytes with SHA-256 5771276d3e6d2f35561fcf130ed17b54ea4a612abe6548baebf63c84752a451d was recorded
-    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object is as it was stored, but it cannot be decompressed: zstd stream did not finish
-    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/files.index.jsonl.zst): the object is as it was stored, but it cannot be decompressed: zstd stream did not finish
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object is as it was stored, but its content cannot be read: zstd stream did not finish
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/files.index.jsonl.zst): the object is as it was stored, but its content cannot be read: zstd stream did not finish
 ");
 }
 
@@ -299,7 +302,7 @@ async fn a_manifest_that_cannot_be_read_is_a_finding() {
     std::fs::write(place.file("manifest.json"), "{\"format\": 7}").unwrap();
     insta::assert_snapshot!(place.told(Depth::Read).await, @"the manifest is of format 7, and this cofferdam reads up to 1; use a newer cofferdam");
     let missing = SnapshotRef::new("candig", id(2));
-    let outcome = Verifier::new(&*place.repository, Depth::Sizes, Progress::silent())
+    let outcome = Verifier::new(&*place.repository, &place.identities, Depth::Sizes)
         .snapshot(&missing)
         .await;
     assert!(matches!(outcome, Err(RepositoryError::Missing(_))));
@@ -312,11 +315,14 @@ async fn only_the_chosen_targets_are_looked_at() {
     let snapshot = SnapshotRef::new("candig", id(1));
     let manifest = place.repository.manifest(&snapshot).await.unwrap();
     let none = [].into_iter();
-    verify_targets(&*place.repository, &manifest, none, Depth::Read)
+    let verifier = |depth| Verifier::new(&*place.repository, &place.identities, depth);
+    verifier(Depth::Read)
+        .targets(&manifest, none)
         .await
         .unwrap();
     let all = manifest.targets.iter().map(|record| &record.target);
-    let error = verify_targets(&*place.repository, &manifest, all, Depth::Sizes)
+    let error = verifier(Depth::Sizes)
+        .targets(&manifest, all)
         .await
         .unwrap_err();
     insta::assert_snapshot!(error, @"db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/plain.dump): the object is missing");
@@ -336,4 +342,86 @@ async fn programs_are_told_the_same() {
       }
     ]
 "#);
+}
+
+/// An encrypted snapshot beside what opens it, and what does not.
+mod encrypted {
+    use super::*;
+    use crate::encryption::samples::{identities, key_pair, recipients};
+    use crate::manifest::{AgeFile, Encryption};
+    use crate::pipe;
+
+    const FILE: &str = "rows.dump.zst.age";
+
+    async fn place() -> (Place, String) {
+        let (key, to) = key_pair();
+        let recipients = recipients(&to);
+        let temporary = tempfile::tempdir().unwrap();
+        let repository = LocalRepository::new(temporary.path());
+        repository.prepare().await.unwrap();
+        let zstd = Compression::Zstd(3);
+        let mut compressed = Vec::new();
+        codec::compress(&b"rows"[..], &mut compressed, zstd).unwrap();
+        let object = path("candig", &id(1), FILE);
+        let stored = pipe::encrypt(body(&compressed), &recipients);
+        let stored = repository.put(&object, stored).await.unwrap();
+        let artifact = Artifact {
+            compression: zstd,
+            stored,
+            encryption: Encryption::Age(AgeFile {
+                to: recipients.told(),
+                compressed_bytes: compressed.len() as u64,
+            }),
+            ..artifact(object, "rows")
+        };
+        let manifest = manifest("candig", &id(1), vec![artifact]);
+        repository.commit(&manifest).await.unwrap();
+        let place = Place {
+            temporary,
+            repository: Arc::new(repository),
+            identities: Identities::default(),
+        };
+        (place, key)
+    }
+
+    #[tokio::test]
+    async fn without_a_key_the_stored_bytes_are_checked_and_with_one_the_content() {
+        let (mut place, key) = place().await;
+        let report = place.verify(Depth::Read).await;
+        assert!(report.is_whole(), "{:?}", report.problems);
+        assert_eq!((report.decrypted, report.closed), (0, 1));
+        place.identities = identities(&key);
+        let report = place.verify(Depth::Read).await;
+        assert!(report.is_whole(), "{:?}", report.problems);
+        assert_eq!((report.decrypted, report.closed), (1, 0));
+        let report = place.verify(Depth::Sizes).await;
+        assert_eq!((report.decrypted, report.closed), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn damage_is_found_with_and_without_a_key() {
+        let (mut place, key) = place().await;
+        let length = std::fs::metadata(place.file(FILE)).unwrap().len() as usize;
+        for at in [30, length - 1] {
+            place.identities = Identities::default();
+            place.change(FILE, |bytes| bytes[at] ^= 1);
+            for _ in 0..2 {
+                let problems = place.verify(Depth::Read).await.problems;
+                let faults: Vec<_> = problems.iter().map(|problem| &problem.fault).collect();
+                assert!(
+                    matches!(faults[..], [Fault::StoredDigest { .. }]),
+                    "{problems:?}"
+                );
+                place.identities = identities(&key);
+            }
+            place.change(FILE, |bytes| bytes[at] ^= 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_key_that_does_not_fit_is_a_finding() {
+        let (mut place, _) = place().await;
+        place.identities = identities(&key_pair().0);
+        insta::assert_snapshot!(place.told(Depth::Read).await, @"db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst.age): the object is as it was stored, but it cannot be opened: the identity that is given does not open it (or its header is damaged); name the file of the right one with --identity-file FILE");
+    }
 }

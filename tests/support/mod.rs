@@ -12,6 +12,7 @@ pub mod http;
 pub mod mysql;
 pub mod postgres;
 pub mod proxy;
+pub mod s3;
 pub mod stack;
 
 use std::process::{Command, Output, Stdio};

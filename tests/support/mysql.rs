@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use cofferdam::driver::mysql::{MysqlDriver, MysqlOptions};
 use cofferdam::driver::{ArtifactSink, Driver, DriverError, NewArtifact};
+use cofferdam::encryption::Identities;
 use cofferdam::engine::{Container, Engine};
 use cofferdam::labels::{MysqlLabels, Selection};
 use cofferdam::manifest::{
@@ -347,6 +348,7 @@ impl MysqlRun {
             "test",
             self.id.clone(),
             Compression::DEFAULT,
+            None,
         )
     }
 
@@ -390,7 +392,11 @@ impl MysqlRun {
     }
 
     pub fn source(&self) -> SnapshotReader {
-        SnapshotReader::new(self.repository.clone(), Progress::silent())
+        SnapshotReader::new(
+            self.repository.clone(),
+            Identities::default(),
+            Progress::silent(),
+        )
     }
 
     /// The plain dump.

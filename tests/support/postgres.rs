@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use cofferdam::driver::postgres::{PostgresDriver, PostgresOptions};
 use cofferdam::driver::{Driver, DriverError};
+use cofferdam::encryption::Identities;
 use cofferdam::engine::{Container, Engine};
 use cofferdam::labels::PostgresLabels;
 use cofferdam::manifest::{Compression, ContainerRecord, Facts, PostgresFacts, TargetRecord};
@@ -196,6 +197,7 @@ impl Run {
             "test",
             self.id.clone(),
             self.compression,
+            None,
         );
         let sink = writer.target(target, Progress::silent());
         let captured = driver.dump(target, &sink).await?;
@@ -210,7 +212,11 @@ impl Run {
     }
 
     pub fn source(&self) -> SnapshotReader {
-        SnapshotReader::new(self.repository.clone(), Progress::silent())
+        SnapshotReader::new(
+            self.repository.clone(),
+            Identities::default(),
+            Progress::silent(),
+        )
     }
 
     /// Load, check, and the decision for the new data.

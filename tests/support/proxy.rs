@@ -1,11 +1,12 @@
-//! A proxy between Cofferdam and the engine that does what real ones and dying engines do: it cuts, delays, hangs, refuses,
-//! damages and leaves out.
+//! A proxy between Cofferdam and the engine, or another server, that does what real ones and dying servers do: it cuts,
+//! delays, hangs, refuses, damages and leaves out.
 //!
-//! It listens on a socket of its own and carries one request a connection. Connections that are upgraded (exec) pass raw
+//! It listens on a socket or port of its own and carries one request a connection. Connections that are upgraded (exec) pass raw
 //! in both directions. It runs on a thread of its own, so that it goes on while a test waits for a program.
 
 use std::collections::BTreeSet;
 use std::io;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -15,8 +16,7 @@ use cofferdam::engine::{Endpoint, Engine};
 use globset::{GlobBuilder, GlobMatcher};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, BufReader};
-use tokio::net::unix::OwnedReadHalf;
-use tokio::net::{TcpStream, UnixListener, UnixStream};
+use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio::runtime::Runtime;
 
 use super::endpoint;
@@ -36,8 +36,12 @@ pub enum Fault {
     Hang,
     /// Waits before it passes the request on.
     Delay(Duration),
+    /// Closes the connection after this many bytes of the request's body.
+    CutRequest(u64),
     /// Answers with 403 itself, as a socket proxy does.
     Refuse,
+    /// Answers itself: with a status line's code and reason, and a body.
+    Answer(&'static str, &'static str),
     /// Changes an answer in JSON.
     Rewrite(Arc<dyn Fn(&mut Value) + Send + Sync>),
     /// Changes what is sent over an upgraded connection, piece by piece.
@@ -88,47 +92,109 @@ struct Shared {
 
 pub struct FaultProxy {
     shared: Arc<Mutex<Shared>>,
-    socket: PathBuf,
+    front: Front,
     /// `None` only while it is dropped.
     runtime: Option<Runtime>,
     _directory: tempfile::TempDir,
 }
 
+/// Where the proxy listens.
+enum Front {
+    Socket(PathBuf),
+    Port(SocketAddr),
+}
+
+enum Listener {
+    Unix(UnixListener),
+    Tcp(TcpListener),
+}
+
+impl Listener {
+    async fn accept(&self) -> io::Result<Box<dyn Connection>> {
+        Ok(match self {
+            Self::Unix(listener) => Box::new(listener.accept().await?.0),
+            Self::Tcp(listener) => Box::new(listener.accept().await?.0),
+        })
+    }
+}
+
 impl FaultProxy {
+    /// Before the engine, on a socket.
     pub fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let socket = directory.path().join("engine.sock");
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .unwrap();
+        let runtime = runtime();
         let listener = {
             let _guard = runtime.enter();
-            UnixListener::bind(&socket).unwrap()
+            Listener::Unix(UnixListener::bind(&socket).unwrap())
         };
+        Self::serve(
+            runtime,
+            listener,
+            Front::Socket(socket),
+            endpoint(),
+            directory,
+        )
+    }
+
+    /// Before a server of HTTP, as `10.0.0.2:3900`, on a port of this machine.
+    pub fn before(address: &str) -> Self {
+        let runtime = runtime();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let listener = {
+            let _guard = runtime.enter();
+            TcpListener::from_std(listener).unwrap()
+        };
+        let front = Front::Port(listener.local_addr().unwrap());
+        let server = Endpoint::Tcp {
+            address: address.to_owned(),
+            tls: None,
+        };
+        let directory = tempfile::tempdir().unwrap();
+        Self::serve(runtime, Listener::Tcp(listener), front, server, directory)
+    }
+
+    fn serve(
+        runtime: Runtime,
+        listener: Listener,
+        front: Front,
+        server: Endpoint,
+        directory: tempfile::TempDir,
+    ) -> Self {
         let shared = Arc::new(Mutex::new(Shared::default()));
         let serve = {
             let shared = shared.clone();
             async move {
-                while let Ok((client, _)) = listener.accept().await {
-                    let shared = shared.clone();
+                while let Ok(client) = listener.accept().await {
+                    let (shared, server) = (shared.clone(), server.clone());
                     // What goes wrong here is what the code under test has to notice.
-                    tokio::spawn(async move { carry(client, &shared).await.ok() });
+                    tokio::spawn(async move { carry(client, &server, &shared).await.ok() });
                 }
             }
         };
         runtime.spawn(serve);
         Self {
             shared,
-            socket,
+            front,
             runtime: Some(runtime),
             _directory: directory,
         }
     }
 
+    /// `127.0.0.1:41234`
+    pub fn address(&self) -> SocketAddr {
+        match &self.front {
+            Front::Port(address) => *address,
+            Front::Socket(path) => panic!("it listens on {}", path.display()),
+        }
+    }
+
     pub fn endpoint(&self) -> Endpoint {
-        Endpoint::Unix(self.socket.to_str().unwrap().to_owned())
+        match &self.front {
+            Front::Socket(path) => Endpoint::Unix(path.to_str().unwrap().to_owned()),
+            Front::Port(address) => panic!("it listens on {address}"),
+        }
     }
 
     pub async fn engine(&self) -> Engine {
@@ -168,7 +234,10 @@ impl FaultProxy {
 
     /// For `DOCKER_HOST`.
     pub fn docker_host(&self) -> String {
-        format!("unix://{}", self.socket.display())
+        match &self.front {
+            Front::Socket(path) => format!("unix://{}", path.display()),
+            Front::Port(address) => format!("tcp://{address}"),
+        }
     }
 
     /// The requests so far: `GET /containers/db/json`.
@@ -257,29 +326,52 @@ impl Head {
     }
 }
 
-async fn carry(client: UnixStream, shared: &Mutex<Shared>) -> io::Result<()> {
-    let (from_client, mut to_client) = client.into_split();
+fn runtime() -> Runtime {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap()
+}
+
+async fn carry(
+    client: Box<dyn Connection>,
+    server: &Endpoint,
+    shared: &Mutex<Shared>,
+) -> io::Result<()> {
+    let (from_client, to_client) = tokio::io::split(client);
     let mut from_client = BufReader::new(from_client);
     let request = Head::read(&mut from_client).await?;
     match take_fault(shared, &request) {
         Some(Fault::Hang) => std::future::pending().await,
         Some(Fault::Refuse) => {
             let page = "<html><body><h1>403 Forbidden</h1>\nRequest forbidden by administrative rules.\n</body></html>\n";
-            let answer = format!(
-                "HTTP/1.1 403 Forbidden\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n{page}"
-            );
-            to_client.write_all(answer.as_bytes()).await?;
-            to_client.shutdown().await?;
-            // As real ones do: closing at once would take the answer away from a client that is still sending.
-            tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await?;
-            Ok(())
+            answer_itself(from_client, to_client, "403 Forbidden", page).await
+        }
+        Some(Fault::Answer(status, page)) => {
+            answer_itself(from_client, to_client, status, page).await
         }
         Some(Fault::Delay(time)) => {
             tokio::time::sleep(time).await;
-            exchange(request, from_client, to_client, None).await
+            exchange(request, server, from_client, to_client, None).await
         }
-        fault => exchange(request, from_client, to_client, fault).await,
+        fault => exchange(request, server, from_client, to_client, fault).await,
     }
+}
+
+async fn answer_itself(
+    mut from_client: impl AsyncRead + Unpin,
+    mut to_client: impl AsyncWrite + Unpin,
+    status: &str,
+    page: &str,
+) -> io::Result<()> {
+    let answer =
+        format!("HTTP/1.1 {status}\r\ncontent-type: text/html\r\nconnection: close\r\n\r\n{page}");
+    to_client.write_all(answer.as_bytes()).await?;
+    to_client.shutdown().await?;
+    // As real ones do: closing at once would take the answer away from a client that is still sending.
+    tokio::io::copy(&mut from_client, &mut tokio::io::sink()).await?;
+    Ok(())
 }
 
 fn take_fault(shared: &Mutex<Shared>, request: &Head) -> Option<Fault> {
@@ -308,8 +400,8 @@ fn take_fault(shared: &Mutex<Shared>, request: &Head) -> Option<Fault> {
 trait Connection: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Connection for T {}
 
-async fn upstream() -> io::Result<Box<dyn Connection>> {
-    Ok(match endpoint() {
+async fn upstream(server: &Endpoint) -> io::Result<Box<dyn Connection>> {
+    Ok(match server {
         Endpoint::Unix(path) => Box::new(UnixStream::connect(path).await?),
         Endpoint::Tcp { address, .. } => Box::new(TcpStream::connect(address).await?),
     })
@@ -317,11 +409,12 @@ async fn upstream() -> io::Result<Box<dyn Connection>> {
 
 async fn exchange(
     request: Head,
-    mut from_client: BufReader<OwnedReadHalf>,
+    server: &Endpoint,
+    mut from_client: BufReader<impl AsyncRead + Unpin>,
     mut to_client: impl AsyncWrite + Unpin,
     fault: Option<Fault>,
 ) -> io::Result<()> {
-    let (from_engine, mut to_engine) = tokio::io::split(upstream().await?);
+    let (from_engine, mut to_engine) = tokio::io::split(upstream(server).await?);
     let mut from_engine = BufReader::new(from_engine);
     let is_upgrade = request.header("upgrade").is_some();
     let request = if is_upgrade {
@@ -334,6 +427,11 @@ async fn exchange(
     to_engine.write_all(&request.bytes()).await?;
 
     let body = request.content_length()?;
+    if let Some(Fault::CutRequest(bytes)) = fault {
+        let sent = &mut (&mut from_client).take(body.min(bytes));
+        tokio::io::copy(sent, &mut to_engine).await?;
+        return Ok(());
+    }
     let input = fault.clone();
     let up = async {
         tokio::io::copy(&mut (&mut from_client).take(body), &mut to_engine).await?;
@@ -398,6 +496,8 @@ async fn answer(
         | Some(
             Fault::Hang
             | Fault::Refuse
+            | Fault::Answer(..)
+            | Fault::CutRequest(_)
             | Fault::Delay(_)
             | Fault::Damage(_)
             | Fault::NoEndOfInput

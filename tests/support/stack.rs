@@ -1,5 +1,6 @@
 //! A small stack of real containers, and the real `cofferdam` let loose on it.
 
+use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
@@ -162,11 +163,16 @@ impl TestStack {
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
+        self.command_at(self.repository(), arguments)
+    }
+
+    /// With another repository than the stack's own.
+    pub fn command_at(&self, repository: impl AsRef<OsStr>, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
         command
             .args(arguments)
             .args(["--project", &self.project, "--repository"])
-            .arg(self.repository())
+            .arg(repository)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());

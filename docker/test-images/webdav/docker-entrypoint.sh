@@ -4,6 +4,6 @@ set -eu
 
 htpasswd -bc /etc/apache2/users "${WEBDAV_USER:-me}" "${WEBDAV_PASSWORD:?}" 2>/dev/null
 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
-  -addext "subjectAltName=DNS:localhost,IP:$(hostname -i)" -addext basicConstraints=critical,CA:FALSE \
+  -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE \
   -keyout /etc/apache2/server.key -out /etc/apache2/server.pem 2>/dev/null
 exec "$@"

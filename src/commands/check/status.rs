@@ -34,7 +34,7 @@ impl StatusPlace {
         }
     }
 
-    /// Writes those of the stores in the report, and removes those of stores that nobody asks for any more.
+    /// Writes those of the targets in the report, and removes those of targets that nobody asks for any more.
     pub async fn write(
         &self,
         report: &FreshnessReport,
@@ -44,13 +44,13 @@ impl StatusPlace {
     ) -> Result<(), RepositoryError> {
         let mut written = Vec::new();
         for project in &report.projects {
-            for store in &project.stores {
+            for judged in &project.targets {
                 for form in StatusForm::ALL {
                     let bytes = match form {
-                        StatusForm::Json => status::json(report, &project.project, store),
-                        StatusForm::Text => status::text(report, &project.project, store, view),
+                        StatusForm::Json => status::json(report, &project.project, judged),
+                        StatusForm::Text => status::text(report, &project.project, judged, view),
                     };
-                    let path = StatusPath::new(&project.project, &store.target, form);
+                    let path = StatusPath::new(&project.project, &judged.target, form);
                     self.put(&path, bytes).await?;
                     written.push(path);
                 }

@@ -12,7 +12,7 @@ use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError};
 use crate::agent::job::{Feed, LoadJob, Place, Stored};
 use crate::driver::{ArtifactSource, DriverError};
 use crate::engine::EngineError;
-use crate::manifest::{Artifact, Encryption};
+use crate::manifest::Artifact;
 use crate::repository::snapshot::open_plain;
 
 const PLAIN_FILE: &str = "plain";
@@ -51,17 +51,14 @@ impl<'a> Inlet<'a> {
         artifact: &'a Artifact,
     ) -> Result<Self, DriverError> {
         match visit.hands() {
-            // The length of the compressed stream inside an encrypted one is not known.
-            Hands::Agent(arrived) if artifact.encryption == Encryption::None => {
-                Ok(Self::Agent(ByAgent {
-                    visit,
-                    source,
-                    artifact,
-                    cores: arrived.cores,
-                    has_script: AtomicBool::new(false),
-                }))
-            }
-            _ => {
+            Hands::Agent(arrived) => Ok(Self::Agent(ByAgent {
+                visit,
+                source,
+                artifact,
+                cores: arrived.cores,
+                has_script: AtomicBool::new(false),
+            })),
+            Hands::Clients { .. } => {
                 let plain = open_plain(source, artifact).await?;
                 let put = visit.put(PLAIN_FILE, artifact.plain.bytes, plain);
                 put.await
@@ -147,7 +144,7 @@ impl ByAgent<'_> {
             place: Place::Incoming,
             compression: self.artifact.compression,
             plain: self.artifact.plain.clone(),
-            stored_bytes: self.artifact.stored.bytes,
+            stored_bytes: self.artifact.compressed_bytes(),
         }
     }
 

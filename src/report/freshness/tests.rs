@@ -4,7 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::config::Scope;
-use crate::freshness::{Copy, PassedOver};
+use crate::freshness::{GoodCopy, PassedOver};
 use crate::manifest::ObjectPath;
 use crate::report::{letter, status};
 use crate::repository::SnapshotRef;
@@ -27,11 +27,11 @@ fn id(day: u8) -> RunId {
     format!("202611{day:02}T020000Z-9f2c61aa").parse().unwrap()
 }
 
-fn store(driver: DriverKind, name: &str, state: State, good: Option<u8>) -> StoreReport {
-    StoreReport {
+fn judged(driver: DriverKind, name: &str, state: State, good: Option<u8>) -> TargetReport {
+    TargetReport {
         target: TargetId::new("db", driver, name),
         state,
-        last_good: good.map(|day| Copy {
+        last_good: good.map(|day| GoodCopy {
             snapshot: id(day),
             time: time(day),
             age_seconds: view()
@@ -60,35 +60,35 @@ fn failed(day: u8, reason: &str) -> PassedOver {
     passed(day, Why::Failed { reason })
 }
 
-fn report(stores: Vec<StoreReport>, findings: Vec<Finding>) -> FreshnessReport {
+fn report(targets: Vec<TargetReport>, findings: Vec<Finding>) -> FreshnessReport {
     FreshnessReport {
         checked: view().now,
         max_age_seconds: 26 * 60 * 60,
         repository: "/backups".to_owned(),
         projects: vec![ProjectReport {
             project: "shop".to_owned(),
-            stores,
+            targets,
         }],
         findings,
     }
 }
 
 fn good() -> FreshnessReport {
-    let fine = store(DriverKind::Postgres, "shop", State::Ok, Some(21));
+    let fine = judged(DriverKind::Postgres, "shop", State::Ok, Some(21));
     report(vec![fine], Vec::new())
 }
 
 /// One of each kind.
 fn bad() -> FreshnessReport {
-    let shaky = StoreReport {
+    let shaky = TargetReport {
         passed_over: vec![failed(21, "no room\u{1b}[2J")],
-        ..store(DriverKind::Postgres, "shop", State::Ok, Some(20))
+        ..judged(DriverKind::Postgres, "shop", State::Ok, Some(20))
     };
-    let stale = StoreReport {
+    let stale = TargetReport {
         passed_over: vec![failed(18, "pg_dump: refused")],
         passed_over_more: 2,
         absent_from: 1,
-        ..store(DriverKind::Postgres, "crm", State::Stale, Some(10))
+        ..judged(DriverKind::Postgres, "crm", State::Stale, Some(10))
     };
     let object = ObjectPath::new("shop", &id(21), "db.volume.uploads.tar.zst").unwrap();
     let problem = Problem {
@@ -96,16 +96,16 @@ fn bad() -> FreshnessReport {
         object: Some(object),
         fault: Fault::Missing,
     };
-    let damaged = StoreReport {
+    let damaged = TargetReport {
         passed_over: vec![passed(21, Why::Damaged { problem })],
-        ..store(DriverKind::Volume, "uploads", State::Damaged, Some(20))
+        ..judged(DriverKind::Volume, "uploads", State::Damaged, Some(20))
     };
-    let missing = StoreReport {
+    let missing = TargetReport {
         absent_from: 20,
-        ..store(DriverKind::Mysql, "cms", State::Missing, None)
+        ..judged(DriverKind::Mysql, "cms", State::Missing, None)
     };
     let reason = "moved to S3".to_owned();
-    let skipped = store(
+    let skipped = judged(
         DriverKind::Files,
         "conf",
         State::Skipped { reason },
@@ -120,7 +120,7 @@ fn bad() -> FreshnessReport {
             snapshot: SnapshotRef::new("shop", id(28)),
             time: time(28),
         },
-        Finding::NoStore {
+        Finding::NoTarget {
             pattern: "oldapp/*".to_owned(),
         },
     ];
@@ -130,7 +130,7 @@ fn bad() -> FreshnessReport {
 #[test]
 fn what_is_in_order_is_a_table() {
     assert_snapshot!(page(&good(), &view()), @r#"
-    STORE             STATE  LAST GOOD BACKUP         AGE           STORED
+    TARGET            STATE  LAST GOOD BACKUP         AGE           STORED
     db/postgres/shop  ok     2026-11-21 03:00:00 CET  5 hours ago  336 MiB
 
     All of them have a good backup that is younger than 1 d 02 h.
@@ -140,7 +140,7 @@ fn what_is_in_order_is_a_table() {
 #[test]
 fn what_is_not_is_explained() {
     assert_snapshot!(page(&bad(), &view()), @r#"
-    STORE              STATE    LAST GOOD BACKUP         AGE           STORED
+    TARGET             STATE    LAST GOOD BACKUP         AGE           STORED
     db/postgres/shop   ok       2026-11-20 03:00:00 CET  1 day ago    336 MiB
     db/postgres/crm    STALE    2026-11-10 03:00:00 CET  11 days ago  336 MiB
     db/volume/uploads  DAMAGED  2026-11-20 03:00:00 CET  1 day ago    336 MiB
@@ -160,7 +160,7 @@ fn what_is_not_is_explained() {
     db/files/conf is left out by a label: moved to S3
     Snapshot 20261119T020000Z-9f2c61aa of project shop does not count: the manifest is of format 7
     Snapshot 20261128T020000Z-9f2c61aa of project shop is dated 2026-11-28 03:00:00 CET, in 6 days: the clock of this machine, or of the one that took it, is wrong
-    No store fits `oldapp/*`.
+    No target fits `oldapp/*`.
     "#);
 }
 
@@ -177,12 +177,12 @@ fn an_empty_repository_is_told() {
 #[test]
 fn status_files_are_for_people_and_for_programs() {
     let report = bad();
-    let stores = &report.projects[0].stores;
-    let text = |store| String::from_utf8(status::text(&report, "shop", store, &view())).unwrap();
-    assert_snapshot!(text(&stores[1]), @r#"
+    let targets = &report.projects[0].targets;
+    let text = |judged| String::from_utf8(status::text(&report, "shop", judged, &view())).unwrap();
+    assert_snapshot!(text(&targets[1]), @r#"
     state: stale
     project: shop
-    store: db/postgres/crm
+    target: db/postgres/crm
     checked: 2026-11-21 08:30:00 CET
     last good backup: 2026-11-10 03:00:00 CET
     age: 11 d 05 h
@@ -194,10 +194,10 @@ fn status_files_are_for_people_and_for_programs() {
       and 2 others before that
       not named by 1 newer snapshot: if it is gone on purpose, say --retired 'db/postgres/crm'
     "#);
-    assert_snapshot!(text(&stores[3]), @r#"
+    assert_snapshot!(text(&targets[3]), @r#"
     state: missing
     project: shop
-    store: db/mysql/cms
+    target: db/mysql/cms
     checked: 2026-11-21 08:30:00 CET
     last good backup: none
 
@@ -205,7 +205,7 @@ fn status_files_are_for_people_and_for_programs() {
       no snapshot names it
     "#);
     let mut json: serde_json::Value =
-        serde_json::from_slice(&status::json(&report, "shop", &stores[3])).unwrap();
+        serde_json::from_slice(&status::json(&report, "shop", &targets[3])).unwrap();
     json["tool"] = "cofferdam test".into();
     insta::assert_json_snapshot!(json, @r#"
     {
@@ -214,7 +214,7 @@ fn status_files_are_for_people_and_for_programs() {
       "project": "shop",
       "checked": "2026-11-21T07:30:00Z",
       "max_age_seconds": 93600,
-      "store": "db/mysql/cms",
+      "target": "db/mysql/cms",
       "state": "missing",
       "last_good": null,
       "passed_over": [],
@@ -243,7 +243,7 @@ fn a_letter_says_in_its_subject_what_is_wrong() {
     let mut several = good();
     several.projects.push(ProjectReport {
         project: "candig\r\nBcc: thief@example.org".to_owned(),
-        stores: bad().projects[0].stores[3..4].to_vec(),
+        targets: bad().projects[0].targets[3..4].to_vec(),
     });
     let letter = letter::check(&several, &[], &view());
     assert_snapshot!(letter.subject, @r"[cofferdam] candig\r\nBcc: thief@example.org: 1 backup missing");

@@ -11,6 +11,15 @@ use super::storage::Children;
 use crate::repository::RepositoryError;
 use crate::repository::directory::{is_partial_name, partial_name};
 
+/// What is under the name that a hidden file gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Publish {
+    /// Nothing: else it does not get the name.
+    New,
+    /// Whatever it is, the file takes its place.
+    Over,
+}
+
 /// How many directories are asked for at a time.
 const AT_A_TIME: usize = 8;
 

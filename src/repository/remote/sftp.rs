@@ -23,8 +23,7 @@ use self::connection::{Connection, Errand};
 use self::fault::{Fault, none_if_missing};
 use self::host_key::HostKeys;
 use self::login::Account;
-use self::upload::Taken;
-use super::directories::{self, Directories, Entry, Kind, Unfinished, directory_of};
+use super::directories::{self, Directories, Entry, Kind, Publish, Unfinished, directory_of};
 use super::storage::Children;
 use super::{Item, Storage};
 use crate::manifest::StreamDigest;
@@ -261,12 +260,12 @@ impl Storage for SftpStorage {
         if self.connection.look_at(key).await?.is_some() {
             return Err(RepositoryError::Exists(key.to_owned()));
         }
-        upload::store(&self.connection, key, body, Taken::Stays).await
+        upload::store(&self.connection, key, body, Publish::New).await
     }
 
     async fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), RepositoryError> {
         let body: ByteStream = Box::pin(std::io::Cursor::new(bytes.to_vec()));
-        upload::store(&self.connection, key, body, Taken::Goes).await?;
+        upload::store(&self.connection, key, body, Publish::Over).await?;
         Ok(())
     }
 

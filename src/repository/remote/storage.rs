@@ -21,7 +21,8 @@ pub(crate) trait Storage: Send + Sync {
     /// within moments.
     async fn create(&self, key: &str, body: ByteStream) -> Result<StreamDigest, RepositoryError>;
 
-    /// Stores a small object whole, or not at all, in place of what has its key.
+    /// Stores a small object whole, or not at all, in place of what has its key. Where a server cannot do both at once, for
+    /// a moment there is neither.
     async fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), RepositoryError>;
 
     /// The length of an object, and its bytes: a short read ends in an error. `None` when there is none.

@@ -18,8 +18,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use self::client::{Client, Errand};
-use self::upload::Taken;
-use super::directories::{self, Directories, Entry, Kind, Unfinished, directory_of};
+use super::directories::{self, Directories, Entry, Kind, Publish, Unfinished, directory_of};
 use super::storage::Children;
 use super::{Item, Storage};
 use crate::manifest::StreamDigest;
@@ -141,13 +140,13 @@ impl Storage for WebDavStorage {
             return Err(RepositoryError::Exists(key.to_owned()));
         }
         self.ensure_collection_of(key).await?;
-        upload::store(&self.client, key, body, Taken::Stays).await
+        upload::store(&self.client, key, body, Publish::New).await
     }
 
     async fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), RepositoryError> {
         self.ensure_collection_of(key).await?;
         let body: ByteStream = Box::pin(std::io::Cursor::new(bytes.to_vec()));
-        upload::store(&self.client, key, body, Taken::Goes).await?;
+        upload::store(&self.client, key, body, Publish::Over).await?;
         Ok(())
     }
 

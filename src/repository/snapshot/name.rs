@@ -1,4 +1,4 @@
-//! What an object's file is called: the target, what it is, and how it is compressed.
+//! What an object's file is called: the target, what it is, how it is compressed, and whether it is encrypted.
 
 use crate::driver::NewArtifact;
 use crate::manifest::Role;
@@ -9,13 +9,15 @@ use crate::target::{TargetId, encode_component};
 const LONGEST_STEM: usize = 200;
 
 /// Names for an artifact, best first: `db.postgres.shop.dump.zst`, then `db.postgres.shop.2.dump.zst`, and so on for the
-/// further layers of a tree (and for targets whose names differ only in where the dots are).
+/// further layers of a tree (and for targets whose names differ only in where the dots are). `encryption` ends them.
 pub(super) fn candidates(
     target: &TargetId,
     artifact: &NewArtifact,
+    encryption: &str,
 ) -> impl Iterator<Item = String> + use<> {
     let stem = shortened(stem(target, artifact.role));
-    let ending = format!("{}{}", artifact.extension, artifact.compression.extension());
+    let compression = artifact.compression.extension();
+    let ending = format!("{}{compression}{encryption}", artifact.extension);
     (1_u64..).map(move |number| match number {
         1 => format!("{stem}.{ending}"),
         _ => format!("{stem}.{number}.{ending}"),
@@ -64,7 +66,7 @@ mod tests {
             extension,
             compression: Compression::DEFAULT,
         };
-        candidates(target, &artifact).next().unwrap()
+        candidates(target, &artifact, "").next().unwrap()
     }
 
     #[test]

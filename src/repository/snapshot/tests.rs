@@ -3,6 +3,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::AsyncReadExt;
 
 use super::*;
+use crate::encryption::samples::{identities, key_pair, recipients};
 use crate::manifest::{Role, StreamDigest};
 use crate::repository::local::LocalRepository;
 use crate::repository::samples::{body, digest, id, path};
@@ -21,6 +22,7 @@ fn writer(repository: &Arc<dyn Repository>) -> SnapshotWriter {
         "candig",
         id(1),
         Compression::Zstd(3),
+        None,
     )
 }
 
@@ -71,7 +73,7 @@ async fn what_is_stored_can_be_read_and_both_are_counted() {
         }
     );
     let mut text = String::new();
-    let reader = SnapshotReader::new(repository, progress);
+    let reader = SnapshotReader::new(repository, Identities::default(), progress);
     let mut stream = open_plain(&reader, &stored).await.unwrap();
     stream.read_to_string(&mut text).await.unwrap();
     assert_eq!(text, "files");
@@ -151,7 +153,7 @@ async fn what_was_damaged_in_the_repository_has_no_good_end() {
     let sink = writer.target(&volume("storage"), Progress::silent());
     let stored = sink.store(layer(), body("files")).await.unwrap();
     std::fs::write(temporary.path().join(stored.object.as_str()), "fil3s").unwrap();
-    let reader = SnapshotReader::new(repository, Progress::silent());
+    let reader = SnapshotReader::new(repository, Identities::default(), Progress::silent());
     let mut text = String::new();
     let mut stream = reader.open(&stored).await.unwrap();
     let error = stream.read_to_string(&mut text).await.unwrap_err();
@@ -168,4 +170,61 @@ async fn what_was_damaged_in_the_repository_has_no_good_end() {
     let mut stream = open_plain(&reader, &other_plain).await.unwrap();
     let error = stream.read_to_string(&mut text).await.unwrap_err();
     assert!(error.to_string().starts_with("the content of"), "{error}");
+}
+
+#[tokio::test]
+async fn what_is_encrypted_is_named_so_and_needs_its_key() {
+    let (_temporary, repository) = place().await;
+    let (key, to) = key_pair();
+    let recipients = Some(recipients(&to));
+    let writer = SnapshotWriter::new(
+        Arc::clone(&repository),
+        "candig",
+        id(1),
+        Compression::Zstd(3),
+        recipients,
+    );
+    let sink = writer.target(&volume("storage"), Progress::silent());
+    let artifact = sink.store(layer(), body("files")).await.unwrap();
+    assert_eq!(artifact.object.file_name(), "app.volume.storage.tar.age");
+    assert_eq!(artifact.plain, digest("files"));
+    assert_ne!(artifact.stored, artifact.plain);
+    assert_eq!(artifact.compressed_bytes(), 5);
+
+    let mut text = String::new();
+    let reader =
+        |identities| SnapshotReader::new(Arc::clone(&repository), identities, Progress::silent());
+    let opened = reader(identities(&key));
+    let mut stream = open_plain(&opened, &artifact).await.unwrap();
+    stream.read_to_string(&mut text).await.unwrap();
+    assert_eq!(text, "files");
+
+    let record = crate::repository::samples::record(volume("storage"), vec![artifact]);
+    assert!(ensure_opens(&opened, [&record]).await.is_ok());
+    let error = ensure_opens(&reader(Identities::default()), [&record])
+        .await
+        .unwrap_err()
+        .to_string();
+    insta::assert_snapshot!(error.replace(&to, "age1…"), @"candig/20261101T020000Z-9f2c61aa/app.volume.storage.tar.age cannot be opened: it is encrypted, and no identity is given; name the file of one with --identity-file FILE (COFFERDAM_IDENTITY_FILE) (it was encrypted to age1…, says its manifest)");
+}
+
+/// The producer's own words, as without encryption.
+#[tokio::test]
+async fn a_producer_that_fails_leaves_nothing_encrypted_either() {
+    let (_temporary, repository) = place().await;
+    let recipients = Some(recipients(&key_pair().1));
+    let writer = SnapshotWriter::new(
+        Arc::clone(&repository),
+        "candig",
+        id(1),
+        Compression::Zstd(3),
+        recipients,
+    );
+    let sink = writer.target(&volume("storage"), Progress::silent());
+    let refused = verified(body("fi"), digest("files"), "the archive");
+    match sink.store(layer(), refused).await {
+        Err(StoreError::Body(error)) => assert!(error.to_string().starts_with("the archive")),
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(names(&*repository).await, [""; 0]);
 }

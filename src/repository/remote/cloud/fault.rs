@@ -58,15 +58,18 @@ fn without_noise(text: &str) -> String {
 }
 
 fn hint(scheme: Scheme, code: Option<&str>, text: &str) -> Option<&'static str> {
+    let credentials = match scheme {
+        Scheme::S3 => "look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        Scheme::Azure => "look at the account and AZURE_STORAGE_ACCOUNT_KEY",
+        _ => "look at the credentials",
+    };
     Some(match code.unwrap_or_default() {
         "NoSuchBucket" | "ContainerNotFound" => {
             "make it first, or look at its name and at the endpoint"
         }
-        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthenticationFailed" => match scheme {
-            Scheme::S3 => "look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-            Scheme::Azure => "look at the account and AZURE_STORAGE_ACCOUNT_KEY",
-            _ => "look at the credentials",
-        },
+        "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthenticationFailed" => credentials,
+        // Garage's word for it.
+        "AccessDenied" if text.contains("signature") => credentials,
         "AuthorizationHeaderMalformed" | "PermanentRedirect" => {
             "name the bucket's region, with `region=` in the URL"
         }

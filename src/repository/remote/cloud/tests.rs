@@ -10,19 +10,21 @@ use super::*;
 use crate::repository::contract::{Fixture, repository_contract};
 use crate::repository::credentials::Credentials;
 use crate::repository::remote::RemoteRepository;
-use crate::repository::remote::server::Server;
+use crate::repository::remote::test_server::TestServer;
 use crate::repository::samples::{body, digest};
 use crate::repository::url::RepositoryUrl;
 use crate::repository::{Repository, identity};
 
 /// One server for all tests; each has a prefix of its own.
 fn garage() -> &'static str {
-    static ENDPOINT: OnceLock<String> = OnceLock::new();
-    ENDPOINT.get_or_init(|| {
-        let server = Server::start("garage:2");
-        server.wait_for(3900);
-        format!("http://{}:3900", server.address())
-    })
+    static SERVER: OnceLock<(TestServer, String)> = OnceLock::new();
+    let (_, endpoint) = SERVER.get_or_init(|| {
+        let server =
+            TestServer::start(&["--publish", "127.0.0.1::3900", "cofferdam-test/garage:2"]);
+        let port = server.port(3900, b"GET / HTTP/1.0\r\n\r\n");
+        (server, format!("http://127.0.0.1:{port}"))
+    });
+    endpoint
 }
 
 /// Of `docker/test-images/garage`.

@@ -11,7 +11,7 @@ use russh_sftp::protocol::StatusCode;
 pub(super) struct Fault {
     pub why: String,
     pub hint: Option<String>,
-    /// Whether the server does not let us do it.
+    /// The server does not let us do this.
     pub refused: bool,
 }
 

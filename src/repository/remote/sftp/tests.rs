@@ -6,7 +6,7 @@ use russh::keys::ssh_key::LineEnding;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::RemoteRepository;
-use super::super::server::{Cut, Line, Place, Server};
+use super::super::test_server::{Cut, Line, Place, TestServer};
 use super::*;
 use crate::repository::Repository;
 use crate::repository::contract::{Fixture, repository_contract};
@@ -16,7 +16,8 @@ use crate::repository::url::RepositoryUrl;
 const PASSWORD: &str = "hunter2";
 
 struct Openssh {
-    server: Server,
+    server: TestServer,
+    port: u16,
     files: tempfile::TempDir,
 }
 
@@ -35,29 +36,29 @@ fn openssh() -> &'static Openssh {
         let text = key.to_openssh(LineEnding::LF).unwrap();
         std::fs::write(files.path().join("key"), text.as_bytes()).unwrap();
         let public = key.public_key().to_openssh().unwrap();
-        let options = [
+        let server = TestServer::start(&[
+            "--publish=127.0.0.1::22",
+            "--tmpfs=/srv/sftp/small:size=3m,mode=0777",
             "--env=SFTP_PASSWORD=hunter2",
             &format!("--env=SFTP_KEY={public}"),
-            "--tmpfs=/srv/sftp/small:size=3m,mode=0777",
-        ];
-        let server = Server::start_with("sftp:1", &options);
-        server.wait_for(22);
-        Openssh { server, files }
+            "cofferdam-test/sftp:1",
+        ]);
+        let port = server.port(22, b"");
+        Openssh {
+            server,
+            port,
+            files,
+        }
     })
 }
 
-/// A file that knows the server as `host`.
-async fn known_hosts(host: &str) -> PathBuf {
+/// A file that knows the server, by the port that it is reached at.
+async fn known_hosts(port: u16) -> PathBuf {
     let script = "cat /etc/ssh/ssh_host_ed25519_key.pub";
     let key = openssh().server.run("root", script, &[], b"").await;
-    let key = String::from_utf8(key).unwrap();
     let file = openssh().file(&format!("known_hosts-{:08x}", rand::random::<u32>()));
-    std::fs::write(&file, format!("{host} {key}")).unwrap();
+    std::fs::write(&file, format!("[127.0.0.1]:{port} {key}")).unwrap();
     file
-}
-
-fn host() -> String {
-    openssh().server.address()
 }
 
 fn open_at(url: &str, password: &str) -> Result<SftpStorage, OpenError> {
@@ -69,13 +70,13 @@ fn open_at(url: &str, password: &str) -> Result<SftpStorage, OpenError> {
     open_with_patience(&url, &credentials, Duration::from_secs(2))
 }
 
-/// In which the host and the directory of the test's files have other names.
+/// In which the port and the directory of the test's files have other names.
 fn plain(error: impl ToString) -> String {
     let files = openssh().files.path().display().to_string();
     error
         .to_string()
         .replace(&files, "FILES")
-        .replace(&host(), "HOST")
+        .replace(&openssh().port.to_string(), "PORT")
 }
 
 struct Sftp {
@@ -94,13 +95,13 @@ impl Sftp {
                 path: format!("/srv/sftp/a b%20é#/{name}"),
             },
             path: format!("/srv/sftp/a%20b%2520%C3%A9%23/{name}"),
-            known_hosts: known_hosts(&host()).await,
+            known_hosts: known_hosts(openssh().port).await,
         }
     }
 
-    fn url(&self, authority: &str, known_hosts: &Path) -> String {
+    fn url(&self, port: u16, known_hosts: &Path) -> String {
         format!(
-            "sftp://me@{authority}{}?key-file={}&known-hosts={}",
+            "sftp://me@127.0.0.1:{port}{}?key-file={}&known-hosts={}",
             self.path,
             openssh().file("key").display(),
             known_hosts.display(),
@@ -108,13 +109,12 @@ impl Sftp {
     }
 
     fn storage(&self) -> SftpStorage {
-        open_at(&self.url(&host(), &self.known_hosts), "").unwrap()
+        open_at(&self.url(openssh().port, &self.known_hosts), "").unwrap()
     }
 
     async fn repository_by(&self, line: &Line) -> Arc<dyn Repository> {
-        let known_hosts = known_hosts(&format!("[127.0.0.1]:{}", line.port)).await;
-        let authority = format!("127.0.0.1:{}", line.port);
-        let storage = open_at(&self.url(&authority, &known_hosts), "").unwrap();
+        let known_hosts = known_hosts(line.port).await;
+        let storage = open_at(&self.url(line.port, &known_hosts), "").unwrap();
         Arc::new(RemoteRepository::new(Arc::new(storage)))
     }
 }
@@ -147,11 +147,11 @@ fn large() -> ByteStream {
 
 #[tokio::test]
 async fn a_password_lets_in_and_a_path_may_begin_at_home() {
-    let known_hosts = known_hosts(&host()).await;
+    let known_hosts = known_hosts(openssh().port).await;
     let name = format!("{:016x}", rand::random::<u64>());
     let url = format!(
-        "sftp://me@{}/~/{name}/b?known-hosts={}",
-        host(),
+        "sftp://me@127.0.0.1:{}/~/{name}/b?known-hosts={}",
+        openssh().port,
         known_hosts.display()
     );
     let storage = open_at(&url, PASSWORD).unwrap();
@@ -174,21 +174,21 @@ async fn backups_are_readable_by_their_owner_alone() {
     let script = r#"stat -c %a "$1/a/k" "$1/a" "$1""#;
     let path = fixture.place.path.as_str();
     let modes = openssh().server.run("me", script, &[path], b"").await;
-    assert_eq!(modes, b"600\n700\n700\n");
+    assert_eq!(modes, "600\n700\n700\n");
 }
 
 #[tokio::test]
 async fn who_is_not_let_in_is_told_what_to_do() {
-    let known_hosts = known_hosts(&host()).await;
+    let known_hosts = known_hosts(openssh().port).await;
     let url = |user: &str| {
         format!(
-            "sftp://{user}@{}/srv/sftp?known-hosts={}",
-            host(),
+            "sftp://{user}@127.0.0.1:{}/srv/sftp?known-hosts={}",
+            openssh().port,
             known_hosts.display()
         )
     };
     let error = open_at(&url("me"), "wrong").unwrap().list("").await;
-    insta::assert_snapshot!(plain(error.unwrap_err()), @"cannot list sftp://me@HOST/srv/sftp: it does not let the user `me` in; look at the user in the URL and at SFTP_PASSWORD");
+    insta::assert_snapshot!(plain(error.unwrap_err()), @"cannot list sftp://me@127.0.0.1:PORT/srv/sftp: it does not let the user `me` in; look at the user in the URL and at SFTP_PASSWORD");
     let with_key = format!(
         "{}&key-file={}",
         url("you"),
@@ -202,7 +202,8 @@ async fn who_is_not_let_in_is_told_what_to_do() {
 
 #[tokio::test]
 async fn a_server_is_known_once_its_line_is_in_the_file() {
-    let url = format!("sftp://me@{}/srv/sftp", host());
+    let port = openssh().port;
+    let url = format!("sftp://me@127.0.0.1:{port}/srv/sftp");
     let error = open_at(&url, PASSWORD).unwrap().list("").await.unwrap_err();
     let error = error.to_string();
     assert!(error.contains("ssh-ed25519 SHA256:"), "{error}");
@@ -219,7 +220,6 @@ async fn logins_that_cannot_be_are_refused_before_anything_is_asked() {
     let script = r"rm -f /tmp/k /tmp/r
         ssh-keygen -q -t ed25519 -N secret -f /tmp/k && cat /tmp/k && echo ===== && ssh-keygen -q -t rsa -N '' -f /tmp/r && cat /tmp/r";
     let keys = openssh().server.run("me", script, &[], b"").await;
-    let keys = String::from_utf8(keys).unwrap();
     let (encrypted, rsa) = keys.split_once("=====\n").unwrap();
     std::fs::write(openssh().file("encrypted"), encrypted).unwrap();
     std::fs::write(openssh().file("rsa"), rsa).unwrap();
@@ -266,7 +266,7 @@ fn hosts_have_ports() {
 async fn an_upload_that_is_cut_leaves_nothing() {
     let fixture = Sftp::new().await;
     fixture.repository().prepare().await.unwrap();
-    let line = Line::to(&openssh().server, 22, Cut::AfterSending(3_000_000)).await;
+    let line = Line::to(openssh().port, Cut::AfterSending(3_000_000)).await;
     let repository = fixture.repository_by(&line).await;
     let object = path("candig", &id(1), "app.tar");
     let error = repository.put(&object, large()).await.unwrap_err();
@@ -290,7 +290,7 @@ async fn a_download_that_is_cut_ends_in_an_error() {
     repository.prepare().await.unwrap();
     let object = path("candig", &id(1), "app.tar");
     repository.put(&object, large()).await.unwrap();
-    let line = Line::to(&openssh().server, 22, Cut::AfterReceiving(3_000_000)).await;
+    let line = Line::to(openssh().port, Cut::AfterReceiving(3_000_000)).await;
     let repository = fixture.repository_by(&line).await;
     let mut stream = repository.open(&object).await.unwrap();
     let mut back = Vec::new();
@@ -302,7 +302,7 @@ async fn a_download_that_is_cut_ends_in_an_error() {
 #[tokio::test]
 async fn a_connection_that_broke_is_made_anew() {
     let fixture = Sftp::new().await;
-    let line = Line::to(&openssh().server, 22, Cut::Never).await;
+    let line = Line::to(openssh().port, Cut::Never).await;
     let repository = fixture.repository_by(&line).await;
     repository.prepare().await.unwrap();
     let object = path("candig", &id(1), "db.dump");
@@ -319,7 +319,7 @@ async fn a_connection_that_broke_is_made_anew() {
 #[tokio::test]
 async fn a_connection_may_break_while_a_put_waits_for_its_body() {
     let fixture = Sftp::new().await;
-    let line = Line::to(&openssh().server, 22, Cut::Never).await;
+    let line = Line::to(openssh().port, Cut::Never).await;
     let repository = fixture.repository_by(&line).await;
     repository.prepare().await.unwrap();
     let (mut writer, reader) = tokio::io::duplex(1024);
@@ -354,10 +354,10 @@ async fn a_full_disk_is_told_and_nothing_stays() {
         user: "me",
         path: format!("/srv/sftp/small/{name}"),
     };
-    let known_hosts = known_hosts(&host()).await;
+    let known_hosts = known_hosts(openssh().port).await;
     let url = format!(
-        "sftp://me@{}{}?known-hosts={}",
-        host(),
+        "sftp://me@127.0.0.1:{}{}?known-hosts={}",
+        openssh().port,
         place.path,
         known_hosts.display()
     );
@@ -375,15 +375,15 @@ async fn a_full_disk_is_told_and_nothing_stays() {
 
 #[tokio::test]
 async fn a_place_that_may_not_be_written_to_is_told() {
-    let known_hosts = known_hosts(&host()).await;
+    let known_hosts = known_hosts(openssh().port).await;
     let url = format!(
-        "sftp://me@{}/srv/other?known-hosts={}",
-        host(),
+        "sftp://me@127.0.0.1:{}/srv/other?known-hosts={}",
+        openssh().port,
         known_hosts.display()
     );
     let storage = open_at(&url, PASSWORD).unwrap();
     let error = storage.create("k", body("rows")).await.unwrap_err();
-    insta::assert_snapshot!(plain(error), @"cannot store k in sftp://me@HOST/srv/other: permission denied; let that user read, write and delete there");
+    insta::assert_snapshot!(plain(error), @"cannot store k in sftp://me@127.0.0.1:PORT/srv/other: permission denied; let that user read, write and delete there");
 }
 
 #[tokio::test]

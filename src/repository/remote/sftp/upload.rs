@@ -8,7 +8,7 @@ use russh_sftp::client::fs::File;
 use russh_sftp::protocol::{FileAttributes, OpenFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use super::super::directories::{directory_of, partial_key};
+use super::super::directories::{Publish, directory_of, partial_key};
 use super::connection::{Connection, Errand};
 use super::fault::{Fault, is_missing};
 use super::login::Session;
@@ -30,22 +30,15 @@ const ASKING: Duration = Duration::from_secs(30);
 const FILE_MODE: u32 = 0o600;
 const DIRECTORY_MODE: u32 = 0o700;
 
-/// What becomes of an object that has the name already.
-#[derive(Clone, Copy)]
-pub(super) enum Taken {
-    Stays,
-    Goes,
-}
-
 pub(super) async fn store(
     connection: &Arc<Connection>,
     key: &str,
     body: ByteStream,
-    taken: Taken,
+    publish: Publish,
 ) -> Result<StreamDigest, RepositoryError> {
     let upload = Upload {
         connection,
-        taken,
+        publish,
         errand: Errand {
             action: "store",
             key,
@@ -60,7 +53,7 @@ pub(super) async fn store(
 
 struct Upload<'a> {
     connection: &'a Connection,
-    taken: Taken,
+    publish: Publish,
     errand: Errand<'a>,
     partial: Partial,
 }
@@ -176,9 +169,9 @@ impl Upload<'_> {
         let renaming = self.connection.attempt(self.errand, |session| {
             let (from, to) = (from.clone(), to.clone());
             async move {
-                match self.taken {
-                    Taken::Stays => session.sftp.rename(from, to).await,
-                    Taken::Goes => session.rename_over(from, to).await,
+                match self.publish {
+                    Publish::New => session.sftp.rename(from, to).await,
+                    Publish::Over => session.rename_over(from, to).await,
                 }
             }
         });
@@ -190,7 +183,7 @@ impl Upload<'_> {
         match there {
             // An answer got lost, and the rename was asked for again: nobody else can have taken the hidden name.
             Some(length) if is_gone && length == bytes => Ok(()),
-            Some(_) if matches!(self.taken, Taken::Stays) => {
+            Some(_) if matches!(self.publish, Publish::New) => {
                 Err(RepositoryError::Exists(self.errand.key.to_owned()))
             }
             _ => Err(self.connection.failed(self.errand, Fault::from(&error))),

@@ -10,7 +10,7 @@ use reqwest::{Response, StatusCode};
 pub(super) struct Fault {
     pub why: String,
     pub hint: Option<String>,
-    /// Whether the server does not let us do it.
+    /// The server does not let us do this.
     pub refused: bool,
 }
 
@@ -84,7 +84,10 @@ impl Fault {
             why = format!("{why}: {said}");
         }
         Self {
-            refused: status == StatusCode::FORBIDDEN,
+            refused: matches!(
+                status,
+                StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED
+            ),
             ..Self::hinting(why, (!hint.is_empty()).then_some(hint))
         }
     }

@@ -5,7 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::super::RemoteRepository;
-use super::super::server::{Cut, Line, Place, Server};
+use super::super::test_server::{Cut, Line, Place, TestServer};
 use super::*;
 use crate::repository::Repository;
 use crate::repository::contract::{Fixture, repository_contract};
@@ -14,16 +14,26 @@ use crate::repository::url::RepositoryUrl;
 
 const PASSWORD: &str = "hunter2";
 
-fn apache() -> &'static Server {
-    static APACHE: OnceLock<Server> = OnceLock::new();
+struct Apache {
+    server: TestServer,
+    plain: u16,
+    tls: u16,
+}
+
+fn apache() -> &'static Apache {
+    static APACHE: OnceLock<Apache> = OnceLock::new();
     APACHE.get_or_init(|| {
-        let options = [
-            "--env=WEBDAV_PASSWORD=hunter2",
+        let server = TestServer::start(&[
+            "--publish=127.0.0.1::80",
+            "--publish=127.0.0.1::443",
             "--tmpfs=/srv/dav/small:size=3m,mode=0777",
-        ];
-        let server = Server::start_with("webdav:1", &options);
-        server.wait_for(80);
-        server
+            "--env=WEBDAV_PASSWORD=hunter2",
+            "cofferdam-test/webdav:1",
+        ]);
+        let plain = server.port(80, b"GET / HTTP/1.0\r\n\r\n");
+        // It answers a word that is no TLS too.
+        let tls = server.port(443, b"GET / HTTP/1.0\r\n\r\n");
+        Apache { server, plain, tls }
     })
 }
 
@@ -58,7 +68,7 @@ impl WebDav {
         let name = random();
         Self {
             place: Place {
-                server: apache(),
+                server: &apache().server,
                 user: "www-data",
                 path: format!("/srv/dav/a b%20é#/{name}"),
             },
@@ -66,22 +76,19 @@ impl WebDav {
         }
     }
 
-    fn url(&self) -> String {
-        format!("webdav+http://{}{}", apache().address(), self.path)
+    fn url(&self, port: u16) -> String {
+        format!("webdav+http://127.0.0.1:{port}{}", self.path)
     }
 
-    fn repository_by(&self, line: &Line) -> Arc<dyn Repository> {
-        repository_at(&format!(
-            "webdav+http://127.0.0.1:{}{}",
-            line.port, self.path
-        ))
+    fn repository_by(&self, port: u16) -> Arc<dyn Repository> {
+        repository_at(&self.url(port))
     }
 }
 
 #[async_trait]
 impl Fixture for WebDav {
     fn repository(&self) -> Arc<dyn Repository> {
-        repository_at(&self.url())
+        self.repository_by(apache().plain)
     }
 
     async fn plant(&self, path: &str, bytes: &[u8]) {
@@ -108,7 +115,7 @@ fn large() -> ByteStream {
 /// In a file that lives as long as the test.
 async fn certificate() -> (tempfile::TempDir, PathBuf) {
     let script = "cat /etc/apache2/server.pem";
-    let pem = apache().run("root", script, &[], b"").await;
+    let pem = apache().server.run("root", script, &[], b"").await;
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("ca.pem");
     std::fs::write(&file, pem).unwrap();
@@ -119,7 +126,7 @@ async fn certificate() -> (tempfile::TempDir, PathBuf) {
 async fn a_certificate_of_the_users_own_is_trusted_when_named() {
     let (_directory, file) = certificate().await;
     let fixture = WebDav::new();
-    let url = format!("webdav+https://{}{}", apache().address(), fixture.path);
+    let url = format!("webdav+https://localhost:{}{}", apache().tls, fixture.path);
     let repository = repository_at(&format!("{url}?ca-file={}", file.display()));
     repository.prepare().await.unwrap();
     let object = path("candig", &id(1), "app.tar");
@@ -135,11 +142,11 @@ async fn a_certificate_of_the_users_own_is_trusted_when_named() {
 
 #[tokio::test]
 async fn a_wrong_password_is_told() {
-    let url = format!("webdav+http://{}/x", apache().address());
+    let url = format!("webdav+http://127.0.0.1:{}/x", apache().plain);
     let error = storage_at(&url, "wrong").list("").await.unwrap_err();
     insta::assert_snapshot!(
-        error.to_string().replace(&apache().address(), "HOST"),
-        @"cannot list webdav+http://HOST/x: the server answered 401 Unauthorized; look at WEBDAV_USER and WEBDAV_PASSWORD"
+        error.to_string().replace(&apache().plain.to_string(), "PORT"),
+        @"cannot list webdav+http://127.0.0.1:PORT/x: the server answered 401 Unauthorized; look at WEBDAV_USER and WEBDAV_PASSWORD"
     );
 }
 
@@ -172,8 +179,8 @@ async fn a_server_that_is_away_is_told() {
 async fn an_upload_that_is_cut_leaves_nothing() {
     let fixture = WebDav::new();
     fixture.repository().prepare().await.unwrap();
-    let line = Line::to(apache(), 80, Cut::AfterSending(3_000_000)).await;
-    let repository = fixture.repository_by(&line);
+    let line = Line::to(apache().plain, Cut::AfterSending(3_000_000)).await;
+    let repository = fixture.repository_by(line.port);
     let object = path("candig", &id(1), "app.tar");
     let error = repository.put(&object, large()).await.unwrap_err();
     assert!(
@@ -196,8 +203,12 @@ async fn a_download_that_is_cut_ends_in_an_error() {
     repository.prepare().await.unwrap();
     let object = path("candig", &id(1), "app.tar");
     repository.put(&object, large()).await.unwrap();
-    let line = Line::to(apache(), 80, Cut::AfterReceiving(3_000_000)).await;
-    let mut stream = fixture.repository_by(&line).open(&object).await.unwrap();
+    let line = Line::to(apache().plain, Cut::AfterReceiving(3_000_000)).await;
+    let mut stream = fixture
+        .repository_by(line.port)
+        .open(&object)
+        .await
+        .unwrap();
     let mut back = Vec::new();
     let error = stream.read_to_end(&mut back).await.unwrap_err();
     assert!(error.to_string().contains("cannot read candig/"), "{error}");
@@ -208,13 +219,13 @@ async fn a_download_that_is_cut_ends_in_an_error() {
 async fn a_full_disk_is_told_and_nothing_stays() {
     let name = random();
     let place = Place {
-        server: apache(),
+        server: &apache().server,
         user: "www-data",
         path: format!("/srv/dav/small/{name}"),
     };
     let repository = repository_at(&format!(
-        "webdav+http://{}/small/{name}",
-        apache().address()
+        "webdav+http://127.0.0.1:{}/small/{name}",
+        apache().plain
     ));
     repository.prepare().await.unwrap();
     let object = path("candig", &id(1), "app.tar");
@@ -225,7 +236,11 @@ async fn a_full_disk_is_told_and_nothing_stays() {
 
 #[tokio::test]
 async fn a_limit_on_bodies_is_told() {
-    let url = format!("webdav+http://{}/limited/{}", apache().address(), random());
+    let url = format!(
+        "webdav+http://127.0.0.1:{}/limited/{}",
+        apache().plain,
+        random()
+    );
     let storage = storage_at(&url, PASSWORD);
     storage.create("small", body("rows")).await.unwrap();
     let error = storage.create("k", large()).await.unwrap_err();
@@ -249,7 +264,7 @@ async fn what_killed_runs_left_behind_is_swept_when_it_is_old() {
     let hidden = format!("candig/{}/.cofferdam-0011223344556677.partial", id(1));
     fixture.plant(&hidden, b"half").await;
     fixture.plant(&format!("candig/{}/x", id(2)), b"x").await;
-    let storage = storage_at(&fixture.url(), PASSWORD);
+    let storage = storage_at(&fixture.url(apache().plain), PASSWORD);
     storage
         .delete(&[format!("candig/{}/x", id(2))])
         .await

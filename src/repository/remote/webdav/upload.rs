@@ -11,7 +11,7 @@ use futures_util::stream::poll_fn;
 use reqwest::StatusCode;
 use tokio_util::io::ReaderStream;
 
-use super::super::directories::{Kind, partial_key};
+use super::super::directories::{Kind, Publish, partial_key};
 use super::claim::Claim;
 use super::client::{Client, Errand};
 use super::fault::Fault;
@@ -32,23 +32,16 @@ const TAKING_BACK: [Duration; 3] = [
     Duration::from_secs(20),
 ];
 
-/// What becomes of an object that has the name already.
-#[derive(Clone, Copy)]
-pub(super) enum Taken {
-    Stays,
-    Goes,
-}
-
 /// The collection that `key` lies in must be there.
 pub(super) async fn store(
     client: &Arc<Client>,
     key: &str,
     body: ByteStream,
-    taken: Taken,
+    publish: Publish,
 ) -> Result<StreamDigest, RepositoryError> {
     let upload = Upload {
         client,
-        taken,
+        publish,
         errand: Errand {
             action: "store",
             key,
@@ -63,7 +56,7 @@ pub(super) async fn store(
 
 struct Upload<'a> {
     client: &'a Arc<Client>,
-    taken: Taken,
+    publish: Publish,
     errand: Errand<'a>,
     partial: Partial,
 }
@@ -109,9 +102,9 @@ impl Upload<'_> {
     }
 
     async fn publish(&self, bytes: u64) -> Result<(), RepositoryError> {
-        match self.taken {
-            Taken::Goes => self.rename(bytes).await,
-            Taken::Stays => {
+        match self.publish {
+            Publish::Over => self.rename(bytes).await,
+            Publish::New => {
                 let claim = Claim::on(self.client, self.errand).await?;
                 let outcome = self.rename(bytes).await;
                 claim.release().await;
@@ -140,9 +133,9 @@ impl Upload<'_> {
 
     async fn move_to(&self, destination: &str) -> Result<reqwest::Response, RepositoryError> {
         let from = self.client.address.of(self.partial.key());
-        let overwrite = match self.taken {
-            Taken::Stays => "F",
-            Taken::Goes => "T",
+        let overwrite = match self.publish {
+            Publish::New => "F",
+            Publish::Over => "T",
         };
         let request = self
             .client
