@@ -24,7 +24,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-pub use whole::{Partial, Published, Sealed, is_partial_name, partial_name};
+pub use whole::{Partial, Published, Sealed, is_partial_name, numbered_partial_name, partial_name};
 
 /// Who may read what is made in a directory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

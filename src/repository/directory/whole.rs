@@ -54,8 +54,12 @@ const PARTIAL_SUFFIX: &str = ".partial";
 
 /// A hidden name that no other file has.
 pub fn partial_name() -> String {
-    let random = rand::random::<u64>();
-    format!("{PARTIAL_PREFIX}{random:016x}{PARTIAL_SUFFIX}")
+    numbered_partial_name(rand::random())
+}
+
+/// The same name for the same number.
+pub fn numbered_partial_name(number: u64) -> String {
+    format!("{PARTIAL_PREFIX}{number:016x}{PARTIAL_SUFFIX}")
 }
 
 /// Whether this is the hidden name of a file that was being written.

@@ -131,12 +131,12 @@ pub(super) async fn children(
 ) -> Result<Children, RepositoryError> {
     let mut children = Children::default();
     for entry in server.entries(prefix).await? {
+        if !entry.is_plain() || is_partial_name(&entry.name) {
+            continue;
+        }
         match entry.kind {
-            Kind::Directory if entry.is_plain() => children.directories.push(entry.name),
-            Kind::File { .. } if entry.is_plain() && !is_partial_name(&entry.name) => {
-                children.files.push(entry.name);
-            }
-            _ => {}
+            Kind::Directory => children.directories.push(entry.name),
+            Kind::File { .. } => children.files.push(entry.name),
         }
     }
     Ok(children)

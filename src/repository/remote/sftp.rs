@@ -264,7 +264,7 @@ impl Storage for SftpStorage {
     }
 
     async fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), RepositoryError> {
-        let body = Box::pin(std::io::Cursor::new(bytes.to_vec()));
+        let body: ByteStream = Box::pin(std::io::Cursor::new(bytes.to_vec()));
         upload::store(&self.connection, key, body, Publish::Over).await?;
         Ok(())
     }

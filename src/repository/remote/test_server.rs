@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::process::{ChildStdin, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -13,8 +13,8 @@ use tokio::sync::watch;
 
 pub(super) struct TestServer {
     container: String,
-    /// Closed when this process ends, however it ends: then the container is removed.
-    _lifeline: ChildStdin,
+    /// Its input is closed when this process ends, however it ends: then it removes the container.
+    _keeper: Child,
 }
 
 const KEEPER: &str = r#"
@@ -45,7 +45,7 @@ impl TestServer {
         );
         Self {
             container: container.trim().to_owned(),
-            _lifeline: keeper.stdin.take().unwrap(),
+            _keeper: keeper,
         }
     }
 

@@ -1,10 +1,10 @@
 //! WebDAV servers (RFC 4918): Apache's mod_dav, Nextcloud and their like.
 //!
 //! An object is sent under a hidden name into the collection that it is to lie in, looked at, and renamed to a name that
-//! must be free. Two that race for one name are told apart by the server alone: where its look and its rename are two
-//! steps, as in mod_dav, both may win in that moment.
+//! must be free.
 
 mod address;
+mod claim;
 mod client;
 mod fault;
 mod listing;
@@ -16,7 +16,6 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
-use reqwest::StatusCode;
 
 use self::client::{Client, Errand};
 use super::directories::{self, Directories, Entry, Kind, Publish, Unfinished, directory_of};
@@ -97,7 +96,7 @@ impl WebDavStorage {
             there -= 1;
         }
         for url in &urls[there..] {
-            self.make_collection(errand, url).await?;
+            self.client.make_collection(errand, url).await?;
         }
         self.collections().insert(collection.to_owned());
         Ok(())
@@ -105,17 +104,6 @@ impl WebDavStorage {
 
     async fn is_missing(&self, errand: Errand<'_>, url: &str) -> Result<bool, RepositoryError> {
         Ok(self.client.listing(errand, url, "0").await?.is_none())
-    }
-
-    async fn make_collection(&self, errand: Errand<'_>, url: &str) -> Result<(), RepositoryError> {
-        let request = self.client.request("MKCOL", url);
-        let response = self.client.send(errand, request).await?;
-        match response.status() {
-            // Another run was quicker.
-            StatusCode::METHOD_NOT_ALLOWED => Ok(()),
-            status if status.is_success() => Ok(()),
-            _ => Err(self.client.refused(errand, response).await),
-        }
     }
 
     fn collections(&self) -> std::sync::MutexGuard<'_, HashSet<String>> {
@@ -157,7 +145,7 @@ impl Storage for WebDavStorage {
 
     async fn replace(&self, key: &str, bytes: &[u8]) -> Result<(), RepositoryError> {
         self.ensure_collection_of(key).await?;
-        let body = Box::pin(std::io::Cursor::new(bytes.to_vec()));
+        let body: ByteStream = Box::pin(std::io::Cursor::new(bytes.to_vec()));
         upload::store(&self.client, key, body, Publish::Over).await?;
         Ok(())
     }

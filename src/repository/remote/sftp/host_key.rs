@@ -47,7 +47,7 @@ impl HostKeys {
         }
         Err(self.unknown(
             shown,
-            format!("{} has no such key of it", file.display()),
+            format!("{} has no such key for it", file.display()),
             &format!("into {}", file.display()),
         ))
     }
@@ -169,13 +169,13 @@ mod tests {
 
     #[test]
     fn whatever_else_is_refused_with_what_to_do() {
-        insta::assert_snapshot!(told("host", 2222, None), @"");
-        insta::assert_snapshot!(told("host", 22, Some(&format!("other ssh-ed25519 {ONE}"))), @"");
-        insta::assert_snapshot!(told("host", 22, Some(ECDSA)), @"");
-        insta::assert_snapshot!(told("example.com", 22, Some(HASHED)), @"");
+        insta::assert_snapshot!(told("host", 2222, None), @"nothing says which key it must have; it shows ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; compare that with what `ssh-keygen -l -f` says of the key file in the server's /etc/ssh, and if it is the same put the line `[host]:2222 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ` into a file, and name that with `known-hosts=` in the URL");
+        insta::assert_snapshot!(told("host", 22, Some(&format!("other ssh-ed25519 {ONE}"))), @"FILE has no such key for it; it shows ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; compare that with what `ssh-keygen -l -f` says of the key file in the server's /etc/ssh, and if it is the same put the line `host ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ` into FILE");
+        insta::assert_snapshot!(told("host", 22, Some(ECDSA)), @"FILE has no such key for it; it shows ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; compare that with what `ssh-keygen -l -f` says of the key file in the server's /etc/ssh, and if it is the same put the line `host ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ` into FILE");
+        insta::assert_snapshot!(told("example.com", 22, Some(HASHED)), @"it shows another key than the one in FILE: ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; somebody may have put himself in between: ask who runs it; if it was set up anew, its new line is `example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ`");
         let revoked = format!("host ssh-ed25519 {ONE}\n@revoked * ssh-ed25519 {ONE}\n");
-        insta::assert_snapshot!(told("host", 22, Some(&revoked)), @"");
-        insta::assert_snapshot!(told("host", 22, Some("host ssh-ed25519 AAAA")), @"");
+        insta::assert_snapshot!(told("host", 22, Some(&revoked)), @"it shows the key ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE, which FILE calls revoked; do not trust that server; ask who runs it");
+        insta::assert_snapshot!(told("host", 22, Some("host ssh-ed25519 AAAA")), @"FILE has a line for it without a key: SshKey: length invalid; write it again, with `ssh-keyscan`");
     }
 
     #[test]

@@ -5,11 +5,15 @@ use std::time::Duration;
 
 use russh::client::{self, AuthResult, Handle, KeyboardInteractiveAuthResponse};
 use russh::keys::{PrivateKey, PrivateKeyWithHashAlg, PublicKey, PublicKeyBase64};
-use russh::{ChannelMsg, Disconnect, MethodKind, Preferred};
-use russh_sftp::client::SftpSession;
+use russh::{Channel, ChannelMsg, Disconnect, MethodKind, Preferred};
+use russh_sftp::client::error::Error;
+use russh_sftp::client::rawsession::SftpResult;
+use russh_sftp::client::{Config, RawSftpSession, SftpSession};
+use russh_sftp::extensions::HardlinkExtension;
+use russh_sftp::protocol::{Packet, StatusCode};
 use tokio::net::TcpStream;
 
-use super::fault::Fault;
+use super::fault::{Fault, none_if_missing};
 use super::host_key::HostKeys;
 use crate::secret::Secret;
 
@@ -29,6 +33,8 @@ const READS_IN_FLIGHT: usize = 8;
 /// Each 32 KiB, for each object that is written. With four of them this is 8 MiB.
 const WRITES_IN_FLIGHT: usize = 64;
 
+const RENAME_OVER: &str = "posix-rename@openssh.com";
+
 pub(super) struct Account {
     pub host_keys: Arc<HostKeys>,
     pub user: String,
@@ -45,6 +51,29 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn is_closed(&self) -> bool {
         self.ssh.is_closed()
+    }
+
+    /// Renames over what has the name. The protocol itself has no such thing: OpenSSH and many others have it as an
+    /// extension, which goes over a channel of its own here. Elsewhere what has the name is removed first.
+    pub(super) async fn rename_over(&self, from: String, to: String) -> SftpResult<()> {
+        let channel = channel(&self.ssh).await;
+        let channel = channel.map_err(|error| Error::IO(error.fault.why))?;
+        let extended = RawSftpSession::new_with_config(channel.into_stream(), config());
+        let version = extended.init().await?;
+        if !version.extensions.contains_key(RENAME_OVER) {
+            none_if_missing(self.sftp.remove_file(to.as_str()).await)?;
+            return self.sftp.rename(from, to).await;
+        }
+        // Two paths, as that extension has.
+        let paths = HardlinkExtension {
+            oldpath: from,
+            newpath: to,
+        };
+        match extended.extended(RENAME_OVER, paths.try_into()?).await? {
+            Packet::Status(status) if status.status_code == StatusCode::Ok => Ok(()),
+            Packet::Status(status) => Err(status.into()),
+            _ => Err(Error::UnexpectedPacket),
+        }
     }
 }
 
@@ -122,7 +151,7 @@ pub(super) async fn log_in(account: &Account) -> Result<Session, LoginError> {
 }
 
 async fn greet(account: &Account, stream: TcpStream) -> Result<Session, LoginError> {
-    let config = client::Config {
+    let ssh_config = client::Config {
         keepalive_interval: Some(KEEPALIVE),
         keepalive_max: KEEPALIVES,
         preferred: Preferred {
@@ -132,13 +161,16 @@ async fn greet(account: &Account, stream: TcpStream) -> Result<Session, LoginErr
         ..client::Config::default()
     };
     let check = HostCheck(Arc::clone(&account.host_keys));
-    let mut ssh = client::connect_stream(Arc::new(config), stream, check).await?;
+    let mut ssh = client::connect_stream(Arc::new(ssh_config), stream, check).await?;
     if !authenticate(account, &mut ssh).await? {
         let _ = ssh.disconnect(Disconnect::ByApplication, "", "").await;
         return Err(refused(account).into());
     }
-    let sftp = start(&ssh).await?;
-    Ok(Session { sftp, ssh })
+    let stream = channel(&ssh).await?.into_stream();
+    match SftpSession::new_with_config(stream, config()).await {
+        Ok(sftp) => Ok(Session { sftp, ssh }),
+        Err(error) => Err(LoginError::passing(error.to_string())),
+    }
 }
 
 async fn authenticate(
@@ -208,7 +240,8 @@ fn refused(account: &Account) -> Fault {
     Fault::hinting(why, hint)
 }
 
-async fn start(ssh: &Handle<HostCheck>) -> Result<SftpSession, LoginError> {
+/// One on which the server speaks SFTP.
+async fn channel(ssh: &Handle<HostCheck>) -> Result<Channel<client::Msg>, LoginError> {
     let none = || {
         Fault::hinting(
             "it has no SFTP for that user",
@@ -223,7 +256,7 @@ async fn start(ssh: &Handle<HostCheck>) -> Result<SftpSession, LoginError> {
     channel.request_subsystem(true, "sftp").await?;
     loop {
         match channel.wait().await {
-            Some(ChannelMsg::Success) => break,
+            Some(ChannelMsg::Success) => return Ok(channel),
             Some(ChannelMsg::Failure | ChannelMsg::Close | ChannelMsg::Eof) => {
                 return Err(none().into());
             }
@@ -231,13 +264,13 @@ async fn start(ssh: &Handle<HostCheck>) -> Result<SftpSession, LoginError> {
             None => return Err(LoginError::passing("it ended the connection")),
         }
     }
-    let config = russh_sftp::client::Config {
+}
+
+fn config() -> Config {
+    Config {
         max_concurrent_reads: READS_IN_FLIGHT,
         max_concurrent_writes: WRITES_IN_FLIGHT,
         request_timeout_secs: ANSWER.as_secs(),
-        ..russh_sftp::client::Config::default()
-    };
-    SftpSession::new_with_config(channel.into_stream(), config)
-        .await
-        .map_err(|error| LoginError::passing(error.to_string()))
+        ..Config::default()
+    }
 }

@@ -56,7 +56,7 @@ fn openssh() -> &'static Openssh {
 async fn known_hosts(port: u16) -> PathBuf {
     let script = "cat /etc/ssh/ssh_host_ed25519_key.pub";
     let key = openssh().server.run("root", script, &[], b"").await;
-    let file = openssh().file(&format!("known_hosts-{port}"));
+    let file = openssh().file(&format!("known_hosts-{:08x}", rand::random::<u32>()));
     std::fs::write(&file, format!("[127.0.0.1]:{port} {key}")).unwrap();
     file
 }
@@ -188,7 +188,7 @@ async fn who_is_not_let_in_is_told_what_to_do() {
         )
     };
     let error = open_at(&url("me"), "wrong").unwrap().list("").await;
-    insta::assert_snapshot!(plain(error.unwrap_err()), @"");
+    insta::assert_snapshot!(plain(error.unwrap_err()), @"cannot list sftp://me@127.0.0.1:PORT/srv/sftp: it does not let the user `me` in; look at the user in the URL and at SFTP_PASSWORD");
     let with_key = format!(
         "{}&key-file={}",
         url("you"),
@@ -218,9 +218,9 @@ async fn a_server_is_known_once_its_line_is_in_the_file() {
 #[tokio::test]
 async fn logins_that_cannot_be_are_refused_before_anything_is_asked() {
     let script = r"rm -f /tmp/k /tmp/r
-        ssh-keygen -q -t ed25519 -N secret -f /tmp/k && cat /tmp/k && echo --- && ssh-keygen -q -t rsa -N '' -f /tmp/r && cat /tmp/r";
+        ssh-keygen -q -t ed25519 -N secret -f /tmp/k && cat /tmp/k && echo ===== && ssh-keygen -q -t rsa -N '' -f /tmp/r && cat /tmp/r";
     let keys = openssh().server.run("me", script, &[], b"").await;
-    let (encrypted, rsa) = keys.split_once("---\n").unwrap();
+    let (encrypted, rsa) = keys.split_once("=====\n").unwrap();
     std::fs::write(openssh().file("encrypted"), encrypted).unwrap();
     std::fs::write(openssh().file("rsa"), rsa).unwrap();
     std::fs::write(openssh().file("none"), "x").unwrap();
@@ -235,7 +235,15 @@ async fn logins_that_cannot_be_are_refused_before_anything_is_asked() {
         told(&format!("me@host/x?key-file={files}/none")),
         told(&format!("me@host/x?key-file={files}/missing")),
     ];
-    insta::assert_snapshot!(refusals.join("\n"), @"");
+    insta::assert_snapshot!(refusals.join("\n"), @r"
+    cannot use sftp://host/x: it names no user; write `sftp://user@host/path`
+    cannot use sftp://me@host:x/y: it names no host with a port; write `host`, `host:2222` or `[::1]:22`
+    cannot use sftp://me@host/x: nothing says how to log in; name a private key with `key-file=` in the URL, or set SFTP_PASSWORD or SFTP_PASSWORD_FILE
+    cannot use sftp://me@host/x: the key in FILES/encrypted needs a passphrase, and nobody is there to type it; take it off with `ssh-keygen -p -N '' -f FILE`, or make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`
+    cannot use sftp://me@host/x: the key in FILES/rsa is one of RSA, which is not spoken here; make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`
+    cannot use sftp://me@host/x: the key in FILES/none is no private key that OpenSSH wrote; make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`
+    cannot use sftp://me@host/x: cannot read FILES/missing, which `key-file=` names: No such file or directory (os error 2)
+    ");
 }
 
 #[test]
@@ -375,7 +383,7 @@ async fn a_place_that_may_not_be_written_to_is_told() {
     );
     let storage = open_at(&url, PASSWORD).unwrap();
     let error = storage.create("k", body("rows")).await.unwrap_err();
-    insta::assert_snapshot!(plain(error), @"");
+    insta::assert_snapshot!(plain(error), @"cannot store k in sftp://me@127.0.0.1:PORT/srv/other: permission denied; let that user read, write and delete there");
 }
 
 #[tokio::test]

@@ -38,11 +38,11 @@ pub(super) async fn store(
 ) -> Result<StreamDigest, RepositoryError> {
     let upload = Upload {
         connection,
+        publish,
         errand: Errand {
             action: "store",
             key,
         },
-        publish,
         partial: Partial {
             connection: Arc::clone(connection),
             key: Some(partial_key(key)),
@@ -53,8 +53,8 @@ pub(super) async fn store(
 
 struct Upload<'a> {
     connection: &'a Connection,
-    errand: Errand<'a>,
     publish: Publish,
+    errand: Errand<'a>,
     partial: Partial,
 }
 
@@ -162,16 +162,18 @@ impl Upload<'_> {
         Ok(file.and_then(|attributes| attributes.size))
     }
 
-    /// Gives the file its name. The protocol's rename fails when that is taken.
+    /// Gives the file its name. The protocol's own rename fails when that is taken.
     async fn publish(&self, bytes: u64) -> Result<(), RepositoryError> {
-        if self.publish == Publish::Over {
-            self.connection.delete(self.errand.key).await?;
-        }
         let from = self.connection.path(self.partial.key());
         let to = self.connection.path(self.errand.key);
         let renaming = self.connection.attempt(self.errand, |session| {
             let (from, to) = (from.clone(), to.clone());
-            async move { session.sftp.rename(from, to).await }
+            async move {
+                match self.publish {
+                    Publish::New => session.sftp.rename(from, to).await,
+                    Publish::Over => session.rename_over(from, to).await,
+                }
+            }
         });
         let Err(error) = renaming.await? else {
             return Ok(());
@@ -181,8 +183,10 @@ impl Upload<'_> {
         match there {
             // An answer got lost, and the rename was asked for again: nobody else can have taken the hidden name.
             Some(length) if is_gone && length == bytes => Ok(()),
-            Some(_) => Err(RepositoryError::Exists(self.errand.key.to_owned())),
-            None => Err(self.connection.failed(self.errand, Fault::from(&error))),
+            Some(_) if matches!(self.publish, Publish::New) => {
+                Err(RepositoryError::Exists(self.errand.key.to_owned()))
+            }
+            _ => Err(self.connection.failed(self.errand, Fault::from(&error))),
         }
     }
 

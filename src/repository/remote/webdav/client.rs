@@ -144,6 +144,23 @@ impl Client {
         Ok(listing.map(|listing| listing.itself))
     }
 
+    /// Tells whether there was none before.
+    pub(super) async fn make_collection(
+        &self,
+        errand: Errand<'_>,
+        url: &str,
+    ) -> Result<bool, RepositoryError> {
+        let response = self.send(errand, self.request("MKCOL", url)).await?;
+        if response.status().is_success() {
+            return Ok(true);
+        }
+        // mod_dav answers 403 where another one was just quicker, and 405 later.
+        match self.listing(errand, url, "0").await? {
+            Some(_) => Ok(false),
+            None => Err(self.refused(errand, response).await),
+        }
+    }
+
     /// Tells whether there was something.
     pub(super) async fn delete(&self, key: &str) -> Result<bool, RepositoryError> {
         let errand = Errand {

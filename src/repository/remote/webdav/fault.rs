@@ -1,6 +1,7 @@
 //! What a WebDAV server refused, in words, and what mends it.
 
 use std::error::Error;
+use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
 
@@ -22,7 +23,7 @@ impl Fault {
         }
     }
 
-    fn hinting(why: String, hint: Option<&str>) -> Self {
+    pub(super) fn hinting(why: String, hint: Option<&str>) -> Self {
         Self {
             why,
             hint: hint.map(str::to_owned),
@@ -79,7 +80,7 @@ impl Fault {
             _ => "",
         };
         let mut why = format!("the server answered {status}");
-        if let Some(said) = message(response).await {
+        if let Ok(Some(said)) = tokio::time::timeout(SAYING, message(response)).await {
             why = format!("{why}: {said}");
         }
         Self {
@@ -121,6 +122,7 @@ fn wants_only_digest(response: &Response) -> bool {
 
 /// What a message may take.
 const LONGEST: usize = 16 * 1024;
+const SAYING: Duration = Duration::from_secs(10);
 
 /// The server's own words, where it has some: `<s:message>` of what is built on SabreDAV.
 async fn message(mut response: Response) -> Option<String> {

@@ -235,6 +235,26 @@ async fn a_full_disk_is_told_and_nothing_stays() {
 }
 
 #[tokio::test]
+async fn a_limit_on_bodies_is_told() {
+    let url = format!(
+        "webdav+http://127.0.0.1:{}/limited/{}",
+        apache().plain,
+        random()
+    );
+    let storage = storage_at(&url, PASSWORD);
+    storage.create("small", body("rows")).await.unwrap();
+    let error = storage.create("k", large()).await.unwrap_err();
+    assert!(error.to_string().contains("LimitRequestBody"), "{error}");
+    let keys = storage
+        .list("")
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|item| item.key);
+    assert_eq!(keys.collect::<Vec<_>>(), ["small"]);
+}
+
+#[tokio::test]
 async fn what_killed_runs_left_behind_is_swept_when_it_is_old() {
     let fixture = WebDav::new();
     let repository = fixture.repository();
@@ -342,7 +362,9 @@ async fn a_server_behind_a_proxy_that_ends_tls_gets_a_path() {
         COLLECTION,
         CREATED,
         FOUR_BYTES,
+        CREATED,
         "HTTP/1.1 502 Bad Gateway\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+        CREATED,
         CREATED,
     ])
     .await;
@@ -351,10 +373,11 @@ async fn a_server_behind_a_proxy_that_ends_tls_gets_a_path() {
     let asked = asked.await.unwrap();
     let url = format!("destination: http://127.0.0.1:{port}/x/k");
     assert!(
-        asked[4].starts_with("MOVE") && asked[4].ends_with(&url),
+        asked[5].starts_with("MOVE") && asked[5].ends_with(&url),
         "{asked:?}"
     );
-    assert!(asked[5].ends_with("destination: /x/k"), "{asked:?}");
+    assert!(asked[6].ends_with("destination: /x/k"), "{asked:?}");
+    assert!(asked[7].starts_with("DELETE"), "{asked:?}");
 }
 
 #[tokio::test]
@@ -373,10 +396,11 @@ async fn a_body_that_a_proxy_dropped_is_noticed() {
 #[tokio::test]
 async fn a_rename_whose_answer_got_lost_is_no_failure() {
     let (port, asked) = scripted(&[
-        MISSING, COLLECTION, CREATED, FOUR_BYTES, "", MISSING, MISSING, FOUR_BYTES,
+        MISSING, COLLECTION, CREATED, FOUR_BYTES, CREATED, "", MISSING, MISSING, FOUR_BYTES,
+        CREATED,
     ])
     .await;
     let storage = storage_at(&format!("webdav+http://127.0.0.1:{port}/x"), PASSWORD);
     storage.create("k", body("rows")).await.unwrap();
-    assert_eq!(asked.await.unwrap().len(), 8);
+    assert_eq!(asked.await.unwrap().len(), 10);
 }

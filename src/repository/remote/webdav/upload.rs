@@ -12,6 +12,7 @@ use reqwest::StatusCode;
 use tokio_util::io::ReaderStream;
 
 use super::super::directories::{Kind, Publish, partial_key};
+use super::claim::Claim;
 use super::client::{Client, Errand};
 use super::fault::Fault;
 use crate::manifest::StreamDigest;
@@ -40,11 +41,11 @@ pub(super) async fn store(
 ) -> Result<StreamDigest, RepositoryError> {
     let upload = Upload {
         client,
+        publish,
         errand: Errand {
             action: "store",
             key,
         },
-        publish,
         partial: Partial {
             client: Arc::clone(client),
             key: Some(partial_key(key)),
@@ -54,9 +55,9 @@ pub(super) async fn store(
 }
 
 struct Upload<'a> {
-    client: &'a Client,
-    errand: Errand<'a>,
+    client: &'a Arc<Client>,
     publish: Publish,
+    errand: Errand<'a>,
     partial: Partial,
 }
 
@@ -100,13 +101,25 @@ impl Upload<'_> {
         }
     }
 
-    /// Gives the file its name.
     async fn publish(&self, bytes: u64) -> Result<(), RepositoryError> {
+        match self.publish {
+            Publish::Over => self.rename(bytes).await,
+            Publish::New => {
+                let claim = Claim::on(self.client, self.errand).await?;
+                let outcome = self.rename(bytes).await;
+                claim.release().await;
+                outcome
+            }
+        }
+    }
+
+    /// Gives the file its name.
+    async fn rename(&self, bytes: u64) -> Result<(), RepositoryError> {
         let address = &self.client.address;
-        let mut response = self.rename(&address.of(self.errand.key)).await?;
+        let mut response = self.move_to(&address.of(self.errand.key)).await?;
         // A server behind a proxy that ends TLS takes its own URL for that of another server.
         if response.status() == StatusCode::BAD_GATEWAY {
-            response = self.rename(&address.path_of(self.errand.key)).await?;
+            response = self.move_to(&address.path_of(self.errand.key)).await?;
         }
         match response.status() {
             StatusCode::CREATED | StatusCode::NO_CONTENT => Ok(()),
@@ -118,7 +131,7 @@ impl Upload<'_> {
         }
     }
 
-    async fn rename(&self, destination: &str) -> Result<reqwest::Response, RepositoryError> {
+    async fn move_to(&self, destination: &str) -> Result<reqwest::Response, RepositoryError> {
         let from = self.client.address.of(self.partial.key());
         let overwrite = match self.publish {
             Publish::New => "F",
@@ -153,12 +166,8 @@ impl Upload<'_> {
             _ => "the server has taken it, and does not have it".to_owned(),
         };
         let hint = "a proxy may have dropped a body whose length was not told beforehand; docs/stores.md shows its settings";
-        let fault = Fault {
-            why,
-            hint: Some(hint.to_owned()),
-            refused: false,
-        };
-        self.client.failed(self.errand, fault)
+        self.client
+            .failed(self.errand, Fault::hinting(why, Some(hint)))
     }
 }
 
