@@ -135,8 +135,10 @@ fn help_of_cofferdam() {
               Where snapshots live: a directory, as `/path`, or a URL of a server
 
               `s3://bucket/prefix?endpoint=https://…`, `az://container/prefix?account=…` and
-              `gs://bucket/prefix` name object stores. Their keys are taken from variables
-              (`AWS_ACCESS_KEY_ID`, …) or from the file that `credentials-file=` names.
+              `gs://bucket/prefix` name object stores. `webdav+https://host/path` and
+              `sftp://user@host/path?key-file=…&known-hosts=…` name other servers. Keys and passwords
+              are taken from variables (`AWS_ACCESS_KEY_ID`, `WEBDAV_PASSWORD_FILE`, …) or from the file
+              that `credentials-file=` names.
 
               [env: COFFERDAM_REPOSITORY] [default: /backups]
 
