@@ -11,8 +11,9 @@
 //! restore may find an object gone: it fails, and what it was to replace stays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
@@ -20,13 +21,10 @@ use tracing::{error, info};
 
 use crate::hold::{HoldError, Lock};
 use crate::manifest::{Manifest, ObjectPath};
-use crate::repository::{Repository, RepositoryError, SnapshotRef};
+use crate::repository::{self, Repository, RepositoryError, SnapshotRef};
 use crate::retention::{Doubt, Evidence, Pruning, Snapshot, Terms, Unreadable, evaluate};
 use crate::session::Session;
 use crate::target::RunId;
-
-/// Manifests that are fetched at the same time.
-const FETCHES: usize = 16;
 
 /// The objects of a snapshot that ended this recently stay: a run that is under way may have seen them in its manifest.
 const YOUNG: SignedDuration = SignedDuration::from_hours(24);
@@ -68,10 +66,8 @@ impl Stock {
             unreadable: Vec::new(),
         };
         let listed = repository.list(Some(project)).await?;
-        let mut manifests = stream::iter(listed)
-            .map(|snapshot| async move { (repository.manifest(&snapshot).await, snapshot) })
-            .buffered(FETCHES);
-        while let Some((manifest, snapshot)) = manifests.next().await {
+        let mut manifests = pin!(repository::manifests(repository, listed));
+        while let Some((snapshot, manifest)) = manifests.next().await {
             match manifest {
                 Ok(manifest) => {
                     stock.snapshots.push(Snapshot::from(&manifest));
