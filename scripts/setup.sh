@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs what building, testing and the demo need, on a Debian-like machine
+# Installs what building, testing, measuring and the demo need, on a Debian-like machine
 # that has Docker and Rust. Says nothing when there is nothing to do.
 set -euo pipefail
 
@@ -35,6 +35,7 @@ need curl curl
 need setfacl acl
 need setfattr attr
 need shellcheck shellcheck
+need rclone rclone
 docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
 
 [[ ${#packages[@]} -gt 0 ]] || exit 0

@@ -12,21 +12,19 @@
 mod history;
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::cli::TargetPattern;
 use crate::repository::status::StatusPath;
-use crate::repository::{Repository, RepositoryError, SnapshotRef};
+use crate::repository::{self, Repository, RepositoryError, SnapshotRef};
 use crate::target::{RunId, TargetId};
 use crate::verify::Problem;
 use history::Histories;
-
-/// Manifests on their way at the same time.
-const READ_AHEAD: usize = 8;
 
 /// Clocks of two machines differ by less; a snapshot from further ahead is told.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -270,15 +268,13 @@ async fn read(
     histories: &mut Histories<'_>,
     findings: &mut Vec<Finding>,
 ) -> Result<(), RepositoryError> {
-    let newest_first = snapshots.iter().rev().copied();
-    let mut manifests = stream::iter(newest_first)
-        .map(async |snapshot| (snapshot, repository.manifest(snapshot).await))
-        .buffered(READ_AHEAD);
+    let newest_first = snapshots.iter().rev().copied().cloned();
+    let mut manifests = pin!(repository::manifests(repository, newest_first));
     while let Some((snapshot, manifest)) = manifests.next().await {
         match manifest {
             Ok(manifest) => findings.extend(histories.take(repository, &manifest).await?),
             Err(RepositoryError::Manifest { source, .. }) => findings.push(Finding::Unreadable {
-                snapshot: snapshot.clone(),
+                snapshot,
                 why: source.to_string(),
             }),
             // Removed since it was listed.

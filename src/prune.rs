@@ -11,22 +11,21 @@
 //! restore may find an object gone: it fails, and what it was to replace stays.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::pin;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use crate::hold::{HoldError, Lock};
-use crate::manifest::{Manifest, ObjectPath};
-use crate::repository::{Repository, RepositoryError, SnapshotRef};
-use crate::retention::{Doubt, Evidence, Pruning, Snapshot, Terms, Unreadable, evaluate};
+use crate::manifest::{Artifact, Manifest, ObjectPath, Purpose};
+use crate::repository::{self, ObjectLengths, Repository, RepositoryError, SnapshotRef};
+use crate::retention::{Damaged, Doubt, Evidence, Pruning, Snapshot, Terms, Unreadable, evaluate};
 use crate::session::Session;
-use crate::target::RunId;
-
-/// Manifests that are fetched at the same time.
-const FETCHES: usize = 16;
+use crate::target::{RunId, TargetId};
+use crate::verify::{Problem, judge_length};
 
 /// The objects of a snapshot that ended this recently stay: a run that is under way may have seen them in its manifest.
 const YOUNG: SignedDuration = SignedDuration::from_hours(24);
@@ -38,7 +37,11 @@ pub struct Stock {
     snapshots: Vec<Snapshot>,
     contents: BTreeMap<RunId, Contents>,
     unreadable: Vec<Unreadable>,
+    damaged: Vec<Damaged>,
 }
+
+/// The newest copy of each target, and the snapshot that holds it.
+type Newest = BTreeMap<TargetId, (RunId, Vec<Artifact>)>;
 
 #[derive(Debug)]
 struct Contents {
@@ -66,14 +69,20 @@ impl Stock {
             snapshots: Vec::new(),
             contents: BTreeMap::new(),
             unreadable: Vec::new(),
+            damaged: Vec::new(),
         };
+        let mut newest = Newest::new();
         let listed = repository.list(Some(project)).await?;
-        let mut manifests = stream::iter(listed)
-            .map(|snapshot| async move { (repository.manifest(&snapshot).await, snapshot) })
-            .buffered(FETCHES);
-        while let Some((manifest, snapshot)) = manifests.next().await {
+        let mut manifests = pin!(repository::manifests(repository, listed));
+        while let Some((snapshot, manifest)) = manifests.next().await {
             match manifest {
                 Ok(manifest) => {
+                    if manifest.purpose == Purpose::Backup {
+                        newest.extend(manifest.targets.iter().map(|record| {
+                            let copy = (snapshot.id.clone(), record.artifacts.clone());
+                            (record.target.clone(), copy)
+                        }));
+                    }
                     stock.snapshots.push(Snapshot::from(&manifest));
                     stock
                         .contents
@@ -87,7 +96,33 @@ impl Stock {
                 }),
             }
         }
+        stock.look_at(repository, newest).await?;
         Ok(stock)
+    }
+
+    /// Of the copies that make older ones dispensable, the listing tells at once whether they are whole.
+    async fn look_at(
+        &mut self,
+        repository: &dyn Repository,
+        newest: Newest,
+    ) -> Result<(), RepositoryError> {
+        let mut lengths = ObjectLengths::default();
+        for (target, (snapshot, artifacts)) in newest {
+            for artifact in artifacts {
+                if let Some(fault) = judge_length(&mut lengths, repository, &artifact).await? {
+                    let problem = Problem {
+                        target: Some(target.clone()),
+                        object: Some(artifact.object),
+                        fault,
+                    };
+                    self.damaged.push(Damaged {
+                        snapshot: snapshot.clone(),
+                        problem,
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     pub fn judge(&self, in_use: &BTreeSet<SnapshotRef>, terms: &Terms) -> Pruning {
@@ -96,6 +131,7 @@ impl Stock {
             project: &self.project,
             snapshots: &self.snapshots,
             unreadable: &self.unreadable,
+            damaged: &self.damaged,
             in_use: &of_project.map(|one| one.id.clone()).collect(),
         };
         evaluate(&evidence, terms, Timestamp::now())

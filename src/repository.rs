@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use futures_util::{Stream, StreamExt as _, stream};
 
 use self::credentials::{Credentials, CredentialsError};
 use self::local::LocalRepository;
@@ -40,6 +41,9 @@ use crate::trust::TrustError;
 
 /// Beyond this a manifest is no manifest. One artifact takes less than 1 KiB in it.
 const LARGEST_MANIFEST: u64 = 64 * 1024 * 1024;
+
+/// How many manifests are fetched at the same time: one after the other, the way to a bucket would be most of the time.
+const FETCHES: usize = 16;
 
 /// What a run left behind may belong to one that is under way, perhaps on another host, until it is this old.
 const SWEPT_AFTER: Duration = Duration::from_secs(24 * 60 * 60);
@@ -236,6 +240,20 @@ pub trait Repository: Send + Sync {
 
     /// For messages: the place as the user named it, without secrets.
     fn location(&self) -> String;
+}
+
+/// The manifests of `snapshots`, in the same order, several of them on their way at a time. None is fetched any more when
+/// the stream is dropped.
+pub fn manifests(
+    repository: &dyn Repository,
+    snapshots: impl IntoIterator<Item = SnapshotRef>,
+) -> impl Stream<Item = (SnapshotRef, Result<Manifest, RepositoryError>)> {
+    stream::iter(snapshots)
+        .map(async |snapshot| {
+            let manifest = repository.manifest(&snapshot).await;
+            (snapshot, manifest)
+        })
+        .buffered(FETCHES)
 }
 
 /// The lengths of stored objects, listed once for each snapshot's place that is asked for.

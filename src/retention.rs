@@ -27,7 +27,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde::Serialize;
 
-pub use doubt::{Doubt, Unreadable};
+pub use doubt::{Damaged, Doubt, Unreadable};
 pub use snapshot::{GoodCopy, Series, Snapshot};
 
 use self::snapshot::Standing;
@@ -55,6 +55,8 @@ pub struct Evidence<'a> {
     /// In any order.
     pub snapshots: &'a [Snapshot],
     pub unreadable: &'a [Unreadable],
+    /// Of the newest copies of the targets.
+    pub damaged: &'a [Damaged],
     /// What restores are reading, or need for their way back.
     pub in_use: &'a BTreeSet<RunId>,
 }

@@ -5,11 +5,12 @@
 //! size from before, which stays the measure until there is as much again, or the user says that there will not be.
 
 use std::collections::BTreeMap;
+use std::pin::pin;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::StreamExt as _;
 
 use crate::manifest::{Manifest, Purpose, Shrunken, TargetRecord};
-use crate::repository::{Repository, RepositoryError};
+use crate::repository::{self, Repository, RepositoryError};
 use crate::target::{RunId, TargetId};
 
 /// A copy of less than one part in this many of the last good one's size makes one ask what became of the rest.
@@ -17,9 +18,6 @@ const SUSPICIOUS_PART: u64 = 2;
 
 /// Nobody asks after so few bytes: small stores come and go.
 const NEGLIGIBLE_LOSS: u64 = 64 * 1024;
-
-/// Manifests that are fetched at the same time.
-const FETCHES: usize = 4;
 
 /// How large a target was when it was last as it should be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,11 +54,9 @@ pub async fn measures(
     let mut wanted: Vec<&TargetId> = targets.collect();
     let mut found = BTreeMap::new();
     let listed = repository.list(Some(project)).await?;
-    let mut manifests = stream::iter(listed.into_iter().rev())
-        .map(|snapshot| async move { repository.manifest(&snapshot).await })
-        .buffered(FETCHES);
+    let mut manifests = pin!(repository::manifests(repository, listed.into_iter().rev()));
     while !wanted.is_empty()
-        && let Some(manifest) = manifests.next().await
+        && let Some((_, manifest)) = manifests.next().await
     {
         let Ok(manifest) = manifest else { continue };
         if manifest.purpose != Purpose::Backup {

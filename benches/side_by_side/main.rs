@@ -9,7 +9,10 @@
 
 mod encryption;
 mod mysql;
+mod s3;
 mod sqlite;
+#[path = "../../tests/support/mod.rs"]
+mod support;
 
 use std::fmt::Write as _;
 use std::fs;
@@ -32,7 +35,15 @@ fn main() -> ExitCode {
     if std::env::args().any(|argument| argument == "--test") {
         return ExitCode::SUCCESS;
     }
-    match Bench::new().and_then(|bench| bench.run()) {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let done = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [s3::PUT, url, file, copies] => copies
+            .parse()
+            .map_err(Failure::from)
+            .and_then(|copies| s3::put(url, Path::new(file), copies).map(|()| true)),
+        _ => Bench::new().and_then(|bench| bench.run()),
+    };
+    match done {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::FAILURE,
         Err(error) => {
@@ -136,6 +147,12 @@ impl Bench {
         let mut good = print_rows(&rows);
         if self.wants("encryption") {
             good &= self.encryption()?;
+        }
+        if self.wants("s3") {
+            good &= self.s3()?;
+        }
+        if self.wants("s3-list") {
+            self.s3_list()?;
         }
         if self.wants("memory") {
             good &= self.memory()?;

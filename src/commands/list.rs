@@ -1,5 +1,6 @@
 //! `cofferdam list`
 
+use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use super::context::Context;
@@ -7,7 +8,7 @@ use super::error::CommandError;
 use crate::exit::Outcome;
 use crate::manifest::Manifest;
 use crate::report::{Listed, render_snapshots};
-use crate::repository::SnapshotRef;
+use crate::repository::{self, SnapshotRef};
 
 /// A line of the list, for programs.
 #[derive(Serialize)]
@@ -23,11 +24,12 @@ enum Entry<'a> {
 
 pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
     let repository = context.repository()?;
-    let mut found: Vec<(SnapshotRef, Result<Manifest, String>)> = Vec::new();
-    for snapshot in context.snapshots(&*repository).await? {
-        let manifest = repository.manifest(&snapshot).await;
-        found.push((snapshot, manifest.map_err(|error| error.to_string())));
-    }
+    let snapshots = context.snapshots(&*repository).await?;
+    let mut found: Vec<(SnapshotRef, Result<Manifest, String>)> =
+        repository::manifests(&*repository, snapshots)
+            .map(|(snapshot, manifest)| (snapshot, manifest.map_err(|error| error.to_string())))
+            .collect()
+            .await;
     // Over several projects, the order is that of time.
     found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
 

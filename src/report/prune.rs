@@ -6,7 +6,7 @@ use super::View;
 use super::amounts::{counted, size};
 use super::layout::Table;
 use crate::prune::PruneReport;
-use crate::retention::{Doubt, Fate, Parting, Pruning, Reason};
+use crate::retention::{Damaged, Doubt, Fate, Parting, Pruning, Reason};
 use crate::text::printable;
 
 /// What would be done in each project, with what the repository would get back, in bytes.
@@ -125,6 +125,9 @@ fn doubt(doubt: &Doubt, view: &View) -> String {
             "{} cannot be read, so nobody knows what it holds ({}); when it is past help, remove its manifest.json by hand",
             unreadable.snapshot, unreadable.why
         ),
+        Doubt::Damaged(Damaged { snapshot, problem }) => format!(
+            "the newest copy is damaged, in {snapshot}: {problem}; back up again, and see with `cofferdam verify` what is left"
+        ),
         Doubt::FromTheFuture {
             snapshot,
             started,
@@ -194,6 +197,7 @@ mod tests {
     use crate::manifest::Shrunken;
     use crate::retention::{Unreadable, Verdict};
     use crate::target::{DriverKind, RunId, TargetId};
+    use crate::verify::{Fault, Problem};
 
     fn view() -> View {
         View {
@@ -286,6 +290,14 @@ mod tests {
                     bytes_before: 1 << 30,
                 },
             },
+            Doubt::Damaged(Damaged {
+                snapshot: id(21),
+                problem: Problem {
+                    target: Some(target()),
+                    object: None,
+                    fault: Fault::Missing,
+                },
+            }),
         ]
     }
 
@@ -326,6 +338,7 @@ mod tests {
             20261122T020000Z-9f2c61aa was taken at 2026-11-22 03:00:00 CET, and it is 2026-11-21 08:30:00 CET now: a clock is wrong, here or where it was taken
             db/postgres/shop failed in 20261121T020000Z-9f2c61aa, the newest; mend it and back up, or say `cofferdam prune --despite failed`
             db/postgres/shop has 40.0 MiB in 20261121T020000Z-9f2c61aa, and had 1.0 GiB in 20261120T020000Z-9f2c61aa; if that is as it should be, say `cofferdam backup --may-shrink db/postgres/shop`, or `cofferdam prune --despite shrunken` for this once
+            the newest copy is damaged, in 20261121T020000Z-9f2c61aa: the object is missing; back up again, and see with `cofferdam verify` what is left
         ");
     }
 

@@ -11,6 +11,7 @@ use super::{Judge, Series, Snapshot};
 use crate::cli::Despite;
 use crate::manifest::Shrunken;
 use crate::target::{RunId, TargetId};
+use crate::verify::Problem;
 
 /// By how much the clocks of two machines may differ.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);
@@ -22,6 +23,8 @@ pub enum Doubt {
     NoSnapshots,
     /// Nobody knows what it holds.
     Unreadable(Unreadable),
+    /// Older copies are all there is of the target.
+    Damaged(Damaged),
     /// It was taken later than now: one of the clocks is wrong, and ages mean nothing.
     FromTheFuture {
         snapshot: RunId,
@@ -45,6 +48,13 @@ pub struct Unreadable {
     pub why: String,
 }
 
+/// A copy of a target of which a look at the repository's listing says that it is not whole.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Damaged {
+    pub snapshot: RunId,
+    pub problem: Problem,
+}
+
 impl Judge<'_> {
     pub(super) fn doubts(&self, now: Timestamp) -> Vec<Doubt> {
         let unreadable = self.evidence.unreadable;
@@ -52,6 +62,7 @@ impl Judge<'_> {
             return vec![Doubt::NoSnapshots];
         }
         let mut doubts: Vec<Doubt> = unreadable.iter().cloned().map(Doubt::Unreadable).collect();
+        doubts.extend(self.damaged());
         doubts.extend(self.later_than(now));
         if !self.terms.despite.contains(&Despite::Failed) {
             doubts.extend(self.failed());
@@ -60,6 +71,18 @@ impl Judge<'_> {
             doubts.extend(self.shrunken());
         }
         doubts
+    }
+
+    /// What the stack does not have any more is not taken again, and would be a doubt for good.
+    fn damaged(&self) -> impl Iterator<Item = Doubt> {
+        let newest = self.newest_of(Standing::Saved);
+        let is_newest = move |damaged: &&Damaged| {
+            newest.iter().any(|(target, snapshot)| {
+                damaged.problem.target.as_ref() == Some(target) && damaged.snapshot == snapshot.id
+            })
+        };
+        let damaged = self.evidence.damaged.iter().filter(is_newest);
+        damaged.cloned().map(Doubt::Damaged)
     }
 
     fn later_than(&self, now: Timestamp) -> impl Iterator<Item = Doubt> {

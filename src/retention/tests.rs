@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::manifest::{Purpose, Shrunken};
 use crate::target::DriverKind;
+use crate::verify::{Fault, Problem};
 
 mod laws;
 
@@ -92,6 +93,7 @@ fn judged(snapshots: &[Snapshot], terms: &Terms) -> Pruning {
         project: "shop",
         snapshots,
         unreadable: &[],
+        damaged: &[],
         in_use: &BTreeSet::new(),
     };
     evaluate(&evidence, terms, "2030-01-01T00:00:00Z".parse().unwrap())
@@ -382,6 +384,7 @@ fn what_a_restore_needs_stays() {
         project: "shop",
         snapshots: &snapshots,
         unreadable: &[],
+        damaged: &[],
         in_use: &in_use,
     };
     let pruning = evaluate(&evidence, &terms("last=1", "UTC"), Timestamp::MAX);
@@ -413,6 +416,7 @@ fn nothing_goes_from_a_project_that_has_a_snapshot_nobody_can_read_or_none_at_al
         project: "shop",
         snapshots: &snapshots,
         unreadable: std::slice::from_ref(&unreadable),
+        damaged: &[],
         in_use: &BTreeSet::new(),
     };
     let terms = terms("last=1", "UTC");
@@ -426,12 +430,46 @@ fn nothing_goes_from_a_project_that_has_a_snapshot_nobody_can_read_or_none_at_al
 }
 
 #[test]
+fn nothing_goes_when_the_newest_copy_is_damaged() {
+    let snapshots = nightly("2026-11-10", "2026-11-21", "02:00:00");
+    let newest = snapshots.last().unwrap();
+    let damaged = |snapshot: &Snapshot, target: Option<&TargetId>| Damaged {
+        snapshot: snapshot.id.clone(),
+        problem: Problem {
+            target: target.cloned(),
+            object: None,
+            fault: Fault::Missing,
+        },
+    };
+    let target = newest.saved.keys().next();
+    let gone = self::target("gone");
+    for (damaged, is_doubt) in [
+        (damaged(newest, target), true),
+        (damaged(&snapshots[0], target), false),
+        (damaged(newest, Some(&gone)), false),
+    ] {
+        let evidence = Evidence {
+            project: "shop",
+            snapshots: &snapshots,
+            unreadable: &[],
+            damaged: std::slice::from_ref(&damaged),
+            in_use: &BTreeSet::new(),
+        };
+        let pruning = evaluate(&evidence, &terms("last=1", "UTC"), Timestamp::MAX);
+        let expected = is_doubt.then(|| Doubt::Damaged(damaged.clone()));
+        assert_eq!(pruning.doubts, Vec::from_iter(expected));
+        assert_eq!(pruning.going().count() == 0, is_doubt);
+    }
+}
+
+#[test]
 fn nothing_goes_when_a_clock_is_wrong() {
     let snapshots = nightly("2026-11-10", "2026-11-21", "02:00:00");
     let evidence = Evidence {
         project: "shop",
         snapshots: &snapshots,
         unreadable: &[],
+        damaged: &[],
         in_use: &BTreeSet::new(),
     };
     for (now, going) in [

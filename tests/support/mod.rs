@@ -10,6 +10,7 @@ pub mod compose;
 pub mod example;
 pub mod http;
 pub mod mysql;
+pub mod planted;
 pub mod postgres;
 pub mod proxy;
 pub mod s3;
