@@ -14,7 +14,8 @@ use crate::manifest::{AgeFile, Artifact, Encryption, ObjectPath};
 use crate::pipe::{self, ByteStream, Counting, Progress, Verified};
 use crate::prune::{PruneReport, prune_copies};
 use crate::report::progress::{Activity, Board};
-use crate::repository::{ObjectLengths, Repository, RepositoryError, SnapshotRef};
+use crate::repository::url::RepositoryUrl;
+use crate::repository::{self, ObjectLengths, Repository, RepositoryError, SnapshotRef};
 use crate::session::Session;
 
 /// What was sent.
@@ -128,39 +129,36 @@ pub async fn copy_all(
 /// there. One place that fails does not spoil the others.
 pub async fn copy_after(session: &Session, project: &str) -> Vec<CopyReport> {
     let mut reports = Vec::new();
-    for place in &session.copy_to {
-        let mut report = match session.repository.list(Some(project)).await {
-            Ok(snapshots) => {
-                let from = &*session.repository;
-                let copying = copy_all(
-                    from,
-                    &**place,
-                    &snapshots,
-                    Lacking::Newer,
-                    Sealing::AsStored,
-                    &session.board,
-                );
-                session
-                    .unless_interrupted(copying)
-                    .await
-                    .map_err(|interrupted| {
-                        format!("{interrupted}; `cofferdam copy` sends the rest")
-                    })
-            }
-            Err(error) => Err(error.to_string()),
-        }
-        .unwrap_or_else(|problem| CopyReport {
-            place: place.location(),
+    for url in &session.copies.to {
+        let report = copy_to(session, url, project).await;
+        reports.push(report.unwrap_or_else(|problem| CopyReport {
+            place: url.to_string(),
             snapshots: Vec::new(),
             problem: Some(problem),
             pruned: None,
-        });
-        if report.everything_is_there() {
-            report.pruned = prune_copies(session, &**place, project).await;
-        }
-        reports.push(report);
+        }));
     }
     reports
+}
+
+async fn copy_to(
+    session: &Session,
+    url: &RepositoryUrl,
+    project: &str,
+) -> Result<CopyReport, String> {
+    let place = repository::open(url, &session.copies.credentials);
+    let place = place.map_err(|error| error.to_string())?;
+    let (from, to) = (&*session.repository, &*place);
+    let snapshots = from.list(Some(project)).await;
+    let snapshots = snapshots.map_err(|error| error.to_string())?;
+    let (lacking, sealing) = (Lacking::Newer, Sealing::AsStored);
+    let copying = copy_all(from, to, &snapshots, lacking, sealing, &session.board);
+    let copied = session.unless_interrupted(copying).await;
+    let mut report = copied.map_err(|error| format!("{error}; `cofferdam copy` sends the rest"))?;
+    if report.everything_is_there() {
+        report.pruned = prune_copies(session, to, project).await;
+    }
+    Ok(report)
 }
 
 async fn prepared(

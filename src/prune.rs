@@ -208,7 +208,7 @@ pub async fn prune_copies(
     place: &dyn Repository,
     project: &str,
 ) -> Option<PruneReport> {
-    let terms = &session.copy_retention;
+    let terms = &session.copies.retention;
     terms.keep.as_ref()?;
     Some(prune_place(session, place, terms, project).await)
 }

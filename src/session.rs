@@ -13,7 +13,18 @@ use crate::manifest::Compression;
 use crate::recover::{RecoverError, recover};
 use crate::report::progress::Board;
 use crate::repository::Repository;
+use crate::repository::credentials::Credentials;
+use crate::repository::url::RepositoryUrl;
 use crate::retention::Terms;
+
+/// What a backup does about second places.
+#[derive(Clone)]
+pub struct CopySettings {
+    pub to: Vec<RepositoryUrl>,
+    pub credentials: Credentials,
+    /// What becomes of older snapshots there.
+    pub retention: Terms,
+}
 
 #[derive(Clone)]
 pub struct Session {
@@ -24,9 +35,7 @@ pub struct Session {
     pub compression: Compression,
     /// What becomes of older snapshots after a backup.
     pub retention: Terms,
-    /// Second places, and what becomes of older snapshots there.
-    pub copy_to: Vec<Arc<dyn Repository>>,
-    pub copy_retention: Terms,
+    pub copies: CopySettings,
     pub keys: Keys,
     pub board: Board,
     /// What dropped work still has to remove; to be waited for before the process ends.

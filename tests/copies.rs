@@ -93,7 +93,8 @@ fn d4_a_bucket_gets_each_new_snapshot_and_the_stack_comes_back_from_it() {
 fn a_place_that_cannot_be_reached_does_not_spoil_the_backup() {
     let files = Files::new("unreached");
     let dead = "s3://backups/x?endpoint=http://127.0.0.1:9&region=garage";
-    let both = format!("/proc/nowhere,{}", files.second());
+    let unreadable = format!("{dead}&credentials-file=/run/nowhere/keys");
+    let both = format!("/proc/nowhere,{unreadable},{}", files.second());
     let run = files
         .run(&["backup"], &both)
         .expect_says(3, "Copies to /proc/nowhere: FAILED");
@@ -103,6 +104,8 @@ fn a_place_that_cannot_be_reached_does_not_spoil_the_backup() {
         "{}",
         run.stdout
     );
+    let told = "cannot read /run/nowhere/keys";
+    assert!(run.stdout.contains(told), "{}", run.stdout);
     assert_eq!(files.listed(&files.own()).len(), 1);
     assert_eq!(files.listed(&files.second()), files.listed(&files.own()));
     // The next run sends what is missing, once there is a place.

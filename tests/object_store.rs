@@ -249,3 +249,23 @@ async fn a_clock_that_is_wrong_is_told() {
         "{error}"
     );
 }
+
+/// More than one request may carry, and more parts than one page of a listing holds.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "sends more than 5 GiB"]
+async fn objects_over_five_gibibytes_and_a_thousand_parts_come_back() {
+    const LENGTH: u64 = 5 * 1024 * 1024 * 1024 + 300 * 1024 * 1024;
+    let garage = Garage::start();
+    let repository = repository_at(&format!("{}&part-size=5MiB", garage.url("a")));
+    repository.prepare().await.unwrap();
+    let object = object("big");
+    let body = tokio::io::repeat(7).take(LENGTH);
+    let told = repository.put(&object, Box::pin(body)).await.unwrap();
+    assert_eq!(told.bytes, LENGTH);
+    let (read, digest) = cofferdam::pipe::Digesting::new(repository.open(&object).await.unwrap());
+    let mut read = read;
+    tokio::io::copy(&mut read, &mut tokio::io::sink())
+        .await
+        .unwrap();
+    assert_eq!(digest.get(), Some(told));
+}

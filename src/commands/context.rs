@@ -20,7 +20,7 @@ use crate::repository::snapshot::SnapshotReader;
 use crate::repository::{self, Repository, SnapshotRef};
 use crate::retention::Terms;
 use crate::select;
-use crate::session::Session;
+use crate::session::{CopySettings, Session};
 use crate::survey::{Survey, survey};
 use crate::text::printable_lines;
 
@@ -71,10 +71,13 @@ impl Context {
             image: engine.agent_image().await.map_err(CommandError::failed)?,
             compression: self.config.compression,
             retention: self.retention(Vec::new()),
-            copy_to: self.copy_places()?,
-            copy_retention: Terms {
-                keep: self.config.copy_keep.clone(),
-                ..self.retention(Vec::new())
+            copies: CopySettings {
+                to: self.config.copy_to.clone(),
+                credentials: self.config.credentials.clone(),
+                retention: Terms {
+                    keep: self.config.copy_keep.clone(),
+                    ..self.retention(Vec::new())
+                },
             },
             keys: self.config.keys.clone(),
             board: self.board.clone(),
