@@ -17,6 +17,10 @@ use crate::repository::credentials::Credentials;
 use crate::repository::remote::http::{CONNECT, Connector};
 use crate::repository::url::{Scheme, ServerSideEncryption, StoreUrl};
 
+/// With pauses of up to fifteen seconds between them these take about half a minute: a server may be started anew meanwhile, and whoever
+/// has named the wrong one is told soon enough.
+const RETRIES: usize = 10;
+
 /// How long one request is tried again. Its credentials must live as long.
 const RETRYING: Duration = Duration::from_secs(240);
 
@@ -160,8 +164,12 @@ impl Opening<'_> {
 
 fn retry() -> RetryConfig {
     RetryConfig {
-        backoff: BackoffConfig::default(),
-        max_retries: 10,
+        backoff: BackoffConfig {
+            init_backoff: Duration::from_secs(1),
+            max_backoff: Duration::from_secs(15),
+            base: 2.0,
+        },
+        max_retries: RETRIES,
         retry_timeout: RETRYING,
     }
 }
