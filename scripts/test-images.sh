@@ -18,10 +18,11 @@ cd "$(dirname "$0")/.."
 
 defaults=(
   postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7 postfix:3
-  garage:2 webdav:1 sftp:1
+  webdav:1 sftp:1
   couchdb-stand-in:3 elasticsearch-stand-in:8
   candig-katsu:1 candig-htsget:1 candig-vault:1
   apiary:1 igny8-backend:1 tethys-portal:1 commcare-hq:1
+  garage:2
 )
 
 # Containers inherit these labels; cofferdam takes what is below cofferdam.test for harmless.
@@ -88,6 +89,7 @@ stand_in() {
 # The program comes from the host: crates cannot be had while an image is built.
 garage() {
   local program context
+  wait "$garage_build" || fail "there is no Garage to put into an image"
   program=$(scripts/garage.sh)
   context=$(dirname "$program")/garage-image
   mkdir -p "$context"
@@ -135,6 +137,16 @@ one() {
 }
 
 [[ $# -gt 0 ]] || set -- "${defaults[@]}"
+
+# It takes the processor, while the images mostly wait for packages.
+for name; do
+  case $name in
+    garage | garage:2)
+      scripts/garage.sh >/dev/null &
+      garage_build=$!
+      ;;
+  esac
+done
 for name; do
   one "$name"
 done

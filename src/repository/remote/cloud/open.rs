@@ -17,8 +17,8 @@ use crate::repository::credentials::Credentials;
 use crate::repository::remote::http::{CONNECT, Connector};
 use crate::repository::url::{Scheme, ServerSideEncryption, StoreUrl};
 
-/// With pauses of up to fifteen seconds between them these take about half a minute: a server may be started anew meanwhile, and whoever
-/// has named the wrong one is told soon enough.
+/// With pauses of up to fifteen seconds between them these take about half a minute: a server may be started anew
+/// meanwhile, and whoever has named the wrong one is told soon enough.
 const RETRIES: usize = 10;
 
 /// How long one request is tried again. Its credentials must live as long.
