@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracing::warn;
 
-use crate::copy::{CopyReport, copy_after};
+use crate::copy::CopyReport;
 use crate::discover::Service;
 use crate::driver::{Captured, DriverError};
 use crate::encryption::Recipients;
@@ -62,7 +62,7 @@ pub struct BackupReport {
     /// What became of older snapshots; `None` when no policy was there to be asked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pruned: Option<PruneReport>,
-    /// What each second place has got.
+    /// What each second place has got, once it was sent there.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub copies: Vec<CopyReport>,
 }
@@ -149,14 +149,11 @@ pub async fn back_up(
         Err(_) => None,
     };
     end.close(lock).await;
-    let manifest = result?;
-    // Without the lock: sending takes its time, and a restore need not wait for it.
-    let copies = copy_after(session, &manifest.project).await;
     Ok(BackupReport {
-        manifest,
+        manifest: result?,
         problems: end.problems,
         pruned,
-        copies,
+        copies: Vec::new(),
     })
 }
 

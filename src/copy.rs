@@ -261,15 +261,16 @@ impl Copying<'_> {
     /// An object of an earlier snapshot, as that one's manifest over there describes it. What was sent of this snapshot and
     /// is in no manifest cannot be told from anything else, and is removed.
     async fn sealed_before(
-        &self,
+        &mut self,
         artifact: &Artifact,
         snapshot: &SnapshotRef,
     ) -> Result<Option<Artifact>, RepositoryError> {
         let object = sealed_path(&artifact.object)?;
         let Some(place) = SnapshotRef::of(&object).filter(|place| place != snapshot) else {
-            self.to
-                .remove(snapshot, std::slice::from_ref(&object))
-                .await?;
+            if self.lengths.of(self.to, &object).await?.is_some() {
+                let left_over = std::slice::from_ref(&object);
+                self.to.remove(snapshot, left_over).await?;
+            }
             return Ok(None);
         };
         let manifest = self.to.manifest(&place).await?;

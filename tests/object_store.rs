@@ -116,7 +116,6 @@ fn a_bucket_that_can_only_be_added_to_takes_backups() {
     let proxy = FaultProxy::before(&garage.address());
     let denied = "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>";
     proxy.on("DELETE", "/**", Fault::Answer("403 Forbidden", denied));
-    proxy.on("POST", "/backups", Fault::Answer("403 Forbidden", denied));
     let stack = TestStack::new("addonly");
     let _app = stack.toolbox(
         "app",

@@ -9,6 +9,7 @@ use super::mail;
 use super::prepare::{Prepared, Wanted};
 use crate::backup::{BackupReport, back_up};
 use crate::cli::BackupArgs;
+use crate::copy::copy_after;
 use crate::exit::Outcome;
 use crate::report;
 use crate::target::RunId;
@@ -53,6 +54,10 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
                 error => failures.push(error),
             },
         }
+    }
+    // Without locks, and when all is saved: sending takes its time, and neither a restore nor another project need wait for it.
+    for report in &mut reports {
+        report.copies = copy_after(&session, &report.manifest.project).await;
     }
     context.print(&reports, || {
         report::outcome::backups(&reports, &context.view())

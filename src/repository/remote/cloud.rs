@@ -6,6 +6,7 @@ mod s3;
 mod upload;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -30,11 +31,16 @@ const PARTS_IN_FLIGHT: usize = 5;
 /// Small enough for memory, large enough for speed. The first half of an object's parts have this size.
 const PART_SIZE: usize = 8 * 1024 * 1024;
 
+/// An upload is as old as its beginning, and a large one may still go on after a day.
+const LONGEST_UPLOAD: Duration = Duration::from_secs(7 * 24 * 60 * 60);
+
 pub(crate) struct CloudStorage {
     store: Arc<dyn ObjectStore>,
     url: StoreUrl,
     part_size: usize,
     in_flight: Arc<Semaphore>,
+    /// Whether the server is thought to know `If-None-Match`.
+    conditional_writes: AtomicBool,
     /// Where the server can list uploads that were never finished.
     unfinished: Option<Unfinished>,
 }
@@ -103,6 +109,7 @@ impl Storage for CloudStorage {
             attributes: self.attributes(),
             part_size: self.part_size,
             in_flight: &self.in_flight,
+            conditional_writes: &self.conditional_writes,
         };
         upload.run(body).await.map_err(|error| match error {
             upload::UploadError::Body(error) => RepositoryError::Body(error),
@@ -189,7 +196,10 @@ impl Storage for CloudStorage {
         age: Duration,
     ) -> Result<Vec<String>, RepositoryError> {
         match &self.unfinished {
-            Some(unfinished) => Ok(unfinished.sweep(&self.path(prefix)?, age).await),
+            Some(unfinished) => {
+                let age = age.max(LONGEST_UPLOAD);
+                Ok(unfinished.sweep(&self.path(prefix)?, age).await)
+            }
             None => Ok(Vec::new()),
         }
     }

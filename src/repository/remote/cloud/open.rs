@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, Checksum};
@@ -89,6 +90,8 @@ impl Opening<'_> {
             .with_allow_http(bucket.starts_with("http://"))
             // Buckets with object lock want a checksum, and the others profit.
             .with_checksum_algorithm(Checksum::SHA256)
+            // Each deletion gets an answer of its own, and not all servers know the other kind.
+            .with_disable_bulk_delete(true)
             .with_retry(retry())
             .with_client_options(client_options(&bucket))
             .with_http_connector(connector)
@@ -150,6 +153,7 @@ impl Opening<'_> {
             url: self.url.clone(),
             part_size: self.url.options.part_size.unwrap_or(PART_SIZE),
             in_flight: Arc::new(Semaphore::new(PARTS_IN_FLIGHT)),
+            conditional_writes: AtomicBool::new(true),
             unfinished,
         }
     }

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -14,6 +15,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
+use super::PARTS_IN_FLIGHT;
 use crate::manifest::StreamDigest;
 use crate::pipe::{ByteStream, Digester};
 
@@ -35,6 +37,8 @@ pub(super) struct Upload<'a> {
     pub attributes: Attributes,
     pub part_size: usize,
     pub in_flight: &'a Arc<Semaphore>,
+    /// Cleared once the server has shown that it knows none.
+    pub conditional_writes: &'a AtomicBool,
 }
 
 pub(super) enum UploadError {
@@ -72,9 +76,13 @@ impl Upload<'_> {
 
     async fn put(&self, bytes: Bytes) -> Result<(), UploadError> {
         let payload = PutPayload::from(bytes.clone());
+        // Without them it has to do that the key was free just before.
+        if !self.conditional_writes.load(Ordering::Relaxed) {
+            return Ok(self.put_as(PutMode::Overwrite, payload).await?);
+        }
         match self.put_as(PutMode::Create, payload.clone()).await {
-            // A server that knows no conditional writes. That the key was free was seen just before.
             Err(error) if is_unknown_to_the_server(&error) => {
+                self.conditional_writes.store(false, Ordering::Relaxed);
                 Ok(self.put_as(PutMode::Overwrite, payload).await?)
             }
             // When an answer gets lost the request is sent again, and meets what it wrote itself.
@@ -139,7 +147,8 @@ impl Upload<'_> {
             if sent == MOST_PARTS {
                 return Err(UploadError::TooLong(self.longest()));
             }
-            let permit = Arc::clone(self.in_flight).acquire_owned().await;
+            let permits = self.permits_of(&part);
+            let permit = Arc::clone(self.in_flight).acquire_many_owned(permits).await;
             let request = upload.put_part(part.into());
             sending.spawn(async move {
                 let outcome = request.await;
@@ -160,6 +169,12 @@ impl Upload<'_> {
         }
         upload.complete().await?;
         Ok(())
+    }
+
+    /// A part of the larger size takes all there are.
+    fn permits_of(&self, part: &Bytes) -> u32 {
+        let parts = part.len().div_ceil(self.part_size).min(PARTS_IN_FLIGHT);
+        u32::try_from(parts).unwrap_or(u32::MAX)
     }
 
     fn size_of(&self, part: usize) -> usize {
