@@ -5,14 +5,13 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use tracing::warn;
 
 use crate::copy::CopyReport;
 use crate::discover::Service;
 use crate::driver::{Captured, DriverError};
 use crate::encryption::Recipients;
 use crate::engine::EngineError;
-use crate::hold::{Ending, Journal, Operation, Owner};
+use crate::hold::{Ending, Journal, Lock, Operation, Owner};
 use crate::hooks::{HookError, HookOutcome, Hooks};
 use crate::manifest::{
     ContainerRecord, FORMAT, Failure, Manifest, Purpose, Shrunken, Skip, TargetRecord,
@@ -99,7 +98,8 @@ pub async fn back_up(
         held,
     );
     let lock = session.lock(journal).await?;
-    sweep(&*session.repository, &plan.project).await;
+    let in_use = Lock::snapshots_in_use(&session.engine);
+    sweep(&*session.repository, &plan.project, in_use).await;
 
     let recipients = session.keys.recipients.clone();
     let mut capture = Capture::new(session, survey, drivers, &run, recipients);
@@ -145,12 +145,18 @@ pub async fn back_up(
         }
     };
     let pruned = match &result {
-        Ok(manifest) => prune_after(session, manifest).await,
+        Ok((manifest, Comparison::Made)) => prune_after(session, manifest).await,
+        Ok((_, Comparison::Impossible(why))) => {
+            end.problems.push(format!(
+                "whether something has shrunk is not known, so nothing is pruned: {why}"
+            ));
+            None
+        }
         Err(_) => None,
     };
     end.close(lock).await;
     Ok(BackupReport {
-        manifest: result?,
+        manifest: result?.0,
         problems: end.problems,
         pruned,
         copies: Vec::new(),
@@ -163,6 +169,12 @@ pub(crate) struct Asked {
     pub selection: Vec<String>,
     pub skipped: Vec<Skip>,
     pub shrunken: Vec<Shrunken>,
+}
+
+/// Whether the sizes could be held against those of earlier snapshots.
+enum Comparison {
+    Made,
+    Impossible(String),
 }
 
 /// Captures targets into one snapshot.
@@ -247,27 +259,25 @@ impl<'a> Capture<'a> {
         session: &Session,
         plan: &BackupPlan,
         started: Timestamp,
-    ) -> Result<Manifest, BackupError> {
+    ) -> Result<(Manifest, Comparison), BackupError> {
+        let targets = self.records.iter().map(|record| &record.target);
+        let project = &self.survey.stack.project;
+        // What cannot be compared is saved all the same.
+        let (shrunken, comparison) = match measures(&*session.repository, project, targets).await {
+            Ok(measures) => (
+                shrunken(&self.records, &measures, &plan.may_shrink),
+                Comparison::Made,
+            ),
+            Err(error) => (Vec::new(), Comparison::Impossible(error.to_string())),
+        };
         let asked = Asked {
             purpose: Purpose::Backup,
             selection: plan.selection.clone(),
             skipped: plan.skipped.clone(),
-            shrunken: self.shrunken(session, &plan.may_shrink).await,
+            shrunken,
         };
-        self.finish(session, asked, started).await
-    }
-
-    /// What cannot be compared is saved all the same.
-    async fn shrunken(&self, session: &Session, may_shrink: &[TargetId]) -> Vec<Shrunken> {
-        let targets = self.records.iter().map(|record| &record.target);
-        let project = &self.survey.stack.project;
-        match measures(&*session.repository, project, targets).await {
-            Ok(measures) => shrunken(&self.records, &measures, may_shrink),
-            Err(error) => {
-                warn!("sizes cannot be compared with those of earlier snapshots: {error}");
-                Vec::new()
-            }
-        }
+        let manifest = self.finish(session, asked, started).await?;
+        Ok((manifest, comparison))
     }
 
     /// Writes the manifest. Without any target there is no snapshot.

@@ -471,7 +471,7 @@ fn max_age(text: &str) -> Result<Duration, String> {
 /// the manifest on its way. Run again after an interruption, it goes on where it stopped. Exits with 3 when some snapshots or
 /// places failed.
 ///
-/// A backup does this by itself for its new snapshot, and for those that an earlier run could not send.
+/// A backup does this by itself for what a place lacks of the project, but for what `--copy-keep` would remove there again.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:

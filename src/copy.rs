@@ -4,19 +4,20 @@
 //! the manifest while it is sent, and the manifest goes last, so that a copy which ends anywhere leaves no snapshot behind
 //! but those that are whole. Run again, it goes on where it stopped.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use serde::Serialize;
 
 use crate::encryption::{Identities, Recipients};
+use crate::hold::Lock;
 use crate::manifest::{AgeFile, Artifact, Encryption, ObjectPath};
 use crate::pipe::{self, ByteStream, Counting, Progress, Verified};
-use crate::prune::{PruneReport, prune_copies};
+use crate::prune::{PruneReport, prune_copies, sweep, worth_sending};
 use crate::report::progress::{Activity, Board};
 use crate::repository::url::RepositoryUrl;
-use crate::repository::{self, ObjectLengths, Repository, RepositoryError, SnapshotRef};
-use crate::session::Session;
+use crate::repository::{self, ObjectLengths, OpenError, Repository, RepositoryError, SnapshotRef};
+use crate::session::{CopySettings, Session};
 
 /// What was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -77,20 +78,11 @@ pub enum Sealing<'a> {
     },
 }
 
-/// Which of the snapshots that a place lacks it is to get.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lacking {
-    All,
-    /// Those that are newer than what it has of their project. What is older may have been pruned there.
-    Newer,
-}
-
 /// Brings `to` those of `snapshots` that it lacks, oldest first. One that fails does not keep the others away.
 pub async fn copy_all(
     from: &dyn Repository,
     to: &dyn Repository,
     snapshots: &[SnapshotRef],
-    lacking: Lacking,
     sealing: Sealing<'_>,
     board: &Board,
 ) -> CopyReport {
@@ -100,14 +92,20 @@ pub async fn copy_all(
         problem: None,
         pruned: None,
     };
-    let wanted = match prepared(to, snapshots, lacking).await {
-        Ok(wanted) => wanted,
+    let (there, lacking) = match divided(to, snapshots).await {
+        Ok(divided) => divided,
         Err(error) => {
             report.problem = Some(error.to_string());
             return report;
         }
     };
-    for snapshot in wanted {
+    for snapshot in there {
+        if let Some(reason) = sealed_otherwise(to, &snapshot, sealing).await {
+            let outcome = CopyOutcome::Failed { reason };
+            report.snapshots.push(SnapshotCopy { snapshot, outcome });
+        }
+    }
+    for snapshot in lacking {
         let track = board.begin(Activity::Copying, &snapshot, None);
         let outcome = match copy(from, to, &snapshot, sealing, &track.counter()).await {
             Ok(copied) => {
@@ -125,13 +123,54 @@ pub async fn copy_all(
     report
 }
 
-/// After a backup: brings every second place of the session what is newer than what it has of the project, and prunes
-/// there. One place that fails does not spoil the others.
+/// Makes sure that the place can be written to, and tells which of the snapshots are there, and which are not; oldest first.
+async fn divided(
+    to: &dyn Repository,
+    snapshots: &[SnapshotRef],
+) -> Result<(Vec<SnapshotRef>, Vec<SnapshotRef>), RepositoryError> {
+    to.prepare().await?;
+    let listed: BTreeSet<SnapshotRef> = to.list(None).await?.into_iter().collect();
+    let mut snapshots = snapshots.to_vec();
+    snapshots.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(snapshots
+        .into_iter()
+        .partition(|snapshot| listed.contains(snapshot)))
+}
+
+/// Why a snapshot that is there is not what was asked for: nothing is ever written over.
+async fn sealed_otherwise(
+    to: &dyn Repository,
+    snapshot: &SnapshotRef,
+    sealing: Sealing<'_>,
+) -> Option<String> {
+    let Sealing::Anew { recipients, .. } = sealing else {
+        return None;
+    };
+    let manifest = match to.manifest(snapshot).await {
+        Ok(manifest) => manifest,
+        Err(error) => return Some(error.to_string()),
+    };
+    let told = recipients.told();
+    let is_sealed = |artifact: &Artifact| match &artifact.encryption {
+        Encryption::Age(file) => file.to == told,
+        Encryption::None => false,
+    };
+    (!manifest.objects().all(is_sealed)).then(|| {
+        "it is there already, and not encrypted to these keys; name an empty place for the new copies".to_owned()
+    })
+}
+
+/// After a backup: brings every second place of the session what it lacks of the project, but for what its policy would
+/// remove, and prunes there. One place that fails does not spoil the others.
 pub async fn copy_after(session: &Session, project: &str) -> Vec<CopyReport> {
     let mut reports = Vec::new();
     for url in &session.copies.to {
-        let report = copy_to(session, url, project).await;
-        reports.push(report.unwrap_or_else(|problem| CopyReport {
+        let copying = session.unless_interrupted(copy_to(session, url, project));
+        let copied = match copying.await {
+            Ok(copied) => copied.map_err(|error| error.to_string()),
+            Err(error) => Err(format!("{error}; `cofferdam copy` sends the rest")),
+        };
+        reports.push(copied.unwrap_or_else(|problem| CopyReport {
             place: url.to_string(),
             snapshots: Vec::new(),
             problem: Some(problem),
@@ -141,45 +180,36 @@ pub async fn copy_after(session: &Session, project: &str) -> Vec<CopyReport> {
     reports
 }
 
+#[derive(Debug, thiserror::Error)]
+enum CopyError {
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+}
+
 async fn copy_to(
     session: &Session,
     url: &RepositoryUrl,
     project: &str,
-) -> Result<CopyReport, String> {
-    let place = repository::open(url, &session.copies.credentials);
-    let place = place.map_err(|error| error.to_string())?;
+) -> Result<CopyReport, CopyError> {
+    let CopySettings {
+        credentials,
+        retention,
+        ..
+    } = &session.copies;
+    let place = repository::open(url, credentials)?;
     let (from, to) = (&*session.repository, &*place);
-    let snapshots = from.list(Some(project)).await;
-    let snapshots = snapshots.map_err(|error| error.to_string())?;
-    let (lacking, sealing) = (Lacking::Newer, Sealing::AsStored);
-    let copying = copy_all(from, to, &snapshots, lacking, sealing, &session.board);
-    let copied = session.unless_interrupted(copying).await;
-    let mut report = copied.map_err(|error| format!("{error}; `cofferdam copy` sends the rest"))?;
+    let snapshots = from.list(Some(project)).await?;
+    let (_, lacking) = divided(to, &snapshots).await?;
+    let worth = worth_sending(from, to, retention, project, lacking).await?;
+    let mut report = copy_all(from, to, &worth, Sealing::AsStored, &session.board).await;
     if report.everything_is_there() {
         report.pruned = prune_copies(session, to, project).await;
     }
+    let in_use = Lock::snapshots_in_use(&session.engine);
+    sweep(to, project, in_use).await;
     Ok(report)
-}
-
-async fn prepared(
-    to: &dyn Repository,
-    snapshots: &[SnapshotRef],
-    lacking: Lacking,
-) -> Result<Vec<SnapshotRef>, RepositoryError> {
-    to.prepare().await?;
-    let there = to.list(None).await?;
-    let mut wanted: Vec<SnapshotRef> = snapshots.to_vec();
-    wanted.retain(|snapshot| match lacking {
-        Lacking::All => !there.contains(snapshot),
-        Lacking::Newer => {
-            let mut others = there
-                .iter()
-                .filter(|other| other.project == snapshot.project);
-            others.all(|other| other.id < snapshot.id)
-        }
-    });
-    wanted.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(wanted)
 }
 
 /// Copies one snapshot into `to`, which is prepared. `progress` is told of stored bytes as they are read.
@@ -238,9 +268,7 @@ impl Copying<'_> {
     ) -> Result<Artifact, RepositoryError> {
         let there = match self.sealing {
             Sealing::AsStored => {
-                // Whatever else lies there under this name, `put` refuses to write over it.
-                let length = self.lengths.of(self.to, &artifact.object).await?;
-                if length != Some(artifact.stored.bytes) {
+                if !self.is_there(artifact, snapshot).await? {
                     let body = self.read(artifact).await?;
                     self.to.put(&artifact.object, body).await?;
                     self.count(artifact);
@@ -258,6 +286,54 @@ impl Copying<'_> {
         Ok(there)
     }
 
+    /// Whether an object lies there as it lies here. A manifest over there vouches for it; of what none names every byte is
+    /// looked at, and what an interrupted copy of another kind has left is removed.
+    async fn is_there(
+        &mut self,
+        artifact: &Artifact,
+        snapshot: &SnapshotRef,
+    ) -> Result<bool, RepositoryError> {
+        let object = &artifact.object;
+        if self.lengths.of(self.to, object).await?.is_none() {
+            return Ok(false);
+        }
+        if let Some(place) = SnapshotRef::of(object).filter(|place| place != snapshot) {
+            let manifest = self.to.manifest(&place).await;
+            let vouches = manifest.is_ok_and(|it| it.objects().any(|there| there == artifact));
+            if vouches {
+                return Ok(true);
+            }
+        }
+        let what = format!("{object} in {}", self.to.location());
+        let stored = self.to.open(object).await?;
+        let mut body = Verified::new(stored, artifact.stored.clone(), what);
+        match tokio::io::copy(&mut body, &mut tokio::io::sink()).await {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                self.remove_left_over(object, snapshot).await?;
+                Ok(false)
+            }
+            Err(error) => Err(RepositoryError::Body(error)),
+        }
+    }
+
+    /// Only from the place of a snapshot that is not there: its manifest would go first.
+    async fn remove_left_over(
+        &self,
+        object: &ObjectPath,
+        snapshot: &SnapshotRef,
+    ) -> Result<(), RepositoryError> {
+        match self.to.manifest(snapshot).await {
+            Err(RepositoryError::Missing(_)) => {
+                let left_over = std::slice::from_ref(object);
+                self.to.remove(snapshot, left_over).await
+            }
+            // Another copy has come to its end meanwhile.
+            Ok(_) => Err(RepositoryError::Exists(format!("snapshot {snapshot}"))),
+            Err(error) => Err(error),
+        }
+    }
+
     /// An object of an earlier snapshot, as that one's manifest over there describes it. What was sent of this snapshot and
     /// is in no manifest cannot be told from anything else, and is removed.
     async fn sealed_before(
@@ -268,8 +344,7 @@ impl Copying<'_> {
         let object = sealed_path(&artifact.object)?;
         let Some(place) = SnapshotRef::of(&object).filter(|place| place != snapshot) else {
             if self.lengths.of(self.to, &object).await?.is_some() {
-                let left_over = std::slice::from_ref(&object);
-                self.to.remove(snapshot, left_over).await?;
+                self.remove_left_over(&object, snapshot).await?;
             }
             return Ok(None);
         };

@@ -22,7 +22,9 @@ use tracing::{error, info};
 use crate::hold::{HoldError, Lock};
 use crate::manifest::{Artifact, Manifest, ObjectPath, Purpose};
 use crate::repository::{self, ObjectLengths, Repository, RepositoryError, SnapshotRef};
-use crate::retention::{Damaged, Doubt, Evidence, Pruning, Snapshot, Terms, Unreadable, evaluate};
+use crate::retention::{
+    Damaged, Doubt, Evidence, Fate, Pruning, Snapshot, Terms, Unreadable, evaluate,
+};
 use crate::session::Session;
 use crate::target::{RunId, TargetId};
 use crate::verify::{Problem, judge_length};
@@ -202,6 +204,35 @@ pub async fn prune_after(session: &Session, manifest: &Manifest) -> Option<Prune
     Some(prune_place(session, repository, &session.retention, &manifest.project).await)
 }
 
+/// Those of `lacking` that a prune of the second place would leave there: what its policy removes need not be sent again.
+/// Whether there are doubts does not matter for that.
+pub async fn worth_sending(
+    from: &dyn Repository,
+    place: &dyn Repository,
+    terms: &Terms,
+    project: &str,
+    lacking: Vec<SnapshotRef>,
+) -> Result<Vec<SnapshotRef>, RepositoryError> {
+    if terms.keep.is_none() {
+        return Ok(lacking);
+    }
+    let mut stock = Stock::take(place, project).await?;
+    let mut manifests = pin!(repository::manifests(from, lacking.clone()));
+    while let Some((_, manifest)) = manifests.next().await {
+        // One that cannot be read is told when it is to be sent.
+        stock.snapshots.extend(manifest.iter().map(Snapshot::from));
+    }
+    let pruning = stock.judge(&BTreeSet::new(), terms);
+    let verdicts = pruning.verdicts.iter();
+    let going: BTreeSet<&RunId> = verdicts
+        .filter(|verdict| matches!(verdict.fate, Fate::Goes { .. }))
+        .map(|verdict| &verdict.snapshot)
+        .collect();
+    let mut worth = lacking;
+    worth.retain(|snapshot| !going.contains(&snapshot.id));
+    Ok(worth)
+}
+
 /// Prunes a project in a second place, when there is a policy for those.
 pub async fn prune_copies(
     session: &Session,
@@ -309,6 +340,11 @@ impl Prune<'_> {
         let listed = self.repository.list(Some(&self.stock.project)).await?;
         let listed: BTreeSet<SnapshotRef> = listed.into_iter().collect();
         let mut needed = self.named_by(&listed).await?;
+        // What a server has left out of its listing, this once, is there all the same.
+        let removed: BTreeSet<&RunId> = report.removed.iter().collect();
+        let others = self.stock.contents.iter();
+        let others = others.filter(|(id, _)| !removed.contains(id));
+        needed.extend(others.flat_map(|(_, contents)| contents.objects.keys().cloned()));
         let read = in_use
             .iter()
             .filter(|one| one.project == self.stock.project);
@@ -372,8 +408,18 @@ impl Prune<'_> {
     }
 }
 
-/// Finishes what killed runs and prunes have left. That it cannot be done costs space, and nothing else.
-pub async fn sweep(repository: &dyn Repository, project: &str) {
+/// Finishes what killed runs and prunes have left, unless a restore reads a snapshot of the project: its manifest may be gone
+/// already, and its objects left to it. That it cannot be done costs space, and nothing else.
+pub async fn sweep(
+    repository: &dyn Repository,
+    project: &str,
+    in_use: impl Future<Output = Result<BTreeSet<SnapshotRef>, HoldError>>,
+) {
+    match in_use.await {
+        Ok(in_use) if in_use.iter().all(|one| one.project != project) => {}
+        Ok(_) => return,
+        Err(error) => return error!("left-overs of unfinished runs stay: {error}"),
+    }
     match repository.sweep(project).await {
         Ok(removed) => removed
             .iter()

@@ -322,8 +322,14 @@ impl<'a> Judge<'a> {
         }
     }
 
+    fn is_damaged(&self, snapshot: &Snapshot, target: &TargetId) -> bool {
+        let mut damaged = self.evidence.damaged.iter();
+        damaged
+            .any(|one| one.snapshot == snapshot.id && one.problem.target.as_ref() == Some(target))
+    }
+
     /// Said only where nothing else keeps a snapshot: of every other one it is plain. Where the last copy has shrunk, the
-    /// last one that had not stays as well, unless the user has looked into it.
+    /// last one that had not stays as well, unless the user has looked into it; where it is damaged, the one before it does.
     fn spare_last_copies(&self, reasons: &mut Reasons<'a>) {
         let may_shrink = self.terms.despite.contains(&Despite::Shrunken);
         let mut last: BTreeMap<&TargetId, &RunId> = BTreeMap::new();
@@ -332,7 +338,8 @@ impl<'a> Judge<'a> {
         for snapshot in self.backups.iter().chain(safety) {
             for target in snapshot.saved.keys() {
                 last.entry(target).or_insert(&snapshot.id);
-                if may_shrink || !snapshot.has_shrunk(target) {
+                let is_good = may_shrink || !snapshot.has_shrunk(target);
+                if is_good && !self.is_damaged(snapshot, target) {
                     last_good.entry(target).or_insert(&snapshot.id);
                 }
             }

@@ -58,7 +58,11 @@ pub async fn measures(
     while !wanted.is_empty()
         && let Some((_, manifest)) = manifests.next().await
     {
-        let Ok(manifest) = manifest else { continue };
+        let manifest = match manifest {
+            Ok(manifest) => manifest,
+            Err(RepositoryError::Manifest { .. } | RepositoryError::Missing(_)) => continue,
+            Err(error) => return Err(error),
+        };
         if manifest.purpose != Purpose::Backup {
             continue;
         }

@@ -59,9 +59,9 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
     for report in &mut reports {
         report.copies = copy_after(&session, &report.manifest.project).await;
     }
-    context.print(&reports, || {
+    let printed = context.print(&reports, || {
         report::outcome::backups(&reports, &context.view())
-    })?;
+    });
     let saved = reports.iter().map(outcome);
     let failed = failures.iter().map(CommandError::outcome);
     let whole = saved.chain(failed).reduce(Outcome::and);
@@ -69,6 +69,11 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
         context.tell(failure);
     }
     mail::about_backups(context, &reports, &failures).await;
+    if let Err(error) = printed {
+        // The snapshots are there, and the mail has said so.
+        context.tell(&error);
+        return Ok(whole.unwrap_or(Outcome::Done).and(Outcome::Failed));
+    }
     Ok(whole.unwrap_or(Outcome::Done))
 }
 

@@ -28,7 +28,7 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
     let Checked { report, trouble } = match checked {
         Ok(checked) => checked,
         Err(error) => {
-            if let CommandError::Failed(_) = &error {
+            if !matches!(error, CommandError::Interrupted) {
                 let letter =
                     report::letter::check_failed(&context.config.scope, &error.to_string());
                 mail::send(context, &letter).await;
@@ -36,9 +36,9 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
             return Err(error);
         }
     };
-    context.print(&report, || {
+    let printed = context.print(&report, || {
         report::freshness::page(&report, &context.view())
-    })?;
+    });
     for error in &trouble {
         context.tell(error);
     }
@@ -58,7 +58,8 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
         context.tell(&CommandError::failed(error));
         outcome = Outcome::Failed;
     }
-    Ok(outcome)
+    // A full disk under the output is no reason to send nothing.
+    printed.map(|()| outcome)
 }
 
 struct Checked {

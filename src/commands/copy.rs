@@ -5,7 +5,7 @@ use anyhow::anyhow;
 use super::context::Context;
 use super::error::CommandError;
 use crate::cli::CopyArgs;
-use crate::copy::{CopyReport, Lacking, Sealing, copy_all};
+use crate::copy::{CopyReport, Sealing, copy_all};
 use crate::exit::Outcome;
 use crate::report;
 
@@ -34,7 +34,7 @@ pub async fn run(context: &Context, args: CopyArgs) -> Result<Outcome, CommandEr
     let mut reports: Vec<CopyReport> = Vec::new();
     for place in &places {
         let (from, to) = (&*repository, &**place);
-        let copying = copy_all(from, to, &snapshots, Lacking::All, sealing, &context.board);
+        let copying = copy_all(from, to, &snapshots, sealing, &context.board);
         let copied = tokio::select! {
             biased;
             () = context.interrupt.cancelled() => return Err(CommandError::Interrupted),

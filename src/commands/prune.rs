@@ -69,7 +69,7 @@ pub async fn run(context: &Context, args: PruneArgs) -> Result<Outcome, CommandE
         };
         let report = prune.execute(pruning, in_use()).await;
         if report.is_as_it_should_be() {
-            sweep(&*repository, &report.project).await;
+            sweep(&*repository, &report.project, in_use()).await;
         }
         reports.push(report);
     }

@@ -1,8 +1,11 @@
 use std::fs;
 
+use jiff::tz::TimeZone;
+
 use super::*;
 use crate::repository::local::LocalRepository;
 use crate::repository::samples::{artifact, body, id, manifest, path};
+use crate::retention::Terms;
 use crate::verify::{Depth, Verifier};
 
 struct Places {
@@ -129,22 +132,38 @@ async fn what_was_pruned_there_stays_away() {
     }
     places.copy(&all[1]).await.unwrap();
     let (from, to) = (places.from(), places.to());
-    let run = async |lacking| {
-        let report = copy_all(
-            &from,
-            &to,
-            &all,
-            lacking,
-            Sealing::AsStored,
-            &Board::of_log(),
-        )
-        .await;
-        assert!(report.is_complete(), "{report:?}");
-        let copies = report.snapshots.into_iter();
-        copies.map(|copy| copy.snapshot).collect::<Vec<_>>()
+    let terms = |keep: Option<&str>| Terms {
+        keep: keep.map(|rules| rules.parse().unwrap()),
+        time_zone: TimeZone::UTC,
+        despite: Vec::new(),
     };
-    assert_eq!(run(Lacking::Newer).await, [all[2].clone()]);
-    assert_eq!(run(Lacking::All).await, [all[0].clone()]);
+    let worth = async |keep| {
+        let lacking = vec![all[0].clone(), all[2].clone()];
+        let worth = worth_sending(&from, &to, &terms(keep), "candig", lacking).await;
+        worth.unwrap()
+    };
+    assert_eq!(worth(Some("last=2")).await, [all[2].clone()]);
+    assert_eq!(worth(None).await, [all[0].clone(), all[2].clone()]);
+    let report = copy_all(&from, &to, &all, Sealing::AsStored, &Board::of_log()).await;
+    assert!(report.is_complete(), "{report:?}");
+    let copies = report.snapshots.iter().map(|copy| &copy.snapshot);
+    assert!(copies.eq([&all[0], &all[2]]));
+}
+
+/// What an interrupted copy of another kind has left has the right name, and may have the right length.
+#[tokio::test]
+async fn a_left_over_counts_only_when_every_byte_is_right() {
+    let places = Places::new().await;
+    let snapshot = places.save(1, None).await;
+    for (file, content) in [("app.tar", "FILES"), ("db.dump", "rows")] {
+        let object = path("candig", &id(1), file);
+        places.to().put(&object, body(content)).await.unwrap();
+    }
+    assert_eq!(places.copy(&snapshot).await.unwrap().objects, 1);
+    assert_eq!(
+        Places::content(&places.to, 1),
+        Places::content(&places.from, 1)
+    );
 }
 
 #[tokio::test]
@@ -154,15 +173,7 @@ async fn one_that_fails_does_not_keep_the_others_away() {
     let object = places.from.path().join(format!("candig/{}/db.dump", id(1)));
     fs::remove_file(object).unwrap();
     let (from, to) = (places.from(), places.to());
-    let report = copy_all(
-        &from,
-        &to,
-        &all,
-        Lacking::All,
-        Sealing::AsStored,
-        &Board::of_log(),
-    )
-    .await;
+    let report = copy_all(&from, &to, &all, Sealing::AsStored, &Board::of_log()).await;
     assert!(!report.is_complete());
     assert_eq!(to.list(None).await.unwrap(), all[1..]);
 }
@@ -174,15 +185,7 @@ async fn a_place_that_cannot_be_used_is_told() {
     fs::remove_file(places.to.path().join("cofferdam.json")).unwrap();
     fs::write(places.to.path().join("photo.jpg"), "sea").unwrap();
     let (from, to) = (places.from(), places.to());
-    let report = copy_all(
-        &from,
-        &to,
-        &[snapshot],
-        Lacking::All,
-        Sealing::AsStored,
-        &Board::of_log(),
-    )
-    .await;
+    let report = copy_all(&from, &to, &[snapshot], Sealing::AsStored, &Board::of_log()).await;
     let problem = report.problem.unwrap();
     assert!(problem.contains("`photo.jpg`"), "{problem}");
 }
@@ -233,4 +236,15 @@ async fn a_copy_may_be_encrypted_anew() {
             assert!(report.decrypted > 0 && report.closed == 0);
         }
     }
+    // Nothing is written over, so what is there is told unless it is as it is to be.
+    let again = async |recipients| {
+        let sealing = Sealing::Anew {
+            identities: &old,
+            recipients,
+        };
+        let snapshots = [first.clone(), second.clone()];
+        copy_all(&to, &third, &snapshots, sealing, &Board::of_log()).await
+    };
+    assert!(again(&to_new).await.is_complete());
+    assert!(!again(&to_old).await.is_complete());
 }

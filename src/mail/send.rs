@@ -114,6 +114,7 @@ impl Mailer {
             Err(error) if error.status().is_some() => Ok(Some(Refusal {
                 recipient: to.to_string(),
                 why: self.redacted(&words(&error)),
+                is_final: error.is_permanent(),
             })),
             Err(error) => Err(error.into()),
         }

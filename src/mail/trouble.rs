@@ -44,6 +44,8 @@ pub enum MailError {
 pub struct Refusal {
     pub recipient: String,
     pub why: String,
+    /// Asking again would not help.
+    pub is_final: bool,
 }
 
 impl fmt::Display for Refusal {
@@ -83,7 +85,7 @@ impl Trouble {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::TimedOut => true,
-            Self::NobodyIsTaken(_) => false,
+            Self::NobodyIsTaken(refused) => refused.iter().any(|one| !one.is_final),
             Self::Smtp(error) => {
                 !error.is_permanent() && !error.is_client() && certificate_fault(error).is_none()
             }

@@ -76,7 +76,7 @@ async fn read_header(stored: &mut (impl AsyncBufRead + Unpin)) -> Result<Vec<u8>
         let mut rest = (&mut *stored).take(room);
         let read = rest.read_until(b'\n', &mut header).await;
         read.map_err(of_reading)?;
-        if !header.ends_with(b"\n") {
+        if header.len() == line || !header.ends_with(b"\n") {
             return Err(DecryptionError::Damaged(match header.len() {
                 LONGEST_HEADER => format!("it is longer than {LONGEST_HEADER} bytes"),
                 bytes => format!("the object ends after {bytes} bytes"),

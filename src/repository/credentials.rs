@@ -61,8 +61,16 @@ impl Credentials {
     pub(super) fn resolved(&self, file: Option<&Path>) -> Result<Self, CredentialsError> {
         let mut resolved = self.clone();
         if let Some(path) = file {
-            let lines = read(path, "`credentials-file`")?;
-            resolved.0.extend(parse(path, &lines)?);
+            let text = read(path, "`credentials-file`")?;
+            for (name, value) in parse(path, &text)? {
+                // Either way of giving a secret goes before both ways of the variables.
+                let base = name.strip_suffix("_FILE").unwrap_or(&name);
+                if FROM_FILES.contains(&base) {
+                    resolved.0.remove(base);
+                    resolved.0.remove(&format!("{base}_FILE"));
+                }
+                resolved.0.insert(name, value);
+            }
         }
         for name in FROM_FILES {
             let variable = format!("{name}_FILE");
@@ -114,12 +122,12 @@ fn parse(path: &Path, text: &str) -> Result<Vec<(String, Secret)>, CredentialsEr
                 path: path.to_owned(),
                 line,
             }),
-            Some((name, _)) if !is_ours(name) => Err(CredentialsError::Unknown {
+            Some((name, _)) if !is_ours(name.trim()) => Err(CredentialsError::Unknown {
                 path: path.to_owned(),
                 line,
                 name: name.escape_debug().to_string(),
             }),
-            Some((name, value)) => Ok((name.to_owned(), Secret::new(value))),
+            Some((name, value)) => Ok((name.trim().to_owned(), Secret::new(value.trim()))),
         })
         .collect()
 }
@@ -157,6 +165,9 @@ mod tests {
         assert_eq!(resolved.get("AWS_SECRET_ACCESS_KEY"), Some("from-file"));
         let resolved = base.resolved(Some(&own)).unwrap();
         assert_eq!(resolved.get("AWS_ACCESS_KEY_ID"), Some("other"));
+        fs::write(&own, format!("AWS_ACCESS_KEY_ID_FILE = {secret}\n")).unwrap();
+        let resolved = base.resolved(Some(&own)).unwrap();
+        assert_eq!(resolved.get("AWS_ACCESS_KEY_ID"), Some("from-file"));
     }
 
     #[test]

@@ -221,6 +221,7 @@ fn store_url(scheme: Scheme, rest: &str) -> Result<StoreUrl, BadUrl> {
         }
         None => None,
     };
+    ensure_plain(scheme, authority)?;
     if authority.is_empty() {
         return Err(BadUrl::new(
             format!("names no place: {} is missing", scheme.authority_is()),
@@ -234,6 +235,36 @@ fn store_url(scheme: Scheme, rest: &str) -> Result<StoreUrl, BadUrl> {
         prefix: prefix(path)?,
         options: StoreOptions::parse(scheme, query)?,
     })
+}
+
+/// What is neither a bucket nor a host with its port may be a password with a slash in it, which ended up here.
+fn ensure_plain(scheme: Scheme, authority: &str) -> Result<(), BadUrl> {
+    let (host, port) = match authority.rsplit_once(':') {
+        Some((host, port)) if !port.ends_with(']') => (host, Some(port)),
+        _ => (authority, None),
+    };
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+    let is_address = |text: &str| {
+        let inner = text.strip_prefix('[').and_then(|it| it.strip_suffix(']'));
+        inner.is_some_and(|inner| inner.parse::<std::net::Ipv6Addr>().is_ok())
+    };
+    let is_good = match scheme {
+        Scheme::S3 | Scheme::Azure | Scheme::Google => authority.bytes().all(plain),
+        Scheme::WebDav { .. } | Scheme::Sftp => {
+            let port_is_good = port.is_none_or(|port| port.parse::<u16>().is_ok());
+            port_is_good && (host.bytes().all(plain) || is_address(host))
+        }
+    };
+    match is_good {
+        true => Ok(()),
+        false => Err(BadUrl::new(
+            format!(
+                "has something else than {} behind its scheme",
+                scheme.authority_is()
+            ),
+            "check it, and its port where it has one; credentials go into variables or `credentials-file=`",
+        )),
+    }
 }
 
 fn prefix(path: &str) -> Result<String, BadUrl> {

@@ -462,6 +462,40 @@ fn nothing_goes_when_the_newest_copy_is_damaged() {
     }
 }
 
+/// Of what the stack does not have any more the newest copy is no doubt for good; the one before it stays all the same.
+#[test]
+fn a_damaged_last_copy_makes_no_other_dispensable() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-21", "02:00:00");
+    let saved = snapshots.len();
+    for later in &mut snapshots[4..] {
+        later.saved.remove(&target("app"));
+    }
+    let damaged = Damaged {
+        snapshot: snapshots[3].id.clone(),
+        problem: Problem {
+            target: Some(target("app")),
+            object: None,
+            fault: Fault::Missing,
+        },
+    };
+    let staying = |damaged: &[Damaged]| {
+        let evidence = Evidence {
+            project: "shop",
+            snapshots: &snapshots,
+            unreadable: &[],
+            damaged,
+            in_use: &BTreeSet::new(),
+        };
+        let pruning = evaluate(&evidence, &terms("last=1", "UTC"), Timestamp::MAX);
+        assert_eq!(pruning.doubts, []);
+        let going: BTreeSet<RunId> = pruning.going().cloned().collect();
+        let staying = (0..saved).filter(|at| !going.contains(&snapshots[*at].id));
+        staying.collect::<Vec<_>>()
+    };
+    assert_eq!(staying(&[]), [3, saved - 1]);
+    assert_eq!(staying(&[damaged]), [2, 3, saved - 1]);
+}
+
 #[test]
 fn nothing_goes_when_a_clock_is_wrong() {
     let snapshots = nightly("2026-11-10", "2026-11-21", "02:00:00");

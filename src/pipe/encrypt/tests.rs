@@ -132,6 +132,9 @@ async fn what_was_cut_or_changed_has_no_good_end() {
         assert!(bytes.len() < content.len(), "{length}");
         assert!(error.starts_with("x cannot be decrypted"), "{error}");
     }
+    let first_line = stored.iter().position(|byte| *byte == b'\n').unwrap() + 1;
+    let cut = decrypt(stream(&stored[..first_line]), &keys, "x").await;
+    assert!(matches!(cut, Err(DecryptionError::Damaged(_))));
     let mut flipped = stored.clone();
     let at = stored.len() - PIECE;
     flipped[at] ^= 1;

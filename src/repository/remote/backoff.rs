@@ -1,6 +1,6 @@
 //! How long to wait before a server is asked again.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 const FIRST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(15);
@@ -8,22 +8,32 @@ const LONGEST: Duration = Duration::from_secs(15);
 /// Pauses that double, with some chance in them so that many clients do not come back at once.
 pub(super) struct Backoff {
     next: Duration,
+    /// Of the pauses alone.
     left: Duration,
+    /// Attempts take their time as well.
+    began: Instant,
+    patience: Duration,
 }
 
 impl Backoff {
-    /// `patience`: how much waiting there may be in all.
+    /// `patience`: how long it may take in all, until the last attempt begins.
     pub(super) fn new(patience: Duration) -> Self {
         Self {
             next: FIRST,
             left: patience,
+            began: Instant::now(),
+            patience,
         }
     }
 
     /// `wanted`: the pause that the server itself asks for. `None` when patience has run out.
     pub(super) fn pause(&mut self, wanted: Option<Duration>) -> Option<Duration> {
-        let pause = wanted.unwrap_or_else(|| self.next.mul_f64(rand::random_range(0.75..1.25)));
+        let own = self.next.mul_f64(rand::random_range(0.75..1.25));
+        let pause = wanted.map_or(own, |wanted| wanted.max(own));
         self.left = self.left.checked_sub(pause)?;
+        if self.began.elapsed() + pause > self.patience {
+            return None;
+        }
         self.next = (self.next * 2).min(LONGEST);
         Some(pause)
     }
@@ -51,5 +61,9 @@ mod tests {
             Some(Duration::from_secs(7))
         );
         assert_eq!(backoff.pause(Some(Duration::from_secs(3600))), None);
+        let mut backoff = Backoff::new(Duration::from_secs(60));
+        let at_once = || backoff.pause(Some(Duration::ZERO));
+        let pauses = std::iter::from_fn(at_once).count();
+        assert!(pauses < 20, "{pauses}");
     }
 }

@@ -10,6 +10,7 @@ use super::Item;
 use super::storage::Children;
 use crate::repository::RepositoryError;
 use crate::repository::directory::{is_partial_name, partial_name};
+use crate::target::RunId;
 
 /// What is under the name that a hidden file gets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,8 +27,11 @@ const AT_A_TIME: usize = 8;
 /// A directory's own listing. Its names are those of the server: see [`Entry::is_plain`].
 #[async_trait]
 pub(super) trait Directories: Sync {
-    /// What lies right below `prefix`, which is empty or ends in `/`. Nothing where there is no such directory.
-    async fn entries(&self, prefix: &str) -> Result<Vec<Entry>, RepositoryError>;
+    /// What lies right below `prefix`, which is empty or ends in `/`. `None` where there is no such directory.
+    async fn entries(&self, prefix: &str) -> Result<Option<Vec<Entry>>, RepositoryError>;
+
+    /// For messages.
+    fn place(&self) -> String;
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,35 +71,76 @@ pub(super) fn partial_key(key: &str) -> String {
     format!("{}{}", directory_of(key), partial_name())
 }
 
+/// How often everything is listed when something vanishes meanwhile.
+const WALKS: usize = 3;
+
 /// Everything below `prefix`.
+///
+/// A directory that was listed and then is not there was removed, or its server answers in passing as if it were: what is
+/// thought to be missing may be deleted elsewhere, so this is asked again, and in the end an error.
 pub(super) async fn walk(
     server: &dyn Directories,
     prefix: &str,
 ) -> Result<Vec<Found>, RepositoryError> {
+    let mut vanished = String::new();
+    for _ in 0..WALKS {
+        match walk_once(server, prefix).await? {
+            Walked::All(found) => return Ok(found),
+            Walked::Vanished(directory) => vanished = directory,
+        }
+    }
+    Err(RepositoryError::Remote {
+        action: "list",
+        place: format!("{vanished} in {}", server.place()),
+        why: "it was there, and then it was not".to_owned(),
+        hint: None,
+        refused: false,
+    })
+}
+
+enum Walked {
+    All(Vec<Found>),
+    Vanished(String),
+}
+
+async fn walk_once(server: &dyn Directories, prefix: &str) -> Result<Walked, RepositoryError> {
     let mut found = Vec::new();
     let mut level = vec![prefix.to_owned()];
     while !level.is_empty() {
-        let listings: Vec<Vec<Found>> = stream::iter(level)
+        let listings: Vec<(String, Option<Vec<Found>>)> = stream::iter(level)
             .map(|directory| found_in(server, directory))
             .buffer_unordered(AT_A_TIME)
             .try_collect()
             .await?;
         let first_new = found.len();
-        found.extend(listings.into_iter().flatten());
+        for (directory, listing) in listings {
+            match listing {
+                Some(listing) => found.extend(listing),
+                None if directory == prefix || is_partial_name(last_segment(&directory)) => {}
+                None => return Ok(Walked::Vanished(directory)),
+            }
+        }
         level = found[first_new..]
             .iter()
             .filter(|new| new.entry.kind == Kind::Directory)
             .map(|new| new.path.clone())
             .collect();
     }
-    Ok(found)
+    Ok(Walked::All(found))
+}
+
+fn last_segment(directory: &str) -> &str {
+    let path = directory.trim_end_matches('/');
+    path.rsplit('/').next().unwrap_or(path)
 }
 
 async fn found_in(
     server: &dyn Directories,
     directory: String,
-) -> Result<Vec<Found>, RepositoryError> {
-    let entries = server.entries(&directory).await?;
+) -> Result<(String, Option<Vec<Found>>), RepositoryError> {
+    let Some(entries) = server.entries(&directory).await? else {
+        return Ok((directory, None));
+    };
     let found = entries
         .into_iter()
         .filter(Entry::is_plain)
@@ -106,14 +151,14 @@ async fn found_in(
             },
             entry,
         });
-    Ok(found.collect())
+    let found = found.collect();
+    Ok((directory, Some(found)))
 }
 
-/// The objects among what was found: files that are whole.
+/// The files among what was found, also those under hidden names: they tell that a run is at work there.
 pub(super) fn items(found: Vec<Found>) -> Vec<Item> {
     found
         .into_iter()
-        .filter(|found| !is_partial_name(&found.entry.name))
         .filter_map(|Found { path, entry }| match entry.kind {
             Kind::File { bytes } => Some(Item {
                 key: path,
@@ -130,7 +175,7 @@ pub(super) async fn children(
     prefix: &str,
 ) -> Result<Children, RepositoryError> {
     let mut children = Children::default();
-    for entry in server.entries(prefix).await? {
+    for entry in server.entries(prefix).await?.unwrap_or_default() {
         if !entry.is_plain() || is_partial_name(&entry.name) {
             continue;
         }
@@ -142,8 +187,8 @@ pub(super) async fn children(
     Ok(children)
 }
 
-/// What killed runs left behind: files under hidden names, and directories in which nothing lies. Only what was last
-/// changed more than `age` ago.
+/// What killed runs left behind: files under hidden names, and the places of snapshots in which nothing lies. Only what was
+/// last changed more than `age` ago.
 pub(super) struct Unfinished {
     pub files: Vec<String>,
     pub directories: Vec<String>,
@@ -167,12 +212,20 @@ impl Unfinished {
                 Kind::File { .. } if is_partial_name(&old.entry.name) => {
                     unfinished.files.push(path);
                 }
-                Kind::Directory if is_empty(&path, found) => unfinished.directories.push(path),
+                Kind::Directory if is_ours(&path) && is_empty(&path, found) => {
+                    unfinished.directories.push(path);
+                }
                 _ => {}
             }
         }
         unfinished
     }
+}
+
+/// The place of a snapshot, or what stands in the way of others for a moment.
+fn is_ours(directory: &str) -> bool {
+    let name = last_segment(directory);
+    is_partial_name(name) || name.parse::<RunId>().is_ok()
 }
 
 fn is_empty(directory: &str, found: &[Found]) -> bool {
@@ -192,7 +245,7 @@ mod tests {
 
     #[async_trait]
     impl Directories for Fixed {
-        async fn entries(&self, prefix: &str) -> Result<Vec<Entry>, RepositoryError> {
+        async fn entries(&self, prefix: &str) -> Result<Option<Vec<Entry>>, RepositoryError> {
             let below = self.0.iter().filter_map(|path| path.strip_prefix(prefix));
             let mut entries: Vec<_> = below
                 .filter(|rest| !rest.is_empty())
@@ -209,7 +262,11 @@ mod tests {
                 })
                 .collect();
             entries.dedup_by(|a, b| a.name == b.name);
-            Ok(entries)
+            Ok(Some(entries))
+        }
+
+        fn place(&self) -> String {
+            "here".to_owned()
         }
     }
 
@@ -218,13 +275,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn hidden_files_are_no_objects() {
+    async fn hidden_files_are_signs_of_life_and_no_children() {
         let hidden = format!("a/1/{HIDDEN}");
         let server = server(&["a/1/x", &hidden, "a/2/", "b/c/d/y", HIDDEN]);
         let found = walk(&server, "").await.unwrap();
         let mut keys: Vec<_> = items(found).into_iter().map(|item| item.key).collect();
         keys.sort();
-        assert_eq!(keys, ["a/1/x", "b/c/d/y"]);
+        assert_eq!(keys, [HIDDEN, &hidden, "a/1/x", "b/c/d/y"]);
         let below = items(walk(&server, "b/c/").await.unwrap());
         assert_eq!(below.len(), 1);
         let children = children(&server, "").await.unwrap();
@@ -235,11 +292,12 @@ mod tests {
     #[tokio::test]
     async fn only_what_is_old_and_hidden_or_empty_is_unfinished() {
         let hidden = format!("a/1/{HIDDEN}");
-        let server = server(&["a/1/x", &hidden, "a/2/"]);
+        let place = "a/20261101T020000Z-9f2c61aa/";
+        let server = server(&["a/1/x", &hidden, "a/2/", place]);
         let found = walk(&server, "a/").await.unwrap();
         let unfinished = Unfinished::among(&found, DAY);
         assert_eq!(unfinished.files, [hidden]);
-        assert_eq!(unfinished.directories, ["a/2/"]);
+        assert_eq!(unfinished.directories, [place]);
         let unfinished = Unfinished::among(&found, 3 * DAY);
         assert!(unfinished.files.is_empty() && unfinished.directories.is_empty());
     }
@@ -249,17 +307,56 @@ mod tests {
         struct Hostile;
         #[async_trait]
         impl Directories for Hostile {
-            async fn entries(&self, _prefix: &str) -> Result<Vec<Entry>, RepositoryError> {
+            async fn entries(&self, _prefix: &str) -> Result<Option<Vec<Entry>>, RepositoryError> {
                 let names = ["", ".", "..", "../x", "a/b"];
                 let entry = |name: &str| Entry {
                     name: name.to_owned(),
                     kind: Kind::Directory,
                     modified: SystemTime::UNIX_EPOCH,
                 };
-                Ok(names.map(entry).into())
+                Ok(Some(names.map(entry).into()))
+            }
+
+            fn place(&self) -> String {
+                "here".to_owned()
             }
         }
         assert!(walk(&Hostile, "").await.unwrap().is_empty());
         assert_eq!(children(&Hostile, "").await.unwrap(), Children::default());
+    }
+
+    /// Says that a directory is not there, this many times, though it lists it.
+    struct Forgetful(Fixed, std::sync::atomic::AtomicUsize);
+
+    #[async_trait]
+    impl Directories for Forgetful {
+        async fn entries(&self, prefix: &str) -> Result<Option<Vec<Entry>>, RepositoryError> {
+            use std::sync::atomic::Ordering::Relaxed;
+            let forgets = || {
+                self.1
+                    .fetch_update(Relaxed, Relaxed, |left| left.checked_sub(1))
+            };
+            match prefix == "a/1/" && forgets().is_ok() {
+                true => Ok(None),
+                false => self.0.entries(prefix).await,
+            }
+        }
+
+        fn place(&self) -> String {
+            self.0.place()
+        }
+    }
+
+    #[tokio::test]
+    async fn what_vanishes_while_it_is_listed_is_not_taken_for_empty() {
+        for (times, is_found) in [(1, true), (WALKS - 1, true), (WALKS, false)] {
+            let server = Forgetful(server(&["a/1/x"]), times.into());
+            let found = walk(&server, "a/").await;
+            assert_eq!(
+                found.is_ok_and(|found| found.len() == 2),
+                is_found,
+                "{times}"
+            );
+        }
     }
 }

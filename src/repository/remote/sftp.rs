@@ -219,7 +219,7 @@ impl SftpStorage {
 
 #[async_trait]
 impl Directories for SftpStorage {
-    async fn entries(&self, prefix: &str) -> Result<Vec<Entry>, RepositoryError> {
+    async fn entries(&self, prefix: &str) -> Result<Option<Vec<Entry>>, RepositoryError> {
         let errand = Errand {
             action: "list",
             key: prefix,
@@ -232,7 +232,10 @@ impl Directories for SftpStorage {
                 async move { none_if_missing(session.sftp.read_dir(path).await) }
             })
             .await?;
-        let entries = entries.into_iter().flatten().filter_map(|entry| {
+        let Some(entries) = entries else {
+            return Ok(None);
+        };
+        let entries = entries.filter_map(|entry| {
             let attributes = entry.metadata();
             let kind = match (entry.file_type(), attributes.size) {
                 (kind, _) if kind.is_dir() => Kind::Directory,
@@ -250,7 +253,11 @@ impl Directories for SftpStorage {
                 modified: modified.unwrap_or_else(SystemTime::now),
             })
         });
-        Ok(entries.collect())
+        Ok(Some(entries.collect()))
+    }
+
+    fn place(&self) -> String {
+        self.connection.location().to_owned()
     }
 }
 

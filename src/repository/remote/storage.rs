@@ -28,7 +28,8 @@ pub(crate) trait Storage: Send + Sync {
     /// The length of an object, and its bytes: a short read ends in an error. `None` when there is none.
     async fn open(&self, key: &str) -> Result<Option<(u64, ByteStream)>, RepositoryError>;
 
-    /// Everything below `prefix`, which is empty or ends in `/`. In no order.
+    /// Everything below `prefix`, which is empty or ends in `/`. In no order. Where a server has hidden names for what is being
+    /// written, these are told too.
     async fn list(&self, prefix: &str) -> Result<Vec<Item>, RepositoryError>;
 
     /// What lies right below `prefix`, by name.

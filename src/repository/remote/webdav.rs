@@ -114,7 +114,10 @@ impl WebDavStorage {
 
     /// A server deletes a collection with all that lies in it: this one must still be empty.
     async fn delete_if_empty(&self, collection: &str) -> Result<bool, RepositoryError> {
-        let is_empty = self.entries(collection).await?.is_empty();
+        let is_empty = self
+            .entries(collection)
+            .await?
+            .is_none_or(|it| it.is_empty());
         self.collections().remove(collection);
         Ok(is_empty && self.client.delete(collection).await?)
     }
@@ -122,14 +125,18 @@ impl WebDavStorage {
 
 #[async_trait]
 impl Directories for WebDavStorage {
-    async fn entries(&self, prefix: &str) -> Result<Vec<Entry>, RepositoryError> {
+    async fn entries(&self, prefix: &str) -> Result<Option<Vec<Entry>>, RepositoryError> {
         let errand = Errand {
             action: "list",
             key: prefix,
         };
         let url = self.client.address.of(prefix);
         let listing = self.client.listing(errand, &url, "1").await?;
-        Ok(listing.map(|listing| listing.children).unwrap_or_default())
+        Ok(listing.map(|listing| listing.children))
+    }
+
+    fn place(&self) -> String {
+        self.client.location().to_owned()
     }
 }
 

@@ -110,7 +110,7 @@ impl StoreOptions {
 fn value_of(name: &str, value: &str) -> Result<String, BadUrl> {
     let bad = |what| {
         BadUrl::new(
-            format!("has the option `{}` {what}", name.escape_debug()),
+            format!("has {} {what}", told(name)),
             "write options as `name=value`, with `&` between them",
         )
     };
@@ -118,6 +118,15 @@ fn value_of(name: &str, value: &str) -> Result<String, BadUrl> {
         None => Err(bad("with a value that is no text")),
         Some(value) if value.is_empty() => Err(bad("without a value")),
         Some(value) => Ok(value),
+    }
+}
+
+/// Only what looks like an option is repeated: it may be a piece of a key.
+fn told(name: &str) -> String {
+    let looks_like_one = |byte: u8| byte.is_ascii_lowercase() || byte == b'-';
+    match !name.is_empty() && name.bytes().all(looks_like_one) {
+        true => format!("the option `{name}`"),
+        false => "an option".to_owned(),
     }
 }
 
@@ -129,8 +138,8 @@ fn unknown(scheme: Scheme, name: &str) -> BadUrl {
     };
     BadUrl::new(
         format!(
-            "has the option `{}`, which {}:// does not know",
-            name.escape_debug(),
+            "has {}, which {}:// does not know",
+            told(name),
             scheme.name()
         ),
         hint,
@@ -155,8 +164,8 @@ fn endpoint(value: String) -> Result<String, BadUrl> {
 fn switch(name: &str, value: &str) -> Result<bool, BadUrl> {
     value.parse().map_err(|_| {
         BadUrl::new(
-            format!("has the option `{name}={}`", value.escape_debug()),
-            "write `true` or `false`",
+            format!("has the option `{name}` with neither `true` nor `false`"),
+            "write one of them",
         )
     })
 }

@@ -61,8 +61,7 @@ impl Session {
         let extended = RawSftpSession::new_with_config(channel.into_stream(), config());
         let version = extended.init().await?;
         if !version.extensions.contains_key(RENAME_OVER) {
-            none_if_missing(self.sftp.remove_file(to.as_str()).await)?;
-            return self.sftp.rename(from, to).await;
+            return self.remove_and_rename(from, to).await;
         }
         // Two paths, as that extension has.
         let paths = HardlinkExtension {
@@ -74,6 +73,17 @@ impl Session {
             Packet::Status(status) => Err(status.into()),
             _ => Err(Error::UnexpectedPacket),
         }
+    }
+
+    /// Asked for again when an answer got lost, it does not remove what it has renamed already.
+    async fn remove_and_rename(&self, from: String, to: String) -> SftpResult<()> {
+        let renamed = self.sftp.rename(from.as_str(), to.as_str()).await;
+        let Err(error) = renamed else { return Ok(()) };
+        if none_if_missing(self.sftp.metadata(from.as_str()).await)?.is_none() {
+            return Err(error);
+        }
+        none_if_missing(self.sftp.remove_file(to.as_str()).await)?;
+        self.sftp.rename(from, to).await
     }
 }
 

@@ -228,7 +228,6 @@ async fn logins_that_cannot_be_are_refused_before_anything_is_asked() {
     let told = |rest: &str| plain(open_at(&format!("sftp://{rest}"), "").err().unwrap());
     let refusals = [
         told("host/x"),
-        told("me@host:x/y"),
         told("me@host/x"),
         told(&format!("me@host/x?key-file={files}/encrypted")),
         told(&format!("me@host/x?key-file={files}/rsa")),
@@ -237,7 +236,6 @@ async fn logins_that_cannot_be_are_refused_before_anything_is_asked() {
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r"
     cannot use sftp://host/x: it names no user; write `sftp://user@host/path`
-    cannot use sftp://me@host:x/y: it names no host with a port; write `host`, `host:2222` or `[::1]:22`
     cannot use sftp://me@host/x: nothing says how to log in; name a private key with `key-file=` in the URL, or set SFTP_PASSWORD or SFTP_PASSWORD_FILE
     cannot use sftp://me@host/x: the key in FILES/encrypted needs a passphrase, and nobody is there to type it; take it off with `ssh-keygen -p -N '' -f FILE`, or make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`
     cannot use sftp://me@host/x: the key in FILES/rsa is one of RSA, which is not spoken here; make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`
