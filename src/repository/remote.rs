@@ -7,6 +7,7 @@
 mod backoff;
 pub(crate) mod cloud;
 mod directories;
+mod fault;
 mod http;
 pub(crate) mod sftp;
 mod storage;
@@ -22,6 +23,7 @@ use async_trait::async_trait;
 use tokio::io::AsyncReadExt;
 use tokio::sync::OnceCell;
 
+use self::fault::{Errand, Fault};
 use self::storage::Children;
 pub(crate) use self::storage::{Item, Storage};
 use super::identity::{self, Identity};
@@ -62,13 +64,11 @@ impl RemoteRepository {
         let Some((length, stream)) = self.storage.open(key).await? else {
             return Ok(None);
         };
-        let unreadable = |why: String| RepositoryError::Remote {
+        let errand = Errand {
             action: "read",
-            place: format!("{}/{key}", self.location()),
-            why,
-            hint: None,
-            refused: false,
+            key,
         };
+        let unreadable = |why: String| Fault::new(why).of(errand, &self.location());
         if length > limit {
             return Err(unreadable(format!("{length} bytes are too many for it")));
         }

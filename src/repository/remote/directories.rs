@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
 use super::Item;
+use super::fault::{Errand, Fault};
 use super::storage::Children;
 use crate::repository::RepositoryError;
 use crate::repository::directory::{is_partial_name, partial_name};
@@ -89,13 +90,11 @@ pub(super) async fn walk(
             Walked::Vanished(directory) => vanished = directory,
         }
     }
-    Err(RepositoryError::Remote {
+    let errand = Errand {
         action: "list",
-        place: format!("{vanished} in {}", server.place()),
-        why: "it was there, and then it was not".to_owned(),
-        hint: None,
-        refused: false,
-    })
+        key: &vanished,
+    };
+    Err(Fault::new("it was there, and then it was not").of(errand, &server.place()))
 }
 
 enum Walked {

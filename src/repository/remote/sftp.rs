@@ -19,11 +19,12 @@ use futures_util::stream::{self, StreamExt, TryStreamExt};
 use russh::keys::PrivateKey;
 use tokio_util::io::ReaderStream;
 
-use self::connection::{Connection, Errand};
-use self::fault::{Fault, none_if_missing};
+use self::connection::Connection;
+use self::fault::none_if_missing;
 use self::host_key::HostKeys;
 use self::login::Account;
 use super::directories::{self, Directories, Entry, Kind, Publish, Unfinished, directory_of};
+use super::fault::{Errand, Fault};
 use super::storage::Children;
 use super::{Item, Storage};
 use crate::manifest::StreamDigest;

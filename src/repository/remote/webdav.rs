@@ -17,8 +17,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt, TryStreamExt};
 
-use self::client::{Client, Errand};
+use self::client::Client;
 use super::directories::{self, Directories, Entry, Kind, Publish, Unfinished, directory_of};
+use super::fault::Errand;
 use super::storage::Children;
 use super::{Item, Storage};
 use crate::manifest::StreamDigest;

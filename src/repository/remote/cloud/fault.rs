@@ -1,7 +1,6 @@
 //! What an object store refused, in words: its own code and message, and what mends it.
 
-use std::error::Error as _;
-
+use super::super::fault::full_text;
 use crate::repository::RepositoryError;
 use crate::repository::url::Scheme;
 
@@ -25,20 +24,6 @@ pub(super) fn explain(
         refused: matches!(error, object_store::Error::PermissionDenied { .. }),
         why,
     }
-}
-
-/// With the causes that the error's own text does not repeat.
-fn full_text(error: &object_store::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {

@@ -9,7 +9,8 @@ use russh_sftp::protocol::FileAttributes;
 use tokio::sync::Mutex;
 
 use super::super::backoff::Backoff;
-use super::fault::{Fault, is_about_the_line, none_if_missing};
+use super::super::fault::{Errand, Fault};
+use super::fault::{is_about_the_line, none_if_missing};
 use super::login::{Account, Session, log_in};
 use crate::repository::RepositoryError;
 
@@ -21,13 +22,6 @@ pub(super) struct Connection {
     session: Mutex<Option<Arc<Session>>>,
     /// How long it is tried to reach the server.
     patience: Duration,
-}
-
-/// What is being done to what, for messages.
-#[derive(Clone, Copy)]
-pub(super) struct Errand<'a> {
-    pub action: &'static str,
-    pub key: &'a str,
 }
 
 impl Connection {
@@ -167,20 +161,7 @@ impl Connection {
         Ok(deleted.is_some())
     }
 
-    pub(super) fn place(&self, key: &str) -> String {
-        match key {
-            "" => self.location.clone(),
-            key => format!("{key} in {}", self.location),
-        }
-    }
-
     pub(super) fn failed(&self, errand: Errand<'_>, fault: Fault) -> RepositoryError {
-        RepositoryError::Remote {
-            action: errand.action,
-            place: self.place(errand.key),
-            why: fault.why,
-            hint: fault.hint,
-            refused: fault.refused,
-        }
+        fault.of(errand, &self.location)
     }
 }

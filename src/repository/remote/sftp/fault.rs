@@ -6,32 +6,7 @@ use russh_sftp::client::error::Error;
 use russh_sftp::client::rawsession::SftpResult;
 use russh_sftp::protocol::StatusCode;
 
-/// Why something did not happen.
-#[derive(Clone, Debug)]
-pub(super) struct Fault {
-    pub why: String,
-    pub hint: Option<String>,
-    /// The server does not let us do this.
-    pub refused: bool,
-}
-
-impl Fault {
-    pub(super) fn new(why: impl Into<String>) -> Self {
-        Self {
-            why: why.into(),
-            hint: None,
-            refused: false,
-        }
-    }
-
-    pub(super) fn hinting(why: impl Into<String>, hint: impl Into<String>) -> Self {
-        Self {
-            why: why.into(),
-            hint: Some(hint.into()),
-            refused: false,
-        }
-    }
-}
+use super::super::fault::Fault;
 
 impl From<&Error> for Fault {
     fn from(error: &Error) -> Self {

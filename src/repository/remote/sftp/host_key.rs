@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use russh::keys::known_hosts::known_host_keys_path;
 use russh::keys::{Algorithm, HashAlg, PublicKey, PublicKeyBase64};
 
-use super::fault::Fault;
+use super::super::fault::Fault;
 
 pub(super) struct HostKeys {
     pub file: Option<PathBuf>,

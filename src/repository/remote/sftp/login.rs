@@ -13,7 +13,8 @@ use russh_sftp::extensions::HardlinkExtension;
 use russh_sftp::protocol::{Packet, StatusCode};
 use tokio::net::TcpStream;
 
-use super::fault::{Fault, none_if_missing};
+use super::super::fault::Fault;
+use super::fault::none_if_missing;
 use super::host_key::HostKeys;
 use crate::secret::Secret;
 

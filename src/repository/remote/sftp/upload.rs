@@ -9,8 +9,9 @@ use russh_sftp::protocol::{FileAttributes, OpenFlags};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::super::directories::{Publish, directory_of, partial_key};
-use super::connection::{Connection, Errand};
-use super::fault::{Fault, is_missing};
+use super::super::fault::{Errand, Fault};
+use super::connection::Connection;
+use super::fault::is_missing;
 use super::login::Session;
 use crate::manifest::StreamDigest;
 use crate::pipe::{ByteStream, Digester};

@@ -8,7 +8,8 @@ use sha2::{Digest, Sha256};
 
 use super::super::backoff::Backoff;
 use super::super::directories::directory_of;
-use super::client::{Client, Errand};
+use super::super::fault::Errand;
+use super::client::Client;
 use crate::repository::RepositoryError;
 use crate::repository::directory::numbered_partial_name;
 

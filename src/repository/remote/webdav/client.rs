@@ -9,9 +9,10 @@ use rustls::ClientConfig;
 
 use super::super::backoff::Backoff;
 use super::super::directories::Kind;
+use super::super::fault::{Errand, Fault, full_text};
 use super::super::http::{CONNECT, client, uploading_client};
 use super::address::Address;
-use super::fault::{self, Fault};
+use super::fault::is_about_certificates;
 use super::listing::{Listing, QUESTION};
 use crate::repository::RepositoryError;
 use crate::repository::url::StoreUrl;
@@ -28,13 +29,6 @@ pub(super) struct Client {
     location: String,
     /// How long a request is tried again.
     patience: Duration,
-}
-
-/// What is being done to what, for messages.
-#[derive(Clone, Copy)]
-pub(super) struct Errand<'a> {
-    pub action: &'static str,
-    pub key: &'a str,
 }
 
 impl Client {
@@ -194,21 +188,8 @@ impl Client {
         }
     }
 
-    pub(super) fn place(&self, key: &str) -> String {
-        match key {
-            "" => self.location.clone(),
-            key => format!("{key} in {}", self.location),
-        }
-    }
-
     pub(super) fn failed(&self, errand: Errand<'_>, fault: Fault) -> RepositoryError {
-        RepositoryError::Remote {
-            action: errand.action,
-            place: self.place(errand.key),
-            why: fault.why,
-            hint: fault.hint,
-            refused: fault.refused,
-        }
+        fault.of(errand, &self.location)
     }
 
     pub(super) fn unanswered(&self, errand: Errand<'_>, error: &reqwest::Error) -> RepositoryError {
@@ -236,7 +217,7 @@ fn is_busy(status: StatusCode) -> bool {
 
 fn is_passing(error: &reqwest::Error) -> bool {
     let is_about_the_line = error.is_connect() || error.is_timeout() || error.is_request();
-    is_about_the_line && !fault::is_about_certificates(&fault::full_text(error))
+    is_about_the_line && !is_about_certificates(&full_text(error))
 }
 
 /// Seconds, or a time (RFC 9110, section 10.2.3).

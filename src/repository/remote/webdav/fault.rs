@@ -1,36 +1,12 @@
 //! What a WebDAV server refused, in words, and what mends it.
 
-use std::error::Error;
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
 
-/// Why something did not happen.
-#[derive(Debug)]
-pub(super) struct Fault {
-    pub why: String,
-    pub hint: Option<String>,
-    /// The server does not let us do this.
-    pub refused: bool,
-}
+use super::super::fault::{Fault, full_text};
 
 impl Fault {
-    pub(super) fn new(why: impl Into<String>) -> Self {
-        Self {
-            why: why.into(),
-            hint: None,
-            refused: false,
-        }
-    }
-
-    pub(super) fn hinting(why: String, hint: Option<&str>) -> Self {
-        Self {
-            why,
-            hint: hint.map(str::to_owned),
-            refused: false,
-        }
-    }
-
     /// The server did not answer.
     pub(super) fn unanswered(error: &reqwest::Error) -> Self {
         let why = full_text(error);
@@ -41,7 +17,10 @@ impl Fault {
         } else {
             None
         };
-        Self::hinting(why, hint)
+        Self {
+            hint: hint.map(str::to_owned),
+            ..Self::new(why)
+        }
     }
 
     /// The server answered, and not as it should.
@@ -88,27 +67,14 @@ impl Fault {
                 status,
                 StatusCode::FORBIDDEN | StatusCode::METHOD_NOT_ALLOWED
             ),
-            ..Self::hinting(why, (!hint.is_empty()).then_some(hint))
+            hint: (!hint.is_empty()).then(|| hint.to_owned()),
+            ..Self::new(why)
         }
     }
 }
 
 pub(super) fn is_about_certificates(text: &str) -> bool {
     text.contains("certificate") || text.contains("UnknownIssuer")
-}
-
-/// With the causes that the error's own text does not repeat.
-pub(super) fn full_text(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 fn wants_only_digest(response: &Response) -> bool {

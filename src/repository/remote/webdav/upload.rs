@@ -12,9 +12,9 @@ use reqwest::StatusCode;
 use tokio_util::io::ReaderStream;
 
 use super::super::directories::{Kind, Publish, partial_key};
+use super::super::fault::{Errand, Fault};
 use super::claim::Claim;
-use super::client::{Client, Errand};
-use super::fault::Fault;
+use super::client::Client;
 use crate::manifest::StreamDigest;
 use crate::pipe::{ByteStream, Digesting};
 use crate::repository::RepositoryError;
@@ -166,8 +166,7 @@ impl Upload<'_> {
             _ => "the server has taken it, and does not have it".to_owned(),
         };
         let hint = "a proxy may have dropped a body whose length was not told beforehand; docs/stores.md shows its settings";
-        self.client
-            .failed(self.errand, Fault::hinting(why, Some(hint)))
+        self.client.failed(self.errand, Fault::hinting(why, hint))
     }
 }
 
