@@ -33,7 +33,7 @@ test-full: image test-images ## The slow ones and the other versions of servers 
 	COFFERDAM_TEST_STEP=1 cargo test --locked -- --include-ignored
 
 bench: image test-images ## Measure against the usual ways, side by side
-	cargo bench --locked --bench side_by_side
+	cargo bench --locked --target "$$(rustc --print host-tuple)" --bench side_by_side
 
 demo: image test-images ## Back up, destroy and restore an example: EXAMPLE=candig, igny8, tethys, apiary or commcare
 	compose-examples/$(EXAMPLE)/demo.sh
