@@ -28,6 +28,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::keep::KeepPolicy;
+use crate::schedule::Schedule;
 
 /// Everything that the labels of one container say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,6 +52,10 @@ pub struct ContainerLabels {
     pub commands: BTreeMap<String, CommandLabels>,
     /// Which snapshots of this container's targets stay; `None`: what the run's settings say.
     pub keep: Option<KeepPolicy>,
+    /// When this container's targets are saved; `None`: what the daemon's settings say.
+    pub schedule: Option<Schedule>,
+    /// Its project is saved when this container has exited with 0.
+    pub triggers_on_exit: bool,
     /// During which moments this container is stopped.
     pub stop: BTreeSet<Moment>,
     /// Freeze it while targets are saved.

@@ -20,7 +20,7 @@
 //!    [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
 //! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
-//! 5. [`manifest`], [`labels`], [`keep`], [`target`], [`store`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
+//! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`store`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
 //!
 //! A module imports from its own layer or inwards. What a linter can hold of that stands in `clippy.toml`.
 
@@ -53,6 +53,7 @@ pub mod report;
 pub mod repository;
 pub mod restore;
 pub mod retention;
+pub mod schedule;
 pub mod secret;
 pub mod select;
 pub mod session;

@@ -161,6 +161,11 @@ impl<'a> Parser<'a> {
             Label::Command(option) => ensure_name(name)
                 .and_then(|()| self.commands.entry(name).or_default().set(option, value)),
             Label::Keep => values::keep(value).map(|policy| self.labels.keep = Some(policy)),
+            Label::Schedule => {
+                values::schedule(value).map(|schedule| self.labels.schedule = Some(schedule))
+            }
+            Label::Trigger => values::word(value, &[("exit", true)])
+                .map(|on_exit| self.labels.triggers_on_exit = on_exit),
             Label::Stop => self.stop(value),
             Label::Pause => self.pause(value),
             Label::HoldFor => values::list(value, "names of services")

@@ -36,6 +36,8 @@ pub enum Label {
     /// One of `cofferdam.command.<name>.…`.
     Command(CommandLabel),
     Keep,
+    Schedule,
+    Trigger,
     Stop,
     Pause,
     HoldFor,
@@ -427,6 +429,16 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.keep",
         Label::Keep,
         "which snapshots of this container's targets stay",
+    ),
+    entry(
+        "cofferdam.schedule",
+        Label::Schedule,
+        "when the daemon saves this container's targets",
+    ),
+    entry(
+        "cofferdam.trigger",
+        Label::Trigger,
+        "`exit`: when this container has exited with 0, the daemon saves its project",
     ),
     entry(
         "cofferdam.stop",

@@ -8,6 +8,7 @@ use globset::GlobBuilder;
 
 use super::{Selection, nearest};
 use crate::keep::{BadKeepPolicy, KeepPolicy};
+use crate::schedule::{BadSchedule, Schedule};
 use crate::text::quoted;
 
 /// Why a value is refused; it completes the sentence "label `…`".
@@ -215,6 +216,13 @@ pub fn keep(value: &str) -> Result<KeepPolicy, BadValue> {
     value
         .parse()
         .map_err(|BadKeepPolicy { what, hint }| BadValue::new(what, hint))
+}
+
+/// As `@daily`, `every 6h` or `30 2 * * *`.
+pub fn schedule(value: &str) -> Result<Schedule, BadValue> {
+    value
+        .parse()
+        .map_err(|BadSchedule { what, hint }| BadValue::new(what, hint))
 }
 
 /// Words that only a shell understands when they stand alone.

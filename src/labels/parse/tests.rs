@@ -410,8 +410,8 @@ fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
-    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
-    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.schedule`, `cofferdam.trigger`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.schedule`, `cofferdam.trigger`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
 }
 
 #[test]
@@ -451,6 +451,25 @@ fn a_container_may_have_rules_of_its_own_for_what_is_kept() {
     assert_snapshot!(bad(&[("volumes", "blobdb"), ("keep", "dayly=2")]), @r"container db: label `cofferdam.keep` has the rule `dayly`; did you mean `daily`?");
     assert_snapshot!(bad(&[("volumes", "blobdb"), ("keep", "daily=0")]), @r"container db: label `cofferdam.keep` is `daily=0`, which keeps nothing; give one of its rules a number above 0");
     assert_snapshot!(bad(&[("stop", "backup"), ("keep", "daily=2")]), @r"container db: label `cofferdam.keep` has no target to serve; add the label that names what is saved, or remove it");
+}
+
+#[test]
+fn a_container_may_have_a_schedule_of_its_own() {
+    let labels = good(&[("volumes", "blobdb"), ("schedule", " @weekly ")]);
+    let schedule = labels.schedule.map(|schedule| schedule.to_string());
+    assert_eq!(schedule.as_deref(), Some("@weekly"));
+    assert_eq!(
+        good(&[("enable", "true"), ("schedule", "every 6h")]).opt_in,
+        OptIn::Detection
+    );
+    assert_snapshot!(bad(&[("volumes", "blobdb"), ("schedule", "@weakly")]), @"");
+    assert_snapshot!(bad(&[("stop", "backup"), ("schedule", "@weekly")]), @"");
+}
+
+#[test]
+fn a_container_that_has_done_its_work_may_trigger_a_backup() {
+    assert!(good(&[("trigger", "exit")]).triggers_on_exit);
+    assert_snapshot!(bad(&[("trigger", "exits")]), @"");
 }
 
 #[test]
