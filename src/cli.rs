@@ -7,8 +7,9 @@ mod arguments;
 mod selectors;
 
 pub use arguments::{
-    AgentArgs, BackupArgs, CheckArgs, CompletionsArgs, CopyArgs, Despite, ExportArgs, ListArgs,
-    LsArgs, PlanArgs, PruneArgs, RecoverArgs, RestoreArgs, ShowArgs, VerifyArgs,
+    AgentArgs, BackupArgs, CheckArgs, CompletionsArgs, CopyArgs, DaemonArgs, Despite, ExportArgs,
+    HealthArgs, ListArgs, LsArgs, PlanArgs, PruneArgs, RecoverArgs, RestoreArgs, ShowArgs,
+    VerifyArgs,
 };
 pub use selectors::{
     BadSnapshotSelector, BadTargetPattern, SnapshotSelector, TargetMap, TargetPattern,
@@ -125,6 +126,21 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "RULES")]
     pub keep: Option<String>,
 
+    /// When the daemon backs up: cron, `@daily`, `every 6h`, or `off` for when it is asked to
+    ///
+    /// Cron patterns have five fields, or six with seconds first, and mean the clock of `--time-zone`. The label
+    /// `cofferdam.schedule` gives the targets of a container a schedule of their own. [env: COFFERDAM_SCHEDULE]
+    /// [default: @daily]
+    #[arg(long, global = true, value_name = "WHEN")]
+    pub schedule: Option<String>,
+
+    /// Up to how much later than its time a scheduled backup begins, as `10m`
+    ///
+    /// How much it is depends on the project and the day, so that many hosts do not begin at the same moment.
+    /// [env: COFFERDAM_JITTER] [default: 0s]
+    #[arg(long, global = true, value_name = "TIME")]
+    pub jitter: Option<String>,
+
     /// Encrypt to this age recipient, `age1…`; may be given several times
     ///
     /// The identity of any one of them opens it. [env: COFFERDAM_RECIPIENTS or COFFERDAM_RECIPIENTS_FILE, separated by commas
@@ -208,6 +224,8 @@ pub enum Command {
     Copy(CopyArgs),
     Check(CheckArgs),
     Prune(PruneArgs),
+    Daemon(DaemonArgs),
+    Health(HealthArgs),
     Recover(RecoverArgs),
     Completions(CompletionsArgs),
     Agent(AgentArgs),

@@ -1,19 +1,21 @@
 //! One file a command, each thin: it reads the configuration, asks the layers below, and prints.
 
-mod backup;
+pub(crate) mod backup;
 mod check;
 mod completions;
 mod context;
 mod copy;
+mod daemon;
 mod error;
 mod export;
+mod health;
 mod list;
 mod ls;
-mod mail;
+pub(crate) mod mail;
 mod plan;
-mod prepare;
+pub(crate) mod prepare;
 mod prune;
-mod recover;
+pub(crate) mod recover;
 mod restore;
 mod show;
 mod verify;
@@ -38,6 +40,8 @@ pub async fn run(context: &Context, command: Command) -> Result<Outcome, Command
         Command::Copy(args) => copy::run(context, args).await,
         Command::Check(args) => check::run(context, args).await,
         Command::Prune(args) => prune::run(context, args).await,
+        Command::Daemon(_) => daemon::run(context).await,
+        Command::Health(_) => health::run(context).await,
         Command::Recover(args) => recover::run(context, args).await,
         Command::Completions(args) => Ok(completions::run(args)),
         Command::Agent(_) => Err(CommandError::usage(anyhow::anyhow!(

@@ -14,6 +14,7 @@ pub use log::{LogFormat, LogSettings};
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
@@ -25,6 +26,7 @@ use crate::mail::MailSettings;
 use crate::manifest::Compression;
 use crate::repository::credentials::Credentials;
 use crate::repository::url::{BadUrl, RepositoryUrl};
+use crate::schedule::{BadSchedule, Schedule};
 
 /// Everything that a command needs to know of its surroundings.
 #[derive(Clone, Debug)]
@@ -40,6 +42,10 @@ pub struct Config {
     pub compression: Compression,
     /// Which snapshots stay; `None`: all.
     pub keep: Option<KeepPolicy>,
+    /// When the daemon saves what has no schedule of its own.
+    pub schedule: Schedule,
+    /// Up to how much later than its time a scheduled backup begins.
+    pub jitter: Duration,
     pub keys: Keys,
     /// For the times that people are shown, and the days that retention counts.
     pub time_zone: TimeZone,
@@ -155,6 +161,10 @@ impl Config {
         let copy_keep = reader.read(given, None, keep_of);
         let given = Given::new("--keep", &settings.keep, "COFFERDAM_KEEP");
         let keep = reader.read(given, None, keep_of);
+        let given = Given::new("--schedule", &settings.schedule, "COFFERDAM_SCHEDULE");
+        let schedule = reader.read(given, Schedule::daily(), schedule_of);
+        let given = Given::new("--jitter", &settings.jitter, "COFFERDAM_JITTER");
+        let jitter = reader.read(given, Duration::ZERO, jitter_of);
         let keys = reader.keys(settings);
         let given = Given::new("--time-zone", &settings.time_zone, "TZ");
         let time_zone = reader.read(given, TimeZone::UTC, time_zone_of);
@@ -183,6 +193,8 @@ impl Config {
             compression,
             warnings: warnings(environment, keep.as_ref()),
             keep,
+            schedule,
+            jitter,
             keys,
             time_zone,
             log: LogSettings { filter, format },
@@ -387,6 +399,23 @@ fn keep_of(text: &str) -> Result<Option<KeepPolicy>, BadSetting> {
     policy
         .map(Some)
         .map_err(|BadKeepPolicy { what, hint }| BadSetting::new(what, hint))
+}
+
+fn schedule_of(text: &str) -> Result<Schedule, BadSetting> {
+    text.parse()
+        .map_err(|BadSchedule { what, hint }| BadSetting::new(what, hint))
+}
+
+/// Longer than a day, it would hide a backup that is missing.
+fn jitter_of(text: &str) -> Result<Duration, BadSetting> {
+    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+    match humantime::parse_duration(text) {
+        Ok(jitter) if jitter <= LONGEST => Ok(jitter),
+        _ => Err(BadSetting::new(
+            format!("is `{}`", text.escape_debug()),
+            "write a time of up to a day, as `10m`",
+        )),
+    }
 }
 
 fn warnings(environment: &Environment, keep: Option<&KeepPolicy>) -> Vec<String> {

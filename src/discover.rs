@@ -103,14 +103,7 @@ pub fn discover(
     own: Option<&Container>,
     scope: &Scope,
 ) -> Result<Vec<Stack>, DiscoverError> {
-    let mut by_project: BTreeMap<String, Vec<Container>> = BTreeMap::new();
-    for container in containers {
-        if !is_helper(&container) {
-            let project = container.project().to_owned();
-            by_project.entry(project).or_default().push(container);
-        }
-    }
-
+    let mut by_project = containers_by_project(containers);
     let mut stacks = Vec::new();
     let mut errors = LabelErrors::default();
     for project in projects_of(scope, own, &by_project)? {
@@ -125,6 +118,41 @@ pub fn discover(
     } else {
         Err(errors.into())
     }
+}
+
+/// The stacks of `scope`, each by itself: the labels of one are nothing to another. A project that is named and has no
+/// container is an empty stack; our own has to be named.
+pub fn by_project(
+    containers: Vec<Container>,
+    own: Option<&Container>,
+    scope: &Scope,
+) -> BTreeMap<String, Result<Stack, LabelErrors>> {
+    let mut by_project = containers_by_project(containers);
+    match scope {
+        Scope::All => {}
+        Scope::Own => by_project.clear(),
+        Scope::Projects(names) => {
+            by_project.retain(|project, _| names.contains(project));
+            for name in names {
+                by_project.entry(name.clone()).or_default();
+            }
+        }
+    }
+    by_project
+        .into_iter()
+        .map(|(project, containers)| (project.clone(), stack(project, containers, own)))
+        .collect()
+}
+
+fn containers_by_project(containers: Vec<Container>) -> BTreeMap<String, Vec<Container>> {
+    let mut by_project: BTreeMap<String, Vec<Container>> = BTreeMap::new();
+    for container in containers {
+        if !is_helper(&container) {
+            let project = container.project().to_owned();
+            by_project.entry(project).or_default().push(container);
+        }
+    }
+    by_project
 }
 
 fn projects_of(

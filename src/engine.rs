@@ -2,6 +2,7 @@
 //!
 //! - `connect`: endpoint, version negotiation, time-outs
 //! - `container`: what is known of a container, read from inspect
+//! - `events`: what happens to containers
 //! - `exec`: commands inside containers, whose end is trusted only when the engine knows an exit code
 //! - `archive`: "docker cp", out of and into containers
 //! - `lifecycle`: stop, start, pause, health, creation and removal
@@ -16,6 +17,7 @@ pub mod archive;
 mod body;
 pub mod connect;
 pub mod container;
+mod events;
 pub mod exec;
 mod fault;
 pub mod image;
@@ -26,7 +28,8 @@ mod turns;
 
 pub use archive::{NewFile, PathKind, PathStat};
 pub use connect::Endpoint;
-pub use container::{Container, Dependency, Health, Mount, MountKind, State};
+pub use container::{Container, Dependency, Exit, Health, Mount, MountKind, State};
+pub use events::{ContainerEvent, Happening};
 pub use exec::{ExecOutput, ExecSpec};
 pub use lifecycle::{HelperMount, HelperSource, HelperSpec, Substitute};
 

@@ -30,6 +30,10 @@ use serde::Serialize;
 use crate::keep::KeepPolicy;
 use crate::schedule::Schedule;
 
+pub const TRIGGER: &str = "cofferdam.trigger";
+/// Its only value.
+pub const TRIGGER_ON_EXIT: &str = "exit";
+
 /// Everything that the labels of one container say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ContainerLabels {

@@ -15,7 +15,8 @@
 //!
 //! # Layers, from the outside in
 //!
-//! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read
+//! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read; [`daemon`], which
+//!    runs commands by itself
 //! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`verify`], [`freshness`], [`export`],
 //!    [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
 //! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`]
@@ -32,6 +33,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod copy;
+pub mod daemon;
 pub mod discover;
 pub mod driver;
 pub mod encryption;

@@ -12,6 +12,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use croner::Cron;
+use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
@@ -42,6 +43,11 @@ const SHORTEST: Duration = Duration::from_secs(60);
 const OCCURRENCES: usize = 64;
 
 impl Schedule {
+    /// At midnight.
+    pub fn daily() -> Self {
+        DAILY.parse().expect("it is a schedule")
+    }
+
     /// The first moment after `last` at which a backup is due; `None` when it never is.
     ///
     /// `last` is the beginning of the last run, or since when nothing has been due.
@@ -144,16 +150,27 @@ impl FromStr for Schedule {
                 );
             }
             fields if matches!(fields.len(), 5 | 6) => cron(&text, &text)?,
-            _ => return refused(format!("is `{}`", quoted(&text)), EXAMPLES),
+            _ => return refused(format!("is `{}`", quoted(&text)), hint_for(&words)),
         };
         Ok(Self { text, rule })
     }
 }
 
+fn hint_for(words: &[&str]) -> String {
+    let meant = match words {
+        [word] if named(&format!("@{word}")).is_ok() => format!("@{word}"),
+        _ if interval("", &words.join(" ")).is_ok() => format!("every {}", words.join(" ")),
+        _ => return EXAMPLES.to_owned(),
+    };
+    format!("did you mean `{meant}`?")
+}
+
+const DAILY: &str = "@daily";
+
 /// The patterns of crontab(5) that have names.
 const NAMED: [(&str, &str); 8] = [
     ("@hourly", "0 * * * *"),
-    ("@daily", "0 0 * * *"),
+    (DAILY, "0 0 * * *"),
     ("@midnight", "0 0 * * *"),
     ("@nightly", "0 2 * * *"),
     ("@weekly", "0 0 * * 0"),
@@ -181,7 +198,13 @@ fn cron(text: &str, pattern: &str) -> Result<Rule, BadSchedule> {
         .build();
     let what = || format!("is `{}`", quoted(text));
     let cron = parser.parse(pattern).or_else(|error| {
-        let why = quoted(&error.to_string());
+        let why = match &error {
+            CronError::InvalidPattern(why)
+            | CronError::IllegalCharacters(why)
+            | CronError::ComponentError(why) => why.clone(),
+            other => other.to_string(),
+        };
+        let why = quoted(why.trim_end_matches('.'));
         refused(format!("{}: {why}", what()), EXAMPLES)
     })?;
     // The 30th of February: told now rather than never.

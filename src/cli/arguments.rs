@@ -323,6 +323,48 @@ pub enum Despite {
     Shrunken,
 }
 
+/// Back up by schedule, as a service of the stack
+///
+/// Runs until it is stopped. Each target is saved when its schedule says so: that of the label `cofferdam.schedule` of its
+/// container, or `--schedule`. Labels are read again whenever containers come or go. A backup that was missed while the host
+/// was down is made once, at the start. When a container labelled `cofferdam.trigger: exit` has exited with 0, its project is
+/// saved at once. Two backups never run at the same time; one that another run keeps waiting is made after it.
+///
+/// Stopped in the middle of a backup, it releases what it holds, drops what it has not finished, and makes it up at the next
+/// start.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  As a service in a compose file, for the project that it is part of:
+      cofferdam:
+        image: cofferdam
+        command: daemon
+        restart: unless-stopped
+        environment:
+          COFFERDAM_SCHEDULE: \"30 2 * * *\"
+          COFFERDAM_KEEP: daily=7,weekly=4
+          TZ: Europe/Berlin
+        volumes:
+          - /var/run/docker.sock:/var/run/docker.sock
+          - backups:/backups
+  On a host, for all of its projects:
+      cofferdam daemon --all-projects --schedule 'every 6h' --repository /srv/backups
+  A backup now, beside the schedule:
+      docker compose exec cofferdam /cofferdam backup")]
+pub struct DaemonArgs {}
+
+/// Ask the daemon of this container whether it is well
+///
+/// Exits with 0 when it is: it runs, and the engine answers it. Made for a container's health check. Whether backups are
+/// recent is for `cofferdam check` to say.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  In a compose file:
+      healthcheck:
+        test: [\"CMD\", \"/cofferdam\", \"health\"]")]
+pub struct HealthArgs {}
+
 /// Finish or undo what an interrupted run left behind
 ///
 /// Starts what it had stopped, puts back what it had half replaced, removes its helpers. Every backup and restore does this

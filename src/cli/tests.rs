@@ -74,7 +74,6 @@ fn an_agent_takes_a_command_after_the_dashes() {
 fn what_makes_no_sense_is_refused() {
     for line in [
         "cofferdam",
-        "cofferdam daemon",
         "cofferdam restore",
         "cofferdam restore newest",
         "cofferdam restore latest db/[",
@@ -120,6 +119,8 @@ fn help_of_cofferdam() {
       copy         Copy snapshots to second places
       check        Check that every target has a recent good backup
       prune        Remove the snapshots that no rule of `--keep` keeps
+      daemon       Back up by schedule, as a service of the stack
+      health       Ask the daemon of this container whether it is well
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
 
@@ -176,6 +177,19 @@ fn help_of_cofferdam() {
               (`within=48h`). What none of them keeps is removed after a backup, and by `prune`. The
               label `cofferdam.keep` gives the targets of a container rules of their own. [env:
               COFFERDAM_KEEP] [default: all stay]
+
+          --schedule <WHEN>
+              When the daemon backs up: cron, `@daily`, `every 6h`, or `off` for when it is asked to
+
+              Cron patterns have five fields, or six with seconds first, and mean the clock of
+              `--time-zone`. The label `cofferdam.schedule` gives the targets of a container a schedule
+              of their own. [env: COFFERDAM_SCHEDULE] [default: @daily]
+
+          --jitter <TIME>
+              Up to how much later than its time a scheduled backup begins, as `10m`
+
+              How much it is depends on the project and the day, so that many hosts do not begin at the
+              same moment. [env: COFFERDAM_JITTER] [default: 0s]
 
           --recipient <KEY>
               Encrypt to this age recipient, `age1…`; may be given several times
@@ -269,7 +283,7 @@ fn help_of_cofferdam() {
 #[test]
 fn short_help_fits_a_screen() {
     let mut root = Cli::command().term_width(100);
-    assert_snapshot!(root.render_help(), @"
+    assert_snapshot!(root.render_help(), @r"
     Back up and restore container stacks, driven by labels
 
     Usage: cofferdam [OPTIONS] <COMMAND>
@@ -286,6 +300,8 @@ fn short_help_fits_a_screen() {
       copy         Copy snapshots to second places
       check        Check that every target has a recent good backup
       prune        Remove the snapshots that no rule of `--keep` keeps
+      daemon       Back up by schedule, as a service of the stack
+      health       Ask the daemon of this container whether it is well
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
 
@@ -302,6 +318,10 @@ fn short_help_fits_a_screen() {
           --copy-keep <RULES>       Which snapshots stay in the second places, as `daily=30,monthly=12`
           --compression <HOW>       How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
           --keep <RULES>            Which snapshots stay, as `last=3,daily=7,weekly=4`
+          --schedule <WHEN>         When the daemon backs up: cron, `@daily`, `every 6h`, or `off` for
+                                    when it is asked to
+          --jitter <TIME>           Up to how much later than its time a scheduled backup begins, as
+                                    `10m`
           --recipient <KEY>         Encrypt to this age recipient, `age1…`; may be given several times
           --passphrase-file <FILE>  Encrypt with, and read with, the passphrase in this file
           --identity-file <FILE>    Read with the age identities in this file, as `age-keygen` writes it
@@ -705,6 +725,71 @@ fn help_of_check() {
           cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
       Whether mail arrives:
           cofferdam check --mail-test --mail-to ops@example.org
+    "#);
+}
+
+#[test]
+fn help_of_daemon() {
+    assert_snapshot!(help("daemon"), @r#"
+    Back up by schedule, as a service of the stack
+
+    Runs until it is stopped. Each target is saved when its schedule says so: that of the label
+    `cofferdam.schedule` of its container, or `--schedule`. Labels are read again whenever containers
+    come or go. A backup that was missed while the host was down is made once, at the start. When a
+    container labelled `cofferdam.trigger: exit` has exited with 0, its project is saved at once. Two
+    backups never run at the same time; one that another run keeps waiting is made after it.
+
+    Stopped in the middle of a backup, it releases what it holds, drops what it has not finished, and
+    makes it up at the next start.
+
+    Usage: cofferdam daemon [OPTIONS]
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      As a service in a compose file, for the project that it is part of:
+          cofferdam:
+            image: cofferdam
+            command: daemon
+            restart: unless-stopped
+            environment:
+              COFFERDAM_SCHEDULE: "30 2 * * *"
+              COFFERDAM_KEEP: daily=7,weekly=4
+              TZ: Europe/Berlin
+            volumes:
+              - /var/run/docker.sock:/var/run/docker.sock
+              - backups:/backups
+      On a host, for all of its projects:
+          cofferdam daemon --all-projects --schedule 'every 6h' --repository /srv/backups
+      A backup now, beside the schedule:
+          docker compose exec cofferdam /cofferdam backup
+    "#);
+}
+
+#[test]
+fn help_of_health() {
+    assert_snapshot!(help("health"), @r#"
+    Ask the daemon of this container whether it is well
+
+    Exits with 0 when it is: it runs, and the engine answers it. Made for a container's health check.
+    Whether backups are recent is for `cofferdam check` to say.
+
+    Usage: cofferdam health [OPTIONS]
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      In a compose file:
+          healthcheck:
+            test: ["CMD", "/cofferdam", "health"]
     "#);
 }
 

@@ -1,4 +1,4 @@
-//! `cofferdam backup`
+//! `cofferdam backup`, and what the daemon does of it.
 
 use anyhow::anyhow;
 use jiff::Timestamp;
@@ -11,76 +11,145 @@ use crate::backup::{BackupReport, back_up};
 use crate::cli::BackupArgs;
 use crate::copy::copy_after;
 use crate::exit::Outcome;
+use crate::plan::backup::BackupPlan;
 use crate::report;
+use crate::session::Session;
+use crate::survey::Survey;
 use crate::target::RunId;
+use crate::targets::Drivers;
 
 pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, CommandError> {
-    let engine = context.engine().await?;
-    let surveys = context.surveys(&engine).await?;
-    let session = context.session(&engine).await?;
-    let mut plans = Vec::new();
-    let mut prepared = Vec::new();
-    for survey in &surveys {
-        let run = RunId::generate(Timestamp::now());
-        let Prepared { drivers, plan } = context
-            .prepare_backup(&session, survey, wanted(&args), &run)
-            .await?;
-        plans.push(plan.clone());
-        prepared.push((survey, run, drivers, plan));
-    }
+    let wanted = Wanted {
+        targets: &args.targets,
+        services: None,
+        may_shrink: &args.may_shrink,
+    };
+    let mut runs = Runs::prepare(context, wanted).await?;
     if args.dry_run {
+        let plans = runs.plans();
         context.print(&plans, || report::plan::backups(&plans, &context.view()))?;
         return Ok(Outcome::Done);
     }
-    // With several projects, those without a label of ours are nobody's concern.
-    prepared.retain(|(_, _, _, plan)| surveys.len() == 1 || plan.asks_for_something());
-    if !prepared
-        .iter()
-        .any(|(_, _, _, plan)| plan.asks_for_something())
-    {
+    runs.drop_idle();
+    if !runs.ask_for_something() {
         return Err(CommandError::usage(anyhow!(
             "no label asks for anything to be saved; `cofferdam plan` shows what could be"
         )));
     }
-
-    let mut reports: Vec<BackupReport> = Vec::new();
-    let mut failures: Vec<CommandError> = Vec::new();
-    for (survey, run, drivers, plan) in prepared {
-        match back_up(&session, survey, &plan, &drivers, run).await {
-            Ok(report) => reports.push(report),
-            // One project that fails is no reason to leave the next one unsaved.
-            Err(error) => match CommandError::from(error) {
-                CommandError::Interrupted => return Err(CommandError::Interrupted),
-                error => failures.push(error),
-            },
-        }
-    }
-    // Without locks, and when all is saved: sending takes its time, and neither a restore nor another project need wait for it.
-    for report in &mut reports {
-        report.copies = copy_after(&session, &report.manifest.project).await;
-    }
-    let printed = context.print(&reports, || {
-        report::outcome::backups(&reports, &context.view())
+    let backups = runs.back_up().await?;
+    let printed = context.print(&backups.reports, || {
+        report::outcome::backups(&backups.reports, &context.view())
     });
-    let saved = reports.iter().map(outcome);
-    let failed = failures.iter().map(CommandError::outcome);
-    let whole = saved.chain(failed).reduce(Outcome::and);
-    for failure in &failures {
-        context.tell(failure);
-    }
-    mail::about_backups(context, &reports, &failures).await;
+    let outcome = backups.outcome();
+    backups.tell(context).await;
     if let Err(error) = printed {
         // The snapshots are there, and the mail has said so.
         context.tell(&error);
-        return Ok(whole.unwrap_or(Outcome::Done).and(Outcome::Failed));
+        return Ok(outcome.and(Outcome::Failed));
     }
-    Ok(whole.unwrap_or(Outcome::Done))
+    Ok(outcome)
 }
 
-fn wanted(args: &BackupArgs) -> Wanted<'_> {
-    Wanted {
-        targets: &args.targets,
-        may_shrink: &args.may_shrink,
+/// Backups that are about to be made, one of each project.
+pub struct Runs {
+    session: Session,
+    runs: Vec<Run>,
+}
+
+struct Run {
+    survey: Survey,
+    id: RunId,
+    drivers: Drivers,
+    plan: BackupPlan,
+}
+
+/// What they came to.
+pub struct Backups {
+    pub reports: Vec<BackupReport>,
+    pub failures: Vec<CommandError>,
+}
+
+impl Runs {
+    pub async fn prepare(context: &Context, wanted: Wanted<'_>) -> Result<Self, CommandError> {
+        let engine = context.engine().await?;
+        let surveys = context.surveys(&engine).await?;
+        let session = context.session(&engine).await?;
+        let mut runs = Vec::new();
+        for survey in surveys {
+            let id = RunId::generate(Timestamp::now());
+            let Prepared { drivers, plan } = context
+                .prepare_backup(&session, &survey, wanted, &id)
+                .await?;
+            runs.push(Run {
+                survey,
+                id,
+                drivers,
+                plan,
+            });
+        }
+        Ok(Self { session, runs })
+    }
+
+    pub fn ask_for_something(&self) -> bool {
+        self.runs.iter().any(|run| run.plan.asks_for_something())
+    }
+
+    fn plans(&self) -> Vec<BackupPlan> {
+        self.runs.iter().map(|run| run.plan.clone()).collect()
+    }
+
+    /// With several projects, those without a label of ours are nobody's concern.
+    fn drop_idle(&mut self) {
+        let alone = self.runs.len() == 1;
+        self.runs
+            .retain(|run| alone || run.plan.asks_for_something());
+    }
+
+    pub async fn back_up(self) -> Result<Backups, CommandError> {
+        let Self { session, runs } = self;
+        let mut backups = Backups {
+            reports: Vec::new(),
+            failures: Vec::new(),
+        };
+        for run in runs {
+            match back_up(&session, &run.survey, &run.plan, &run.drivers, run.id).await {
+                Ok(report) => backups.reports.push(report),
+                // One project that fails is no reason to leave the next one unsaved.
+                Err(error) => match CommandError::from(error) {
+                    CommandError::Interrupted => return Err(CommandError::Interrupted),
+                    error => backups.failures.push(error),
+                },
+            }
+        }
+        // Without locks, and when all is saved: sending takes its time, and neither a restore nor another project need wait
+        // for it.
+        for report in &mut backups.reports {
+            report.copies = copy_after(&session, &report.manifest.project).await;
+        }
+        Ok(backups)
+    }
+}
+
+impl Backups {
+    pub fn outcome(&self) -> Outcome {
+        let saved = self.reports.iter().map(outcome);
+        let failed = self.failures.iter().map(CommandError::outcome);
+        let whole = saved.chain(failed).reduce(Outcome::and);
+        whole.unwrap_or(Outcome::Done)
+    }
+
+    /// That another run holds the project, when there is only this one.
+    pub fn take_busy(&mut self) -> Option<CommandError> {
+        self.failures
+            .pop_if(|failure| matches!(failure, CommandError::Busy(_)))
+    }
+
+    /// Tells those who are to know.
+    pub async fn tell(&self, context: &Context) {
+        for failure in &self.failures {
+            context.tell(failure);
+        }
+        mail::about_backups(context, &self.reports, &self.failures).await;
     }
 }
 

@@ -24,6 +24,7 @@ use crate::session::{CopySettings, Session};
 use crate::survey::{Survey, survey};
 use crate::text::printable_lines;
 
+#[derive(Clone)]
 pub struct Context {
     pub config: Config,
     pub board: Board,
@@ -32,6 +33,25 @@ pub struct Context {
 }
 
 impl Context {
+    /// The same for one project.
+    pub fn of_project(&self, project: &str) -> Self {
+        let mut context = self.clone();
+        context.config.scope = Scope::Projects(vec![project.to_owned()]);
+        context
+    }
+
+    /// Runs `work` unless the user interrupts it: then it is dropped where it stands.
+    pub async fn unless_interrupted<T>(
+        &self,
+        work: impl Future<Output = Result<T, CommandError>>,
+    ) -> Result<T, CommandError> {
+        tokio::select! {
+            biased;
+            () = self.interrupt.cancelled() => Err(CommandError::Interrupted),
+            done = work => done,
+        }
+    }
+
     pub async fn engine(&self) -> Result<Engine, CommandError> {
         let endpoint =
             Endpoint::from_env(|name| std::env::var(name).ok()).map_err(CommandError::usage)?;

@@ -39,6 +39,12 @@ pub async fn about_backups(context: &Context, reports: &[BackupReport], failures
     }
 }
 
+/// Sends a letter about a backup that could not even begin.
+pub async fn about_no_backup(context: &Context, error: &CommandError) {
+    let letter = report::letter::backup_failed(&context.config.scope, &error.to_string());
+    send(context, &letter).await;
+}
+
 /// Sends a letter when a backup ends before it has anything to report.
 pub async fn unless_begun(
     context: &Context,
@@ -47,10 +53,7 @@ pub async fn unless_begun(
     let ended = backup.await;
     match &ended {
         Ok(_) | Err(CommandError::Interrupted) => {}
-        Err(error) => {
-            let letter = report::letter::backup_failed(&context.config.scope, &error.to_string());
-            send(context, &letter).await;
-        }
+        Err(error) => about_no_backup(context, error).await,
     }
     ended
 }

@@ -1,5 +1,7 @@
 //! What `plan` and `backup` do alike: from a survey to a plan.
 
+use std::collections::BTreeSet;
+
 use super::context::Context;
 use super::error::CommandError;
 use crate::cli::TargetPattern;
@@ -7,7 +9,7 @@ use crate::plan::backup::BackupPlan;
 use crate::select;
 use crate::session::Session;
 use crate::survey::Survey;
-use crate::target::{RunId, TargetId};
+use crate::target::{RunId, TargetId, encode_component};
 use crate::targets::{Drivers, RunOptions};
 
 /// Everything that a backup of one project needs.
@@ -16,12 +18,24 @@ pub struct Prepared {
     pub plan: BackupPlan,
 }
 
-/// What the arguments choose.
+/// What is to be saved.
 #[derive(Clone, Copy, Default)]
 pub struct Wanted<'a> {
     /// Empty: all.
     pub targets: &'a [TargetPattern],
+    /// Of which services; `None`: of all.
+    pub services: Option<&'a BTreeSet<String>>,
     pub may_shrink: &'a [TargetPattern],
+}
+
+impl Wanted<'_> {
+    /// As the user would write it.
+    fn patterns(&self) -> Vec<String> {
+        let targets = self.targets.iter().map(ToString::to_string);
+        let services = self.services.into_iter().flatten();
+        let services = services.map(|service| format!("{}/*", encode_component(service)));
+        targets.chain(services).collect()
+    }
 }
 
 impl Context {
@@ -43,7 +57,10 @@ impl Context {
             .chain(unreachable.iter().map(|failure| &failure.target))
             .cloned()
             .collect();
-        let chosen = select::targets(&all, wanted.targets)?;
+        let mut chosen = select::targets(&all, wanted.targets)?;
+        if let Some(services) = wanted.services {
+            chosen.retain(|target| services.contains(&target.service));
+        }
         targets.retain(|target| chosen.contains(&&target.id));
         unreachable.retain(|failure| chosen.contains(&&failure.target));
         let may_shrink = match wanted.may_shrink {
@@ -53,7 +70,7 @@ impl Context {
         let mut plan =
             BackupPlan::new(survey, targets, unreachable).map_err(CommandError::usage)?;
         if chosen.len() < all.len() {
-            plan.selection = wanted.targets.iter().map(ToString::to_string).collect();
+            plan.selection = wanted.patterns();
             plan.selection.sort();
             plan.selection.dedup();
         }

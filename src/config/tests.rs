@@ -273,3 +273,25 @@ fn status_files_go_to_a_directory() {
     );
     assert_snapshot!(bad(Settings::default(), &[("COFFERDAM_STATUS_DIR", "s3://bucket/status")]), @r"COFFERDAM_STATUS_DIR is `s3://bucket/status`; write the path of a directory");
 }
+
+#[test]
+fn schedules_and_jitter_are_read() {
+    let config = good(Settings::default(), &[]);
+    assert_eq!(config.schedule, Schedule::daily());
+    assert_eq!(config.jitter, Duration::ZERO);
+    let variables = [
+        ("COFFERDAM_SCHEDULE", "every 6h"),
+        ("COFFERDAM_JITTER", "10m"),
+    ];
+    let config = good(Settings::default(), &variables);
+    assert_eq!(config.schedule.to_string(), "every 6h");
+    assert_eq!(config.jitter, Duration::from_secs(600));
+    let wrong = [
+        ("COFFERDAM_SCHEDULE", "0 24 * * *"),
+        ("COFFERDAM_JITTER", "2days"),
+    ];
+    assert_snapshot!(bad(Settings::default(), &wrong), @r"
+    COFFERDAM_SCHEDULE is `0 24 * * *`: Number out of bounds; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    COFFERDAM_JITTER is `2days`; write a time of up to a day, as `10m`
+    ");
+}

@@ -20,6 +20,8 @@ pub struct Container {
     pub health: Health,
     /// As the engine prints it; tells one life of a container from the next.
     pub started_at: String,
+    /// `None` while it runs, and before it has.
+    pub exit: Option<Exit>,
     pub labels: BTreeMap<String, String>,
     pub env: BTreeMap<String, String>,
     /// The user that execs run as when none is named; empty means root.
@@ -42,6 +44,13 @@ pub enum State {
     Removing,
     Exited,
     Dead,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exit {
+    pub code: i64,
+    /// By the engine's clock.
+    pub at: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,13 +114,18 @@ impl fmt::Debug for Container {
     }
 }
 
+/// The project that labels speak of: see [`Container::project`].
+pub(super) fn project_of(labels: &BTreeMap<String, String>) -> &str {
+    labels
+        .get(PROJECT)
+        .or_else(|| labels.get(COMPOSE_PROJECT))
+        .map_or("default", String::as_str)
+}
+
 impl Container {
     /// The project this container belongs to: compose's, or the label of ours, or `default`.
     pub fn project(&self) -> &str {
-        self.labels
-            .get(PROJECT)
-            .or_else(|| self.labels.get(COMPOSE_PROJECT))
-            .map_or("default", String::as_str)
+        project_of(&self.labels)
     }
 
     /// The compose service, or what the label of ours says, or the container's name.
@@ -202,6 +216,7 @@ pub mod tests_support {
             state: State::Running,
             health: Health::None,
             started_at: String::new(),
+            exit: None,
             labels: BTreeMap::new(),
             env: BTreeMap::new(),
             user: String::new(),
@@ -235,6 +250,7 @@ mod tests {
             state: State::Running,
             health: Health::None,
             started_at: String::new(),
+            exit: None,
             labels: BTreeMap::new(),
             env: BTreeMap::from([("POSTGRES_PASSWORD".to_owned(), "hunter2".to_owned())]),
             user: String::new(),

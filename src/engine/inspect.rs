@@ -11,7 +11,8 @@ use jiff::Timestamp;
 use super::fault::About;
 use super::turns::CALL;
 use super::{
-    Container, Engine, EngineError, Health, Mount, MountKind, State, container_name, is_engine_name,
+    Container, Engine, EngineError, Exit, Health, Mount, MountKind, State, container_name,
+    is_engine_name,
 };
 
 /// How many containers are inspected at the same time.
@@ -218,6 +219,7 @@ fn read(raw: ContainerInspectResponse) -> Result<Container, String> {
     let config = raw.config.unwrap_or_default();
     let host = raw.host_config.unwrap_or_default();
     let created = raw.created.unwrap_or_default();
+    let status = state.status.and_then(read_state).ok_or("it has no state")?;
     Ok(Container {
         id: raw.id.ok_or("it has no id")?,
         name: raw
@@ -230,7 +232,8 @@ fn read(raw: ContainerInspectResponse) -> Result<Container, String> {
         created: created
             .parse::<Timestamp>()
             .map_err(|error| format!("its creation time {created:?}: {error}"))?,
-        state: state.status.and_then(read_state).ok_or("it has no state")?,
+        state: status,
+        exit: read_exit(status, state.exit_code, state.finished_at.as_deref()),
         health: read_health(state.health.and_then(|health| health.status)),
         started_at: state.started_at.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
@@ -249,6 +252,14 @@ fn read(raw: ContainerInspectResponse) -> Result<Container, String> {
             .and_then(|mode| Some(mode.strip_prefix("container:")?.to_owned())),
         privileged: host.privileged.unwrap_or_default(),
     })
+}
+
+fn read_exit(state: State, code: Option<i64>, at: Option<&str>) -> Option<Exit> {
+    let exit = Exit {
+        code: code?,
+        at: at?.parse().ok()?,
+    };
+    matches!(state, State::Exited | State::Dead).then_some(exit)
 }
 
 fn read_state(status: ContainerStateStatusEnum) -> Option<State> {

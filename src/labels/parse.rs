@@ -18,7 +18,7 @@ use super::values::{self, BadValue};
 use super::{
     ContainerLabels, CouchdbLabels, ElasticsearchLabels, FilesLabels, HookPoint, HookSpec, Moment,
     MysqlLabels, MysqlRestore, OptIn, PostgresLabels, PostgresMode, PostgresRestore, Selection,
-    TransferChoice, TreeOptions, TreeRestore,
+    TRIGGER_ON_EXIT, TransferChoice, TreeOptions, TreeRestore,
 };
 use crate::engine::Container;
 use crate::engine::container::{COMPOSE_PROJECT, COMPOSE_SERVICE};
@@ -164,7 +164,7 @@ impl<'a> Parser<'a> {
             Label::Schedule => {
                 values::schedule(value).map(|schedule| self.labels.schedule = Some(schedule))
             }
-            Label::Trigger => values::word(value, &[("exit", true)])
+            Label::Trigger => values::word(value, &[(TRIGGER_ON_EXIT, true)])
                 .map(|on_exit| self.labels.triggers_on_exit = on_exit),
             Label::Stop => self.stop(value),
             Label::Pause => self.pause(value),

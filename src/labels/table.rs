@@ -1,6 +1,6 @@
 //! Every label there is, in one place: the parser, its "did you mean" and the check of `docs/labels.md` read this table.
 
-use super::HookPoint;
+use super::{HookPoint, TRIGGER};
 
 pub const PREFIX: &str = "cofferdam.";
 
@@ -436,7 +436,7 @@ pub const TABLE: &[Entry] = &[
         "when the daemon saves this container's targets",
     ),
     entry(
-        "cofferdam.trigger",
+        TRIGGER,
         Label::Trigger,
         "`exit`: when this container has exited with 0, the daemon saves its project",
     ),

@@ -194,6 +194,12 @@ fn warnings(
         .iter()
         .map(|failure| format!("the snapshot lacks {}: {}", failure.target, failure.reason))
         .collect();
+    if !manifest.selection.is_empty() {
+        warnings.push(format!(
+            "the snapshot was taken of {} only: what else the project has stays as it is",
+            manifest.selection.join(", ")
+        ));
+    }
     warnings.extend(databases_that_go_with_a_tree(manifest, targets));
     let is_held = |service: &str| holds.iter().any(|hold| hold.service == service);
     for target in targets {

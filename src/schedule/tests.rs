@@ -101,7 +101,33 @@ fn what_is_no_schedule_is_refused_with_what_to_write() {
         .iter()
         .map(|text| text.parse::<Schedule>().unwrap_err().to_string())
         .collect();
-    assert_snapshot!(told.join("\n"), @"");
+    assert_snapshot!(told.join("\n"), @r#"
+    is empty; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is empty; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `daily`; did you mean `@daily`?
+    is `@dialy`; did you mean `@daily`?
+    is `@reboot`; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `2 30`; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `0 2 * *`; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `0 0 2 * * * 2027`; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `61 2 * * *`: Number out of bounds; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `0 24 * * *`: Number out of bounds; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `0 2 * * MOO`: CronPattern contains illegal character 'M' in part 'MOO'; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `0 2 0 * *`: Number out of bounds; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `0 2 30 2 *`, which is never; write a day that exists, or `off`
+    is `5/15 * * * *`: Invalid step syntax: single number steps like "5/15" are not allowed. Use "*/15"…; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `0 5-2 * * *`: Range out of bounds; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `*/0 * * * *`: Step cannot be zero; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `0 2 * * \u{1b}[31m`: CronPattern contains illegal character '\u{1b}' in part '\u{1b}[31M'; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    is `CRON_TZ=Europe/Berlin 0 2 * * *`, which names a time zone; take it out, and write it as --time-zone, or in TZ
+    is `every`; write a number and a unit, as `every 6h`
+    is `every 6`; write a number and a unit, as `every 6h`
+    is `every 6M`, in which `M` would be months; write `min` for minutes, or `months`
+    is `every 5s`, which is too often; write `every 1min` or more
+    is `every 99999999999999years`; write a number and a unit, as `every 6h`
+    is `6h`; did you mean `every 6h`?
+    is `@daily @weekly`; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
+    "#);
 }
 
 #[test]
@@ -173,10 +199,7 @@ fn the_longest_gap_is_that_over_the_weekend() {
     assert_eq!(hours("@monthly", "UTC", now), 31 * 24);
     assert_eq!(hours("every 6h", "UTC", now), 6);
     // The day on which the clocks go back.
-    assert_eq!(
-        hours("@daily", "Europe/Berlin", "2026-10-01T00:00:00Z"),
-        25
-    );
+    assert_eq!(hours("@daily", "Europe/Berlin", "2026-10-01T00:00:00Z"), 25);
 }
 
 proptest! {

@@ -69,6 +69,7 @@ mod tests {
             state: State::Running,
             health: Health::None,
             started_at: String::new(),
+            exit: None,
             labels: BTreeMap::new(),
             env: BTreeMap::new(),
             user: String::new(),

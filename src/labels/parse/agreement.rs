@@ -52,7 +52,8 @@ impl Parser<'_> {
                 Label::Files(option) => self.ensure_files_have_a_path(key, name, option),
                 Label::Command(_) => self.ensure_command_has_a_dump(key, name),
                 Label::Keep | Label::Schedule
-                    if !self.has_driver_label() && !self.is_switched() => {
+                    if !self.has_driver_label() && !self.is_switched() =>
+                {
                     let hint = "add the label that names what is saved, or remove it";
                     self.problem(key, "has no target to serve", Some(hint.to_owned()));
                 }

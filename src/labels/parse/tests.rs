@@ -462,14 +462,14 @@ fn a_container_may_have_a_schedule_of_its_own() {
         good(&[("enable", "true"), ("schedule", "every 6h")]).opt_in,
         OptIn::Detection
     );
-    assert_snapshot!(bad(&[("volumes", "blobdb"), ("schedule", "@weakly")]), @"");
-    assert_snapshot!(bad(&[("stop", "backup"), ("schedule", "@weekly")]), @"");
+    assert_snapshot!(bad(&[("volumes", "blobdb"), ("schedule", "@weakly")]), @r"container db: label `cofferdam.schedule` is `@weakly`; did you mean `@weekly`?");
+    assert_snapshot!(bad(&[("stop", "backup"), ("schedule", "@weekly")]), @r"container db: label `cofferdam.schedule` has no target to serve; add the label that names what is saved, or remove it");
 }
 
 #[test]
 fn a_container_that_has_done_its_work_may_trigger_a_backup() {
     assert!(good(&[("trigger", "exit")]).triggers_on_exit);
-    assert_snapshot!(bad(&[("trigger", "exits")]), @"");
+    assert_snapshot!(bad(&[("trigger", "exits")]), @r"container db: label `cofferdam.trigger` is `exits`; did you mean `exit`? (accepted: `exit`)");
 }
 
 #[test]

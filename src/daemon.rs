@@ -1,0 +1,314 @@
+//! The service that is added to a stack and forgotten: it backs up when a backup is due, or asked for.
+//!
+//! [`timetable`] says what is due, [`history`] what was done before, [`watch`] listens to the engine, [`inbox`] holds what is
+//! asked for, [`health`] answers `cofferdam health`, [`orphans`] does the duty of process 1.
+//!
+//! One backup runs at a time. What was done is told by the repository's snapshots alone, so that nothing is lost with a daemon
+//! that ends anywhere: the next one releases what was held, and makes up for what was missed.
+
+mod health;
+mod history;
+mod inbox;
+mod orphans;
+mod project;
+mod timetable;
+mod watch;
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use tokio_util::task::AbortOnDropHandle;
+use tracing::{info, warn};
+
+use self::health::Pulse;
+pub use self::health::{Health, ask};
+use self::inbox::{Inbox, Occasion};
+use self::project::Project;
+use self::timetable::Services;
+use crate::commands::backup::{Backups, Runs};
+use crate::commands::prepare::Wanted;
+use crate::commands::recover::recover_all;
+use crate::commands::{CommandError, Context, mail};
+use crate::config::Scope;
+use crate::discover::{DiscoverError, by_project};
+use crate::engine::Engine;
+use crate::exit::Outcome;
+use crate::report::amounts::size;
+
+/// The clock is looked at once in this time at least: it may be set, and a host may sleep.
+const LONGEST_REST: Duration = Duration::from_secs(60);
+
+/// Containers that come together, as with `compose up`, are looked at together.
+const SETTLING: Duration = Duration::from_secs(2);
+
+/// A project that another run holds is tried again after this.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// What is to be done next.
+struct Due {
+    project: String,
+    services: Services,
+    occasion: Occasion,
+}
+
+/// What became of it.
+enum Ended {
+    Done,
+    /// Another run holds the project.
+    Busy(CommandError),
+    Interrupted,
+}
+
+struct Daemon<'a> {
+    context: &'a Context,
+    scope: Scope,
+    started: Timestamp,
+    inbox: Inbox,
+    pulse: Pulse,
+    projects: BTreeMap<String, Project>,
+}
+
+/// Runs until it is interrupted. What is wrong from the start on is an error; what goes wrong later is told, and it goes on.
+pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
+    let engine = context.engine().await?;
+    let scope = scope(context, &engine).await?;
+    let mut daemon = Daemon {
+        context,
+        scope: scope.clone(),
+        started: Timestamp::now(),
+        inbox: Inbox::default(),
+        pulse: Pulse::default(),
+        projects: BTreeMap::new(),
+    };
+    // Before labels are read: nothing that happens from now on is missed.
+    let _aside = [
+        tokio::spawn(watch::watch(engine.clone(), scope, daemon.inbox.clone())),
+        tokio::spawn(health::answer(daemon.pulse.clone())),
+        tokio::spawn(orphans::bury()),
+    ]
+    .map(AbortOnDropHandle::new);
+    tokio::select! {
+        biased;
+        () = context.interrupt.cancelled() => return Ok(Outcome::Done),
+        begun = daemon.begin(&engine) => begun?,
+    }
+    Ok(daemon.work().await)
+}
+
+/// Our own project by its name.
+async fn scope(context: &Context, engine: &Engine) -> Result<Scope, CommandError> {
+    match (&context.config.scope, context.projects().await) {
+        (Scope::Own, Some(names)) => Ok(Scope::Projects(names)),
+        (Scope::Own, None) => {
+            let known = engine.containers(&[]).await;
+            let known = known.map_err(CommandError::failed)?;
+            let names = by_project(known, None, &Scope::All).into_keys();
+            Err(CommandError::usage(DiscoverError::NoProject(
+                names.collect(),
+            )))
+        }
+        (scope, _) => Ok(scope.clone()),
+    }
+}
+
+impl Daemon<'_> {
+    /// What an administrator should hear of now, and not at night.
+    async fn begin(&mut self, engine: &Engine) -> Result<(), CommandError> {
+        let session = self.context.session(engine).await?;
+        mail::mailer(self.context).map_err(CommandError::usage)?;
+        self.read_labels(engine).await?;
+        let troubles: Vec<String> = self
+            .projects
+            .values()
+            .filter_map(|project| project.trouble.clone())
+            .collect();
+        if !troubles.is_empty() && troubles.len() == self.projects.len() {
+            return Err(CommandError::usage(anyhow::anyhow!(troubles.join("\n"))));
+        }
+        // A server may come up later than we do.
+        if let Err(error) = session.repository.prepare().await {
+            self.context.tell(&CommandError::failed(error));
+        }
+        let in_scope = |project: &str| self.projects.contains_key(project);
+        if let Err(error) = recover_all(&session, in_scope, false).await {
+            self.context.tell(&error);
+        }
+        Ok(())
+    }
+
+    async fn work(&mut self) -> Outcome {
+        loop {
+            self.pulse.turns_round();
+            if self.context.interrupt.is_cancelled() {
+                return Outcome::Done;
+            }
+            if self.inbox.take_labels_changed() {
+                self.look_again().await;
+            }
+            match self.next().await {
+                Some(due) => {
+                    if let Ended::Interrupted = self.back_up(due).await {
+                        return Outcome::Interrupted;
+                    }
+                }
+                None => self.rest().await,
+            }
+        }
+    }
+
+    async fn look_again(&mut self) {
+        let looked = async {
+            let engine = self.context.engine().await?;
+            self.read_labels(&engine).await
+        };
+        let trouble = looked.await.err().map(|error| error.to_string());
+        if let Some(trouble) = &trouble {
+            warn!("labels cannot be read: {trouble}");
+            self.inbox.labels_changed();
+        }
+        self.pulse.engine(trouble);
+    }
+
+    async fn read_labels(&mut self, engine: &Engine) -> Result<(), CommandError> {
+        let own = engine.own_container().await;
+        let own = own.map_err(CommandError::failed)?;
+        let containers = engine.containers(&[]).await;
+        let containers = containers.map_err(CommandError::failed)?;
+        let mut stacks = by_project(containers, own.as_ref(), &self.scope);
+        if let Scope::All = self.scope {
+            self.projects.retain(|name, _| stacks.contains_key(name));
+        }
+        let settings = &self.context.config;
+        // A container that starts again is still the same one.
+        let beginning = own.map_or(self.started, |own| own.created);
+        for (name, stack) in std::mem::take(&mut stacks) {
+            let project = self
+                .projects
+                .entry(name.clone())
+                .or_insert_with(|| Project::new(&name, settings));
+            project.read(stack, &settings.schedule, beginning);
+        }
+        Ok(())
+    }
+
+    /// What is asked for goes before what is due.
+    async fn next(&mut self) -> Option<Due> {
+        for (name, project) in &mut self.projects {
+            if project.is_waiting() {
+                continue;
+            }
+            if let Some(occasion) = self.inbox.take_backup(name) {
+                return Some(Due {
+                    project: name.clone(),
+                    services: Services::All,
+                    occasion,
+                });
+            }
+        }
+        for (name, project) in &mut self.projects {
+            if project.is_waiting() {
+                continue;
+            }
+            if let Some((services, occasion)) = project.due(self.context, Timestamp::now()).await {
+                return Some(Due {
+                    project: name.clone(),
+                    services,
+                    occasion,
+                });
+            }
+        }
+        None
+    }
+
+    /// Until something is due, or happens.
+    async fn rest(&mut self) {
+        let now = Timestamp::now();
+        let nexts = self.projects.values_mut().filter_map(|project| {
+            project.tell_next(&self.context.view());
+            project.rests_for(now)
+        });
+        let rest = nexts.min().unwrap_or(LONGEST_REST).min(LONGEST_REST);
+        tokio::select! {
+            biased;
+            () = self.context.interrupt.cancelled() => {}
+            () = self.inbox.news() => tokio::time::sleep(SETTLING).await,
+            () = tokio::time::sleep(rest) => {}
+        }
+    }
+
+    async fn back_up(&mut self, due: Due) -> Ended {
+        info!(project = due.project, "backing up: {}", due.occasion);
+        self.pulse.begins_a_backup();
+        let began = Timestamp::now();
+        let context = self.context.of_project(&due.project);
+        let ended = save(&context, &due.services).await;
+        let Some(project) = self.projects.get_mut(&due.project) else {
+            return Ended::Done;
+        };
+        match &ended {
+            Ended::Done => project.timetable.ran(&due.services, began),
+            Ended::Busy(error) => {
+                project.wait(Instant::now() + BUSY, error);
+                if due.occasion != Occasion::Schedule {
+                    self.inbox.ask(&due.project, due.occasion);
+                }
+            }
+            Ended::Interrupted => {}
+        }
+        ended
+    }
+}
+
+/// Backs up one project, and tells those who are to know what came of it.
+async fn save(context: &Context, services: &Services) -> Ended {
+    let services = match services {
+        Services::All => None,
+        Services::Named(names) => Some(names),
+    };
+    let saved = async {
+        let wanted = Wanted {
+            services,
+            ..Wanted::default()
+        };
+        let runs = context
+            .unless_interrupted(Runs::prepare(context, wanted))
+            .await?;
+        if !runs.ask_for_something() {
+            return Ok(None);
+        }
+        runs.back_up().await.map(Some)
+    };
+    match saved.await {
+        Ok(None) => info!("no label asks for anything to be saved (any more)"),
+        Ok(Some(mut backups)) => {
+            if let Some(busy) = backups.take_busy() {
+                return Ended::Busy(busy);
+            }
+            log(&backups);
+            backups.tell(context).await;
+        }
+        Err(CommandError::Interrupted) => return Ended::Interrupted,
+        Err(error) => {
+            context.tell(&error);
+            mail::about_no_backup(context, &error).await;
+        }
+    }
+    Ended::Done
+}
+
+fn log(backups: &Backups) {
+    for report in &backups.reports {
+        let manifest = &report.manifest;
+        let (project, snapshot) = (&manifest.project, &manifest.snapshot);
+        let (targets, stored) = (manifest.targets.len(), size(manifest.stored_bytes()));
+        if report.is_complete() {
+            info!(project, %snapshot, targets, stored, "backed up");
+        } else {
+            warn!(project, %snapshot, targets, stored, "backed up in part");
+        }
+        for problem in &report.problems {
+            warn!(project, "{problem}");
+        }
+    }
+}

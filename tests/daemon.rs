@@ -1,0 +1,381 @@
+//! The daemon, on a real engine: what is due is saved, and what it is told by events (rows I11, D7, D8).
+
+mod support;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use serde_json::Value;
+use support::stack::{Run, TestStack, compose_volume, eventually, is_running};
+use support::{TestContainer, TestImage, TestVolume, busybox_image, docker, docker_succeeds};
+
+/// Long enough for anything that would happen to have happened.
+const A_WHILE: Duration = Duration::from_secs(6);
+
+struct Daemon(Child);
+
+impl Daemon {
+    fn start(stack: &TestStack, arguments: &[&str]) -> Self {
+        Self(stack.start(&[&["daemon"], arguments].concat()))
+    }
+
+    /// Tells it to stop, as the engine does.
+    fn stop(self) -> Run {
+        self.ask_to_stop();
+        self.wait()
+    }
+
+    /// One that backs up all the time may be in the middle of it.
+    fn stop_anywhere(self) -> Run {
+        let run = self.stop();
+        let code = if run.code == 130 { 130 } else { 0 };
+        run.expect(code)
+    }
+
+    fn ask_to_stop(&self) {
+        let id = self.0.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(told.expect("kill").success());
+    }
+
+    /// Until it has ended by itself.
+    fn wait(mut self) -> Run {
+        let child = std::mem::replace(&mut self.0, nothing());
+        child.wait_with_output().expect("its output").into()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn nothing() -> Child {
+    Command::new("true").spawn().expect("true")
+}
+
+/// A service with a volume of its own, in which one file lies.
+struct Store {
+    container: TestContainer,
+    _volume: TestVolume,
+}
+
+fn store(stack: &TestStack, service: &str, labels: &[(&str, &str)]) -> Store {
+    let volume = compose_volume(stack, service);
+    let mount = format!("{}:/data", volume.name);
+    let all = [&[("cofferdam.volumes", service)], labels].concat();
+    let container = stack.toolbox(service, &all, &["--volume", &mount]);
+    container.sh("echo saved > /data/word");
+    Store {
+        container,
+        _volume: volume,
+    }
+}
+
+/// The manifests of the stack's snapshots, oldest first.
+fn manifests(stack: &TestStack) -> Vec<Value> {
+    let Ok(entries) = std::fs::read_dir(stack.repository().join(&stack.project)) else {
+        return Vec::new();
+    };
+    let mut paths: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path().join("manifest.json"))
+        .filter(|path| path.exists())
+        .collect();
+    paths.sort();
+    paths.iter().map(|path| read(path)).collect()
+}
+
+fn read(path: &Path) -> Value {
+    serde_json::from_slice(&std::fs::read(path).expect("a manifest")).expect("JSON")
+}
+
+/// The services that a snapshot holds.
+fn services(manifest: &Value) -> Vec<String> {
+    let targets = manifest["targets"].as_array().expect("targets").iter();
+    let service = |target: &Value| {
+        let id = target["target"].as_str().expect("an id");
+        id.split('/').next().unwrap_or_default().to_owned()
+    };
+    let mut services: Vec<String> = targets.map(service).collect();
+    services.sort();
+    services
+}
+
+/// A pattern for one moment of today, and that moment.
+fn once_in(seconds: i64) -> (String, Timestamp) {
+    let then = Timestamp::now() + SignedDuration::from_secs(seconds);
+    let clock = then.to_zoned(jiff::tz::TimeZone::UTC);
+    let pattern = format!(
+        "{} {} {} * * *",
+        clock.second(),
+        clock.minute(),
+        clock.hour()
+    );
+    (pattern, then)
+}
+
+fn wait_until(moment: Timestamp) {
+    let left = moment.duration_since(Timestamp::now());
+    std::thread::sleep(Duration::try_from(left).unwrap_or_default());
+}
+
+#[test]
+fn what_is_due_is_saved_with_the_labels_that_are_there_by_then() {
+    let stack = TestStack::new("daemon");
+    let _db = store(&stack, "db", &[]);
+    let daemon = Daemon::start(&stack, &["--schedule", "*/2 * * * * *"]);
+    eventually("a snapshot", || !manifests(&stack).is_empty());
+    assert_eq!(services(&manifests(&stack)[0]), ["db"]);
+
+    let _web = store(&stack, "web", &[]);
+    eventually("a snapshot of both", || {
+        let manifests = manifests(&stack);
+        services(manifests.last().expect("a manifest")) == ["db", "web"]
+    });
+    assert!(daemon.stop_anywhere().stderr.contains("backed up"));
+    stack.ensure_nothing_is_left();
+}
+
+/// Row D7: logs have a schedule of their own.
+#[test]
+fn each_service_goes_by_its_own_schedule() {
+    let stack = TestStack::new("schedules");
+    let _db = store(&stack, "db", &[("cofferdam.schedule", "off")]);
+    let _logs = store(&stack, "logs", &[("cofferdam.schedule", "*/2 * * * * *")]);
+    let _web = store(&stack, "web", &[]);
+    let daemon = Daemon::start(&stack, &["--schedule", "@yearly"]);
+    eventually("two snapshots", || manifests(&stack).len() >= 2);
+    for manifest in manifests(&stack) {
+        assert_eq!(services(&manifest), ["logs"]);
+        assert_eq!(manifest["selection"], serde_json::json!(["logs/*"]));
+    }
+    daemon.stop_anywhere();
+}
+
+#[test]
+fn what_was_missed_is_made_up_for_once() {
+    let stack = TestStack::new("missed");
+    let _db = store(&stack, "db", &[]);
+    let (pattern, due) = once_in(3);
+    stack.cofferdam(&["backup"]).expect(0);
+    wait_until(due + SignedDuration::from_secs(1));
+
+    let arguments = ["--schedule", &pattern];
+    let daemon = Daemon::start(&stack, &arguments);
+    eventually("it is made up for", || manifests(&stack).len() == 2);
+    std::thread::sleep(A_WHILE);
+    daemon.stop().expect(0);
+
+    let daemon = Daemon::start(&stack, &arguments);
+    std::thread::sleep(A_WHILE);
+    daemon.stop().expect(0);
+    assert_eq!(manifests(&stack).len(), 2);
+}
+
+#[test]
+fn the_first_backup_waits_for_its_time_but_an_interval_begins_at_once() {
+    let stack = TestStack::new("first");
+    let _db = store(&stack, "db", &[]);
+    let daemon = Daemon::start(&stack, &["--schedule", "@yearly"]);
+    std::thread::sleep(A_WHILE);
+    daemon.stop().expect_says(0, "the next backup is due at");
+    assert!(manifests(&stack).is_empty());
+
+    let daemon = Daemon::start(&stack, &["--schedule", "every 1h"]);
+    eventually("a snapshot", || manifests(&stack).len() == 1);
+    std::thread::sleep(A_WHILE);
+    daemon.stop().expect(0);
+    assert_eq!(manifests(&stack).len(), 1);
+}
+
+/// Row D8: a backup after each ingest, and only after one that went well.
+#[test]
+fn a_container_that_has_done_its_work_triggers_a_backup() {
+    let stack = TestStack::new("trigger");
+    let _db = store(&stack, "db", &[]);
+    let ingest = |code: &str| {
+        let labels = [("cofferdam.trigger", "exit")];
+        let exit = format!("sleep 2; exit {code}");
+        let command = [busybox_image(), "sh", "-c", &exit];
+        stack.service("ingest", &labels, &[], &command)
+    };
+    let off = ["--schedule", "off"];
+    let daemon = Daemon::start(&stack, &off);
+    std::thread::sleep(A_WHILE);
+    assert!(manifests(&stack).is_empty());
+    {
+        let failed = ingest("1");
+        eventually("it has failed", || !is_running(&failed));
+        std::thread::sleep(A_WHILE);
+        assert!(manifests(&stack).is_empty());
+    }
+    {
+        let _done = ingest("0");
+        eventually("a snapshot", || manifests(&stack).len() == 1);
+        std::thread::sleep(A_WHILE);
+        assert_eq!(manifests(&stack).len(), 1);
+        daemon.stop().expect_says(0, "has exited with 0");
+    }
+
+    // While nobody was there to hear of it.
+    let done = ingest("0");
+    eventually("it has ended", || !is_running(&done));
+    for _ in 0..2 {
+        let daemon = Daemon::start(&stack, &off);
+        eventually("a second snapshot", || manifests(&stack).len() == 2);
+        std::thread::sleep(A_WHILE);
+        daemon.stop().expect(0);
+    }
+    assert_eq!(manifests(&stack).len(), 2);
+}
+
+#[test]
+fn a_backup_that_another_run_keeps_waiting_is_made_after_it() {
+    let stack = TestStack::new("busy");
+    let hook = ("cofferdam.hook.before-backup", "sleep 5");
+    let _db = store(&stack, "db", &[hook, ("cofferdam.schedule", "off")]);
+    let daemon = Daemon::start(&stack, &[]);
+    let first = stack.start(&["backup"]);
+    let held = format!("label=cofferdam.hold={}", stack.project);
+    eventually("the first run holds the project", || {
+        !docker(["ps", "--all", "--quiet", "--filter", &held]).is_empty()
+    });
+    let _ingest = stack.service(
+        "ingest",
+        &[("cofferdam.trigger", "exit")],
+        &[],
+        &[busybox_image(), "true"],
+    );
+    Run::from(first.wait_with_output().expect("its output")).expect(0);
+    eventually("a second snapshot", || manifests(&stack).len() == 2);
+    daemon
+        .stop()
+        .expect_says(0, "waiting for another run to end");
+}
+
+#[test]
+fn stopped_in_the_middle_it_releases_what_it_holds_and_makes_it_up_later() {
+    let stack = TestStack::new("stopped");
+    let app = stack.toolbox("app", &[("cofferdam.stop", "backup")], &[]);
+    let dump = [(
+        "cofferdam.command.slow.dump",
+        "sh -c 'test -e /tmp/quick || sleep 60; echo saved'",
+    )];
+    let slow = stack.toolbox("slow", &dump, &[]);
+    let (pattern, _) = once_in(4);
+    let arguments = ["--schedule", &pattern];
+    let daemon = Daemon::start(&stack, &arguments);
+    eventually("the app is stopped", || !is_running(&app));
+    let asked = Instant::now();
+    daemon.ask_to_stop();
+    daemon.wait().expect(130);
+    assert!(
+        asked.elapsed() < Duration::from_secs(10),
+        "an engine waits no longer"
+    );
+    assert!(is_running(&app));
+    stack.ensure_nothing_is_left();
+    assert!(manifests(&stack).is_empty());
+
+    slow.sh("touch /tmp/quick");
+    // There is no snapshot that would tell of a run, so the time of the pattern has to come again.
+    let (pattern, _) = once_in(4);
+    let daemon = Daemon::start(&stack, &["--schedule", &pattern]);
+    eventually("a snapshot", || manifests(&stack).len() == 1);
+    daemon.stop().expect(0);
+}
+
+#[test]
+fn what_is_wrong_from_the_start_ends_it() {
+    let stack = TestStack::new("wrong");
+    let _db = store(&stack, "db", &[("cofferdam.schedule", "@weekley")]);
+    let run = |arguments: &[&str]| stack.cofferdam(&[&["daemon"], arguments].concat());
+    run(&["--schedule", "0 25 * * *"]).expect_says(2, "--schedule is `0 25 * * *`");
+    run(&["--time-zone", "Mars/Olympus"]).expect_says(2, "no time zone");
+    run(&[]).expect_says(2, "did you mean `@weekly`?");
+}
+
+/// As a service of the stack: not root, nothing to write to, process 1, and in a project that it finds by itself.
+#[test]
+fn it_runs_as_a_container_without_rights_and_tells_how_it_is() {
+    let stack = TestStack::new("sidecar");
+    let db = store(&stack, "db", &[]);
+    let image = {
+        let container = TestContainer::create(&[], &[busybox_image(), "true"]);
+        let target = format!("{}:/cofferdam", container.id);
+        docker(["cp", env!("CARGO_BIN_EXE_cofferdam"), &target]);
+        TestImage::of(&container)
+    };
+    let backups = compose_volume(&stack, "backups");
+    let mount = format!("{}:/backups", backups.name);
+    docker([
+        "run",
+        "--rm",
+        "--volume",
+        &mount,
+        busybox_image(),
+        "chown",
+        "1000:1000",
+        "/backups",
+    ]);
+    let socket_group = socket_group();
+    let options = [
+        "--user",
+        "1000:1000",
+        "--group-add",
+        &socket_group,
+        "--read-only",
+        "--cap-drop",
+        "ALL",
+        "--security-opt",
+        "no-new-privileges",
+        "--volume",
+        "/var/run/docker.sock:/var/run/docker.sock",
+        "--volume",
+        &mount,
+    ];
+    let command = ["/cofferdam", "daemon", "--schedule", "every 1h"];
+    let sidecar = stack.service(
+        "cofferdam",
+        &[],
+        &options,
+        &[&[&*image.name], &command[..]].concat(),
+    );
+    let health = ["exec", &sidecar.id, "/cofferdam", "health"];
+    eventually("it is well", || docker_succeeds(health));
+    let list = ["exec", &sidecar.id, "/cofferdam", "list", "--json"];
+    eventually("it has saved the stack", || {
+        let listed: Value = serde_json::from_str(&docker(list)).expect("JSON");
+        !listed.as_array().expect("snapshots").is_empty()
+    });
+    assert!(is_running(&db.container));
+
+    // What an exec leaves behind is not left as a zombie.
+    docker(["exec", &sidecar.id, "sh", "-c", "sleep 1 & exec true"]);
+    std::thread::sleep(Duration::from_secs(3));
+    let processes = docker(["exec", &sidecar.id, "ps", "-o", "stat,comm"]);
+    assert!(!processes.contains('Z'), "{processes}");
+
+    docker(["stop", &sidecar.id]);
+    assert_eq!(sidecar.inspect("{{.State.ExitCode}}"), "0");
+    assert!(!docker_succeeds(health));
+}
+
+fn socket_group() -> String {
+    use std::os::unix::fs::MetadataExt as _;
+    let socket = std::fs::metadata("/var/run/docker.sock").expect("the engine's socket");
+    socket.gid().to_string()
+}
+
+#[test]
+fn nobody_to_ask_is_an_error_that_says_whom() {
+    let asked = Command::new("unshare")
+        .args(["--net", env!("CARGO_BIN_EXE_cofferdam"), "health"])
+        .stdin(Stdio::null())
+        .output();
+    Run::from(asked.expect("unshare")).expect_says(1, "no daemon answers here");
+}
