@@ -18,7 +18,7 @@
 //! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read
 //! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`verify`], [`freshness`], [`export`],
 //!    [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
-//! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`]
+//! 3. [`plan`], [`migrate`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
 //! 5. [`manifest`], [`labels`], [`keep`], [`target`], [`store`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
 //!
@@ -45,6 +45,7 @@ pub mod keep;
 pub mod labels;
 pub mod mail;
 pub mod manifest;
+pub mod migrate;
 pub mod pipe;
 pub mod plan;
 pub mod prune;
