@@ -29,7 +29,7 @@ use crate::exit::Outcome;
 /// Runs the command that was asked for. Agents are not run here: they need no configuration and no runtime.
 pub async fn run(context: &Context, command: Command) -> Result<Outcome, CommandError> {
     match command {
-        Command::Plan(_) => plan::run(context).await,
+        Command::Plan(args) => plan::run(context, args).await,
         Command::Backup(args) => mail::unless_begun(context, backup::run(context, args)).await,
         Command::List(_) => list::run(context).await,
         Command::Show(args) => show::run(context, args).await,

@@ -19,7 +19,7 @@
 //!    runs commands by itself
 //! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`verify`], [`freshness`], [`export`],
 //!    [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
-//! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`]
+//! 3. [`plan`], [`migrate`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
 //! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`store`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
 //!
@@ -47,6 +47,7 @@ pub mod keep;
 pub mod labels;
 pub mod mail;
 pub mod manifest;
+pub mod migrate;
 pub mod pipe;
 pub mod plan;
 pub mod prune;

@@ -8,6 +8,7 @@
 //! - `list`, `show`: snapshots
 //! - `freshness`, `status`, `letter`: what a check has found, on the terminal, in files and by mail
 //! - `prune`: what retention does
+//! - `migration`, `yaml`: labels and settings to be pasted into a compose file
 //! - `progress`: bars on a terminal, log lines elsewhere
 //! - `logging`: the log itself
 
@@ -18,12 +19,14 @@ pub mod layout;
 pub mod letter;
 mod list;
 pub mod logging;
+pub mod migration;
 pub mod outcome;
 pub mod plan;
 pub mod progress;
 pub mod prune;
 mod show;
 pub mod status;
+mod yaml;
 
 pub use list::{Listed, render_snapshots};
 pub use show::render_snapshot;

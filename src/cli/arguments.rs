@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::selectors::{SnapshotSelector, TargetMap, TargetPattern};
+use crate::migrate::Origin;
 use crate::target::TargetId;
 use crate::verify::PartChoice;
 
@@ -18,8 +19,16 @@ use crate::verify::PartChoice;
 Examples:
   cofferdam plan
   cofferdam plan --all-projects
-  cofferdam plan --project candigv2 --json | jq '.targets[].id'")]
-pub struct PlanArgs {}
+  cofferdam plan --project candigv2 --json | jq '.targets[].id'
+  cofferdam plan --project shop --from-labels offen > compose.cofferdam.yaml")]
+pub struct PlanArgs {
+    /// Print what the labels and settings of another backup tool amount to in cofferdam's, as a file for `docker compose -f`
+    ///
+    /// Remarks stand above, as comments: what differs, what has no equivalent, and what is to be done. Secrets are not printed.
+    /// docs/migrate.md says more.
+    #[arg(long, value_name = "TOOL")]
+    pub from_labels: Option<Origin>,
+}
 
 /// Back the project up
 ///

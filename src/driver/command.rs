@@ -11,6 +11,8 @@
 
 mod secrets;
 
+pub use secrets::secrets_of;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,7 +20,6 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tracing::warn;
 
-use self::secrets::secrets_of;
 use super::clients::{Chatter, Clients, DumpOrder};
 use super::{
     ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,

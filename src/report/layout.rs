@@ -105,7 +105,7 @@ impl Page {
 
 /// Breaks `text` between words into lines of at most `room` characters; a longer word stands alone, whole, so that it can
 /// be copied.
-fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
+pub fn wrapped(text: &str, room: Option<usize>) -> Vec<String> {
     const LEAST: usize = 20;
     let Some(room) = room.map(|room| room.max(LEAST)) else {
         return vec![text.to_owned()];
