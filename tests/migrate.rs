@@ -146,7 +146,7 @@ fn a_stack_of_offens_is_saved_with_the_labels_that_are_printed() {
     let labels = labels_of(&run.stdout, "app");
     let app = waiting(&stack, "app", &borrowed(&labels), &options);
     let (targets, holds) = planned(&stack);
-    assert_eq!(targets, ["app/files/files", "app/volume/uploads"]);
+    assert_eq!(targets, ["app/volume/uploads", "app/files/files"]);
     assert_eq!(holds, ["app"]);
     stack.cofferdam(&["backup"]).expect(0);
     assert!(

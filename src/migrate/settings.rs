@@ -186,8 +186,8 @@ impl<'d, 'a> Settings<'d, 'a> {
             }
         };
         self.set("COFFERDAM_SCHEDULE", schedule);
-        let text = "COFFERDAM_SCHEDULE is for the daemon, which comes with the next release: until then, let the host's cron \
-                    run `docker compose run --rm cofferdam backup`";
+        let text = "the service below is not started by `up`, so that you can look first: take `profiles` out of it, and it \
+                    backs up by this schedule";
         self.task(name, text);
     }
 

@@ -3,6 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use saphyr::{LoadableYamlNode, Yaml};
 
+use super::instance::plain;
 use super::*;
 use crate::cli::Settings;
 use crate::config::{Config, Environment};
@@ -211,7 +212,7 @@ fn ensure_nothing_is_dropped(migration: &Migration, survey: &Survey, origin: Ori
         let variables = container
             .env
             .iter()
-            .filter(|(_, value)| !value.trim().is_empty());
+            .filter(|(_, value)| !plain(value).is_empty());
         let names = labels.chain(variables.map(|(name, _)| name));
         for unheard in names.filter(|name| name.to_lowercase().contains("unheard")) {
             let mut told = migration

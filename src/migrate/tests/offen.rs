@@ -70,8 +70,8 @@ fn a_volume_and_a_stop_with_archives_on_disk_and_in_a_bucket() {
     # - backup, AWS_ACCESS_KEY_ID: put its value into the file ./secrets/aws_access_key_id
     # - backup, AWS_S3_BUCKET_NAME: the region is us-east-1: where the bucket lies in another one, add
     #   `region=` to the URL
-    # - backup, BACKUP_CRON_EXPRESSION: COFFERDAM_SCHEDULE is for the daemon, which comes with the next
-    #   release: until then, let the host's cron run `docker compose run --rm cofferdam backup`
+    # - backup, BACKUP_CRON_EXPRESSION: the service below is not started by `up`, so that you can look
+    #   first: take `profiles` out of it, and it backs up by this schedule
     # - backup, NOTIFICATION_URLS: put its value into the file ./secrets/cofferdam_notify
     #
     # Without an equivalent:
@@ -142,8 +142,8 @@ fn a_databases_files_become_dumps() {
     # To do, or to look at:
     # - backup: none of its places has an equivalent: snapshots go to the volume cofferdam-backups;
     #   docs/stores.md tells which other places there are
-    # - backup, BACKUP_CRON_EXPRESSION: COFFERDAM_SCHEDULE is for the daemon, which comes with the next
-    #   release: until then, let the host's cron run `docker compose run --rm cofferdam backup`
+    # - backup, BACKUP_CRON_EXPRESSION: the service below is not started by `up`, so that you can look
+    #   first: take `profiles` out of it, and it backs up by this schedule
     #
     # Different from now on:
     # - db, BACKUP_SOURCES: the databases of its PostgreSQL server are dumped, each for itself; files
@@ -236,8 +236,8 @@ fn hooks_keep_their_moment_and_their_user() {
     # To do, or to look at:
     # - backup: none of its places has an equivalent: snapshots go to the volume cofferdam-backups;
     #   docs/stores.md tells which other places there are
-    # - backup, BACKUP_CRON_EXPRESSION: COFFERDAM_SCHEDULE is for the daemon, which comes with the next
-    #   release: until then, let the host's cron run `docker compose run --rm cofferdam backup`
+    # - backup, BACKUP_CRON_EXPRESSION: the service below is not started by `up`, so that you can look
+    #   first: take `profiles` out of it, and it backs up by this schedule
     # - gitea, docker-volume-backup.exec-pre: a container has one hook for a moment, and another label
     #   comes first: put both commands into one `sh -c '…'`
     # - gitea, docker-volume-backup.prune-post: a container has one hook for a moment, and another label
@@ -344,8 +344,8 @@ fn several_instances_become_one_sidecar() {
     # To do, or to look at:
     # - backup_1, AWS_S3_BUCKET_NAME: the region is us-east-1: where the bucket lies in another one, add
     #   `region=` to the URL
-    # - backup_1, BACKUP_CRON_EXPRESSION: COFFERDAM_SCHEDULE is for the daemon, which comes with the
-    #   next release: until then, let the host's cron run `docker compose run --rm cofferdam backup`
+    # - backup_1, BACKUP_CRON_EXPRESSION: the service below is not started by `up`, so that you can look
+    #   first: take `profiles` out of it, and it backs up by this schedule
     # - backup_2: one sidecar takes the place of all backup containers, and has the settings of
     #   backup_1; here these differ: BACKUP_CRON_EXPRESSION, BACKUP_STOP_DURING_BACKUP_LABEL,
     #   EXEC_LABEL. Targets can be backed up by themselves, as `backup 'app/*'`, and `cofferdam.keep`

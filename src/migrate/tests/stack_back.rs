@@ -93,8 +93,8 @@ fn volumes_and_databases_with_a_repository_in_a_bucket() {
     # To do, or to look at:
     # - backup, AWS_ACCESS_KEY_ID: put its value into the file ./secrets/aws_access_key_id
     # - backup, AWS_SECRET_ACCESS_KEY: put its value into the file ./secrets/aws_secret_access_key
-    # - backup, CRON_SCHEDULE: COFFERDAM_SCHEDULE is for the daemon, which comes with the next release:
-    #   until then, let the host's cron run `docker compose run --rm cofferdam backup`
+    # - backup, CRON_SCHEDULE: the service below is not started by `up`, so that you can look first:
+    #   take `profiles` out of it, and it backs up by this schedule
     # - backup, EMAIL_HOST_PASSWORD: put its value into the file ./secrets/cofferdam_smtp_password
     # - backup, RESTIC_PASSWORD: put its value into the file ./secrets/cofferdam_passphrase
     # - mariadb, stack-back.mariadb: users and their grants are no part of a dump (docs/labels.md says
