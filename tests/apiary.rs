@@ -1,18 +1,16 @@
 //! The Apiary example: an application with MySQL, a search index and uploads, started by plain `docker run` as under Nomad,
 //! lost, and put back into a new, empty instance. Tests are named after what an administrator of such a system needs.
 
-mod support;
-
 use std::process::{Command, Stdio};
 
-use serde_json::{Value, json};
-use support::example::{
+use crate::support::example::{
     self, Answer, Event, Listening, cofferdam_image, directory_of, end_of, position, remove_all,
     run_demo, said_since_start,
 };
-use support::mysql::{MARIADB, MYSQL};
-use support::stack::{Run, TOOLBOX};
-use support::{TEST_LABEL, TestVolume, docker, unique};
+use crate::support::mysql::{MARIADB, MYSQL};
+use crate::support::stack::{Run, TOOLBOX};
+use crate::support::{TEST_LABEL, TestVolume, docker, unique};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 const SERVICES: [&str; 4] = ["worker", "web", "meilisearch", "mysql"];

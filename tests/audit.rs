@@ -1,13 +1,11 @@
 //! What `plan` says of database servers that nothing saves, on servers that run.
 
-mod support;
-
 use serde_json::{Value, json};
 
-use support::mysql::{MARIADB, MysqlServer, PASSWORD};
-use support::proxy::{Fault, FaultProxy};
-use support::stack::{Run, TOOLBOX, TestStack, compose_volume};
-use support::{TestContainer, docker};
+use crate::support::mysql::{MARIADB, MysqlServer, PASSWORD};
+use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::stack::{Run, TOOLBOX, TestStack, compose_volume};
+use crate::support::{TestContainer, docker};
 
 /// Runs as `java`, as far as anybody can see, with the main class of the server.
 const ELASTICSEARCH: &str = "cp /bin/bash /tmp/java && exec /tmp/java -c 'sleep 600; :' \

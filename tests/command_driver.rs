@@ -1,11 +1,9 @@
 //! Stores that commands of the user's own save and put back, by the real program. The store here is a file, its clients are
 //! `cat` and a shell.
 
-mod support;
-
+use crate::support::stack::{PASSWORD, TestStack, compose_volume, eventually, files_with};
+use crate::support::{TestContainer, docker};
 use serde_json::Value;
-use support::stack::{PASSWORD, TestStack, compose_volume, eventually, files_with};
-use support::{TestContainer, docker};
 
 const DUMP: (&str, &str) = ("cofferdam.command.toy.dump", "cat /data/value");
 const LOAD: (&str, &str) = ("cofferdam.command.toy.load", "sh -c 'cat >/data/value'");

@@ -1,13 +1,11 @@
 //! The CommCare example: PostgreSQL, CouchDB, Elasticsearch and a blob store, lost and put back. Tests are named after what
 //! an administrator of such a system needs. CouchDB and Elasticsearch are stand-ins.
 
-mod support;
-
+use crate::support::compose::{ComposeStack, Sidecar};
+use crate::support::docker;
+use crate::support::example::run_demo;
+use crate::support::stack::eventually;
 use serde_json::{Value, json};
-use support::compose::{ComposeStack, Sidecar};
-use support::docker;
-use support::example::run_demo;
-use support::stack::eventually;
 
 const SERVICES: [&str; 5] = ["postgres", "couch", "elasticsearch", "redis", "web"];
 const STORES: [&str; 5] = [

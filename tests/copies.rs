@@ -1,12 +1,10 @@
 //! Second places: each new snapshot goes there, and neither place spoils the other.
 
-mod support;
-
 use std::fs;
 
-use support::s3::{Garage, with_keys};
-use support::stack::{Run, TestStack, compose_volume};
-use support::{TestContainer, TestVolume};
+use crate::support::s3::{Garage, with_keys};
+use crate::support::stack::{Run, TestStack, compose_volume};
+use crate::support::{TestContainer, TestVolume};
 
 struct Files {
     stack: TestStack,

@@ -1,14 +1,14 @@
 //! A node of CouchDB, saved and put back by the real program. The server is a stand-in: nothing here is verified against a
 //! real CouchDB.
 
-mod support;
-
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::support::http::Server;
+use crate::support::stack::{
+    PASSWORD, TestStack, compose_volume, eventually, files_with, is_running,
+};
+use crate::support::{TestVolume, docker};
 use serde_json::{Value, json};
-use support::http::Server;
-use support::stack::{PASSWORD, TestStack, compose_volume, eventually, files_with, is_running};
-use support::{TestVolume, docker};
 
 const IMAGE: &str = "cofferdam-test/couchdb-stand-in:3";
 const DATA: &str = "/opt/couchdb/data";

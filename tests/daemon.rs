@@ -1,15 +1,15 @@
 //! The daemon, on a real engine: what is due is saved, and what it is told by events (rows I11, D7, D8).
 
-mod support;
-
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::stack::{Run, TestStack, compose_volume, eventually, is_running};
+use crate::support::{
+    TestContainer, TestImage, TestVolume, busybox_image, docker, docker_succeeds,
+};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
-use support::stack::{Run, TestStack, compose_volume, eventually, is_running};
-use support::{TestContainer, TestImage, TestVolume, busybox_image, docker, docker_succeeds};
 
 /// Long enough for anything that would happen to have happened.
 const A_WHILE: Duration = Duration::from_secs(6);

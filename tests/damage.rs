@@ -1,8 +1,6 @@
 //! Repositories in which something is broken, and what every command makes of them: what is damaged is named, nothing good
 //! is deleted, and nothing bad is restored.
 
-mod support;
-
 use std::ffi::OsStr;
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
@@ -11,9 +9,9 @@ use std::path::Path;
 use std::process::Child;
 use std::time::{Duration, SystemTime};
 
+use crate::support::planted::{Files, Planted, SAVED, files_below};
+use crate::support::stack::{Run, TestStack};
 use serde_json::{Value, json};
-use support::planted::{Files, Planted, SAVED, files_below};
-use support::stack::{Run, TestStack};
 
 const LIST: &[&str] = &["list"];
 const VERIFY: &[&str] = &["verify"];
@@ -389,7 +387,7 @@ fn start(stack: &TestStack, repository: &Path, arguments: &[&str]) -> Child {
     stack.command_at(repository, arguments).spawn().unwrap()
 }
 
-fn files_stack(what: &str) -> (TestStack, support::TestContainer) {
+fn files_stack(what: &str) -> (TestStack, crate::support::TestContainer) {
     let stack = TestStack::new(what);
     let app = stack.toolbox("app", &[("cofferdam.files.data", "/data")], &[]);
     app.sh("mkdir /data && head -c 1000000 /dev/urandom > /data/file");

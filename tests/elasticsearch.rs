@@ -1,11 +1,9 @@
 //! Indices of Elasticsearch and OpenSearch, saved and put back by the real program. The server is a stand-in: nothing here
 //! is verified against a real one.
 
-mod support;
-
+use crate::support::http::Server;
+use crate::support::stack::{PASSWORD, TestStack, compose_volume, eventually, files_with};
 use serde_json::{Value, json};
-use support::http::Server;
-use support::stack::{PASSWORD, TestStack, compose_volume, eventually, files_with};
 
 const IMAGE: &str = "cofferdam-test/elasticsearch-stand-in:8";
 const TARGET: &str = "search/elasticsearch/indices";

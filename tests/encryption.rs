@@ -1,15 +1,13 @@
 //! Snapshots that are encrypted to public keys: who makes them cannot read them, who has an identity can, with or without
 //! cofferdam.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 
-use age::secrecy::ExposeSecret;
-use support::stack::{
+use crate::support::stack::{
     Postgres, Run, TOOLBOX, TestStack, compose_volume, eventually, files_with, is_running,
 };
-use support::{TestContainer, TestVolume, docker};
+use crate::support::{TestContainer, TestVolume, docker};
+use age::secrecy::ExposeSecret;
 
 /// Stands in every database, file and name of a file here.
 const MARKER: &str = "Strictly-Confidential-Marker";
@@ -388,7 +386,7 @@ fn a_killed_restore_is_undone_only_by_who_can_read_its_safety_snapshot() {
     let before = stack.snapshot();
     for call in (4..).step_by(2) {
         stack.write("later");
-        let proxy = support::proxy::FaultProxy::start();
+        let proxy = crate::support::proxy::FaultProxy::start();
         proxy.hang_after_changes(call);
         let arguments = [&restore[..], &with_identity[..]].concat();
         let mut command = stack.stack.command(&arguments);
@@ -435,7 +433,7 @@ fn a_snapshot_is_opened_by_hand_with_age_and_the_usual_tools() {
             "run",
             "--rm",
             "--label",
-            support::TEST_LABEL,
+            crate::support::TEST_LABEL,
             "--network",
             "none",
             "--volume",

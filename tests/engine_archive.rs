@@ -1,13 +1,11 @@
 //! "docker cp" of a real engine: what goes in comes out, and what cannot be is said.
 
-mod support;
-
 use std::io;
 use std::time::Duration;
 
+use crate::support::{TestContainer, TestVolume, busybox_image, docker, engine};
 use cofferdam::engine::{Engine, EngineError, ExecSpec, NewFile, PathKind};
 use cofferdam::pipe::ByteStream;
-use support::{TestContainer, TestVolume, busybox_image, docker, engine};
 use tokio::io::AsyncReadExt;
 
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,12 +1,10 @@
 //! Commands in real containers: what they print, how they end, and how they cannot.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
+use crate::support::{TestContainer, docker, engine};
 use cofferdam::engine::{EngineError, ExecOutput, ExecSpec};
 use cofferdam::secret::Secret;
-use support::{TestContainer, docker, engine};
 use tokio::io::AsyncReadExt;
 
 const PATIENCE: Duration = Duration::from_secs(60);

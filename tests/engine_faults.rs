@@ -1,15 +1,13 @@
 //! An engine behind something that cuts, hangs, refuses and leaves out. Nothing of it may ever look like success.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::io::Cursor;
 use std::time::{Duration, Instant};
 
+use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::{TestContainer, busybox_image, docker, engine};
 use cofferdam::engine::{Endpoint, Engine, EngineError, ExecSpec, HelperSpec, NewFile};
 use serde_json::{Value, json};
-use support::proxy::{Fault, FaultProxy};
-use support::{TestContainer, busybox_image, docker, engine};
 use tokio::io::AsyncReadExt;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -323,7 +321,7 @@ async fn a_container_that_vanishes_between_list_and_inspect_is_left_out() {
     let path = format!("/containers/{}/json", goes.id);
     proxy.on("GET", &path, Fault::Delay(Duration::from_secs(3)));
     let engine = proxy.engine().await;
-    let label = [support::TEST_LABEL.to_owned()];
+    let label = [crate::support::TEST_LABEL.to_owned()];
     let listing = engine.containers(&label);
     let removal = async {
         while !proxy.seen().contains(&format!("GET {path}")) {

@@ -1,19 +1,17 @@
 //! Containers of a real engine: found, stopped, started, waited for, made and removed.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use crate::support::{
+    RemoveContainer, TEST_LABEL, TestContainer, TestVolume, busybox_image, docker, engine, unique,
+};
 use cofferdam::engine::image::AGENT_PATH;
 use cofferdam::engine::{
     Container, EngineError, Health, HelperMount, HelperSource, HelperSpec, MountKind, State,
 };
 use serde_json::{Value, json};
-use support::{
-    RemoveContainer, TEST_LABEL, TestContainer, TestVolume, busybox_image, docker, engine, unique,
-};
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -425,7 +423,9 @@ async fn a_missing_volume_is_not_made_anew() {
         matches!(&error, EngineError::NoSuchVolume(missing) if *missing == name),
         "{error:?}"
     );
-    assert!(!support::docker_succeeds(["volume", "inspect", &name]));
+    assert!(!crate::support::docker_succeeds([
+        "volume", "inspect", &name
+    ]));
     assert!(engine.volume_labels(&name).await.unwrap().is_empty());
 
     let volume = TestVolume::create(&["--label", "com.docker.compose.volume=storage"]);
@@ -505,6 +505,6 @@ struct RemoveImage(String);
 
 impl Drop for RemoveImage {
     fn drop(&mut self) {
-        support::docker_succeeds(["image", "rm", "--force", &self.0]);
+        crate::support::docker_succeeds(["image", "rm", "--force", &self.0]);
     }
 }

@@ -1,9 +1,7 @@
 //! Which container we are in. This test runs itself again inside containers.
 
-mod support;
-
+use crate::support::{TestContainer, busybox_image, docker, endpoint, engine};
 use cofferdam::engine::Endpoint;
-use support::{TestContainer, busybox_image, docker, endpoint, engine};
 
 const INSIDE: &str = "COFFERDAM_TEST_INSIDE";
 

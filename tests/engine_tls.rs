@@ -1,19 +1,17 @@
 //! An engine behind TLS: reached with the right certificates only, and just as good then.
 
-mod support;
-
 use std::io::Cursor;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::support::{TestContainer, endpoint};
 use cofferdam::engine::{Endpoint, Engine, EngineError, ExecSpec};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};
-use support::{TestContainer, endpoint};
 use tokio::io::AsyncReadExt;
 use tokio::net::{TcpListener, UnixStream};
 use tokio_rustls::TlsAcceptor;

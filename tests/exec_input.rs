@@ -1,10 +1,8 @@
 //! Databases go back through the input of an exec, which proxies between cofferdam and the engine may damage, or carry in
 //! part only.
 
-mod support;
-
-use support::proxy::{Fault, FaultProxy};
-use support::stack::{Run, TestStack};
+use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::stack::{Run, TestStack};
 
 fn through(proxy: &FaultProxy, stack: &TestStack, arguments: &[&str]) -> Run {
     let mut command = stack.command(arguments);

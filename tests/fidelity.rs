@@ -2,18 +2,15 @@
 //!
 //! These tests make device nodes and foreign owners, so they need root, as the helper that does this work has.
 
-#[path = "support/odd_tree.rs"]
-mod odd_tree;
-
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
+use crate::support::odd_tree::{assert_same, build, describe};
 use cofferdam::tree::ahead::Opening;
 use cofferdam::tree::pack::{PackReport, Source, pack};
 use cofferdam::tree::unpack::{UnpackOptions, UnpackReport, Unpacker};
 use cofferdam::tree::{Excludes, IndexEntry, TreeError};
-use odd_tree::{assert_same, build, describe};
 use tempfile::TempDir;
 
 fn odd_tree() -> TempDir {

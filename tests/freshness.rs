@@ -1,11 +1,11 @@
 //! Checks of freshness, and mail about them, through a real mail server.
 
-mod support;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::stack::{Run, TestStack, eventually};
+use crate::support::{TestContainer, docker, docker_succeeds};
 use cofferdam::mail::{
     Letter, Login, MailSettings, Mailer, Password, Patience, Security, SmtpServer,
 };
@@ -20,8 +20,6 @@ use cofferdam::target::{DriverKind, RunId, TargetId};
 use jiff::{SignedDuration, Timestamp};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use serde_json::Value;
-use support::stack::{Run, TestStack, eventually};
-use support::{TestContainer, docker, docker_succeeds};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};

@@ -1,11 +1,9 @@
 //! Hooks that fail, hang, or are no programs: what they end, what they leave, and what runs all the same.
 
-mod support;
-
 use std::time::{Duration, Instant};
 
-use support::TestContainer;
-use support::stack::{TestStack, is_running};
+use crate::support::TestContainer;
+use crate::support::stack::{TestStack, is_running};
 
 const FILES: (&str, &str) = ("cofferdam.files.word", "/srv/word");
 const HELD: (&str, &str) = ("cofferdam.stop", "backup,restore");

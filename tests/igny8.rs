@@ -1,15 +1,13 @@
 //! The IGNY8 example: real Django, Celery, Redis and PostgreSQL, saved and put back from a stack of its own. Tests are named
 //! after what an administrator of such a system needs.
 
-mod support;
-
 use std::path::Path;
 
+use crate::support::compose::{ComposeStack, Sidecar};
+use crate::support::example::{Answer, Event, end_of, position, run_demo};
+use crate::support::stack::{POSTGRES, Run, eventually};
+use crate::support::{TestVolume, docker};
 use serde_json::{Value, json};
-use support::compose::{ComposeStack, Sidecar};
-use support::example::{Answer, Event, end_of, position, run_demo};
-use support::stack::{POSTGRES, Run, eventually};
-use support::{TestVolume, docker};
 
 const DATABASE: &str = "igny8_db";
 const PASSWORD_FILE: &str = "secrets/db-password";
@@ -448,7 +446,7 @@ impl<'a> Exported<'a> {
             "run",
             "--rm",
             "--label",
-            support::TEST_LABEL,
+            crate::support::TEST_LABEL,
             "--network",
             &network,
         ];

@@ -1,15 +1,13 @@
 //! A run that dies, or is told to stop, at every point where it can: what was held comes back, and the data is either all
 //! old or all new.
 
-mod support;
-
 use std::process::Child;
 use std::time::Duration;
 
-use support::stack::{
+use crate::support::stack::{
     Postgres, TestStack, block_dumps, compose_volume, eventually, is_running, unblock,
 };
-use support::{TestContainer, TestVolume};
+use crate::support::{TestContainer, TestVolume};
 
 /// A database and a volume, both put back in one restore, with a client that is held for both.
 struct Stack {
@@ -168,7 +166,7 @@ fn a_restore_that_is_killed_after_any_change_ends_all_old_or_all_new() {
     let mut call = 0;
     loop {
         stack.write(OLD);
-        let proxy = support::proxy::FaultProxy::start();
+        let proxy = crate::support::proxy::FaultProxy::start();
         proxy.hang_after_changes(call);
         let mut command = stack.stack.command(&["restore", "latest", "--yes"]);
         command.env("DOCKER_HOST", proxy.docker_host());
@@ -218,16 +216,16 @@ fn a_restore_that_is_killed_after_any_change_ends_all_old_or_all_new() {
 #[test]
 fn a_journal_of_another_project_is_not_read() {
     let stack = Stack::start();
-    let other = support::unique("other");
+    let other = crate::support::unique("other");
     let hold = format!("cofferdam.hold={other}");
-    let _journal = support::TestContainer::create(
+    let _journal = crate::support::TestContainer::create(
         &[
             "--label",
             &hold,
             "--label",
             "cofferdam.hold.journal=from the future",
         ],
-        &[support::busybox_image(), "true"],
+        &[crate::support::busybox_image(), "true"],
     );
     stack.stack.cofferdam(&["recover"]).expect(0);
     let run = stack.stack.cofferdam(&["recover", "--project", &other]);

@@ -1,12 +1,10 @@
 //! The ways in which servers let clients in: a dump and a restore through each of them, and a clear word where there is none.
 
-mod support;
-
+use crate::support::mysql::{self, MARIADB, MYSQL, MysqlRun, MysqlServer};
+use crate::support::postgres::{PostgresServer, Run};
+use crate::support::{docker, engine};
 use cofferdam::driver::Driver;
 use cofferdam::labels::{MysqlLabels, PostgresLabels, Selection};
-use support::mysql::{self, MARIADB, MYSQL, MysqlRun, MysqlServer};
-use support::postgres::{PostgresServer, Run};
-use support::{docker, engine};
 
 const SHOP: &str = "CREATE TABLE goods (a INT); INSERT INTO goods VALUES (42)";
 

@@ -1,13 +1,11 @@
 //! A stack that another tool has backed up so far, and what `plan --from-labels` makes of it: on a real engine, with the printed
 //! labels put on real containers.
 
-mod support;
-
 use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::Value;
 
-use support::stack::{TestStack, compose_volume};
-use support::{TestContainer, busybox_image};
+use crate::support::stack::{TestStack, compose_volume};
+use crate::support::{TestContainer, busybox_image};
 
 const SECRET: &str = "correct-horse-battery-staple";
 

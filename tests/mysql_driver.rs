@@ -1,15 +1,13 @@
 //! The MySQL driver on real servers of both families: what comes back is what was saved.
 
-mod support;
-
+use crate::support::engine;
+use crate::support::mysql::{
+    DAMAGE, EVERYTHING, MARIADB, MYSQL, MysqlRun, MysqlServer, assert_same, facts, labels, target,
+};
 use cofferdam::driver::mysql::Committed;
 use cofferdam::driver::{Driver, OldDatabase};
 use cofferdam::labels::{MysqlLabels, MysqlRestore, Selection, TransferChoice};
 use cofferdam::manifest::{MysqlPrograms, Transfer};
-use support::engine;
-use support::mysql::{
-    DAMAGE, EVERYTHING, MARIADB, MYSQL, MysqlRun, MysqlServer, assert_same, facts, labels, target,
-};
 
 const DEFAULTS: &str = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
 

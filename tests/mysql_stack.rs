@@ -1,9 +1,7 @@
 //! The whole program on a stack with a MySQL or MariaDB server.
 
-mod support;
-
-use support::mysql::{MARIADB, MYSQL, MysqlServer, PASSWORD};
-use support::stack::{TestStack, compose_volume, files_with};
+use crate::support::mysql::{MARIADB, MYSQL, MysqlServer, PASSWORD};
+use crate::support::stack::{TestStack, compose_volume, files_with};
 
 /// Rows A1 and A5, where no label says more than that the container is to be saved.
 #[test]

@@ -1,19 +1,17 @@
 //! What goes wrong with MySQL and MariaDB, told with what mends it, and what it leaves: the old database as it was.
 
-mod support;
-
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::mysql::{
+    EVERYTHING, MARIADB, MYSQL, MysqlRun, MysqlServer, PASSWORD, assert_same, facts, labels, target,
+};
+use crate::support::{TestContainer, TestVolume, busybox_image, docker, engine};
 use cofferdam::driver::Driver;
 use cofferdam::driver::mysql::detect;
 use cofferdam::labels::{MysqlLabels, MysqlRestore, TransferChoice};
 use cofferdam::manifest::{MysqlFlavour, TargetRecord};
 use cofferdam::target::{DriverKind, TargetId};
-use support::mysql::{
-    EVERYTHING, MARIADB, MYSQL, MysqlRun, MysqlServer, PASSWORD, assert_same, facts, labels, target,
-};
-use support::{TestContainer, TestVolume, busybox_image, docker, engine};
 
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {

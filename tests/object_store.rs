@@ -1,14 +1,12 @@
 //! Snapshots in a real S3 bucket, and what becomes of them when the way there or the server fails.
 
-mod support;
-
 use std::io::Cursor;
 
+use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::s3::{Garage, KEYS, repository_at, url_at, with_keys};
+use crate::support::stack::{Run, TestStack, compose_volume};
 use cofferdam::manifest::ObjectPath;
 use cofferdam::repository::{Repository, RepositoryError, SnapshotRef};
-use support::proxy::{Fault, FaultProxy};
-use support::s3::{Garage, KEYS, repository_at, url_at, with_keys};
-use support::stack::{Run, TestStack, compose_volume};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 const MIB: usize = 1024 * 1024;
@@ -180,11 +178,11 @@ async fn an_upload_to_a_server_that_dies_leaves_nothing() {
     };
     writer.write_all(&content(20 * MIB)).await.unwrap();
     garage.container.sh("kill -STOP 1 || true");
-    support::docker(["kill", &garage.container.id]);
+    crate::support::docker(["kill", &garage.container.id]);
     writer.write_all(&content(MIB)).await.ok();
     uploading.abort();
     assert!(uploading.await.unwrap_err().is_cancelled());
-    support::docker(["start", &garage.container.id]);
+    crate::support::docker(["start", &garage.container.id]);
     garage.wait_until_ready();
     let again = garage.repository("a");
     assert_eq!(objects(&*again).await, 0);

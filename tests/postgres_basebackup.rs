@@ -1,9 +1,9 @@
 //! A PostgreSQL server saved and put back as its data directory, by the real program: rows C5 (`pg_basebackup`), C6, T3.
 
-mod support;
-
-use support::stack::{POSTGRES, Postgres, TestStack, compose_volume, eventually, is_running};
-use support::{TestContainer, TestVolume, docker, docker_succeeds};
+use crate::support::stack::{
+    POSTGRES, Postgres, TestStack, compose_volume, eventually, is_running,
+};
+use crate::support::{TestContainer, TestVolume, docker, docker_succeeds};
 
 const LABELS: [(&str, &str); 2] = [
     ("cofferdam.postgres", "*"),
@@ -23,7 +23,7 @@ impl Commcare {
         let stack = TestStack::new("commcare");
         let data = compose_volume(&stack, "pgdata");
         let mount = format!("{}:{directory}", data.name);
-        let password = format!("POSTGRES_PASSWORD={}", support::stack::PASSWORD);
+        let password = format!("POSTGRES_PASSWORD={}", crate::support::stack::PASSWORD);
         let options = [
             "--volume",
             &mount,
@@ -55,10 +55,10 @@ impl Commcare {
             "run",
             "--rm",
             "--label",
-            support::TEST_LABEL,
+            crate::support::TEST_LABEL,
             "--volume",
             &mount,
-            support::stack::TOOLBOX,
+            crate::support::stack::TOOLBOX,
             "sh",
             "-c",
             "cd /data && ls -A && stat -c '%u %g %a' .",
@@ -138,9 +138,9 @@ fn by_hand(commcare: &Commcare, image: &str, directory: &str) -> String {
     let line = format!(
         "zstd -dc '{}' | docker run --rm -i --label {} -v {}:/data {} sh -c 'mkdir -p {place} && tar -x -p -f - --same-owner --numeric-owner -C {place}'",
         archive.display(),
-        support::TEST_LABEL,
+        crate::support::TEST_LABEL,
         volume.name,
-        support::stack::TOOLBOX,
+        crate::support::stack::TOOLBOX,
     );
     let done = std::process::Command::new("sh")
         .args(["-c", &line])
@@ -229,7 +229,7 @@ fn c6_the_old_data_directory_stays_when_no_server_starts_on_the_new_one() {
         );
     assert!(is_running(&newer), "it ran before");
     docker(["rm", "--force", &newer.id]);
-    let password = format!("POSTGRES_PASSWORD={}", support::stack::PASSWORD);
+    let password = format!("POSTGRES_PASSWORD={}", crate::support::stack::PASSWORD);
     let older = Postgres {
         container: commcare.stack.service(
             "db",

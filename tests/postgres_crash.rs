@@ -1,15 +1,13 @@
 //! A restore of a database that dies at any point: what is there afterwards is all old or all new, and it serves.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::support::engine;
+use crate::support::postgres::{PostgresServer, Run, target};
 use cofferdam::driver::Driver;
 use cofferdam::driver::OldDatabase;
 use cofferdam::labels::{PostgresLabels, PostgresRestore};
 use cofferdam::manifest::TargetRecord;
-use support::engine;
-use support::postgres::{PostgresServer, Run, target};
 
 /// A server whose database `shop` says `new` in the snapshot, and `old` now.
 async fn shop(run: &Run) -> (PostgresServer, TargetRecord) {

@@ -1,16 +1,16 @@
 //! The PostgreSQL driver on real servers: what comes back is what was saved, whatever way it takes.
 
-mod support;
-
 use std::num::NonZero;
 
+use crate::support::postgres::{
+    DAMAGE, PostgresServer, Run, assert_same, facts, fill, portrait, target,
+};
+use crate::support::{TestVolume, engine};
 use cofferdam::driver::Driver;
 use cofferdam::driver::OldDatabase;
 use cofferdam::driver::postgres::{GLOBALS, Jobs};
 use cofferdam::labels::{PostgresLabels, PostgresRestore, Selection, TransferChoice};
 use cofferdam::manifest::{Compression, Transfer};
-use support::postgres::{DAMAGE, PostgresServer, Run, assert_same, facts, fill, portrait, target};
-use support::{TestVolume, engine};
 
 fn labels() -> PostgresLabels {
     PostgresLabels::default()

@@ -1,13 +1,13 @@
 //! A whole PostgreSQL server as one script, on real servers: rows C5 (`pg_dumpall`) and C7.
 
-#[path = "support/artifacts.rs"]
-mod artifacts;
-mod support;
-
 use std::io::{Cursor, Write};
 use std::process::{Command, Stdio};
 
-use artifacts::Artifacts;
+use crate::support::artifacts::Artifacts;
+use crate::support::postgres::{
+    DAMAGE, PostgresServer, Run, assert_same, facts, fill, portrait, target,
+};
+use crate::support::{docker, engine};
 use cofferdam::driver::postgres::CLUSTER;
 use cofferdam::driver::{ArtifactSink, Driver, NewArtifact, WayBack};
 use cofferdam::labels::{PostgresLabels, PostgresMode, TransferChoice};
@@ -15,8 +15,6 @@ use cofferdam::manifest::{
     Compression, ContainerRecord, Facts, PostgresFacts, Role, TargetRecord, Transfer,
 };
 use cofferdam::repository::snapshot::open_plain;
-use support::postgres::{DAMAGE, PostgresServer, Run, assert_same, facts, fill, portrait, target};
-use support::{docker, engine};
 use tokio::io::AsyncReadExt;
 
 fn labels() -> PostgresLabels {

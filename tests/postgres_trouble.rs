@@ -1,21 +1,19 @@
 //! The PostgreSQL driver when things go wrong: clear words, nothing lost, nothing left behind.
 
-mod support;
-
 use std::io::Write;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::support::postgres::{PROGRAM, PostgresServer, Run, facts, target};
+use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::{TestContainer, TestVolume, busybox_image, docker, engine};
 use cofferdam::agent::JOB;
 use cofferdam::agent::job::DumpJob;
 use cofferdam::driver::Driver;
 use cofferdam::driver::postgres::{CLUSTER, GLOBALS, PostgresDriver, detect};
 use cofferdam::labels::{PostgresLabels, PostgresMode, PostgresRestore, Selection, TransferChoice};
 use cofferdam::manifest::{Compression, TargetRecord, Transfer};
-use support::postgres::{PROGRAM, PostgresServer, Run, facts, target};
-use support::proxy::{Fault, FaultProxy};
-use support::{TestContainer, TestVolume, busybox_image, docker, engine};
 
 fn labels() -> PostgresLabels {
     PostgresLabels::default()

@@ -1,13 +1,11 @@
 //! What docs/recipes.md says of OpenLDAP and Redis, on real servers, with the labels that stand there.
 
-mod support;
-
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 
-use support::stack::{PASSWORD, TestStack, eventually};
-use support::{TestContainer, docker, docker_succeeds};
+use crate::support::stack::{PASSWORD, TestStack, eventually};
+use crate::support::{TestContainer, docker, docker_succeeds};
 
 const SCRIPT: &str = concat!(
     env!("CARGO_MANIFEST_DIR"),

@@ -1,12 +1,12 @@
 //! Bad input and bad times: a clear error, the right exit code, and nothing lost.
 
-mod support;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use support::docker;
-use support::stack::{TestStack, block_dumps, compose_volume, eventually, is_running, unblock};
+use crate::support::docker;
+use crate::support::stack::{
+    TestStack, block_dumps, compose_volume, eventually, is_running, unblock,
+};
 
 #[test]
 fn an_unknown_label_names_the_container_and_the_nearest_label() {
@@ -138,7 +138,7 @@ fn a_volume_that_is_not_mounted_is_an_error_that_lists_those_that_are() {
 #[test]
 fn no_room_in_the_container_says_what_to_set() {
     let stack = TestStack::new("room");
-    let small = support::TestVolume::of_size("24m");
+    let small = crate::support::TestVolume::of_size("24m");
     let mount = format!("{}:/scratch", small.name);
     let postgres = stack.postgres_with(
         "db",
@@ -199,7 +199,7 @@ fn an_engine_that_does_not_answer_is_named() {
     ] {
         let mut command = stack.command(&["plan"]);
         command.env("DOCKER_HOST", host);
-        support::stack::Run::from(command.output().unwrap()).expect_says(1, words);
+        crate::support::stack::Run::from(command.output().unwrap()).expect_says(1, words);
     }
 }
 
@@ -306,7 +306,7 @@ fn a_database_container_that_stops_or_goes_is_a_failed_target() {
         ) != "0"
     });
     docker(["kill", &postgres.container.id]);
-    let run = support::stack::Run::from(child.wait_with_output().unwrap()).expect(3);
+    let run = crate::support::stack::Run::from(child.wait_with_output().unwrap()).expect(3);
     drop(session);
     assert!(
         run.stderr.contains("db/postgres/clinical") || run.stdout.contains("db/postgres/clinical")
@@ -345,7 +345,11 @@ fn an_image_named_like_a_database_is_not_taken_for_one() {
     let stack = TestStack::new("detect");
     let postgres = stack.postgres("db", &[("cofferdam.enable", "true")]);
     postgres.seed("clinical", 10);
-    docker(["tag", support::stack::TOOLBOX, "cofferdam-test-postgres:15"]);
+    docker([
+        "tag",
+        crate::support::stack::TOOLBOX,
+        "cofferdam-test-postgres:15",
+    ]);
     let _fake = stack.service(
         "fake",
         &[("cofferdam.enable", "true")],

@@ -1,8 +1,6 @@
 //! Retention with real files: real backups, copied to other days as if they had been taken then, and pruned by the real
 //! program. Tests with a row's name show what an administrator of such a system needs.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,13 +8,13 @@ use std::process::Command;
 use std::sync::LazyLock;
 use std::time::Duration;
 
+use crate::support::proxy::{Fault, FaultProxy};
+use crate::support::stack::{Run, TestStack, compose_volume, eventually};
+use crate::support::{TestContainer, docker_succeeds};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
-use support::proxy::{Fault, FaultProxy};
-use support::stack::{Run, TestStack, compose_volume, eventually};
-use support::{TestContainer, docker_succeeds};
 
 /// No engine listens there.
 const NO_ENGINE: &str = "tcp://127.0.0.1:1";

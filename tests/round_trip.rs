@@ -1,17 +1,15 @@
 //! Whole stacks saved and put back by the real program, on a real engine and real servers.
 
-mod support;
-
+use crate::support::docker;
+use crate::support::stack::{Postgres, TestStack, compose_volume, is_running};
 use serde_json::Value;
-use support::docker;
-use support::stack::{Postgres, TestStack, compose_volume, is_running};
 
 /// The databases of CanDIG and two clients that are stopped while they are put back.
 struct Candig {
     stack: TestStack,
     postgres: Postgres,
-    katsu: support::TestContainer,
-    htsget: support::TestContainer,
+    katsu: crate::support::TestContainer,
+    htsget: crate::support::TestContainer,
 }
 
 impl Candig {
@@ -324,7 +322,7 @@ fn i3_what_is_left_out_on_purpose_is_shown_with_its_reason() {
 fn a4_a6_plain_containers_are_saved_and_the_app_is_stopped_only_when_asked() {
     for stop in [true, false] {
         let stack = TestStack::new("apiary");
-        let volume = support::TestVolume::create(&[]);
+        let volume = crate::support::TestVolume::create(&[]);
         let mount = format!("{}:/storage/app", volume.name);
         let project = format!("cofferdam.project={}", stack.project);
         let mut options = vec![
@@ -338,7 +336,8 @@ fn a4_a6_plain_containers_are_saved_and_the_app_is_stopped_only_when_asked() {
         if stop {
             options.extend(["--label", "cofferdam.stop=backup"]);
         }
-        let app = support::TestContainer::running(&options, &[support::stack::TOOLBOX]);
+        let app =
+            crate::support::TestContainer::running(&options, &[crate::support::stack::TOOLBOX]);
         app.sh("mkdir /storage/app/resumes && echo pdf > /storage/app/resumes/1.pdf");
         let first_life = app.inspect("{{.State.StartedAt}}");
         stack.cofferdam(&["backup"]).expect(0);
@@ -436,7 +435,7 @@ fn a_snapshot_is_restored_by_hand_with_nothing_but_standard_tools() {
             .args(arguments)
             .output()
             .expect("the script");
-        support::stack::Run::from(output).expect(0);
+        crate::support::stack::Run::from(output).expect(0);
     };
     by_hand(&[
         "unpack".as_ref(),

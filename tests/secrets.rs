@@ -1,11 +1,9 @@
 //! Known passwords, everything logged: nothing of them anywhere.
 
-mod support;
-
 use std::path::Path;
 
-use support::docker;
-use support::stack::{PASSWORD, TestStack, files_with};
+use crate::support::docker;
+use crate::support::stack::{PASSWORD, TestStack, files_with};
 
 #[test]
 fn no_password_reaches_logs_manifests_messages_or_process_lists() {

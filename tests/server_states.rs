@@ -1,14 +1,12 @@
 //! Servers that are down, or not up yet, when a backup or a restore wants them.
 
-mod support;
-
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 
-use support::stack::{POSTGRES, TestStack, eventually};
-use support::{TestContainer, docker, docker_succeeds};
+use crate::support::stack::{POSTGRES, TestStack, eventually};
+use crate::support::{TestContainer, docker, docker_succeeds};
 
-const PASSWORD: &str = support::stack::PASSWORD;
+const PASSWORD: &str = crate::support::stack::PASSWORD;
 
 /// Runs the server for as long as nobody keeps it down, and takes its time to start.
 const SWITCH: &str = r#"#!/bin/bash
@@ -39,8 +37,8 @@ impl Family {
     fn image(self) -> String {
         match self {
             Self::Postgres => POSTGRES.to_owned(),
-            Self::Mariadb => format!("cofferdam-test/{}", support::mysql::MARIADB),
-            Self::Mysql => format!("cofferdam-test/{}", support::mysql::MYSQL),
+            Self::Mariadb => format!("cofferdam-test/{}", crate::support::mysql::MARIADB),
+            Self::Mysql => format!("cofferdam-test/{}", crate::support::mysql::MYSQL),
         }
     }
 

@@ -1,15 +1,11 @@
 //! SQLite databases of real containers: saved while a program writes to them, and put back.
 
-mod support;
-
-#[path = "support/artifacts.rs"]
-mod artifacts;
-#[path = "support/trees.rs"]
-mod trees;
-
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::support::stack::{TOOLBOX, eventually};
+use crate::support::trees::Stage;
+use crate::support::{TestContainer, TestImage, TestVolume, docker, docker_succeeds};
 use cofferdam::driver::sqlite::{SqliteDriver, SqliteOptions, database_files};
 use cofferdam::driver::tree::Moment;
 use cofferdam::driver::{Captured, Driver, WayBack};
@@ -20,9 +16,6 @@ use cofferdam::pipe::codec;
 use cofferdam::target::{RunId, TargetId};
 use jiff::Timestamp;
 use rusqlite::Connection;
-use support::stack::{TOOLBOX, eventually};
-use support::{TestContainer, TestImage, TestVolume, docker, docker_succeeds};
-use trees::Stage;
 
 /// Changes two tables in the same way for ever, all over their pages, and folds its log in as often as it can.
 const WRITER: &str = r#"

@@ -1,10 +1,8 @@
 //! Stacks that keep their data in SQLite, saved and put back by the real program.
 
-mod support;
-
+use crate::support::stack::{TOOLBOX, TestStack, compose_volume, eventually, is_running};
+use crate::support::{TestContainer, docker};
 use rusqlite::Connection;
-use support::stack::{TOOLBOX, TestStack, compose_volume, eventually, is_running};
-use support::{TestContainer, docker};
 
 const DATABASE: &str = "/app/data/db.sqlite3";
 const TARGET: &str = "backend/sqlite/db.sqlite3";

@@ -2,12 +2,10 @@
 //! container's own layer, lost with its containers and put back. Tests are named after what an administrator of such a
 //! system needs.
 
-mod support;
-
+use crate::support::compose::{ComposeStack, Sidecar};
+use crate::support::docker;
+use crate::support::example::{Answer, run_demo};
 use serde_json::json;
-use support::compose::{ComposeStack, Sidecar};
-use support::docker;
-use support::example::{Answer, run_demo};
 
 const SERVICES: [&str; 3] = ["db", "web", "thredds"];
 const THREDDS: &str = "/usr/local/tomcat/content/thredds";

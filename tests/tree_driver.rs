@@ -1,18 +1,14 @@
 //! Volumes and files of real containers, saved and restored by the driver.
 
-mod support;
-
-#[path = "support/artifacts.rs"]
-mod artifacts;
-#[path = "support/odd_tree.rs"]
-mod odd_tree;
-#[path = "support/trees.rs"]
-mod trees;
-
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use crate::support::odd_tree::{assert_same, describe};
+use crate::support::trees::{
+    Stage, facts, files_target, mountpoint, record, restore, volume_target, with_mode, with_volume,
+};
+use crate::support::{TestContainer, TestImage, TestVolume, busybox_image, docker, unique};
 use cofferdam::agent::helper::{HELPER_LABEL, HELPER_PROJECT_LABEL, sweep};
 use cofferdam::driver::tree::{Placement, TreeRun};
 use cofferdam::driver::{Driver, WayBack};
@@ -21,11 +17,6 @@ use cofferdam::manifest::{Role, Transfer, TreeShape};
 use cofferdam::target::RunId;
 use cofferdam::tree::{IndexReader, TreePath};
 use jiff::Timestamp;
-use odd_tree::{assert_same, describe};
-use support::{TestContainer, TestImage, TestVolume, busybox_image, docker, unique};
-use trees::{
-    Stage, facts, files_target, mountpoint, record, restore, volume_target, with_mode, with_volume,
-};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_volume_with_every_oddity_comes_back() {

@@ -1,21 +1,14 @@
 //! Files and directories in the own layer of real containers, saved and put back by the driver.
 
-mod support;
-
-#[path = "support/artifacts.rs"]
-mod artifacts;
-#[path = "support/trees.rs"]
-mod trees;
-
 use std::process::Command;
 
+use crate::support::trees::{Stage, facts, files_target, record, restore, with_mode};
+use crate::support::{TestContainer, TestVolume, docker};
 use cofferdam::driver::tree::{Placement, TreeRun};
 use cofferdam::driver::{Driver, WayBack};
 use cofferdam::labels::TreeRestore;
 use cofferdam::manifest::{Transfer, TreeShape};
 use cofferdam::tree::TreePath;
-use support::{TestContainer, TestVolume, docker};
-use trees::{Stage, facts, files_target, record, restore, with_mode};
 
 /// Everything in a tree, with what a restore has to bring back of it.
 fn listed(container: &TestContainer, path: &str) -> String {

@@ -3,18 +3,18 @@
 //! Everything made here carries the label `cofferdam.test=1` and a name that no other run uses. Guards remove it on drop;
 //! what a killed test left behind goes with `docker rm -fv $(docker ps -aq --filter label=cofferdam.test=1)`.
 
-// Every test target compiles this anew and uses a part of it.
-#![allow(dead_code)]
-
+pub mod artifacts;
 pub mod compose;
 pub mod example;
 pub mod http;
 pub mod mysql;
+pub mod odd_tree;
 pub mod planted;
 pub mod postgres;
 pub mod proxy;
 pub mod s3;
 pub mod stack;
+pub mod trees;
 
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};

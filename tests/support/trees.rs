@@ -15,8 +15,8 @@ use cofferdam::manifest::{ContainerRecord, Facts, TargetRecord};
 use cofferdam::target::{DriverKind, RunId, TargetId};
 use jiff::Timestamp;
 
-use crate::artifacts::Artifacts;
-use crate::support::{TestContainer, TestVolume, docker, engine, unique};
+use super::artifacts::Artifacts;
+use super::{TestContainer, TestVolume, docker, engine, unique};
 
 /// One project's runs on a real engine.
 pub struct Stage {

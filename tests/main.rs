@@ -1,0 +1,50 @@
+//! The tests on a real engine with real servers, a file for each behaviour. They are one program: it is linked once, and while one
+//! test waits for a server, tests of other files go on. `cargo test --test all retention::` runs those of one file.
+
+mod support;
+
+mod apiary;
+mod audit;
+mod candig;
+mod command_driver;
+mod commcare;
+mod copies;
+mod couchdb;
+mod daemon;
+mod damage;
+mod elasticsearch;
+mod encryption;
+mod engine_archive;
+mod engine_exec;
+mod engine_faults;
+mod engine_lifecycle;
+mod engine_own;
+mod engine_tls;
+mod exec_input;
+mod fidelity;
+mod freshness;
+mod hooks;
+mod igny8;
+mod interrupted;
+mod logins;
+mod migrate;
+mod mysql_driver;
+mod mysql_stack;
+mod mysql_trouble;
+mod object_store;
+mod postgres_basebackup;
+mod postgres_crash;
+mod postgres_driver;
+mod postgres_dumpall;
+mod postgres_trouble;
+mod recipes;
+mod refused;
+mod retention;
+mod round_trip;
+mod secrets;
+mod server_states;
+mod sqlite_driver;
+mod sqlite_round_trip;
+mod tethys;
+mod tree_driver;
+mod tree_layer;
