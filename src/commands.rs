@@ -1,7 +1,7 @@
 //! One file a command, each thin: it reads the configuration, asks the layers below, and prints.
 
 pub(crate) mod backup;
-mod check;
+pub(crate) mod check;
 mod completions;
 mod context;
 mod copy;

@@ -1,11 +1,13 @@
 //! The service that is added to a stack and forgotten: it backs up when a backup is due, or asked for.
 //!
 //! [`timetable`] says what is due, [`history`] what was done before, [`watch`] listens to the engine, [`inbox`] holds what is
-//! asked for, [`health`] answers `cofferdam health`, [`orphans`] does the duty of process 1.
+//! asked for, [`checks`] looks for backups that are missing,
+//! [`health`] answers `cofferdam health`, [`orphans`] does the duty of process 1.
 //!
 //! One backup runs at a time. What was done is told by the repository's snapshots alone, so that nothing is lost with a daemon
 //! that ends anywhere: the next one releases what was held, and makes up for what was missed.
 
+mod checks;
 mod health;
 mod history;
 mod inbox;
@@ -21,6 +23,7 @@ use jiff::Timestamp;
 use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
+use self::checks::Checks;
 use self::health::Pulse;
 pub use self::health::{Health, ask};
 use self::inbox::{Inbox, Occasion};
@@ -35,6 +38,7 @@ use crate::discover::{DiscoverError, by_project};
 use crate::engine::Engine;
 use crate::exit::Outcome;
 use crate::report::amounts::size;
+use crate::session::Session;
 
 /// The clock is looked at once in this time at least: it may be set, and a host may sleep.
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -66,6 +70,7 @@ struct Daemon<'a> {
     started: Timestamp,
     inbox: Inbox,
     pulse: Pulse,
+    checks: Checks,
     projects: BTreeMap<String, Project>,
 }
 
@@ -79,6 +84,7 @@ pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
         started: Timestamp::now(),
         inbox: Inbox::default(),
         pulse: Pulse::default(),
+        checks: Checks::new(),
         projects: BTreeMap::new(),
     };
     // Before labels are read: nothing that happens from now on is missed.
@@ -130,11 +136,30 @@ impl Daemon<'_> {
         if let Err(error) = session.repository.prepare().await {
             self.context.tell(&CommandError::failed(error));
         }
+        self.recover(&session).await;
+        Ok(())
+    }
+
+    /// Finishes what a run that died has begun.
+    async fn recover(&self, session: &Session) {
         let in_scope = |project: &str| self.projects.contains_key(project);
-        if let Err(error) = recover_all(&session, in_scope, false).await {
+        if let Err(error) = recover_all(session, in_scope, false).await {
             self.context.tell(&error);
         }
-        Ok(())
+    }
+
+    async fn check(&mut self) {
+        let context = self.context;
+        let recovered = async {
+            let session = context.session(&context.engine().await?).await?;
+            self.recover(&session).await;
+            Ok(())
+        };
+        if let Err(error) = context.unless_interrupted(recovered).await {
+            context.tell(&error);
+        }
+        // Interrupted: the loop sees to that.
+        let _ = self.checks.run(context, &self.projects).await;
     }
 
     async fn work(&mut self) -> Outcome {
@@ -152,6 +177,7 @@ impl Daemon<'_> {
                         return Outcome::Interrupted;
                     }
                 }
+                None if self.checks.are_due() => self.check().await,
                 None => self.rest().await,
             }
         }
@@ -228,7 +254,8 @@ impl Daemon<'_> {
             project.tell_next(&self.context.view());
             project.rests_for(now)
         });
-        let rest = nexts.min().unwrap_or(LONGEST_REST).min(LONGEST_REST);
+        let rest = nexts.min().unwrap_or(LONGEST_REST);
+        let rest = rest.min(LONGEST_REST).min(self.checks.rest_for());
         tokio::select! {
             biased;
             () = self.context.interrupt.cancelled() => {}
@@ -247,7 +274,10 @@ impl Daemon<'_> {
             return Ended::Done;
         };
         match &ended {
-            Ended::Done => project.timetable.ran(&due.services, began),
+            Ended::Done => {
+                project.timetable.ran(&due.services, began);
+                self.checks.expect_news(&due.project);
+            }
             Ended::Busy(error) => {
                 project.wait(Instant::now() + BUSY, error);
                 if due.occasion != Occasion::Schedule {

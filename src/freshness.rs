@@ -9,11 +9,11 @@
 //! there with their lengths. Whether their content is still whole is for [`crate::verify`] to say. Safety snapshots of
 //! restores do not count: they hold what somebody wanted to be rid of.
 
+mod goals;
 mod history;
 
 use std::collections::BTreeSet;
 use std::pin::pin;
-use std::time::Duration;
 
 use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
@@ -24,6 +24,7 @@ use crate::repository::status::StatusPath;
 use crate::repository::{self, Repository, RepositoryError, SnapshotRef};
 use crate::target::{RunId, TargetId};
 use crate::verify::Problem;
+pub use goals::Goals;
 use history::Histories;
 
 /// Clocks of two machines differ by less; a snapshot from further ahead is told.
@@ -33,13 +34,16 @@ const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
 #[derive(Clone, Debug)]
 pub struct Question {
     pub now: Timestamp,
-    pub max_age: Duration,
+    pub goals: Goals,
     /// Only what fits one of these; when empty, everything.
     pub targets: Vec<TargetPattern>,
     /// Targets that must have a backup, whether or not the repository has ever heard of them.
     pub expected: Vec<TargetId>,
     /// What is gone on purpose.
     pub retired: Vec<TargetPattern>,
+    /// Where status files tell which targets there are, snapshots from before that are only read for what no newer one has a
+    /// good copy of.
+    pub horizon: Option<Timestamp>,
 }
 
 impl Question {
@@ -72,7 +76,6 @@ pub enum FreshnessError {
 #[derive(Clone, Debug, Serialize)]
 pub struct FreshnessReport {
     pub checked: Timestamp,
-    pub max_age_seconds: u64,
     /// As the user named it, without secrets.
     pub repository: String,
     pub projects: Vec<ProjectReport>,
@@ -91,6 +94,8 @@ pub struct TargetReport {
     pub target: TargetId,
     #[serde(flatten)]
     pub state: State,
+    /// How old its last good copy may be; `None`: as old as it likes.
+    pub max_age_seconds: Option<u64>,
     pub last_good: Option<GoodCopy>,
     /// Newer ones that do not count, newest first: the first few.
     pub passed_over: Vec<PassedOver>,
@@ -223,7 +228,6 @@ pub async fn check(
     }
     let mut report = FreshnessReport {
         checked: question.now,
-        max_age_seconds: question.max_age.as_secs(),
         repository: repository.location(),
         projects: Vec::new(),
         findings: Vec::new(),
@@ -272,7 +276,12 @@ async fn read(
     let mut manifests = pin!(repository::manifests(repository, newest_first));
     while let Some((snapshot, manifest)) = manifests.next().await {
         match manifest {
-            Ok(manifest) => findings.extend(histories.take(repository, &manifest).await?),
+            Ok(manifest) => {
+                findings.extend(histories.take(repository, &manifest).await?);
+                if histories.are_told(manifest.started) {
+                    break;
+                }
+            }
             Err(RepositoryError::Manifest { source, .. }) => findings.push(Finding::Unreadable {
                 snapshot,
                 why: source.to_string(),

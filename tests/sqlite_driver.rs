@@ -254,7 +254,7 @@ fn number(connection: &Connection, sql: &str) -> i64 {
 /// A volume whose root belongs to the user 1000.
 fn volume_of_1000() -> TestVolume {
     let volume = TestVolume::create(&[]);
-    let root = trees::mountpoint(&volume);
+    let root = crate::support::trees::mountpoint(&volume);
     std::os::unix::fs::chown(&root, Some(1000), Some(1000)).unwrap();
     volume
 }

@@ -23,7 +23,7 @@ async fn a_volume_with_every_oddity_comes_back() {
     let stage = Stage::new().await;
     let volume = TestVolume::create(&[]);
     let root = mountpoint(&volume);
-    odd_tree::build(&root);
+    crate::support::odd_tree::build(&root);
     let before = describe(&root);
     let container = with_volume(&volume, "/data");
     let target = volume_target(&volume, "/data");

@@ -10,7 +10,7 @@ use super::error::CommandError;
 use super::mail;
 use crate::cli::CheckArgs;
 use crate::exit::Outcome;
-use crate::freshness::{self, FreshnessError, FreshnessReport, Question};
+use crate::freshness::{self, FreshnessError, FreshnessReport, Goals, Question};
 use crate::report;
 use status::StatusPlace;
 
@@ -20,12 +20,16 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
     }
     // Known now, and not only on the day on which it is needed.
     let unmailable = mail::mailer(context).err();
-    let checked = tokio::select! {
-        biased;
-        () = context.interrupt.cancelled() => return Err(CommandError::Interrupted),
-        checked = check(context, args) => checked,
+    let question = Question {
+        now: Timestamp::now(),
+        goals: Goals::same(args.max_age),
+        targets: args.targets,
+        expected: args.expected,
+        retired: args.retired,
+        horizon: None,
     };
-    let Checked { report, trouble } = match checked {
+    let looked = look(context, &question, !args.no_status);
+    let Checked { report, trouble } = match context.unless_interrupted(looked).await {
         Ok(checked) => checked,
         Err(error) => {
             if !matches!(error, CommandError::Interrupted) {
@@ -62,23 +66,21 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
     printed.map(|()| outcome)
 }
 
-struct Checked {
-    report: FreshnessReport,
+pub struct Checked {
+    pub report: FreshnessReport,
     /// What could not be done about status files.
-    trouble: Vec<CommandError>,
+    pub trouble: Vec<CommandError>,
 }
 
-async fn check(context: &Context, args: CheckArgs) -> Result<Checked, CommandError> {
+/// Asks `question` of the projects in scope, and writes status files if `status` says so.
+pub async fn look(
+    context: &Context,
+    question: &Question,
+    status: bool,
+) -> Result<Checked, CommandError> {
     let repository = context.repository()?;
-    let place = (!args.no_status)
-        .then(|| StatusPlace::new(&repository, context.config.status_directory.as_deref()));
-    let question = Question {
-        now: Timestamp::now(),
-        max_age: args.max_age,
-        targets: args.targets,
-        expected: args.expected,
-        retired: args.retired,
-    };
+    let place =
+        status.then(|| StatusPlace::new(&repository, context.config.status_directory.as_deref()));
     let mut trouble = Vec::new();
     let known = match &place {
         Some(place) => place.list().await.unwrap_or_else(|error| {
@@ -88,7 +90,7 @@ async fn check(context: &Context, args: CheckArgs) -> Result<Checked, CommandErr
         None => Vec::new(),
     };
     let projects = context.projects().await;
-    let report = freshness::check(&*repository, projects.as_deref(), &known, &question)
+    let report = freshness::check(&*repository, projects.as_deref(), &known, question)
         .await
         .map_err(|error| match error {
             FreshnessError::Repository(_) => CommandError::failed(error),
@@ -97,7 +99,7 @@ async fn check(context: &Context, args: CheckArgs) -> Result<Checked, CommandErr
     if let Some(place) = &place
         && trouble.is_empty()
         && let Err(error) = place
-            .write(&report, &known, &question, &context.view())
+            .write(&report, &known, question, &context.view())
             .await
     {
         trouble.push(CommandError::failed(anyhow!("no status files: {error}")));

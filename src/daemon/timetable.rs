@@ -8,11 +8,15 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
 use crate::discover::{Service, Stack};
+use crate::freshness::Goals;
 use crate::labels::OptIn;
 use crate::schedule::Schedule;
 
 /// Clocks of two machines differ by less; a run that lies further ahead was dated by a clock that has been set back.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
+
+/// A backup takes its time. A twelfth of the time between two of them is granted for it, and this at least.
+const SHORTEST_GRACE: Duration = Duration::from_secs(15 * 60);
 
 /// The schedules of a project's services, and when each was last saved.
 #[derive(Clone, Debug)]
@@ -127,6 +131,22 @@ impl Timetable {
     /// What asked for a run before that is past.
     pub fn know_nothing_before(&mut self, time: Timestamp) {
         self.served_until = self.served_until.max(Some(time));
+    }
+
+    /// How old the last good backup of each service may be. `default`: the schedule of those that are gone.
+    pub fn goals(&self, default: &Schedule, now: Timestamp) -> Goals {
+        let goal = |schedule: &Schedule| {
+            let gap = schedule.longest_gap(now, &self.zone)?;
+            Some(gap + self.jitter + (gap / 12).max(SHORTEST_GRACE))
+        };
+        let services = self.entries.iter();
+        let services = services.map(|(name, entry)| (name.clone(), goal(&entry.watched.schedule)));
+        Goals::of_services(services.collect(), goal(default))
+    }
+
+    /// Since when at least one of its services is watched.
+    pub fn since(&self) -> Option<Timestamp> {
+        self.entries.values().map(|entry| entry.watched.since).min()
     }
 
     pub fn knows_all(&self) -> bool {
@@ -257,6 +277,18 @@ mod tests {
         timetable.ran(&Services::All, at("20T12:00:00"));
         timetable.ran(&Services::All, at("20T11:00:00"));
         assert_eq!(timetable.next(), Some(at("20T18:00:00")));
+    }
+
+    #[test]
+    fn a_goal_leaves_a_backup_its_time() {
+        let schedules = [("db", "@daily"), ("log", "every 10m"), ("tape", "off")];
+        let timetable = timetable(&schedules, "20T10:00:00");
+        let goals = timetable.goals(&"@weekly".parse().unwrap(), at("20T10:00:00"));
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        assert_eq!(goals.of_service("db"), hours(26));
+        assert_eq!(goals.of_service("log"), Some(Duration::from_secs(25 * 60)));
+        assert_eq!(goals.of_service("tape"), None);
+        assert_eq!(goals.of_service("gone"), hours(7 * 26));
     }
 
     #[test]

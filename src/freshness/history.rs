@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use jiff::Timestamp;
+
 use super::{Finding, GoodCopy, PassedOver, Question, State, TargetReport, Why};
 use crate::manifest::{Manifest, Purpose, Skip, TargetRecord};
 use crate::repository::{ObjectLengths, Repository, RepositoryError, SnapshotRef};
@@ -17,6 +19,8 @@ const EVERYTHING: &str = "*";
 pub(super) struct Histories<'a> {
     question: &'a Question,
     targets: BTreeMap<TargetId, History>,
+    /// Some targets are known from earlier checks.
+    remembers: bool,
     lengths: ObjectLengths,
     /// How many backups were taken so far.
     taken: usize,
@@ -70,6 +74,7 @@ impl<'a> Histories<'a> {
             targets: expected
                 .map(|target| (target, History::default()))
                 .collect(),
+            remembers: false,
             lengths: ObjectLengths::default(),
             taken: 0,
             skipped: None,
@@ -79,6 +84,7 @@ impl<'a> Histories<'a> {
 
     pub fn remember(&mut self, targets: impl Iterator<Item = TargetId>) {
         for target in targets.filter(|target| target.name != EVERYTHING) {
+            self.remembers = true;
             if self.question.asks_for(&target) {
                 self.targets.entry(target).or_default();
             }
@@ -181,6 +187,14 @@ impl<'a> Histories<'a> {
         Ok(())
     }
 
+    /// Whether snapshots from before `time` would add nothing.
+    pub fn are_told(&self, time: Timestamp) -> bool {
+        let has_good = |history: &History| history.last_good.is_some();
+        self.remembers
+            && self.question.horizon.is_some_and(|horizon| time < horizon)
+            && self.targets.values().all(has_good)
+    }
+
     pub fn judge(mut self) -> Vec<TargetReport> {
         self.settle_failures_of_services();
         let targets = std::mem::take(&mut self.targets);
@@ -213,6 +227,7 @@ impl<'a> Histories<'a> {
     fn report(&self, target: TargetId, history: History) -> TargetReport {
         TargetReport {
             state: self.state(&target, &history),
+            max_age_seconds: self.question.goals.of(&target).map(|goal| goal.as_secs()),
             target,
             passed_over_more: history.passed.number - history.passed.told.len(),
             absent_from: history.unnamed.unwrap_or(self.taken),
@@ -234,8 +249,10 @@ impl<'a> Histories<'a> {
         match &history.last_good {
             _ if history.damaged => State::Damaged,
             None => State::Missing,
-            Some(copy) if copy.age_seconds > self.question.max_age.as_secs() => State::Stale,
-            Some(_) => State::Ok,
+            Some(copy) => match self.question.goals.of(target) {
+                Some(goal) if copy.age_seconds > goal.as_secs() => State::Stale,
+                _ => State::Ok,
+            },
         }
     }
 }

@@ -1,4 +1,6 @@
+use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::ToSpan as _;
 
@@ -29,10 +31,11 @@ fn uploads() -> TargetId {
 fn question() -> Question {
     Question {
         now: NOW.parse().unwrap(),
-        max_age: Duration::from_secs(26 * 60 * 60),
+        goals: Goals::same(Duration::from_secs(26 * 60 * 60)),
         targets: Vec::new(),
         expected: Vec::new(),
         retired: Vec::new(),
+        horizon: None,
     }
 }
 
@@ -140,12 +143,67 @@ async fn a_target_is_stale_from_the_second_on_in_which_it_is_too_old() {
     ] {
         let report = place
             .ask(&Question {
-                max_age,
+                goals: Goals::same(max_age),
                 ..question()
             })
             .await;
         assert_eq!(only(&report).state, expected);
     }
+}
+
+#[tokio::test]
+async fn a_service_can_have_a_goal_of_its_own_or_none() {
+    let place = Place::new().await;
+    place.save(10, &[database(), uploads()]).await;
+    let days = |days: u64| Some(Duration::from_secs(days * 24 * 60 * 60));
+    for (own, others, expected) in [
+        (days(11), days(1), [State::Stale, State::Ok]),
+        (None, days(11), [State::Ok, State::Ok]),
+        (days(1), None, [State::Ok, State::Stale]),
+    ] {
+        let goals = Goals::of_services(BTreeMap::from([("db".to_owned(), own)]), others);
+        let report = place
+            .ask(&Question {
+                goals,
+                ..question()
+            })
+            .await;
+        let found: Vec<_> = report.targets().map(|it| it.state.clone()).collect();
+        assert_eq!(found, expected);
+        let limits: Vec<_> = report.targets().map(|it| it.max_age_seconds).collect();
+        assert_eq!(
+            limits,
+            [others, own].map(|goal| goal.map(|it| it.as_secs()))
+        );
+    }
+}
+
+#[tokio::test]
+async fn beyond_the_horizon_only_a_good_copy_is_looked_for() {
+    let place = Place::new().await;
+    place.save(5, &[database(), uploads()]).await;
+    place.save(10, &[uploads()]).await;
+    place.save(15, &[database()]).await;
+    place.save(20, &[database()]).await;
+    let reached = async |known: &[TargetId]| {
+        let question = Question {
+            horizon: Some("2026-11-18T00:00:00Z".parse().unwrap()),
+            ..question()
+        };
+        let paths = known
+            .iter()
+            .map(|it| StatusPath::new("shop", it, StatusForm::Json));
+        let paths: Vec<StatusPath> = paths.collect();
+        let report = place.ask_of(None, &paths, &question).await.unwrap();
+        let uploads = report.targets().find(|it| it.target == uploads());
+        uploads
+            .and_then(|it| it.last_good.clone())
+            .map(|it| it.snapshot)
+    };
+    assert_eq!(reached(&[database()]).await, None);
+    assert_eq!(reached(&[database(), uploads()]).await, Some(id(10)));
+    // Nobody knows what there is.
+    assert_eq!(reached(&[]).await, Some(id(10)));
 }
 
 #[tokio::test]

@@ -23,19 +23,30 @@ pub fn page(report: &FreshnessReport, view: &View) -> String {
         text.push('\n');
     }
     for judged in report.targets() {
-        text.push_str(&explained(judged, report, view));
+        text.push_str(&explained(judged, view));
     }
     for finding in &report.findings {
         let _ = writeln!(text, "{}", told(finding, view));
     }
     if report.is_in_order() {
-        let limit = duration(Duration::from_secs(report.max_age_seconds));
-        let _ = writeln!(
-            text,
-            "All of them have a good backup that is younger than {limit}."
-        );
+        let _ = writeln!(text, "{}", in_order(report));
     }
     text
+}
+
+fn in_order(report: &FreshnessReport) -> String {
+    let mut limits: Vec<u64> = report
+        .targets()
+        .filter_map(|it| it.max_age_seconds)
+        .collect();
+    limits.dedup();
+    match limits[..] {
+        [limit] => format!(
+            "All of them have a good backup that is younger than {}.",
+            duration(Duration::from_secs(limit))
+        ),
+        _ => "All of them have a good backup that is recent enough.".to_owned(),
+    }
 }
 
 fn table(project: &ProjectReport, view: &View) -> String {
@@ -68,9 +79,10 @@ fn shown_state(state: &State) -> &'static str {
 }
 
 /// Why newer copies do not count, and what a target is judged by; nothing for one that is just fine.
-pub(super) fn explained(judged: &TargetReport, report: &FreshnessReport, view: &View) -> String {
+pub(super) fn explained(judged: &TargetReport, view: &View) -> String {
     let target = &judged.target;
-    let limit = duration(Duration::from_secs(report.max_age_seconds));
+    let limit = judged.max_age_seconds.unwrap_or_default();
+    let limit = duration(Duration::from_secs(limit));
     let mut text = match &judged.state {
         State::Ok if judged.passed_over.is_empty() => return String::new(),
         State::Ok => format!("{target} is fresh enough, but:\n"),

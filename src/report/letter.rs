@@ -65,6 +65,20 @@ pub fn check(report: &FreshnessReport, trouble: &[String], view: &View) -> Lette
     letter(&projects, &what.join(", "), body)
 }
 
+/// About a check that has found nothing any more.
+pub fn mended(report: &FreshnessReport, view: &View) -> Letter {
+    let projects = named(report.projects.iter().map(|it| it.project.as_str()));
+    let view = View {
+        width: None,
+        ..view.clone()
+    };
+    letter(
+        &projects,
+        "backups are in order again",
+        freshness::page(report, &view),
+    )
+}
+
 pub fn check_failed(scope: &Scope, why: &str) -> Letter {
     let body = format!(
         "Whether there are recent backups could not be checked:\n\n{why}\n\nTo try again: cofferdam check\n"

@@ -20,7 +20,6 @@ struct Document<'a> {
     tool: &'static str,
     project: &'a str,
     checked: jiff::Timestamp,
-    max_age_seconds: u64,
     #[serde(flatten)]
     judged: &'a TargetReport,
 }
@@ -31,7 +30,6 @@ pub fn json(report: &FreshnessReport, project: &str, judged: &TargetReport) -> V
         tool: concat!("cofferdam ", env!("CARGO_PKG_VERSION")),
         project,
         checked: report.checked,
-        max_age_seconds: report.max_age_seconds,
         judged,
     };
     let mut bytes = serde_json::to_vec_pretty(&document).expect("all keys are strings");
@@ -63,7 +61,7 @@ pub fn text(
         }
         None => line("last good backup", "none"),
     }
-    let explained = explained(judged, report, view);
+    let explained = explained(judged, view);
     if !explained.is_empty() {
         text.push('\n');
         text.push_str(&explained);

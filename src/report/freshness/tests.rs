@@ -31,6 +31,7 @@ fn judged(driver: DriverKind, name: &str, state: State, good: Option<u8>) -> Tar
     TargetReport {
         target: TargetId::new("db", driver, name),
         state,
+        max_age_seconds: Some(26 * 60 * 60),
         last_good: good.map(|day| GoodCopy {
             snapshot: id(day),
             time: time(day),
@@ -63,7 +64,6 @@ fn failed(day: u8, reason: &str) -> PassedOver {
 fn report(targets: Vec<TargetReport>, findings: Vec<Finding>) -> FreshnessReport {
     FreshnessReport {
         checked: view().now,
-        max_age_seconds: 26 * 60 * 60,
         repository: "/backups".to_owned(),
         projects: vec![ProjectReport {
             project: "shop".to_owned(),
@@ -213,9 +213,9 @@ fn status_files_are_for_people_and_for_programs() {
       "tool": "cofferdam test",
       "project": "shop",
       "checked": "2026-11-21T07:30:00Z",
-      "max_age_seconds": 93600,
       "target": "db/mysql/cms",
       "state": "missing",
+      "max_age_seconds": 93600,
       "last_good": null,
       "passed_over": [],
       "passed_over_more": 0,

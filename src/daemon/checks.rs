@@ -1,0 +1,220 @@
+//! Once an hour: whether each project has recent good backups, by the goals that its schedules set.
+//!
+//! What is wrong is told when it is found, and once a day while it lasts; that it is mended is told as well. What has been told is
+//! known to this daemon only: the next one tells it again.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use jiff::{SignedDuration, Timestamp};
+use tracing::{info, warn};
+
+use super::project::Project;
+use crate::commands::check::{Checked, look};
+use crate::commands::{CommandError, Context, mail};
+use crate::freshness::{FreshnessReport, Goals, Question};
+use crate::report;
+
+const PAUSE: Duration = Duration::from_secs(60 * 60);
+
+/// What lasts is told again after this.
+const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A repository may be away for a moment: that a check failed is told when it has failed this often in a row.
+const FAILURES: u32 = 2;
+
+pub(super) struct Checks {
+    due: Instant,
+    projects: BTreeMap<String, Known>,
+}
+
+/// What is known of one project.
+#[derive(Default)]
+struct Known {
+    told: BTreeSet<String>,
+    told_at: Option<Instant>,
+    failures: u32,
+}
+
+/// What is to be told of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum News {
+    Wrong,
+    Mended,
+}
+
+impl Known {
+    /// `wrong`: what is not in order now.
+    fn take(&mut self, wrong: BTreeSet<String>, now: Instant) -> Option<News> {
+        if wrong.is_empty() {
+            self.told_at = None;
+            let told = std::mem::take(&mut self.told);
+            return (!told.is_empty()).then_some(News::Mended);
+        }
+        let is_new = !wrong.is_subset(&self.told);
+        let lasts = self.told_at.is_none_or(|told| now - told >= REMINDER);
+        self.told = wrong;
+        (is_new || lasts).then(|| {
+            self.told_at = Some(now);
+            News::Wrong
+        })
+    }
+}
+
+impl Checks {
+    /// The first one is due when everything else is done.
+    pub(super) fn new() -> Self {
+        Self {
+            due: Instant::now(),
+            projects: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn are_due(&self) -> bool {
+        Instant::now() >= self.due
+    }
+
+    pub(super) fn rest_for(&self) -> Duration {
+        self.due.saturating_duration_since(Instant::now())
+    }
+
+    /// What was wrong may be mended now.
+    pub(super) fn expect_news(&mut self, project: &str) {
+        if self
+            .projects
+            .get(project)
+            .is_some_and(|known| !known.told.is_empty())
+        {
+            self.due = Instant::now();
+        }
+    }
+
+    pub(super) async fn run(
+        &mut self,
+        context: &Context,
+        projects: &BTreeMap<String, Project>,
+    ) -> Result<(), CommandError> {
+        self.projects.retain(|name, _| projects.contains_key(name));
+        for (name, project) in projects {
+            let context = context.of_project(name);
+            let known = self.projects.entry(name.clone()).or_default();
+            context
+                .unless_interrupted(async {
+                    known.check(&context, project).await;
+                    Ok(())
+                })
+                .await?;
+        }
+        self.due = Instant::now() + PAUSE;
+        Ok(())
+    }
+}
+
+impl Known {
+    async fn check(&mut self, context: &Context, project: &Project) {
+        let now = Timestamp::now();
+        let goals = project.timetable.goals(&context.config.schedule, now);
+        match look(context, &question(now, goals.clone()), true).await {
+            Ok(Checked {
+                mut report,
+                trouble,
+            }) => {
+                self.failures = 0;
+                if is_too_early(project, &goals, now) {
+                    report.findings.retain(|finding| !finding.is_nothing());
+                }
+                let trouble: Vec<String> = trouble.iter().map(CommandError::to_string).collect();
+                self.tell(context, &report, &trouble).await;
+            }
+            Err(error) => self.tell_of_failure(context, &error).await,
+        }
+    }
+
+    async fn tell(&mut self, context: &Context, report: &FreshnessReport, trouble: &[String]) {
+        let view = context.view();
+        let letter = match self.take(wrong(report, trouble), Instant::now()) {
+            None => return,
+            Some(News::Wrong) => report::letter::check(report, trouble, &view),
+            Some(News::Mended) => report::letter::mended(report, &view),
+        };
+        match self.told.is_empty() {
+            true => info!("{}", letter.subject),
+            false => warn!("{}\n{}", letter.subject, letter.body),
+        }
+        mail::send(context, &letter).await;
+    }
+
+    async fn tell_of_failure(&mut self, context: &Context, error: &CommandError) {
+        self.failures += 1;
+        warn!("whether there are recent backups could not be checked: {error}");
+        if self.failures < FAILURES {
+            return;
+        }
+        let wrong = BTreeSet::from([error.to_string()]);
+        if self.take(wrong, Instant::now()).is_some() {
+            let letter = report::letter::check_failed(&context.config.scope, &error.to_string());
+            mail::send(context, &letter).await;
+        }
+    }
+}
+
+fn question(now: Timestamp, goals: Goals) -> Question {
+    let reach = goals.longest().unwrap_or(REMINDER) * 2;
+    let reach = SignedDuration::try_from(reach).unwrap_or(SignedDuration::MAX);
+    Question {
+        now,
+        goals,
+        targets: Vec::new(),
+        expected: Vec::new(),
+        retired: Vec::new(),
+        horizon: now.checked_sub(reach).ok(),
+    }
+}
+
+/// Whether the first backup of the project need not have been made yet.
+fn is_too_early(project: &Project, goals: &Goals, now: Timestamp) -> bool {
+    let (Some(since), Some(goal)) = (project.timetable.since(), goals.longest()) else {
+        return true;
+    };
+    now.duration_since(since).unsigned_abs() <= goal
+}
+
+/// What is not in order, each by words that stay the same while it lasts.
+fn wrong(report: &FreshnessReport, trouble: &[String]) -> BTreeSet<String> {
+    let targets = report.targets().filter(|judged| !judged.is_in_order());
+    let targets = targets.map(|judged| format!("{} {:?}", judged.target, judged.state));
+    let findings = report.findings.iter().map(|finding| format!("{finding:?}"));
+    targets
+        .chain(findings)
+        .chain(trouble.iter().cloned())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_wrong_is_told_once_a_day_and_when_it_is_mended() {
+        let wrong = |words: &[&str]| words.iter().map(|&word| word.to_owned()).collect();
+        let start = Instant::now();
+        let hour = Duration::from_secs(60 * 60);
+        let mut known = Known::default();
+        for (hours, found, expected) in [
+            (0, &[] as &[&str], None),
+            (1, &["db is stale"], Some(News::Wrong)),
+            (2, &["db is stale"], None),
+            (3, &["db is stale", "app is missing"], Some(News::Wrong)),
+            (4, &["app is missing"], None),
+            (26, &["app is missing"], None),
+            (27, &["app is missing"], Some(News::Wrong)),
+            (28, &["app is missing"], None),
+            (29, &[], Some(News::Mended)),
+            (30, &[], None),
+            (31, &["app is missing"], Some(News::Wrong)),
+        ] {
+            let news = known.take(wrong(found), start + hours * hour);
+            assert_eq!(news, expected, "after {hours} hours");
+        }
+    }
+}
