@@ -12,6 +12,7 @@ mod mysql;
 mod s3;
 mod sqlite;
 #[path = "../../tests/support/mod.rs"]
+#[expect(dead_code, reason = "it is that of the tests")]
 mod support;
 
 use std::fmt::Write as _;

@@ -516,6 +516,7 @@ async fn programs_are_told_the_same() {
     {
       "target": "db/postgres/shop",
       "state": "stale",
+      "max_age_seconds": 93600,
       "last_good": {
         "snapshot": "20261110T020000Z-9f2c61aa",
         "time": "2026-11-10T02:00:00Z",
