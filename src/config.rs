@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::cli::Settings;
+use crate::cli::{BadTargetPattern, Settings, TargetPattern};
 use crate::encryption::Keys;
 use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::labels::nearest_word;
@@ -42,6 +42,10 @@ pub struct Config {
     pub compression: Compression,
     /// Which snapshots stay; `None`: all.
     pub keep: Option<KeepPolicy>,
+    /// Whose data may become far smaller.
+    pub may_shrink: Vec<TargetPattern>,
+    /// Targets that are gone on purpose.
+    pub retired: Vec<TargetPattern>,
     /// When the daemon saves what has no schedule of its own.
     pub schedule: Schedule,
     /// Up to how much later than its time a scheduled backup begins.
@@ -161,6 +165,8 @@ impl Config {
         let copy_keep = reader.read(given, None, keep_of);
         let given = Given::new("--keep", &settings.keep, "COFFERDAM_KEEP");
         let keep = reader.read(given, None, keep_of);
+        let may_shrink = reader.patterns("COFFERDAM_MAY_SHRINK");
+        let retired = reader.patterns("COFFERDAM_RETIRED");
         let given = Given::new("--schedule", &settings.schedule, "COFFERDAM_SCHEDULE");
         let schedule = reader.read(given, Schedule::daily(), schedule_of);
         let given = Given::new("--jitter", &settings.jitter, "COFFERDAM_JITTER");
@@ -193,6 +199,8 @@ impl Config {
             compression,
             warnings: warnings(environment, keep.as_ref()),
             keep,
+            may_shrink,
+            retired,
             schedule,
             jitter,
             keys,
@@ -277,6 +285,11 @@ impl Reader<'_> {
                 listed
             }
         }
+    }
+
+    fn patterns(&mut self, variable: &'static str) -> Vec<TargetPattern> {
+        let given = Given::new(variable, &None, variable);
+        self.read(given, Vec::new(), patterns_of)
     }
 
     fn switch(&mut self, variable: &'static str) -> bool {
@@ -377,6 +390,16 @@ fn status_directory_of(
         return Err(BadSetting::new(what, "write the path of a directory"));
     }
     Ok(Some(working_directory.join(text)))
+}
+
+fn patterns_of(text: &str) -> Result<Vec<TargetPattern>, BadSetting> {
+    let parsed = |text: &str| {
+        text.parse().map_err(|bad: BadTargetPattern| {
+            let what = format!("has `{}` in it", text.escape_debug());
+            BadSetting::new(what, bad.to_string())
+        })
+    };
+    text.split(',').map(str::trim).map(parsed).collect()
 }
 
 fn compression_of(text: &str) -> Result<Compression, BadSetting> {

@@ -58,6 +58,8 @@ pub struct BackupArgs {
 
     /// Targets whose data has become far smaller on purpose: their size in this snapshot is the measure from now on, and does
     /// not keep older ones from being pruned; may be given several times
+    ///
+    /// [env: COFFERDAM_MAY_SHRINK, separated by commas: of every backup, where it has such a target]
     #[arg(long, value_name = "TARGET")]
     pub may_shrink: Vec<TargetPattern>,
 }
@@ -252,6 +254,8 @@ pub struct CheckArgs {
 
     /// A target that is gone on purpose, by id or pattern: it is not checked, and its status files are removed; may be given
     /// several times
+    ///
+    /// [env: COFFERDAM_RETIRED, separated by commas]
     #[arg(long, value_name = "TARGET")]
     pub retired: Vec<TargetPattern>,
 

@@ -408,6 +408,9 @@ fn help_of_backup() {
               measure from now on, and does not keep older ones from being pruned; may be given several
               times
 
+              [env: COFFERDAM_MAY_SHRINK, separated by commas: of every backup, where it has such a
+              target]
+
       -h, --help
               Print help (see a summary with '-h')
 
@@ -686,7 +689,7 @@ fn help_of_verify() {
 
 #[test]
 fn help_of_check() {
-    assert_snapshot!(help("check"), @r#"
+    assert_snapshot!(help("check"), @r"
     Check that every target has a recent good backup
 
     Reads the repository alone; without an engine and `--project`, all projects in it are meant. A
@@ -718,6 +721,8 @@ fn help_of_check() {
               A target that is gone on purpose, by id or pattern: it is not checked, and its status
               files are removed; may be given several times
 
+              [env: COFFERDAM_RETIRED, separated by commas]
+
           --no-status
               Write no status files
 
@@ -738,7 +743,7 @@ fn help_of_check() {
           cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
       Whether mail arrives:
           cofferdam check --mail-test --mail-to ops@example.org
-    "#);
+    ");
 }
 
 #[test]

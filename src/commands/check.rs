@@ -25,7 +25,7 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
         goals: Goals::same(args.max_age),
         targets: args.targets,
         expected: args.expected,
-        retired: args.retired,
+        retired: [args.retired, context.config.retired.clone()].concat(),
         horizon: None,
     };
     let looked = look(context, &question, !args.no_status);

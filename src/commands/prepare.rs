@@ -63,10 +63,13 @@ impl Context {
         }
         targets.retain(|target| chosen.contains(&&target.id));
         unreachable.retain(|failure| chosen.contains(&&failure.target));
-        let may_shrink = match wanted.may_shrink {
+        let mut may_shrink = match wanted.may_shrink {
             [] => Vec::new(),
             patterns => select::targets(chosen.iter().copied(), patterns)?,
         };
+        let always = &self.config.may_shrink;
+        let fits = |target: &&&TargetId| always.iter().any(|it| it.matches(target));
+        may_shrink.extend(chosen.iter().filter(fits));
         let mut plan =
             BackupPlan::new(survey, targets, unreachable).map_err(CommandError::usage)?;
         if chosen.len() < all.len() {

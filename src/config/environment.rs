@@ -16,7 +16,7 @@ const PREFIX: &str = "COFFERDAM_";
 const LONGEST_FILE: u64 = 1024 * 1024;
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 24] = [
+const KNOWN: [&str; 28] = [
     "COFFERDAM_REPOSITORY",
     "COFFERDAM_COPY_TO",
     "COFFERDAM_COPY_KEEP",
@@ -24,6 +24,10 @@ const KNOWN: [&str; 24] = [
     "COFFERDAM_ALL_PROJECTS",
     "COFFERDAM_COMPRESSION",
     "COFFERDAM_KEEP",
+    "COFFERDAM_MAY_SHRINK",
+    "COFFERDAM_RETIRED",
+    "COFFERDAM_SCHEDULE",
+    "COFFERDAM_JITTER",
     "COFFERDAM_RECIPIENTS",
     "COFFERDAM_RECIPIENTS_FILE",
     "COFFERDAM_PASSPHRASE",

@@ -2,9 +2,11 @@ use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
+use clap::CommandFactory as _;
 use insta::assert_snapshot;
 
 use super::*;
+use crate::cli::Cli;
 
 fn environment(variables: &[(&str, &str)]) -> Environment {
     Environment::new(
@@ -198,6 +200,26 @@ fn a_misspelt_variable_is_warned_of() {
     the variable COFFERDAM_PORT_80_TCP_ADDR is unknown and has no effect
     the variable COFFERDAM_REPOSITRY is unknown and has no effect; did you mean COFFERDAM_REPOSITORY?
     ");
+}
+
+/// Nobody is told that what the help names has no effect.
+#[test]
+fn every_variable_of_the_help_is_known() {
+    let mut root = Cli::command();
+    let subcommands = root.get_subcommands_mut();
+    let mut help: String = subcommands
+        .map(|it| it.render_long_help().to_string())
+        .collect();
+    help.push_str(&root.render_long_help().to_string());
+    let mut named: Vec<&str> = help
+        .split(|letter: char| !(letter.is_ascii_uppercase() || letter == '_'))
+        .filter(|word| word.starts_with("COFFERDAM_"))
+        .collect();
+    named.sort_unstable();
+    named.dedup();
+    assert!(named.len() > 20, "{named:?}");
+    let variables: Vec<_> = named.iter().map(|&name| (name, "x")).collect();
+    assert_eq!(environment(&variables).warnings(), [] as [&str; 0]);
 }
 
 const MAIL: [(&str, &str); 3] = [

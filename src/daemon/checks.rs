@@ -114,7 +114,8 @@ impl Known {
     async fn check(&mut self, context: &Context, project: &Project) {
         let now = Timestamp::now();
         let goals = project.timetable.goals(&context.config.schedule, now);
-        match look(context, &question(now, goals.clone()), true).await {
+        let question = question(now, goals.clone(), context);
+        match look(context, &question, true).await {
             Ok(Checked {
                 mut report,
                 trouble,
@@ -158,7 +159,7 @@ impl Known {
     }
 }
 
-fn question(now: Timestamp, goals: Goals) -> Question {
+fn question(now: Timestamp, goals: Goals, context: &Context) -> Question {
     let reach = goals.longest().unwrap_or(REMINDER) * 2;
     let reach = SignedDuration::try_from(reach).unwrap_or(SignedDuration::MAX);
     Question {
@@ -166,7 +167,7 @@ fn question(now: Timestamp, goals: Goals) -> Question {
         goals,
         targets: Vec::new(),
         expected: Vec::new(),
-        retired: Vec::new(),
+        retired: context.config.retired.clone(),
         horizon: now.checked_sub(reach).ok(),
     }
 }
