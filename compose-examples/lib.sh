@@ -30,8 +30,10 @@ fail() {
 # Shows a command as a user would type it, and runs it.
 run() {
   printf '\n%s$ %s%s\n' "$blue" "$1" "$plain"
-  local command=${1//" run --rm cofferdam "/" run $no_tty --rm cofferdam "}
-  eval "${command//"$compose exec "/"$compose exec -T "}"
+  local command=${1//" run --rm "/" run $no_tty --rm "}
+  command=${command//"$compose exec "/"$compose exec -T "}
+  command=${command//" exec -T cofferdam "/" exec cofferdam "}
+  eval "${command//" exec cofferdam "/" exec $no_tty cofferdam "}"
 }
 
 # The same for commands that have much to say: it is heard only when they fail.
@@ -48,7 +50,7 @@ present() {
 }
 
 # Removes all of it.
-take_down() { $compose --profile backup down --volumes --timeout 5; }
+take_down() { $compose down --volumes --timeout 5; }
 
 # Makes sure that there is nothing to be destroyed, and that nothing stays.
 begin() {

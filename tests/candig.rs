@@ -5,10 +5,10 @@ use crate::support::compose::{ComposeStack, Sidecar};
 use age::secrecy::ExposeSecret;
 
 #[test]
-fn d1_d2_d5_d6_d7_the_example_is_saved_destroyed_and_put_back() {
+fn d1_d2_d5_d6_d7_d8_the_example_is_saved_destroyed_and_put_back() {
     crate::support::example::run_demo(
         "candig",
-        &["DONOR-DEMO", "5 targets saved", "Restored 5 targets"],
+        &["DONOR-DEMO", "has exited with 0", "Restored 5 targets"],
     );
 }
 

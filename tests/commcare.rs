@@ -2,9 +2,9 @@
 //! an administrator of such a system needs. CouchDB and Elasticsearch are stand-ins.
 
 use crate::support::compose::{ComposeStack, Sidecar};
-use crate::support::docker;
 use crate::support::example::run_demo;
 use crate::support::stack::eventually;
+use crate::support::{TEST_LABEL, busybox_image, docker, docker_succeeds};
 use serde_json::{Value, json};
 
 const SERVICES: [&str; 5] = ["postgres", "couch", "elasticsearch", "redis", "web"];
@@ -140,6 +140,31 @@ fn c5_c6_c8_c9_c10_every_store_is_put_back_on_a_new_machine() {
     hq.stack
         .exec("web", &["python3", "manage.py", "check_services"]);
     assert_eq!(hq.sql("SELECT count(*) FROM form"), "2");
+}
+
+/// By the sidecar as it stands in the example: nobody asks for anything.
+#[test]
+fn c3_c4_stores_are_saved_by_schedule_and_have_status_files() {
+    let mut stack = ComposeStack::new("commcare", Sidecar::Beside);
+    stack.set("COMMCARE_SCHEDULE", "every 6h");
+    stack.compose("up --detach postgres");
+    stack.wait_until_healthy(&["postgres"]);
+    stack.start_daemon();
+    stack.wait_until_healthy(&["cofferdam"]);
+    let backups = format!("{}_backups:/backups:ro", stack.project);
+    let status = format!("cat /backups/status/{}/postgres.*.json", stack.project);
+    let in_backups = ["run", "--rm", "--label", TEST_LABEL, "--volume", &backups];
+    let cat = [busybox_image(), "sh", "-c", &status];
+    eventually("there is a status file", || {
+        docker_succeeds([&in_backups[..], &cat].concat())
+    });
+    let status = docker([&in_backups[..], &cat].concat());
+    let status: Value = serde_json::from_str(&status).expect("JSON");
+    assert_eq!(status["state"], "ok");
+    assert_eq!(status["max_age_seconds"], 6 * 60 * 60 + 30 * 60);
+    assert!(status["checked"].is_string(), "{status}");
+    let listed = stack.cofferdam("list --json").expect(0).json();
+    assert_eq!(listed.as_array().map(Vec::len), Some(1));
 }
 
 #[test]

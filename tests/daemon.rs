@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::stack::{Run, TestStack, compose_volume, eventually, is_running};
 use crate::support::{
-    TestContainer, TestImage, TestVolume, busybox_image, docker, docker_succeeds,
+    TEST_LABEL, TestContainer, TestImage, TestVolume, busybox_image, docker, docker_succeeds,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -258,6 +258,49 @@ fn a_backup_that_another_run_keeps_waiting_is_made_after_it() {
 }
 
 #[test]
+fn two_daemons_of_one_project_make_one_backup() {
+    let stack = TestStack::new("two");
+    let hook = ("cofferdam.hook.before-backup", "sleep 5");
+    let _db = store(&stack, "db", &[hook]);
+    let daemons = [(); 2].map(|()| Daemon::start(&stack, &["--schedule", "every 1h"]));
+    eventually("a snapshot", || !manifests(&stack).is_empty());
+    // The other one tries again after ten seconds.
+    std::thread::sleep(Duration::from_secs(15));
+    let said = daemons.map(|daemon| daemon.stop().expect(0).stderr);
+    assert_eq!(manifests(&stack).len(), 1, "{said:?}");
+    stack.ensure_nothing_is_left();
+}
+
+/// Row C3.
+#[test]
+fn what_is_no_good_backup_any_more_is_told_and_so_is_that_it_is_mended() {
+    let stack = TestStack::new("checks");
+    let _db = store(&stack, "db", &[]);
+    stack.cofferdam(&["backup"]).expect(0);
+    let object = stack.newest_snapshot().join("db.volume.db.tar.zst");
+    std::fs::remove_file(object).expect("an object");
+    let status = || {
+        let directory = stack.repository().join("status").join(&stack.project);
+        let file = std::fs::read(directory.join("db.volume.db.json")).ok()?;
+        let status: Value = serde_json::from_slice(&file).expect("JSON");
+        Some(status["state"].as_str()?.to_owned())
+    };
+    let daemon = Daemon::start(&stack, &["--schedule", "off"]);
+    eventually("the check says so", || {
+        status().as_deref() == Some("damaged")
+    });
+    let _ingest = stack.service(
+        "ingest",
+        &[("cofferdam.trigger", "exit")],
+        &[],
+        &[busybox_image(), "true"],
+    );
+    eventually("the next one is good", || status().as_deref() == Some("ok"));
+    let run = daemon.stop().expect_says(0, "1 backup damaged");
+    run.expect_says(0, "backups are in order again");
+}
+
+#[test]
 fn stopped_in_the_middle_it_releases_what_it_holds_and_makes_it_up_later() {
     let stack = TestStack::new("stopped");
     let app = stack.toolbox("app", &[("cofferdam.stop", "backup")], &[]);
@@ -304,12 +347,7 @@ fn what_is_wrong_from_the_start_ends_it() {
 fn it_runs_as_a_container_without_rights_and_tells_how_it_is() {
     let stack = TestStack::new("sidecar");
     let db = store(&stack, "db", &[]);
-    let image = {
-        let container = TestContainer::create(&[], &[busybox_image(), "true"]);
-        let target = format!("{}:/cofferdam", container.id);
-        docker(["cp", env!("CARGO_BIN_EXE_cofferdam"), &target]);
-        TestImage::of(&container)
-    };
+    let image = sidecar_image();
     let backups = compose_volume(&stack, "backups");
     let mount = format!("{}:/backups", backups.name);
     docker([
@@ -363,6 +401,26 @@ fn it_runs_as_a_container_without_rights_and_tells_how_it_is() {
     docker(["stop", &sidecar.id]);
     assert_eq!(sidecar.inspect("{{.State.ExitCode}}"), "0");
     assert!(!docker_succeeds(health));
+}
+
+#[test]
+fn one_that_may_not_use_the_socket_says_what_to_do() {
+    let image = sidecar_image();
+    let mut command = Command::new("docker");
+    command
+        .args(["run", "--rm", "--user", "1000:1000", "--label", TEST_LABEL])
+        .args(["--volume", "/var/run/docker.sock:/var/run/docker.sock"])
+        .args([&*image.name, "/cofferdam", "daemon"]);
+    let run = Run::from(command.output().expect("docker"));
+    run.expect_says(1, &format!("--group-add {}", socket_group()));
+}
+
+/// The program, and a shell to look round with.
+fn sidecar_image() -> TestImage {
+    let container = TestContainer::create(&[], &[busybox_image(), "true"]);
+    let target = format!("{}:/cofferdam", container.id);
+    docker(["cp", env!("CARGO_BIN_EXE_cofferdam"), &target]);
+    TestImage::of(&container)
 }
 
 fn socket_group() -> String {

@@ -403,6 +403,23 @@ fn i2_the_sqlite_fallback_is_saved_while_the_backend_writes_and_comes_back() {
     assert_eq!(stack.exec("backend", &["python", "-c", check]), "[('ok',)]");
 }
 
+/// By the stack of its own: nobody asks for anything.
+#[test]
+fn i11_a_stack_of_its_own_saves_by_its_schedule() {
+    let mut stack = ComposeStack::new("igny8", Sidecar::Apart);
+    stack.set("IGNY8_SCHEDULE", "every 6h");
+    stack.compose("up --detach postgres redis");
+    stack.wait_until_healthy(&["postgres", "redis"]);
+    stack.start_daemon();
+    eventually("there is a snapshot", || {
+        let listed = stack.cofferdam("list --json").expect(0).json();
+        !listed.as_array().expect("snapshots").is_empty()
+    });
+    let shown = stack.cofferdam("show latest --json").expect(0).json();
+    assert_eq!(shown["targets"][0]["target"], "postgres/postgres/igny8_db");
+    assert_eq!(shown["skipped"][0]["service"], "redis");
+}
+
 #[test]
 fn the_demo_saves_loses_and_restores() {
     run_demo("igny8", &["6 targets saved", "whole", "Restored 6 targets"]);

@@ -20,6 +20,14 @@ state() {
   $compose exec -T vault sh -c 'cd /vault/data && find kv sys/policy -type f -exec sha256sum {} + | sort -k 2'
 }
 
+wait_for_a_snapshot() {
+  for _ in {1..240}; do
+    ! $compose exec -T cofferdam cofferdam list --json | jq --exit-status 'length > 0' >/dev/null || return 0
+    sleep 0.5
+  done
+  fail "there is no snapshot after two minutes: $compose logs cofferdam"
+}
+
 begin
 
 heading "A CanDIG stack with data in it"
@@ -30,21 +38,24 @@ run_quietly "$compose up --detach"
 wait_until_healthy "${services[@]}"
 run "sed '/^volumes:/,\$d' docker-compose.yml | grep -E '^  [a-z-]+:\$|cofferdam\.'"
 
-heading "An ingest: new rows, a new authorization"
-run "$compose exec katsu curl -s localhost:8000/donors -d '{\"submitter_donor_id\": \"DONOR-DEMO\", \"program_id\": \"MOH-SYNTH-01\"}' | jq -c ."
+heading "What would be saved"
+run "$compose exec cofferdam cofferdam plan"
+
+heading "A new variant, a new authorization, and an ingest of new rows"
 run "$compose exec htsget curl -s localhost:8000/variants -d '{\"sample_id\": \"SAMPLE-0001\", \"chromosome\": \"chr17\", \"position\": 43044295, \"reference\": \"G\", \"alternate\": \"A\"}' | jq -c ."
 run "$compose exec vault vault kv put opa/programs/DEMO team_members=you@candig.test"
-run "$compose exec katsu curl -s localhost:8000/summary | jq -c ."
 run "$compose exec vault vault kv list opa/programs"
+run "$compose run --rm candig-ingest DONOR-DEMO | jq -c ."
+
+heading "The ingest has ended, so all is backed up: nobody had to ask for it"
+wait_for_a_snapshot
+run "$compose logs --tail 3 cofferdam"
+run "$compose exec cofferdam cofferdam list"
+run "$compose exec cofferdam cofferdam show latest"
+wait_until_healthy "${services[@]}"
+run "$compose exec katsu curl -s localhost:8000/summary | jq -c ."
 run "ls $CANDIG_TMP/logging"
 state >tmp/demo/before
-
-heading "What would be saved"
-run "$compose run --rm cofferdam plan"
-
-heading "Back it up"
-run "$compose run --rm cofferdam backup"
-run "$compose run --rm cofferdam list"
 
 heading "Destroy it"
 run "$compose exec postgres-db psql -q -U admin -d clinical -c 'DROP TABLE donors, primary_diagnoses, treatments CASCADE'"

@@ -40,10 +40,10 @@ run "$compose exec web curl -s localhost:9010/a/clinic/forms"
 state >tmp/demo/before
 
 heading "What would be saved"
-run "$compose run --rm cofferdam plan"
+run "$compose exec cofferdam cofferdam plan"
 
 heading "Back it up"
-run "$compose run --rm cofferdam backup"
+run "$compose exec cofferdam cofferdam backup"
 
 heading "Lose every store, and begin anew: CouchDB on another node"
 run_quietly "$compose rm --stop --force -v ${services[*]} pillowtop"
@@ -55,7 +55,7 @@ run "$compose exec web curl -s localhost:9010/a/clinic/forms"
 [[ $(state 2>/dev/null || true) != "$(<tmp/demo/before)" ]] || fail "the data is still there: nothing was lost"
 
 heading "Restore: one command"
-run "$compose run --rm cofferdam restore latest --yes"
+run "$compose exec cofferdam cofferdam restore latest --yes"
 
 heading "Every form is there again"
 wait_until_healthy "${services[@]}"

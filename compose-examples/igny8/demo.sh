@@ -12,7 +12,7 @@ sidecar="$compose -p $project-backup -f docker-compose.cofferdam.yml"
 services=(postgres redis backend)
 
 tidy_up_more() {
-  $sidecar --profile backup down --volumes --timeout 5 >/dev/null 2>&1 || note "could not remove all of project $project-backup"
+  $sidecar down --volumes --timeout 5 >/dev/null 2>&1 || note "could not remove all of project $project-backup"
 }
 
 backend() { $compose exec -T backend curl --silent "http://localhost:8010$1"; }
@@ -40,6 +40,7 @@ note "meanwhile, stands in labels in docker-compose.yml; nothing else there know
 ./init.sh
 run_quietly "$compose run --rm backend python manage.py migrate"
 run_quietly "$compose up --detach"
+run_quietly "$sidecar up --detach"
 wait_until_healthy "${services[@]}"
 run_quietly "$compose exec -T backend python manage.py collectstatic --noinput"
 run "sed '/^volumes:/,\$d' docker-compose.yml | grep -E '^  [a-z-]+:\$|^ +cofferdam\.'"
@@ -53,11 +54,11 @@ run "$compose exec backend curl -s localhost:8010/api/v1/summary/"
 state >tmp/demo/before
 
 heading "What would be saved"
-run "$sidecar run --rm cofferdam plan"
+run "$sidecar exec cofferdam cofferdam plan"
 
 heading "Back it up, and look at it"
-run "$sidecar run --rm cofferdam backup"
-run "$sidecar run --rm cofferdam verify latest --read"
+run "$sidecar exec cofferdam cofferdam backup"
+run "$sidecar exec cofferdam cofferdam verify latest --read"
 
 heading "Lose it: the database, the sites, the uploads, the static files"
 run "$compose exec postgres psql -q -U igny8 -d template1 -c 'DROP DATABASE igny8_db WITH (FORCE)'"
@@ -69,7 +70,7 @@ run "$compose exec sites curl -s --fail localhost:8024/garden/index.html" || tru
 [[ $(state 2>/dev/null || true) != "$(<tmp/demo/before)" ]] || fail "the data is still there: nothing was lost"
 
 heading "Restore: one command; the schema is migrated before worker and beat start"
-run "$sidecar run --rm cofferdam restore latest --yes"
+run "$sidecar exec cofferdam cofferdam restore latest --yes"
 
 heading "The services serve the old data again"
 wait_until_healthy "${services[@]}"

@@ -45,10 +45,10 @@ run "$compose exec thredds sh -c 'echo netcdf >/usr/local/tomcat/content/thredds
 state >tmp/demo/before
 
 heading "What would be saved"
-run "$compose run --rm cofferdam plan"
+run "$compose exec cofferdam cofferdam plan"
 
 heading "Back it up"
-run "$compose run --rm cofferdam backup"
+run "$compose exec cofferdam cofferdam backup"
 
 heading "Lose all containers and volumes, and begin anew"
 run_quietly "$compose rm --stop --force -v db web thredds"
@@ -61,7 +61,7 @@ run "$compose exec web curl -s localhost:8000/apps/streamflow/app_workspace/flow
 [[ $(state 2>/dev/null || true) != "$(<tmp/demo/before)" ]] || fail "the data is still there: nothing was lost"
 
 heading "Restore: one command"
-run "$compose run --rm cofferdam restore latest --yes"
+run "$compose exec cofferdam cofferdam restore latest --yes"
 
 heading "The portal serves the old data again"
 wait_until_healthy "${services[@]}"

@@ -82,7 +82,7 @@ impl ComposeStack {
         run.expect(0).stdout
     }
 
-    /// `docker compose run --rm cofferdam` with the words of `line`, as the example's README has it.
+    /// `docker compose run --rm cofferdam` with the words of `line`, whether or not the daemon is up.
     pub fn cofferdam(&self, line: &str) -> Run {
         self.run_sidecar(&format!("cofferdam {line}"))
     }
@@ -90,6 +90,17 @@ impl ComposeStack {
     /// The same, with one more volume, as `NAME:PATH`.
     pub fn cofferdam_with_volume(&self, volume: &str, line: &str) -> Run {
         self.run_sidecar(&format!("--volume {volume} cofferdam {line}"))
+    }
+
+    /// Brings up the daemon alone.
+    #[track_caller]
+    pub fn start_daemon(&self) {
+        let up = "up --detach cofferdam";
+        match self.sidecar {
+            Sidecar::Beside => self.compose_of(&self.project, self.file, up),
+            Sidecar::Apart => self.compose_of(&self.sidecar_project(), SIDECAR_FILE, up),
+        }
+        .expect(0);
     }
 
     fn run_sidecar(&self, line: &str) -> Run {
@@ -145,7 +156,7 @@ impl ComposeStack {
     fn write_labels(&self, file: &str) {
         let names = |what| {
             let mut command = self.flavour();
-            command.args(["--profile", "backup", "-f", file, "config", what]);
+            command.args(["--profile", "ingest", "-f", file, "config", what]);
             Run::from(command.output().expect("compose"))
                 .expect(0)
                 .stdout
