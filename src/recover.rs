@@ -8,7 +8,6 @@ use crate::config::Scope;
 use crate::driver::tree::{Moment, TreeRun};
 use crate::driver::{DriverError, WayBack};
 use crate::engine::EngineError;
-use crate::hold::journal::RestoreStep;
 use crate::hold::{Ending, HoldError, Lock, Operation, RestoreJournal};
 use crate::hooks::{HookOutcome, Hooks};
 use crate::manifest::TargetRecord;
@@ -115,16 +114,16 @@ async fn drivers_of(
     run: &RunId,
     restore: &RestoreJournal,
 ) -> Result<Drivers, RecoverError> {
-    let snapshot = SnapshotRef::new(&restore.project, restore.snapshot.clone());
-    let manifest = session.repository.manifest(&snapshot).await.ok();
-    let restored = |step: &RestoreStep| {
-        let record = manifest.as_ref()?.target(&step.saved_as)?;
-        Some(TargetRecord {
+    let mut records: Vec<TargetRecord> = Vec::new();
+    for step in &restore.targets {
+        let snapshot = restore.snapshot_of(step);
+        let manifest = session.repository.manifest(&snapshot).await.ok();
+        let record = manifest.and_then(|manifest| manifest.target(&step.saved_as).cloned());
+        records.extend(record.map(|record| TargetRecord {
             target: step.target.clone(),
-            ..record.clone()
-        })
-    };
-    let records: Vec<TargetRecord> = restore.targets.iter().filter_map(restored).collect();
+            ..record
+        }));
+    }
     let records: Vec<&TargetRecord> = records.iter().collect();
     let options = RunOptions {
         trees: TreeRun {

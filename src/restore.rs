@@ -208,8 +208,10 @@ impl Restore<'_> {
 
     /// From the journal on, nobody prunes the snapshot; it may have gone before.
     async fn ensure_not_pruned(&self) -> Result<(), RestoreError> {
-        let snapshot = SnapshotRef::new(&self.manifest.project, self.plan.snapshot.clone());
-        self.session.repository.manifest(&snapshot).await?;
+        for run in self.plan.snapshots() {
+            let snapshot = SnapshotRef::new(&self.manifest.project, run.clone());
+            self.session.repository.manifest(&snapshot).await?;
+        }
         Ok(())
     }
 
@@ -256,6 +258,7 @@ impl Restore<'_> {
                 .map(|target| RestoreStep {
                     target: target.id.clone(),
                     saved_as: target.saved_as.clone(),
+                    snapshot: target.older.clone(),
                     way_back: target.way_back,
                 })
                 .collect(),

@@ -1,15 +1,18 @@
 //! From what the user named to what there is: snapshots and targets.
 //!
-//! `latest` means the newest snapshot that a backup made. Safety snapshots, which a restore takes of what it is about to
+//! `latest` means the newest snapshot that a backup made. Where that is of a part of the project only, a restore
+//! [completes](completed) it from older ones. Safety snapshots, which a restore takes of what it is about to
 //! write over, have to be named by their id: otherwise a second `restore latest` after a mistaken first would bring the
 //! mistake back. When the newest snapshot cannot be read, that is an error and no reason to take an older one: nobody
 //! should get last week's data without having asked for it. Its manifest may list targets that failed; they are not in
 //! it, and a restore that names one is refused.
 
+use std::collections::BTreeMap;
+
 use crate::cli::{SnapshotSelector, TargetMap, TargetPattern};
-use crate::manifest::Purpose;
+use crate::manifest::{Manifest, Purpose};
 use crate::repository::{Repository, RepositoryError, SnapshotRef};
-use crate::target::TargetId;
+use crate::target::{RunId, TargetId};
 
 /// How many snapshots an error lists.
 const MOST_LISTED: usize = 10;
@@ -172,6 +175,81 @@ async fn latest(
         project: project.to_owned(),
         safety: newest_first(candidates.iter().copied()),
     })
+}
+
+/// A manifest with what older snapshots hold of its project.
+pub struct Completed {
+    pub manifest: Manifest,
+    /// Which target comes from which older snapshot.
+    pub older: BTreeMap<TargetId, RunId>,
+}
+
+/// Adds to the newest snapshot the targets that it was not meant to hold, each as the newest snapshot has it that was. What lies
+/// before the newest snapshot of the whole project does not count: it is gone from the project.
+pub async fn completed(
+    repository: &dyn Repository,
+    newest: Manifest,
+) -> Result<Completed, SelectError> {
+    let mut completed = Completed::alone(newest);
+    if completed.manifest.selection.is_empty() {
+        return Ok(completed);
+    }
+    let all = repository.list(Some(&completed.manifest.project)).await?;
+    let is_older = |snapshot: &&SnapshotRef| snapshot.id < completed.manifest.snapshot;
+    let older: Vec<&SnapshotRef> = all.iter().filter(is_older).collect();
+    for (at, snapshot) in older.iter().enumerate().rev() {
+        let manifest = match repository.manifest(snapshot).await {
+            Ok(manifest) if manifest.purpose == Purpose::Backup => manifest,
+            Ok(_) => continue,
+            Err(source) => {
+                return Err(SelectError::LatestUnreadable {
+                    source: Box::new(source),
+                    older: newest_first(older[..at].iter().copied()),
+                });
+            }
+        };
+        completed.take(&manifest);
+        if manifest.selection.is_empty() {
+            completed.manifest.selection.clear();
+            break;
+        }
+    }
+    Ok(completed)
+}
+
+impl Completed {
+    pub fn alone(manifest: Manifest) -> Self {
+        Self {
+            manifest,
+            older: BTreeMap::new(),
+        }
+    }
+
+    fn take(&mut self, older: &Manifest) {
+        let Self {
+            manifest,
+            older: from,
+        } = self;
+        let failed = |manifest: &Manifest, target: &TargetId| {
+            manifest
+                .failed
+                .iter()
+                .any(|failure| failure.target == *target)
+        };
+        for record in &older.targets {
+            let target = &record.target;
+            if manifest.target(target).is_none() && !failed(manifest, target) {
+                manifest.targets.push(record.clone());
+                from.insert(target.clone(), older.snapshot.clone());
+            }
+        }
+        for failure in &older.failed {
+            let target = &failure.target;
+            if manifest.target(target).is_none() && !failed(manifest, target) {
+                manifest.failed.push(failure.clone());
+            }
+        }
+    }
 }
 
 fn newest_of_each_project(candidates: &[&SnapshotRef]) -> Vec<SnapshotRef> {

@@ -376,6 +376,44 @@ fn what_was_stopped_before_stays_stopped_and_other_projects_are_left_alone() {
 }
 
 #[test]
+fn latest_is_the_newest_of_each_target() {
+    let stack = TestStack::new("parts");
+    let stores = ["db", "web"].map(|name| {
+        let volume = compose_volume(&stack, name);
+        let mount = format!("{}:/data", volume.name);
+        let labels = [("cofferdam.volumes", name)];
+        (stack.toolbox(name, &labels, &["--volume", &mount]), volume)
+    });
+    let write = |word: &str| {
+        for (container, _) in &stores {
+            container.sh(&format!("echo {word} > /data/word"));
+        }
+    };
+    write("first");
+    stack.cofferdam(&["backup"]).expect(0);
+    let whole = stack.manifest()["snapshot"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    write("second");
+    stack.cofferdam(&["backup", "db/*"]).expect(0);
+    write("lost");
+    let plan = stack.cofferdam(&["restore", "latest", "--dry-run"]);
+    plan.expect_says(0, &format!("it comes from {whole}"));
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    let read = |at: usize| stores[at].0.sh("cat /data/word");
+    assert_eq!([read(0), read(1)], ["second", "first"]);
+
+    write("lost");
+    let part = stack.manifest()["snapshot"]
+        .as_str()
+        .expect("an id")
+        .to_owned();
+    stack.cofferdam(&["restore", &part, "--yes"]).expect(0);
+    assert_eq!([read(0), read(1)], ["second", "lost"]);
+}
+
+#[test]
 fn single_files_come_back_out_of_a_volume() {
     let stack = TestStack::new("path");
     let volume = compose_volume(&stack, "uploads");

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::error::CommandError;
-use crate::cli::RestoreArgs;
+use crate::cli::{RestoreArgs, SnapshotSelector};
 use crate::discover::Stack;
 use crate::driver::OldDatabase;
 use crate::driver::tree::{Moment, Placement, TreeRun};
@@ -17,7 +17,7 @@ use crate::plan::PlanError;
 use crate::plan::restore::{PlannedRestore, RestorePlan, service_of};
 use crate::report;
 use crate::restore::{FinalState, Restore, Safety};
-use crate::select;
+use crate::select::{self, Completed};
 use crate::target::{RunId, TargetId};
 use crate::targets::{Drivers, RunOptions};
 use crate::tree::path::TreePath;
@@ -33,9 +33,17 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
         Some(_) => context.projects().await,
         None => Some(vec![survey.stack.project.clone()]),
     };
-    let saved = context
-        .manifest_of(&*session.repository, projects.as_deref(), &args.snapshot)
+    let repository = &*session.repository;
+    let named = context
+        .manifest_of(repository, projects.as_deref(), &args.snapshot)
         .await?;
+    let Completed {
+        manifest: saved,
+        older,
+    } = match args.snapshot {
+        SnapshotSelector::Latest => select::completed(repository, named).await?,
+        SnapshotSelector::Prefix(_) => Completed::alone(named),
+    };
     let (manifest, saved_as) = renamed(chosen(&saved, &args)?, &saved, &args)?;
     let records: Vec<&TargetRecord> = manifest.targets.iter().take(saved_as.len()).collect();
 
@@ -46,8 +54,12 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
     let targets = records
         .into_iter()
         .zip(saved_as)
-        .map(|(record, saved_as)| planned(&survey.stack, &drivers, record, saved_as))
-        .collect::<Result<Vec<_>, _>>()?;
+        .map(|(record, saved_as)| {
+            let older = older.get(&saved_as).cloned();
+            let planned = planned(&survey.stack, &drivers, record, saved_as)?;
+            Ok(PlannedRestore { older, ..planned })
+        })
+        .collect::<Result<Vec<_>, CommandError>>()?;
     let plan = RestorePlan::new(&survey.stack, &manifest, targets).map_err(CommandError::usage)?;
 
     let restore = Restore {
@@ -177,6 +189,7 @@ fn planned(
     Ok(PlannedRestore {
         id: record.target.clone(),
         saved_as,
+        older: None,
         container: service.container.name.clone(),
         what: driver.describe_restore(record),
         way_back: driver.way_back(&record.target),

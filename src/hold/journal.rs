@@ -1,6 +1,6 @@
 //! What a run writes down before it holds anything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -86,7 +86,18 @@ pub struct RestoreStep {
     pub target: TargetId,
     /// Its id in the snapshot.
     pub saved_as: TargetId,
+    /// The snapshot, where it is another one than the restore's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<RunId>,
     pub way_back: WayBack,
+}
+
+impl RestoreJournal {
+    /// Where a target comes from.
+    pub fn snapshot_of(&self, step: &RestoreStep) -> SnapshotRef {
+        let snapshot = step.snapshot.as_ref().unwrap_or(&self.snapshot);
+        SnapshotRef::new(&self.project, snapshot.clone())
+    }
 }
 
 impl Journal {
@@ -119,10 +130,10 @@ impl Journal {
     pub fn snapshots(&self) -> impl Iterator<Item = SnapshotRef> {
         let restore = self.restore.iter();
         restore.flat_map(|restore| {
-            let read = SnapshotRef::new(&restore.project, restore.snapshot.clone());
+            let read = restore.targets.iter().map(|step| restore.snapshot_of(step));
+            let read: BTreeSet<SnapshotRef> = read.collect();
             let safety = restore.safety.clone();
-            [read]
-                .into_iter()
+            read.into_iter()
                 .chain(safety.map(|safety| SnapshotRef::new(&self.project, safety)))
         })
     }
@@ -175,6 +186,7 @@ mod tests {
             targets: vec![RestoreStep {
                 target: "postgres-db/postgres/clinical".parse().unwrap(),
                 saved_as: "db/postgres/clinical".parse().unwrap(),
+                snapshot: None,
                 way_back: WayBack::Staged,
             }],
             safety: None,
@@ -188,6 +200,20 @@ mod tests {
         assert_eq!(
             names(&journal),
             [
+                "candig/20261120T020000Z-00000001",
+                "candigv2/20261121T020001Z-00000002"
+            ]
+        );
+        let restore = journal.restore.as_mut().unwrap();
+        let step = RestoreStep {
+            snapshot: Some("20261119T020000Z-00000003".parse().unwrap()),
+            ..restore.targets[0].clone()
+        };
+        restore.targets.push(step);
+        assert_eq!(
+            names(&journal),
+            [
+                "candig/20261119T020000Z-00000003",
                 "candig/20261120T020000Z-00000001",
                 "candigv2/20261121T020001Z-00000002"
             ]

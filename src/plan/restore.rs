@@ -1,5 +1,7 @@
 //! What a restore of one project is going to do.
 
+use std::collections::BTreeSet;
+
 use serde::Serialize;
 
 use super::PlanError;
@@ -30,6 +32,9 @@ pub struct PlannedRestore {
     pub id: TargetId,
     /// Its id in the snapshot.
     pub saved_as: TargetId,
+    /// The snapshot that it comes from, where it is another one than the plan's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub older: Option<RunId>,
     pub container: String,
     /// [`crate::driver::Driver::describe_restore`]
     pub what: String,
@@ -96,6 +101,14 @@ impl RestorePlan {
             hooks: planned_hooks(stack, Operation::Restore),
             warnings,
         })
+    }
+
+    /// Those that the restore reads.
+    pub fn snapshots(&self) -> BTreeSet<&RunId> {
+        self.targets
+            .iter()
+            .map(|target| target.older.as_ref().unwrap_or(&self.snapshot))
+            .collect()
     }
 
     pub fn in_place(&self) -> impl Iterator<Item = &PlannedRestore> {
@@ -194,6 +207,14 @@ fn warnings(
         .iter()
         .map(|failure| format!("the snapshot lacks {}: {}", failure.target, failure.reason))
         .collect();
+    for target in targets {
+        if let Some(older) = &target.older {
+            warnings.push(format!(
+                "{} is not in {}: it comes from {older}, the newest snapshot that holds it",
+                target.saved_as, manifest.snapshot
+            ));
+        }
+    }
     if !manifest.selection.is_empty() {
         warnings.push(format!(
             "the snapshot was taken of {} only: what else the project has stays as it is",

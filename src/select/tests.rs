@@ -1,7 +1,7 @@
 use super::*;
-use crate::manifest::{FORMAT, Manifest};
+use crate::manifest::{FORMAT, Failure, Manifest, TargetRecord};
 use crate::repository::local::LocalRepository;
-use crate::repository::samples::{id, manifest};
+use crate::repository::samples::{artifact, body, id, manifest, path, record};
 use crate::target::{DriverKind, RunId};
 
 struct Place {
@@ -24,6 +24,12 @@ impl Place {
         let mut manifest = manifest(project, &id(day), Vec::new());
         manifest.targets.clear();
         change(&mut manifest);
+        for artifact in manifest.targets.iter().flat_map(|it| &it.artifacts) {
+            self.repository
+                .put(&artifact.object, body("rows"))
+                .await
+                .unwrap();
+        }
         self.repository.commit(&manifest).await.unwrap();
     }
 
@@ -194,4 +200,101 @@ fn targets_are_chosen_by_patterns_in_their_own_order() {
       db/postgres/genomic
       app/volume/storage
 ");
+}
+
+fn saves(manifest: &mut Manifest, services: &[&str], whole: bool) {
+    let object = |service: &str| path(&manifest.project, &manifest.snapshot, service);
+    let saved = services.iter().map(|service| {
+        let target = TargetId::new(*service, DriverKind::Volume, "data");
+        record(target, vec![artifact(object(service), "rows")])
+    });
+    manifest.targets = saved.collect();
+    if !whole {
+        manifest.selection = services.iter().map(|it| format!("{it}/*")).collect();
+    }
+}
+
+/// From which snapshot each service comes, and whether that is the whole project.
+async fn completed_from(place: &Place, day: u8) -> (Vec<(String, RunId)>, bool) {
+    let newest = SnapshotRef::new("shop", id(day));
+    let newest = place.repository.manifest(&newest).await.unwrap();
+    let Completed { manifest, older } = completed(&place.repository, newest).await.unwrap();
+    let from = |record: &TargetRecord| {
+        let run = older.get(&record.target).unwrap_or(&manifest.snapshot);
+        // The record is that of the snapshot that is named.
+        assert!(
+            record.artifacts[0]
+                .object
+                .to_string()
+                .contains(run.as_str())
+        );
+        (record.target.service.clone(), run.clone())
+    };
+    let targets = manifest.targets.iter().map(from).collect();
+    (targets, manifest.selection.is_empty())
+}
+
+#[tokio::test]
+async fn a_part_is_completed_by_the_newest_of_the_rest() {
+    let place = Place::new().await;
+    for (day, services, whole) in [
+        (10, &["db", "web", "gone-before"] as &[&str], true),
+        (11, &["db", "web", "logs"], true),
+        (12, &["logs"], false),
+        (13, &["db", "web"], false),
+        (14, &["db"], false),
+    ] {
+        place
+            .commit("shop", day, |manifest| saves(manifest, services, whole))
+            .await;
+    }
+    place.safety("shop", 13 + 2).await;
+    let from = |pairs: &[(&str, u8)]| -> Vec<(String, RunId)> {
+        let pairs = pairs.iter();
+        pairs
+            .map(|(service, day)| ((*service).to_owned(), id(*day)))
+            .collect()
+    };
+    let (found, whole) = completed_from(&place, 14).await;
+    assert_eq!(found, from(&[("db", 14), ("web", 13), ("logs", 12)]));
+    assert!(whole);
+    let (found, _) = completed_from(&place, 12).await;
+    assert_eq!(found, from(&[("logs", 12), ("db", 11), ("web", 11)]));
+    let (found, _) = completed_from(&place, 11).await;
+    assert_eq!(found, from(&[("db", 11), ("web", 11), ("logs", 11)]));
+}
+
+#[tokio::test]
+async fn what_has_failed_since_is_not_completed_in_silence() {
+    let place = Place::new().await;
+    let database = TargetId::new("db", DriverKind::Volume, "data");
+    place
+        .commit("shop", 10, |manifest| saves(manifest, &["db", "web"], true))
+        .await;
+    place
+        .commit("shop", 11, |manifest| {
+            saves(manifest, &["web"], false);
+            let reason = "no room".to_owned();
+            let target = database.clone();
+            manifest.failed.push(Failure { target, reason });
+        })
+        .await;
+    place
+        .commit("shop", 12, |manifest| saves(manifest, &["logs"], false))
+        .await;
+    let newest = SnapshotRef::new("shop", id(12));
+    let newest = place.repository.manifest(&newest).await.unwrap();
+    let Completed { manifest, older } = completed(&place.repository, newest).await.unwrap();
+    assert!(manifest.target(&database).is_none());
+    assert_eq!(manifest.failed.len(), 1);
+    assert_eq!(older.len(), 1);
+
+    place.damage("shop", 11);
+    let newest = SnapshotRef::new("shop", id(12));
+    let newest = place.repository.manifest(&newest).await.unwrap();
+    let refused = completed(&place.repository, newest).await.err().unwrap();
+    assert!(
+        refused.to_string().contains("name it by its id"),
+        "{refused}"
+    );
 }
