@@ -3,13 +3,14 @@
 //! Each case alternates between the two, so that whatever else the machine does meets both. What counts is the ratio of the
 //! medians. The data is made once a run: text rows that do not repeat, many small files and some large random ones.
 //!
-//! `database`, `volume` and `memory` are here; the cases of other stores have files of their own.
+//! `database`, `volume` and `memory` are here; the cases of other stores, and of the sidecar, have files of their own.
 //!
 //! Environment: `COFFERDAM_BINARY` (the release binary), `BENCH_ROUNDS` (default 3), `BENCH_CASES` (names, comma-separated).
 
 mod encryption;
 mod mysql;
 mod s3;
+mod sidecar;
 mod sqlite;
 #[path = "../../tests/support/mod.rs"]
 #[expect(dead_code, reason = "it is that of the tests")]
@@ -154,6 +155,9 @@ impl Bench {
         }
         if self.wants("s3-list") {
             self.s3_list()?;
+        }
+        if self.wants("sidecar") {
+            good &= self.sidecar()?;
         }
         if self.wants("memory") {
             good &= self.memory()?;
@@ -535,6 +539,7 @@ fn tidy_up() {
     let containers = [DATABASE, APP, mysql::CONTAINER, sqlite::CONTAINER];
     let _ = docker(&[&["rm", "--force", "--volumes"], &containers[..]].concat());
     let _ = docker(&["volume", "rm", "--force", VOLUME, sqlite::VOLUME]);
+    sidecar::tidy_up();
 }
 
 /// Has the server do something.

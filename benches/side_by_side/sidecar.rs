@@ -1,0 +1,143 @@
+//! The daemon that waits, and the plan of a large stack. Limits are absolute: there is nothing to compare them with.
+
+use std::fs;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::{Bench, Failure, PROJECT, docker, median, say};
+
+const IMAGE: &str = "cofferdam-test/busybox:1";
+const CONTAINERS: usize = 300;
+/// Of them, so many have something to save.
+const STORES: usize = 10;
+
+const LONGEST_PLAN: Duration = Duration::from_millis(500);
+const MOST_RESIDENT_KIB: u64 = 15 * 1024;
+/// In which the daemon may do nothing.
+const IDLE: Duration = Duration::from_secs(60);
+const MOST_TICKS: u64 = 5;
+
+fn names() -> Vec<String> {
+    let numbers = 0..CONTAINERS;
+    numbers
+        .map(|number| format!("cofferdam-bench-many-{number}"))
+        .collect()
+}
+
+pub fn tidy_up() {
+    let names = names();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let _ = docker(&[&["rm", "--force", "--volumes"], &names[..]].concat());
+    let _ = docker(&[&["volume", "rm", "--force"], &names[..STORES]].concat());
+}
+
+impl Bench {
+    /// Prints what it finds; whether all of it is within the limits.
+    pub fn sidecar(&self) -> Result<bool, Failure> {
+        say(&format!("starting {CONTAINERS} containers"));
+        start_containers()?;
+        let plan = self.plan()?;
+        let idle = self.idle()?;
+        say("removing them");
+        tidy_up();
+        Ok(plan && idle)
+    }
+
+    fn plan(&self) -> Result<bool, Failure> {
+        let mut taken = Vec::new();
+        for round in 0..self.rounds.max(5) {
+            say(&format!("plan, round {}", round + 1));
+            let start = Instant::now();
+            self.cofferdam(&["plan"])?;
+            taken.push(start.elapsed());
+        }
+        let taken = median(&taken);
+        println!(
+            "sidecar, plan of {CONTAINERS} containers: {:.2} s; at most {:.2} s",
+            taken.as_secs_f64(),
+            LONGEST_PLAN.as_secs_f64()
+        );
+        Ok(taken <= LONGEST_PLAN)
+    }
+
+    fn idle(&self) -> Result<bool, Failure> {
+        say("an idle daemon");
+        let mut command = Command::new(&self.cofferdam);
+        command
+            .args(["daemon", "--schedule", "@yearly", "--project", PROJECT])
+            .arg("--repository")
+            .arg(self.work.join("idle"))
+            .stdin(Stdio::null())
+            .stderr(Stdio::null());
+        let daemon = Daemon(command.spawn()?);
+        // Its first look at everything.
+        std::thread::sleep(Duration::from_secs(15));
+        let before = daemon.ticks()?;
+        std::thread::sleep(IDLE);
+        let ticks = daemon.ticks()? - before;
+        let resident = daemon.status("VmRSS:")?;
+        let seconds = IDLE.as_secs();
+        println!(
+            "sidecar, idle: {:.1} MiB resident (at most {} MiB), {ticks} ticks of 10 ms in {seconds} s (at most {MOST_TICKS})",
+            resident as f64 / 1024.0,
+            MOST_RESIDENT_KIB / 1024,
+        );
+        Ok(resident <= MOST_RESIDENT_KIB && ticks <= MOST_TICKS)
+    }
+}
+
+/// Four at a time.
+fn start_containers() -> Result<(), Failure> {
+    for (part, names) in names().chunks(4).enumerate() {
+        let started = names.iter().enumerate().map(|(at, name)| {
+            let mut command = Command::new("docker");
+            command
+                .args(["run", "--detach", "--network", "none", "--name", name])
+                .args(["--label", "cofferdam.test=1"])
+                .args(["--label", &format!("cofferdam.project={PROJECT}")]);
+            if part * 4 + at < STORES {
+                command
+                    .args(["--label", "cofferdam.volumes=*", "--volume"])
+                    .arg(format!("{name}:/data"));
+            }
+            command
+                .args([IMAGE, "sleep", "86400"])
+                .stdin(Stdio::null())
+                .stdout(Stdio::null());
+            command.spawn()
+        });
+        for child in started.collect::<Vec<_>>() {
+            if !child?.wait()?.success() {
+                return Err("a container did not start".into());
+            }
+        }
+    }
+    Ok(())
+}
+
+struct Daemon(Child);
+
+impl Daemon {
+    /// A value of proc_pid_status(5), in KiB.
+    fn status(&self, field: &str) -> Result<u64, Failure> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.0.id()))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        let number = line.and_then(|line| line.split_whitespace().next());
+        Ok(number.ok_or("no such field")?.parse()?)
+    }
+
+    /// The time that it has used, for itself and in the kernel: utime and stime of proc_pid_stat(5).
+    fn ticks(&self) -> Result<u64, Failure> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.0.id()))?;
+        let (_, fields) = stat.rsplit_once(')').ok_or("no name")?;
+        let fields: Vec<&str> = fields.split_whitespace().collect();
+        Ok(fields[11].parse::<u64>()? + fields[12].parse::<u64>()?)
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
