@@ -363,7 +363,7 @@ Examples:
   On a host, for all of its projects:
       cofferdam daemon --all-projects --schedule 'every 6h' --repository /srv/backups
   A backup now, beside the schedule:
-      docker compose exec cofferdam /cofferdam backup")]
+      docker compose exec cofferdam cofferdam backup")]
 pub struct DaemonArgs {}
 
 /// Ask the daemon of this container whether it is well

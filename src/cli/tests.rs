@@ -784,7 +784,7 @@ fn help_of_daemon() {
       On a host, for all of its projects:
           cofferdam daemon --all-projects --schedule 'every 6h' --repository /srv/backups
       A backup now, beside the schedule:
-          docker compose exec cofferdam /cofferdam backup
+          docker compose exec cofferdam cofferdam backup
     "#);
 }
 
