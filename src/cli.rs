@@ -15,11 +15,14 @@ pub use selectors::{
     BadSnapshotSelector, BadTargetPattern, SnapshotSelector, TargetMap, TargetPattern,
 };
 
+use std::convert::Infallible;
 use std::path::PathBuf;
 
 use clap::builder::Styles;
 use clap::builder::styling::AnsiColor;
 use clap::{Args, Parser, Subcommand};
+
+use crate::secret::Secret;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -178,6 +181,22 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "FORMAT")]
     pub log_format: Option<String>,
 
+    /// Where to tell when a check finds something or a backup fails, as a URL; may be given several times
+    ///
+    /// `slack://…`, `discord://…`, `telegram://…`, `ntfy://…`, `gotify://…` and `generic://…` (a webhook) are written as
+    /// shoutrrr has them; `hc+https://…` is asked for when a backup begins and ends, as healthchecks.io wants it. URLs hold
+    /// secrets, which arguments show to everybody on the machine: better give a file. The page docs/notifications.md tells
+    /// the rest, and of COFFERDAM_NOTIFY_TEMPLATE[_FILE] and COFFERDAM_NOTIFY_CA_FILE. [env: COFFERDAM_NOTIFY or
+    /// COFFERDAM_NOTIFY_FILE, separated by commas or lines]
+    #[arg(long, global = true, value_name = "URL", value_parser = secret)]
+    pub notify: Vec<Secret>,
+
+    /// What is told: some of `failure`, `recovery`, `stale` and `success`, with commas between them
+    ///
+    /// Also by mail. `hc+https://…` is always told all of it. [env: COFFERDAM_NOTIFY_ON] [default: failure,recovery,stale]
+    #[arg(long, global = true, value_name = "KINDS")]
+    pub notify_on: Option<String>,
+
     /// Whom to send mail when a check finds something or a backup fails
     ///
     /// May be given several times. [env: COFFERDAM_MAIL_TO, separated by commas]
@@ -209,6 +228,11 @@ pub struct Settings {
     /// [env: COFFERDAM_JSON=true]
     #[arg(long, global = true)]
     pub json: bool,
+}
+
+/// Never fails: a failure would be told with the value.
+fn secret(text: &str) -> Result<Secret, Infallible> {
+    Ok(Secret::new(text))
 }
 
 #[derive(Debug, Subcommand)]

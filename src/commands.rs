@@ -11,13 +11,13 @@ mod export;
 mod health;
 mod list;
 mod ls;
-pub(crate) mod mail;
 mod plan;
 pub(crate) mod prepare;
 mod prune;
 pub(crate) mod recover;
 mod restore;
 mod show;
+pub mod tell;
 mod verify;
 
 pub use context::Context;
@@ -30,7 +30,7 @@ use crate::exit::Outcome;
 pub async fn run(context: &Context, command: Command) -> Result<Outcome, CommandError> {
     match command {
         Command::Plan(args) => plan::run(context, args).await,
-        Command::Backup(args) => mail::unless_begun(context, backup::run(context, args)).await,
+        Command::Backup(args) => backup::run(context, args).await,
         Command::List(_) => list::run(context).await,
         Command::Show(args) => show::run(context, args).await,
         Command::Ls(args) => ls::run(context, args).await,

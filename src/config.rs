@@ -8,6 +8,7 @@ mod encryption;
 mod environment;
 mod log;
 mod mail;
+mod notify;
 
 pub use environment::Environment;
 pub use log::{LogFormat, LogSettings};
@@ -22,8 +23,8 @@ use crate::cli::{BadTargetPattern, Settings, TargetPattern};
 use crate::encryption::Keys;
 use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::labels::nearest_word;
-use crate::mail::MailSettings;
 use crate::manifest::Compression;
+use crate::notify::NotifySettings;
 use crate::repository::credentials::Credentials;
 use crate::repository::url::{BadUrl, RepositoryUrl};
 use crate::schedule::{BadSchedule, Schedule};
@@ -55,8 +56,8 @@ pub struct Config {
     pub time_zone: TimeZone,
     pub log: LogSettings,
     pub output: Output,
-    /// `None`: nobody gets mail.
-    pub mail: Option<MailSettings>,
+    /// Who is told what becomes of backups, mail among it.
+    pub notify: NotifySettings,
     /// Where status files go; `None`: into the repository.
     pub status_directory: Option<PathBuf>,
     /// What looks like a mistake and is none for sure: to be logged.
@@ -179,7 +180,7 @@ impl Config {
         let given = Given::new("--log-format", &settings.log_format, "COFFERDAM_LOG_FORMAT");
         let format = reader.read(given, LogFormat::Text, log::format_of);
         let json = settings.json || reader.switch("COFFERDAM_JSON");
-        let mail = mail::mail_of(&mut reader, settings);
+        let notify = notify::notify_of(&mut reader, settings);
         let given = Given::new("--status-dir", &settings.status_dir, "COFFERDAM_STATUS_DIR");
         let status_directory = reader.read(given, None, |text| {
             status_directory_of(text, working_directory)
@@ -207,7 +208,7 @@ impl Config {
             time_zone,
             log: LogSettings { filter, format },
             output: if json { Output::Json } else { Output::Human },
-            mail,
+            notify,
             status_directory,
         })
     }

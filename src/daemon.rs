@@ -1,8 +1,9 @@
 //! The service that is added to a stack and forgotten: it backs up when a backup is due, or asked for.
 //!
 //! [`timetable`] says what is due, [`history`] what was done before, [`watch`] listens to the engine, [`inbox`] holds what is
-//! asked for, [`checks`] looks for backups that are missing,
-//! [`health`] answers `cofferdam health`, [`orphans`] does the duty of process 1.
+//! asked for, [`checks`] looks for backups that are missing, [`standing`] tells a recovery from a success, [`health`] answers
+//! `cofferdam health`, [`orphans`] does the duty of process 1. Whoever is to know of something is told beside the work, by a
+//! [`Courier`].
 //!
 //! One backup runs at a time. What was done is told by the repository's snapshots alone, so that nothing is lost with a daemon
 //! that ends anywhere: the next one releases what was held, and makes up for what was missed.
@@ -13,6 +14,7 @@ mod history;
 mod inbox;
 mod orphans;
 mod project;
+mod standing;
 mod timetable;
 mod watch;
 
@@ -32,12 +34,14 @@ use self::timetable::Services;
 use crate::commands::backup::{Backups, Runs};
 use crate::commands::prepare::Wanted;
 use crate::commands::recover::recover_all;
-use crate::commands::{CommandError, Context, mail};
+use crate::commands::tell::{self, Courier};
+use crate::commands::{CommandError, Context};
 use crate::config::Scope;
 use crate::discover::{DiscoverError, by_project};
 use crate::engine::Engine;
 use crate::exit::Outcome;
 use crate::report::amounts::size;
+use crate::report::notice;
 use crate::session::Session;
 
 /// The clock is looked at once in this time at least: it may be set, and a host may sleep.
@@ -58,10 +62,19 @@ struct Due {
 
 /// What became of it.
 enum Ended {
-    Done,
+    Saved(Backups),
+    /// Before anything was saved.
+    Failed(CommandError),
+    /// There was nothing to save.
+    Idle,
     /// Another run holds the project.
     Busy(CommandError),
     Interrupted,
+}
+
+enum Next {
+    Go,
+    Stop,
 }
 
 struct Daemon<'a> {
@@ -70,6 +83,7 @@ struct Daemon<'a> {
     started: Timestamp,
     inbox: Inbox,
     pulse: Pulse,
+    courier: Courier,
     checks: Checks,
     projects: BTreeMap<String, Project>,
 }
@@ -78,13 +92,15 @@ struct Daemon<'a> {
 pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
     let engine = context.engine().await?;
     let scope = scope(context, &engine).await?;
+    let (courier, delivery) = Courier::new(context);
     let mut daemon = Daemon {
         context,
         scope: scope.clone(),
         started: Timestamp::now(),
         inbox: Inbox::default(),
         pulse: Pulse::default(),
-        checks: Checks::new(),
+        checks: Checks::new(courier.clone()),
+        courier,
         projects: BTreeMap::new(),
     };
     // Before labels are read: nothing that happens from now on is missed.
@@ -99,7 +115,12 @@ pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
         () = context.interrupt.cancelled() => return Ok(Outcome::Done),
         begun = daemon.begin(&engine) => begun?,
     }
-    Ok(daemon.work().await)
+    let delivery = AbortOnDropHandle::new(tokio::spawn(delivery));
+    let outcome = daemon.work().await;
+    drop(daemon);
+    // It is interrupted too: it says what nobody was told.
+    let _ = delivery.await;
+    Ok(outcome)
 }
 
 /// Our own project by its name.
@@ -122,7 +143,7 @@ impl Daemon<'_> {
     /// What an administrator should hear of now, and not at night.
     async fn begin(&mut self, engine: &Engine) -> Result<(), CommandError> {
         let session = self.context.session(engine).await?;
-        mail::mailer(self.context).map_err(CommandError::usage)?;
+        tell::ensure_usable(self.context)?;
         self.read_labels(engine).await?;
         let troubles: Vec<String> = self
             .projects
@@ -173,7 +194,7 @@ impl Daemon<'_> {
             }
             match self.next().await {
                 Some(due) => {
-                    if let Ended::Interrupted = self.back_up(due).await {
+                    if let Next::Stop = self.back_up(due).await {
                         return Outcome::Interrupted;
                     }
                 }
@@ -264,34 +285,63 @@ impl Daemon<'_> {
         }
     }
 
-    async fn back_up(&mut self, due: Due) -> Ended {
+    async fn back_up(&mut self, due: Due) -> Next {
         info!(project = due.project, "backing up: {}", due.occasion);
         self.pulse.begins_a_backup();
         let began = Timestamp::now();
         let context = self.context.of_project(&due.project);
-        let ended = save(&context, &due.services).await;
-        let Some(project) = self.projects.get_mut(&due.project) else {
-            return Ended::Done;
-        };
-        match &ended {
-            Ended::Done => {
-                project.timetable.ran(&due.services, began);
-                self.checks.expect_news(&due.project);
+        let ended = save(&context, &due.services, |projects| {
+            // Each attempt would be a beginning.
+            let was_busy = self
+                .projects
+                .get(&due.project)
+                .is_some_and(Project::was_busy);
+            if !was_busy {
+                self.courier.started(projects);
             }
+        });
+        let ended = ended.await;
+        let Some(project) = self.projects.get_mut(&due.project) else {
+            return Next::Go;
+        };
+        let notice = match ended {
+            Ended::Interrupted => return Next::Stop,
             Ended::Busy(error) => {
-                project.wait(Instant::now() + BUSY, error);
+                project.wait(Instant::now() + BUSY, &error);
                 if due.occasion != Occasion::Schedule {
                     self.inbox.ask(&due.project, due.occasion);
                 }
+                return Next::Go;
             }
-            Ended::Interrupted => {}
+            Ended::Idle => None,
+            Ended::Saved(backups) => {
+                log(&backups);
+                backups.tell_failures(&context);
+                Some(backups.notice(&context))
+            }
+            Ended::Failed(error) => {
+                context.tell(&error);
+                Some(tell::no_backup(&context, &error))
+            }
+        };
+        project.goes_on();
+        project.timetable.ran(&due.services, began);
+        if let Some(backup) = notice {
+            let is_recovery = project.judge(&backup, &due.services);
+            // A check that has found something wrong looks again at once, and tells that it is mended.
+            let notice = match is_recovery && !self.checks.have_told(&due.project) {
+                true => notice::recovered(backup),
+                false => backup,
+            };
+            self.courier.take(notice);
         }
-        ended
+        self.checks.expect_news(&due.project);
+        Next::Go
     }
 }
 
-/// Backs up one project, and tells those who are to know what came of it.
-async fn save(context: &Context, services: &Services) -> Ended {
+/// Backs up one project. `begins` is told of it once there is something to be saved.
+async fn save(context: &Context, services: &Services, begins: impl FnOnce(Vec<String>)) -> Ended {
     let services = match services {
         Services::All => None,
         Services::Named(names) => Some(names),
@@ -307,24 +357,21 @@ async fn save(context: &Context, services: &Services) -> Ended {
         if !runs.ask_for_something() {
             return Ok(None);
         }
+        begins(runs.projects());
         runs.back_up().await.map(Some)
     };
     match saved.await {
-        Ok(None) => info!("no label asks for anything to be saved (any more)"),
-        Ok(Some(mut backups)) => {
-            if let Some(busy) = backups.take_busy() {
-                return Ended::Busy(busy);
-            }
-            log(&backups);
-            backups.tell(context).await;
+        Ok(None) => {
+            info!("no label asks for anything to be saved (any more)");
+            Ended::Idle
         }
-        Err(CommandError::Interrupted) => return Ended::Interrupted,
-        Err(error) => {
-            context.tell(&error);
-            mail::about_no_backup(context, &error).await;
-        }
+        Ok(Some(mut backups)) => match backups.take_busy() {
+            Some(busy) => Ended::Busy(busy),
+            None => Ended::Saved(backups),
+        },
+        Err(CommandError::Interrupted) => Ended::Interrupted,
+        Err(error) => Ended::Failed(error),
     }
-    Ended::Done
 }
 
 fn log(backups: &Backups) {

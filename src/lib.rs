@@ -19,7 +19,7 @@
 //!    runs commands by itself
 //! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`verify`], [`freshness`], [`export`],
 //!    [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
-//! 3. [`plan`], [`migrate`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`]
+//! 3. [`plan`], [`migrate`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`], [`notify`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
 //! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`store`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
 //!
@@ -48,6 +48,7 @@ pub mod labels;
 pub mod mail;
 pub mod manifest;
 pub mod migrate;
+pub mod notify;
 pub mod pipe;
 pub mod plan;
 pub mod prune;

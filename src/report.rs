@@ -6,7 +6,8 @@
 //! - `amounts`: sizes, durations, ages, counts
 //! - `layout`: tables and wrapped fields
 //! - `list`, `show`: snapshots
-//! - `freshness`, `status`, `letter`: what a check has found, on the terminal, in files and by mail
+//! - `freshness`, `status`: what a check has found, on the terminal and in files
+//! - `notice`: what has happened, for those who are told of it
 //! - `prune`: what retention does
 //! - `migration`, `yaml`: labels and settings to be pasted into a compose file
 //! - `progress`: bars on a terminal, log lines elsewhere
@@ -16,10 +17,10 @@ pub mod amounts;
 pub mod files;
 pub mod freshness;
 pub mod layout;
-pub mod letter;
 mod list;
 pub mod logging;
 pub mod migration;
+pub mod notice;
 pub mod outcome;
 pub mod plan;
 pub mod progress;

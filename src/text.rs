@@ -1,5 +1,7 @@
 //! Text from outside (labels, names, manifests, other programs' words) on its way to people.
 
+use std::error::Error;
+
 /// `text` with every character that could drive a terminal, or that shows nothing, escaped. Line breaks are escaped too.
 pub fn printable(text: &str) -> String {
     let mut shown = String::with_capacity(text.len());
@@ -27,6 +29,28 @@ pub fn quoted(text: &str) -> String {
         shown.push('…');
     }
     shown
+}
+
+/// An error with the causes that its own text does not repeat.
+pub fn full_text(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let more = cause.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// For the end of "it did not take it": nothing where it was tried once, else ` in 3 attempts`.
+pub fn in_attempts(attempts: u32) -> String {
+    match attempts {
+        1 => String::new(),
+        _ => format!(" in {attempts} attempts"),
+    }
 }
 
 #[cfg(test)]

@@ -325,11 +325,11 @@ async fn mail_arrives_over_starttls_and_over_tls_from_the_first_byte_on() {
         client.push(("COFFERDAM_SMTP_PASSWORD_FILE", file.display().to_string()));
         client.push(("COFFERDAM_SMTP_URL", url));
         let run = place
-            .cofferdam(&["check", "--mail-test"], &client)
+            .cofferdam(&["check", "--notify-test"], &client)
             .expect(0);
         assert_eq!(run.stderr, "");
         let letters = server.letters("ops", number + 1);
-        assert!(letters[number].contains("Subject: [cofferdam] mail arrives"));
+        assert!(letters[number].contains("Subject: [cofferdam] notifications arrive"));
     }
 }
 
@@ -386,7 +386,7 @@ async fn mail_that_cannot_be_sent_is_told_and_the_finding_stands() {
             "{shown}"
         );
         place
-            .cofferdam(&["check", "--mail-test"], &client)
+            .cofferdam(&["check", "--notify-test"], &client)
             .expect_says(1, words);
     }
     server.wait_until_idle();

@@ -224,7 +224,7 @@ pub struct VerifyArgs {
 /// Reads the repository alone; without an engine and `--project`, all projects in it are meant. A target is checked when
 /// a snapshot names it, as saved or as failed, when an earlier check knew it, or when `--expect` names it. Exits with 4
 /// when one has no good backup that is young enough, when objects of the newest one are missing, or when a snapshot
-/// cannot be read or lies in the future; sends mail then, if `--mail-to` says to whom.
+/// cannot be read or lies in the future; tells those whom `--notify` and `--mail-to` name.
 ///
 /// A target stays in question when newer snapshots do not name it any more, for that may be a mistake: `--retired` says
 /// that it is gone on purpose, and so does a `cofferdam.skip` label of its service.
@@ -237,8 +237,8 @@ Examples:
       cofferdam check --max-age 90m --target '*/postgres/*'
   A target that must be there, and one that was given up:
       cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
-  Whether mail arrives:
-      cofferdam check --mail-test --mail-to ops@example.org")]
+  Whether notifications arrive:
+      cofferdam check --notify-test --mail-to ops@example.org")]
 pub struct CheckArgs {
     /// How old the last good backup of a target may be, as `90m`, `26h` or `8d`
     #[arg(long, value_name = "AGE", default_value = "26h", value_parser = max_age)]
@@ -263,9 +263,9 @@ pub struct CheckArgs {
     #[arg(long)]
     pub no_status: bool,
 
-    /// Only send a mail that says that mail arrives
+    /// Only send a notification that says that they arrive, to everybody whom `--notify` and `--mail-to` name
     #[arg(long)]
-    pub mail_test: bool,
+    pub notify_test: bool,
 }
 
 fn max_age(text: &str) -> Result<Duration, String> {

@@ -5,12 +5,13 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::error::CommandError;
-use super::mail;
 use super::prepare::{Prepared, Wanted};
+use super::tell::{self, Teller};
 use crate::backup::{BackupReport, back_up};
 use crate::cli::BackupArgs;
 use crate::copy::copy_after;
 use crate::exit::Outcome;
+use crate::notify::Notice;
 use crate::plan::backup::BackupPlan;
 use crate::report;
 use crate::session::Session;
@@ -19,6 +20,24 @@ use crate::target::RunId;
 use crate::targets::Drivers;
 
 pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, CommandError> {
+    let teller = Teller::open(context);
+    let is_question = args.dry_run;
+    let ended = back_up_and_tell(context, args, &teller).await;
+    match &ended {
+        Ok(_) | Err(CommandError::Interrupted) => {}
+        Err(_) if is_question => {}
+        Err(error) => {
+            teller.send(&tell::no_backup(context, error)).await;
+        }
+    }
+    ended
+}
+
+async fn back_up_and_tell(
+    context: &Context,
+    args: BackupArgs,
+    teller: &Teller<'_>,
+) -> Result<Outcome, CommandError> {
     let wanted = Wanted {
         targets: &args.targets,
         services: None,
@@ -36,14 +55,18 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
             "no label asks for anything to be saved; `cofferdam plan` shows what could be"
         )));
     }
-    let backups = runs.back_up().await?;
+    let projects = runs.projects();
+    // A backup does not wait for those who watch it.
+    let ((), backups) = tokio::join!(teller.started(&projects), runs.back_up());
+    let backups = backups?;
     let printed = context.print(&backups.reports, || {
         report::outcome::backups(&backups.reports, &context.view())
     });
     let outcome = backups.outcome();
-    backups.tell(context).await;
+    backups.tell_failures(context);
+    teller.send(&backups.notice(context)).await;
     if let Err(error) = printed {
-        // The snapshots are there, and the mail has said so.
+        // The snapshots are there, and those who were told know it.
         context.tell(&error);
         return Ok(outcome.and(Outcome::Failed));
     }
@@ -66,7 +89,13 @@ struct Run {
 /// What they came to.
 pub struct Backups {
     pub reports: Vec<BackupReport>,
-    pub failures: Vec<CommandError>,
+    pub failures: Vec<NoSnapshot>,
+}
+
+/// Why there is none of a project.
+pub struct NoSnapshot {
+    pub project: String,
+    pub error: CommandError,
 }
 
 impl Runs {
@@ -94,6 +123,11 @@ impl Runs {
         self.runs.iter().any(|run| run.plan.asks_for_something())
     }
 
+    pub fn projects(&self) -> Vec<String> {
+        let projects = self.runs.iter().map(|run| run.plan.project.clone());
+        projects.collect()
+    }
+
     fn plans(&self) -> Vec<BackupPlan> {
         self.runs.iter().map(|run| run.plan.clone()).collect()
     }
@@ -117,7 +151,10 @@ impl Runs {
                 // One project that fails is no reason to leave the next one unsaved.
                 Err(error) => match CommandError::from(error) {
                     CommandError::Interrupted => return Err(CommandError::Interrupted),
-                    error => backups.failures.push(error),
+                    error => backups.failures.push(NoSnapshot {
+                        project: run.plan.project,
+                        error,
+                    }),
                 },
             }
         }
@@ -133,23 +170,32 @@ impl Runs {
 impl Backups {
     pub fn outcome(&self) -> Outcome {
         let saved = self.reports.iter().map(outcome);
-        let failed = self.failures.iter().map(CommandError::outcome);
+        let failed = self.failures.iter().map(|failure| failure.error.outcome());
         let whole = saved.chain(failed).reduce(Outcome::and);
         whole.unwrap_or(Outcome::Done)
     }
 
     /// That another run holds the project, when there is only this one.
     pub fn take_busy(&mut self) -> Option<CommandError> {
-        self.failures
-            .pop_if(|failure| matches!(failure, CommandError::Busy(_)))
+        let is_busy = |failure: &mut NoSnapshot| matches!(failure.error, CommandError::Busy(_));
+        self.failures.pop_if(is_busy).map(|failure| failure.error)
     }
 
-    /// Tells those who are to know.
-    pub async fn tell(&self, context: &Context) {
+    /// Says why there is no snapshot of some projects.
+    pub fn tell_failures(&self, context: &Context) {
         for failure in &self.failures {
-            context.tell(failure);
+            context.tell(&failure.error);
         }
-        mail::about_backups(context, &self.reports, &self.failures).await;
+    }
+
+    /// For those who are to know.
+    pub fn notice(&self, context: &Context) -> Notice {
+        let failures = self.failures.iter().map(|failure| {
+            let (project, why) = (failure.project.clone(), failure.error.to_string());
+            report::notice::NotSaved { project, why }
+        });
+        let failures: Vec<_> = failures.collect();
+        report::notice::backups(&self.reports, &failures, &context.view())
     }
 }
 

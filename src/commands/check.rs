@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::error::CommandError;
-use super::mail;
+use super::tell::Teller;
 use crate::cli::CheckArgs;
 use crate::exit::Outcome;
 use crate::freshness::{self, FreshnessError, FreshnessReport, Goals, Question};
@@ -15,11 +15,10 @@ use crate::report;
 use status::StatusPlace;
 
 pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandError> {
-    if args.mail_test {
-        return test_mail(context).await;
+    let teller = Teller::open(context);
+    if args.notify_test {
+        return test(context, &teller).await;
     }
-    // Known now, and not only on the day on which it is needed.
-    let unmailable = mail::mailer(context).err();
     let question = Question {
         now: Timestamp::now(),
         goals: Goals::same(args.max_age),
@@ -33,9 +32,10 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
         Ok(checked) => checked,
         Err(error) => {
             if !matches!(error, CommandError::Interrupted) {
-                let letter =
-                    report::letter::check_failed(&context.config.scope, &error.to_string());
-                mail::send(context, &letter).await;
+                let why = error.to_string();
+                let scope = &context.config.scope;
+                let notice = report::notice::check_failed(scope, &why, Timestamp::now());
+                teller.send(&notice).await;
             }
             return Err(error);
         }
@@ -46,22 +46,14 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
     for error in &trouble {
         context.tell(error);
     }
-    let mut outcome = match (report.is_in_order(), trouble.is_empty()) {
+    let outcome = match (report.is_in_order(), trouble.is_empty()) {
         (false, _) => Outcome::Found,
-        (true, false) => Outcome::Failed,
-        (true, true) => Outcome::Done,
+        (true, true) if teller.is_whole => Outcome::Done,
+        (true, _) => Outcome::Failed,
     };
-    if outcome != Outcome::Done {
-        let trouble: Vec<String> = trouble.iter().map(CommandError::to_string).collect();
-        mail::send(
-            context,
-            &report::letter::check(&report, &trouble, &context.view()),
-        )
-        .await;
-    } else if let Some(error) = unmailable {
-        context.tell(&CommandError::failed(error));
-        outcome = Outcome::Failed;
-    }
+    let trouble: Vec<String> = trouble.iter().map(CommandError::to_string).collect();
+    let notice = report::notice::check(&report, &trouble, &context.view());
+    teller.send(&notice).await;
     // A full disk under the output is no reason to send nothing.
     printed.map(|()| outcome)
 }
@@ -107,16 +99,16 @@ pub async fn look(
     Ok(Checked { report, trouble })
 }
 
-async fn test_mail(context: &Context) -> Result<Outcome, CommandError> {
-    let mailer = mail::mailer(context).map_err(CommandError::failed)?;
-    let mailer = mailer.ok_or_else(|| {
-        CommandError::usage(anyhow!(
-            "nobody gets mail; name somebody with --mail-to, or in COFFERDAM_MAIL_TO"
-        ))
-    })?;
-    mailer
-        .send(&report::letter::test(&context.config.scope))
-        .await
-        .map_err(CommandError::failed)?;
-    Ok(Outcome::Done)
+async fn test(context: &Context, teller: &Teller<'_>) -> Result<Outcome, CommandError> {
+    let config = &context.config;
+    if config.notify.is_empty() {
+        return Err(CommandError::usage(anyhow!(
+            "nobody is told anything; name somebody with --notify or --mail-to, or in COFFERDAM_NOTIFY or COFFERDAM_MAIL_TO"
+        )));
+    }
+    let notice = report::notice::test(&config.scope, Timestamp::now());
+    match teller.send(&notice).await && teller.is_whole {
+        true => Ok(Outcome::Done),
+        false => Ok(Outcome::Failed),
+    }
 }

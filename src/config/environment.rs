@@ -16,7 +16,7 @@ const PREFIX: &str = "COFFERDAM_";
 const LONGEST_FILE: u64 = 1024 * 1024;
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 28] = [
+const KNOWN: [&str; 34] = [
     "COFFERDAM_REPOSITORY",
     "COFFERDAM_COPY_TO",
     "COFFERDAM_COPY_KEEP",
@@ -43,6 +43,12 @@ const KNOWN: [&str; 28] = [
     "COFFERDAM_SMTP_PASSWORD",
     "COFFERDAM_SMTP_PASSWORD_FILE",
     "COFFERDAM_SMTP_CA_FILE",
+    "COFFERDAM_NOTIFY",
+    "COFFERDAM_NOTIFY_FILE",
+    "COFFERDAM_NOTIFY_ON",
+    "COFFERDAM_NOTIFY_TEMPLATE",
+    "COFFERDAM_NOTIFY_TEMPLATE_FILE",
+    "COFFERDAM_NOTIFY_CA_FILE",
     "COFFERDAM_STATUS_DIR",
     crate::agent::JOB,
 ];

@@ -233,7 +233,7 @@ const MAIL: [(&str, &str); 3] = [
 
 #[test]
 fn mail_goes_to_those_who_are_named() {
-    let mail = good(Settings::default(), &MAIL).mail.unwrap();
+    let mail = good(Settings::default(), &MAIL).notify.mail.unwrap();
     assert_eq!(mail.to.len(), 2);
     assert_eq!(mail.server.port, 465);
     assert_eq!(mail.login, None);
@@ -248,13 +248,13 @@ fn mail_goes_to_those_who_are_named() {
         ("COFFERDAM_SMTP_PASSWORD", "hunter2"),
         ("COFFERDAM_SMTP_CA_FILE", "/ca.pem"),
     ];
-    let mail = good(settings, &login).mail.unwrap();
+    let mail = good(settings, &login).notify.mail.unwrap();
     let to: Vec<_> = mail.to.iter().map(|to| to.email.to_string()).collect();
     assert_eq!(to, ["a@example.org", "b@example.org"]);
     assert_eq!(mail.ca_file, Some(PathBuf::from("/ca.pem")));
     assert!(!format!("{mail:?}").contains("hunter2"));
     // A server alone is no wish for mail.
-    assert_eq!(good(Settings::default(), &MAIL[1..]).mail, None);
+    assert_eq!(good(Settings::default(), &MAIL[1..]).notify.mail, None);
 }
 
 #[test]

@@ -11,9 +11,12 @@ use tracing::{info, warn};
 
 use super::project::Project;
 use crate::commands::check::{Checked, look};
-use crate::commands::{CommandError, Context, mail};
+use crate::commands::tell::Courier;
+use crate::commands::{CommandError, Context};
+use crate::config::Scope;
 use crate::freshness::{FreshnessReport, Goals, Question};
-use crate::report;
+use crate::notify::{Kind, Notice};
+use crate::report::{View, notice};
 
 const PAUSE: Duration = Duration::from_secs(60 * 60);
 
@@ -24,6 +27,7 @@ const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
 const FAILURES: u32 = 2;
 
 pub(super) struct Checks {
+    courier: Courier,
     due: Instant,
     projects: BTreeMap<String, Known>,
 }
@@ -63,8 +67,9 @@ impl Known {
 
 impl Checks {
     /// The first one is due when everything else is done.
-    pub(super) fn new() -> Self {
+    pub(super) fn new(courier: Courier) -> Self {
         Self {
+            courier,
             due: Instant::now(),
             projects: BTreeMap::new(),
         }
@@ -80,13 +85,15 @@ impl Checks {
 
     /// What was wrong may be mended now.
     pub(super) fn expect_news(&mut self, project: &str) {
-        if self
-            .projects
-            .get(project)
-            .is_some_and(|known| !known.told.is_empty())
-        {
+        if self.have_told(project) {
             self.due = Instant::now();
         }
+    }
+
+    /// The last check of the project has found something, and that is told.
+    pub(super) fn have_told(&self, project: &str) -> bool {
+        let known = self.projects.get(project);
+        known.is_some_and(|known| !known.told.is_empty())
     }
 
     pub(super) async fn run(
@@ -100,7 +107,7 @@ impl Checks {
             let known = self.projects.entry(name.clone()).or_default();
             context
                 .unless_interrupted(async {
-                    known.check(&context, project).await;
+                    known.check(&context, &self.courier, project).await;
                     Ok(())
                 })
                 .await?;
@@ -111,7 +118,7 @@ impl Checks {
 }
 
 impl Known {
-    async fn check(&mut self, context: &Context, project: &Project) {
+    async fn check(&mut self, context: &Context, courier: &Courier, project: &Project) {
         let now = Timestamp::now();
         let goals = project.timetable.goals(&context.config.schedule, now);
         let question = question(now, goals.clone(), context);
@@ -125,37 +132,45 @@ impl Known {
                     report.findings.retain(|finding| !finding.is_nothing());
                 }
                 let trouble: Vec<String> = trouble.iter().map(CommandError::to_string).collect();
-                self.tell(context, &report, &trouble).await;
+                if let Some(notice) = self.found(&report, &trouble, &context.view()) {
+                    courier.take(notice);
+                }
             }
-            Err(error) => self.tell_of_failure(context, &error).await,
+            Err(error) => {
+                let now = Timestamp::now();
+                if let Some(notice) = self.failed(&context.config.scope, &error, now) {
+                    courier.take(notice);
+                }
+            }
         }
     }
 
-    async fn tell(&mut self, context: &Context, report: &FreshnessReport, trouble: &[String]) {
-        let view = context.view();
-        let letter = match self.take(wrong(report, trouble), Instant::now()) {
-            None => return,
-            Some(News::Wrong) => report::letter::check(report, trouble, &view),
-            Some(News::Mended) => report::letter::mended(report, &view),
+    fn found(
+        &mut self,
+        report: &FreshnessReport,
+        trouble: &[String],
+        view: &View,
+    ) -> Option<Notice> {
+        let notice = match self.take(wrong(report, trouble), Instant::now())? {
+            News::Wrong => notice::check(report, trouble, view),
+            News::Mended => notice::mended(report, view),
         };
-        match self.told.is_empty() {
-            true => info!("{}", letter.subject),
-            false => warn!("{}\n{}", letter.subject, letter.body),
+        match notice.kind {
+            Kind::Recovery => info!("{}", notice.title),
+            _ => warn!("{}\n{}", notice.title, notice.body),
         }
-        mail::send(context, &letter).await;
+        Some(notice)
     }
 
-    async fn tell_of_failure(&mut self, context: &Context, error: &CommandError) {
+    fn failed(&mut self, scope: &Scope, error: &CommandError, now: Timestamp) -> Option<Notice> {
         self.failures += 1;
         warn!("whether there are recent backups could not be checked: {error}");
         if self.failures < FAILURES {
-            return;
+            return None;
         }
-        let wrong = BTreeSet::from([error.to_string()]);
-        if self.take(wrong, Instant::now()).is_some() {
-            let letter = report::letter::check_failed(&context.config.scope, &error.to_string());
-            mail::send(context, &letter).await;
-        }
+        let why = error.to_string();
+        self.take(BTreeSet::from([why.clone()]), Instant::now())?;
+        Some(notice::check_failed(scope, &why, now))
     }
 }
 

@@ -7,17 +7,20 @@ use tracing::{error, info, warn};
 
 use super::history;
 use super::inbox::Occasion;
+use super::standing::Standing;
 use super::timetable::{Services, Timetable, watched};
 use crate::commands::{CommandError, Context};
 use crate::config::Config;
 use crate::discover::Stack;
 use crate::labels::LabelErrors;
+use crate::notify::{Kind, Notice};
 use crate::report::View;
 use crate::schedule::Schedule;
 
 pub(super) struct Project {
     name: String,
     pub(super) timetable: Timetable,
+    pub(super) standing: Standing,
     /// Why its labels cannot be read as they are now: until that is mended, those hold that were there before.
     pub(super) trouble: Option<String>,
     /// The newest end, with 0, of a container whose end asks for a backup.
@@ -35,6 +38,7 @@ impl Project {
         Self {
             name: name.to_owned(),
             timetable: Timetable::new(name, settings.time_zone.clone(), settings.jitter),
+            standing: Standing::default(),
             trouble: None,
             last_exit: None,
             knows_history: false,
@@ -123,6 +127,25 @@ impl Project {
             );
         }
         self.waits_until = Some(until);
+    }
+
+    /// No other run keeps it waiting.
+    pub(super) fn goes_on(&mut self) {
+        self.waits_until = None;
+    }
+
+    /// It has been tried before, and another run held it.
+    pub(super) fn was_busy(&self) -> bool {
+        self.waits_until.is_some()
+    }
+
+    /// Takes what became of a backup of these services. Whether it is a recovery.
+    pub(super) fn judge(&mut self, backup: &Notice, services: &Services) -> bool {
+        if backup.kind == Kind::Success {
+            return self.standing.betters(services);
+        }
+        self.standing.worsens(self.timetable.names(services));
+        false
     }
 
     /// How long nothing of it is due; `None` when nothing ever is.

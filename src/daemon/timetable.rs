@@ -53,7 +53,7 @@ pub enum Services {
 }
 
 impl Services {
-    fn contains(&self, service: &str) -> bool {
+    pub fn contains(&self, service: &str) -> bool {
         match self {
             Self::All => true,
             Self::Named(names) => names.contains(service),
@@ -121,6 +121,12 @@ impl Timetable {
         if *services == Services::All {
             self.know_nothing_before(began);
         }
+    }
+
+    /// Those of `services` that are known, by name.
+    pub fn names(&self, services: &Services) -> BTreeSet<String> {
+        let known = self.entries.keys().filter(|name| services.contains(name));
+        known.cloned().collect()
     }
 
     /// Whether everything should be saved because of what happened then.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use lettre::transport::smtp;
 
-use crate::text::printable;
+use crate::text::{in_attempts, printable};
 use crate::trust::TrustError;
 
 #[derive(Debug, thiserror::Error)]
@@ -24,7 +24,7 @@ pub enum MailError {
     Tls(String),
     #[error("cannot write the message: {0}")]
     Message(lettre::error::Error),
-    #[error("{server} did not take the mail{}: {why}{}", times(*.attempts), hint.map(|hint| format!("; {hint}")).unwrap_or_default())]
+    #[error("{server} did not take the mail{}: {why}{}", in_attempts(*.attempts), hint.map(|hint| format!("; {hint}")).unwrap_or_default())]
     Failed {
         server: String,
         attempts: u32,
@@ -57,13 +57,6 @@ impl fmt::Display for Refusal {
 fn listed(refused: &[Refusal]) -> String {
     let all: Vec<String> = refused.iter().map(Refusal::to_string).collect();
     all.join("; ")
-}
-
-fn times(attempts: u32) -> String {
-    match attempts {
-        1 => String::new(),
-        _ => format!(" in {attempts} attempts"),
-    }
 }
 
 /// Why one attempt failed.

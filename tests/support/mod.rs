@@ -7,6 +7,7 @@ pub mod artifacts;
 pub mod compose;
 pub mod example;
 pub mod http;
+pub mod listener;
 pub mod mysql;
 pub mod odd_tree;
 pub mod planted;

@@ -6,7 +6,8 @@ use super::*;
 use crate::config::Scope;
 use crate::freshness::{GoodCopy, PassedOver};
 use crate::manifest::ObjectPath;
-use crate::report::{letter, status};
+use crate::notify::{Kind, Notice};
+use crate::report::{notice, status};
 use crate::repository::SnapshotRef;
 use crate::target::{DriverKind, RunId, TargetId};
 use crate::verify::{Fault, Problem};
@@ -225,57 +226,55 @@ fn status_files_are_for_people_and_for_programs() {
 }
 
 #[test]
-fn a_letter_says_in_its_subject_what_is_wrong() {
-    let letter = letter::check(&bad(), &["no status files: no room".to_owned()], &view());
-    assert_snapshot!(letter.subject, @r"[cofferdam] shop: 1 backup missing, 1 backup damaged, 1 backup stale, 3 other problems, no status files");
+fn a_notice_says_in_its_title_what_is_wrong() {
+    let told = notice::check(&bad(), &["no status files: no room".to_owned()], &view());
+    assert_snapshot!(told.title, @"");
+    assert!(told.body.contains(&page(&bad(), &view())), "{}", told.body);
     assert!(
-        letter.body.contains(&page(&bad(), &view())),
-        "{}",
-        letter.body
-    );
-    assert!(
-        letter
-            .body
+        told.body
             .contains("Repository: /backups\nChecked: 2026-11-21 08:30:00 CET")
     );
-    assert!(letter.body.contains("no room"));
+    assert!(told.body.contains("no room"));
+    assert_eq!(told.kind, Kind::Stale);
+    assert_eq!(told.projects, ["shop"]);
+    assert_snapshot!(told.facts.failed.join("\n"), @"");
 
     let mut several = good();
     several.projects.push(ProjectReport {
         project: "candig\r\nBcc: thief@example.org".to_owned(),
         targets: bad().projects[0].targets[3..4].to_vec(),
     });
-    let letter = letter::check(&several, &[], &view());
-    assert_snapshot!(letter.subject, @r"[cofferdam] candig\r\nBcc: thief@example.org: 1 backup missing");
+    let told = notice::check(&several, &[], &view());
+    assert_snapshot!(told.title, @"");
 }
 
 #[test]
-fn letters_about_failures_say_why() {
+fn what_is_in_order_is_told_too() {
+    let told = notice::check(&good(), &[], &view());
+    assert_eq!(told.kind, Kind::Success);
+    assert_snapshot!(told.title, @"");
+    let told = notice::check(&good(), &["no status files: no room".to_owned()], &view());
+    assert_eq!(told.kind, Kind::Failure);
+    assert_snapshot!(told.title, @"");
+}
+
+#[test]
+fn notices_about_failures_say_why() {
+    let now = view().now;
+    let shown = |told: Notice| {
+        assert_eq!(told.kind, Kind::Failure);
+        format!("{}\n\n{}", told.title, told.body)
+    };
     let scope = Scope::Projects(["a", "b", "c", "d", "e"].map(str::to_owned).to_vec());
-    let letter = letter::check_failed(&scope, "cannot open /backups: no such directory");
-    assert_snapshot!(format!("{}\n\n{}", letter.subject, letter.body), @r#"
-    [cofferdam] a, b, c and 2 more: backups could not be checked
-
-    Whether there are recent backups could not be checked:
-
-    cannot open /backups: no such directory
-
-    To try again: cofferdam check
-    "#);
-    let letter = letter::backup_failed(&Scope::Own, "the engine does not answer");
-    assert_snapshot!(format!("{}\n\n{}", letter.subject, letter.body), @r#"
-    [cofferdam] backup failed
-
-    Nothing was backed up:
-
-    the engine does not answer
-    "#);
-    assert_eq!(letter::backups(&[], &[], &view()), None);
-    let letter =
-        letter::backups(&[], &["another run holds project shop".to_owned()], &view()).unwrap();
-    assert_snapshot!(format!("{}\n\n{}", letter.subject, letter.body), @r#"
-    [cofferdam] backup failed
-
-    another run holds project shop
-    "#);
+    let told = notice::check_failed(&scope, "cannot open /backups: no such directory", now);
+    assert_snapshot!(shown(told), @"");
+    let told = notice::backup_failed(&Scope::Own, "the engine does not answer", now);
+    assert_snapshot!(shown(told), @"");
+    let told = notice::backup_failed(&Scope::All, "the engine does not answer", now);
+    assert_eq!(told.title, "all projects: backup failed");
+    let busy = notice::NotSaved {
+        project: "shop".to_owned(),
+        why: "another run holds it".to_owned(),
+    };
+    assert_snapshot!(shown(notice::backups(&[], &[busy], &view())), @"");
 }

@@ -1,7 +1,5 @@
 //! What a server did not do, in words.
 
-use std::error::Error;
-
 use crate::repository::RepositoryError;
 
 /// What is being done to what, for messages.
@@ -56,18 +54,4 @@ pub(super) fn place(key: &str, location: &str) -> String {
         "" => location.to_owned(),
         key => format!("{key} in {location}"),
     }
-}
-
-/// With the causes that the error's own text does not repeat.
-pub(super) fn full_text(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = cause.source();
-    }
-    text
 }

@@ -1,8 +1,8 @@
 //! What an object store refused, in words: its own code and message, and what mends it.
 
-use super::super::fault::full_text;
 use crate::repository::RepositoryError;
 use crate::repository::url::Scheme;
+use crate::text::full_text;
 
 pub(super) fn explain(
     scheme: Scheme,

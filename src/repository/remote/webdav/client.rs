@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 
 use super::super::backoff::Backoff;
 use super::super::directories::Kind;
-use super::super::fault::{Errand, Fault, full_text};
+use super::super::fault::{Errand, Fault};
 use super::super::http::{CONNECT, client, uploading_client};
 use super::address::Address;
 use super::fault::is_about_certificates;
@@ -17,6 +17,7 @@ use super::listing::{Listing, QUESTION};
 use crate::repository::RepositoryError;
 use crate::repository::url::StoreUrl;
 use crate::secret::Secret;
+use crate::text::full_text;
 
 /// What a listing may take: some 200,000 entries.
 const LARGEST_LISTING: usize = 128 * 1024 * 1024;

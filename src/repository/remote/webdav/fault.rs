@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
 
-use super::super::fault::{Fault, full_text};
+use super::super::fault::Fault;
+use crate::text::full_text;
 
 impl Fault {
     /// The server did not answer.

@@ -1,0 +1,450 @@
+//! Notifications, to servers that write down what they get.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::support::listener::Answer::{self, Close, Hang, Repeat, Say, With};
+use crate::support::listener::{Internet, Listener};
+use crate::support::stack::{Run, TestStack};
+use cofferdam::mail::Patience;
+use cofferdam::notify::{Channel, Facts, Kind, Notice, Notifier, NotifySettings};
+
+fn notice(kind: Kind) -> Notice {
+    Notice {
+        kind,
+        projects: vec!["shop".to_owned()],
+        title: "shop: backup failed".to_owned(),
+        body: "the engine does not answer".to_owned(),
+        facts: Facts::default(),
+        time: "2026-11-21T02:01:23Z".parse().unwrap(),
+    }
+}
+
+/// With little patience.
+fn notifier(urls: &[String]) -> Notifier {
+    let channels = urls.iter().map(|url| Channel::parse(url, None).expect(url));
+    let settings = NotifySettings {
+        channels: channels.collect(),
+        ..NotifySettings::default()
+    };
+    let (notifier, unusable) = Notifier::open(&settings);
+    assert!(unusable.is_empty());
+    notifier.with_patience(Patience {
+        attempts: 3,
+        limit: Duration::from_millis(500),
+        pause: Duration::from_millis(20),
+    })
+}
+
+fn webhook(listener: &Listener) -> String {
+    format!("generic+http://127.0.0.1:{}/hook/SECRET", listener.port)
+}
+
+/// What could not be told, and how often it was tried.
+async fn told(answers: &'static [Answer]) -> (String, usize) {
+    let listener = Listener::answering(answers).await;
+    let faults = notifier(&[webhook(&listener)])
+        .send_all(&notice(Kind::Failure))
+        .await;
+    let faults: Vec<String> = faults.iter().map(ToString::to_string).collect();
+    let faults = faults
+        .join("\n")
+        .replace(&listener.port.to_string(), "PORT");
+    assert!(!faults.contains("SECRET"), "{faults}");
+    (faults, listener.heard().len())
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_and_nothing_else() {
+    let cases: [(&[Answer], usize, &str); 15] = [
+        (&[Say(200, "")], 1, ""),
+        (&[Say(204, "")], 1, ""),
+        (&[Say(500, ""), Say(503, ""), Say(200, "")], 3, ""),
+        (&[Close, Say(200, "")], 2, ""),
+        (&[Hang, Say(200, "")], 2, ""),
+        (&[With(429, "retry-after: 0.3\r\n"), Say(200, "")], 2, ""),
+        (
+            &[Say(500, "out of order")],
+            3,
+            "in 3 attempts: the server answered 500 Internal Server Error: out of order",
+        ),
+        (&[Close], 3, "in 3 attempts: error sending request"),
+        (
+            &[Hang],
+            3,
+            "in 3 attempts: it does not answer in time; look at the host",
+        ),
+        (
+            &[With(429, "retry-after: 3600\r\n")],
+            1,
+            "429 Too Many Requests; it wants to be left alone for 3600 seconds",
+        ),
+        (
+            &[Say(400, r#"{"message": "no"}"#)],
+            1,
+            "notification: the server answered 400 Bad Request: no",
+        ),
+        (&[Repeat(401)], 1, "401 Unauthorized: POST /[redacted]"),
+        (
+            &[Say(404, "<html>")],
+            1,
+            "404 Not Found; look at what stands behind the host",
+        ),
+        (
+            &[With(301, "location: http://127.0.0.1:1/hook/SECRET\r\n")],
+            1,
+            "no secret goes there",
+        ),
+        (
+            &[With(307, "location: /elsewhere\r\n"), Say(200, "")],
+            1,
+            "no secret goes there",
+        ),
+    ];
+    for (answers, attempts, fault) in cases {
+        let (faults, heard) = told(answers).await;
+        assert_eq!(heard, attempts, "{answers:?}: {faults}");
+        assert_eq!(faults.is_empty(), fault.is_empty(), "{answers:?}: {faults}");
+        assert!(faults.contains(fault), "{answers:?}: {faults}");
+        if !faults.is_empty() {
+            assert!(
+                faults.starts_with("generic+http://127.0.0.1:PORT did not take the "),
+                "{faults}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_server_that_wants_to_be_left_alone_for_a_moment_is() {
+    let listener = Listener::answering(&[With(429, "retry-after: 0.3\r\n"), Say(200, "")]).await;
+    let start = Instant::now();
+    let faults = notifier(&[webhook(&listener)])
+        .send_all(&notice(Kind::Failure))
+        .await;
+    assert!(
+        faults.is_empty() && start.elapsed() >= Duration::from_millis(300),
+        "{faults:?}"
+    );
+}
+
+#[tokio::test]
+async fn one_that_is_down_keeps_nothing_from_the_others() {
+    let (hangs, works) = (
+        Listener::answering(&[Hang]).await,
+        Listener::answering(&[Say(200, "")]).await,
+    );
+    let closed = "ntfy://127.0.0.1:1/SECRET?scheme=http".to_owned();
+    let notifier = notifier(&[webhook(&hangs), closed, webhook(&works)]);
+    let start = Instant::now();
+    let sending = tokio::spawn(async move { notifier.send_all(&notice(Kind::Stale)).await });
+    while works.heard().is_empty() {
+        assert!(
+            start.elapsed() < Duration::from_millis(400),
+            "it waits for the others"
+        );
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let faults = sending.await.unwrap();
+    assert!(start.elapsed() < Duration::from_secs(4));
+    assert_eq!(faults.len(), 2, "{faults:?}");
+    let shown = faults[1].to_string();
+    assert!(
+        shown.starts_with("ntfy://127.0.0.1:1 did not take") && !shown.contains("SECRET"),
+        "{shown}"
+    );
+}
+
+#[tokio::test]
+async fn people_are_told_what_they_chose_and_signs_of_life_are_always_given() {
+    let listener = Listener::answering(&[Say(200, "OK")]).await;
+    let port = listener.port;
+    let notifier = notifier(&[
+        format!("generic+http://127.0.0.1:{port}/people"),
+        format!("hc+http://127.0.0.1:{port}/check"),
+    ]);
+    assert!(notifier.started(&["shop".to_owned()]).await.is_empty());
+    for kind in [
+        Kind::Success,
+        Kind::Failure,
+        Kind::Recovery,
+        Kind::Stale,
+        Kind::Test,
+    ] {
+        assert!(notifier.send_all(&notice(kind)).await.is_empty());
+    }
+    let lines = listener.lines();
+    let of = |what: &str| lines.iter().filter(|line| line.contains(what)).count();
+    let pings: Vec<&String> = lines.iter().filter(|line| line.contains("check")).collect();
+    assert_eq!(
+        pings,
+        [
+            "POST /check/start",
+            "POST /check",
+            "POST /check/fail",
+            "POST /check",
+            "POST /check/fail",
+            "POST /check/log"
+        ]
+    );
+    assert_eq!(of("people"), 4, "{lines:?}");
+    let heard = listener.heard();
+    assert_eq!(heard[0].body, "backup begins: shop");
+    assert!(
+        heard[0].headers.contains("user-agent: cofferdam/"),
+        "{heard:?}"
+    );
+    let failed = heard
+        .iter()
+        .find(|one| one.line == "POST /check/fail")
+        .unwrap();
+    assert_eq!(
+        failed.body,
+        "shop: backup failed\n\nthe engine does not answer"
+    );
+}
+
+#[tokio::test]
+async fn a_start_that_does_not_arrive_is_tried_once() {
+    let listener = Listener::answering(&[Hang]).await;
+    let notifier = notifier(&[format!("hc+http://127.0.0.1:{}/SECRET", listener.port)]);
+    let faults = notifier.started(&[]).await;
+    assert!(
+        faults[0].to_string().contains("it does not answer in time"),
+        "{faults:?}"
+    );
+    assert_eq!(listener.heard().len(), 1);
+}
+
+/// Without an engine.
+fn cofferdam(repository: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
+    Command::new(env!("CARGO_BIN_EXE_cofferdam"))
+        .args(arguments)
+        .arg("--repository")
+        .arg(repository)
+        .env("DOCKER_HOST", "tcp://127.0.0.1:1")
+        .envs(variables.iter().copied())
+        .stdin(Stdio::null())
+        .output()
+        .expect("cofferdam")
+        .into()
+}
+
+const EVERYTHING: [&str; 8] = [
+    "slack://hook:T0SECRET1-B0SECRET2-SECRET3@webhook",
+    "slack://xoxb:1-2-SECRET4@C0123",
+    "discord://SECRET5@693853386302554172",
+    "telegram://110201543:SECRET6@telegram?chats=@backups",
+    "ntfy://me:SECRET7@ntfy.example.org/SECRET8",
+    "gotify://gotify.example.org/SECRET9",
+    "generic://user:SECRETa@hooks.example.org/SECRETb?x=SECRETc&@authToken=SECRETd&$field=SECRETe",
+    "hc+https://hc-ping.com/SECRETf",
+];
+
+/// Tells everything everywhere, and logs all that it can.
+async fn notify_test(internet: &Internet, ca_file: &Path) -> Run {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), EVERYTHING.join("\n") + "\n").unwrap();
+    let variables = [
+        (
+            "HTTPS_PROXY",
+            format!("http://127.0.0.1:{}", internet.proxy.port),
+        ),
+        ("NO_PROXY", String::new()),
+        ("COFFERDAM_NOTIFY_CA_FILE", ca_file.display().to_string()),
+        ("COFFERDAM_NOTIFY_FILE", file.path().display().to_string()),
+    ];
+    let run = tokio::task::spawn_blocking(move || {
+        let variables = variables.each_ref();
+        let variables = variables.map(|(name, value)| (*name, value.as_str()));
+        let command = ["check", "--notify-test", "--log", "trace"];
+        cofferdam(Path::new("/nowhere"), &command, &variables)
+    });
+    run.await.unwrap()
+}
+
+#[tokio::test]
+async fn every_service_is_reached_where_it_is_with_what_it_wants() {
+    let internet = Internet::answering(&[Say(200, "ok")]).await;
+    let run = notify_test(&internet, internet.ca_file.path()).await;
+    let run = run.expect(0);
+    assert_eq!(run.stderr, "");
+    let mut heard: Vec<String> = internet
+        .proxy
+        .heard()
+        .iter()
+        .map(|one| format!("{} {}", one.server, one.line))
+        .collect();
+    heard.sort();
+    assert_eq!(
+        heard,
+        [
+            "https://api.telegram.org POST /bot110201543:SECRET6/sendMessage",
+            "https://discord.com POST /api/webhooks/693853386302554172/SECRET5",
+            "https://gotify.example.org POST /message",
+            "https://hc-ping.com POST /SECRETf/log",
+            "https://hooks.example.org POST /SECRETb?x=SECRETc",
+            "https://hooks.slack.com POST /services/T0SECRET1/B0SECRET2/SECRET3",
+            "https://ntfy.example.org POST /",
+            "https://slack.com POST /api/chat.postMessage",
+        ]
+    );
+    for (server, header) in [
+        (
+            "https://slack.com",
+            "authorization: Bearer xoxb-1-2-SECRET4\n",
+        ),
+        ("https://ntfy.example.org", "authorization: Basic "),
+        ("https://gotify.example.org", "x-gotify-key: SECRET9\n"),
+        ("https://hooks.example.org", "auth-token: SECRETd\n"),
+    ] {
+        let all = internet.proxy.heard();
+        let one = all.iter().find(|one| one.server == server).unwrap();
+        assert!(one.headers.contains(header), "{one:?}");
+        assert!(one.body.contains("notifications arrive"), "{one:?}");
+    }
+}
+
+#[tokio::test]
+async fn no_secret_is_logged_whatever_a_server_says() {
+    let repeats = Internet::answering(&[Repeat(403)]).await;
+    let refused = notify_test(&repeats, repeats.ca_file.path()).await;
+    let refused = refused.expect(1);
+    assert_eq!(repeats.proxy.heard().len(), EVERYTHING.len());
+    let repeated = refused.stderr.matches("403 Forbidden: ").count();
+    assert_eq!(repeated, EVERYTHING.len(), "{refused:?}");
+
+    let closes = Internet::answering(&[Close]).await;
+    let given_up = notify_test(&closes, closes.ca_file.path()).await;
+    let given_up = given_up.expect_says(1, "trying again");
+    assert_eq!(closes.proxy.heard().len(), 3 * EVERYTHING.len());
+    for run in [refused, given_up] {
+        let said = format!("{}{}", run.stdout, run.stderr).to_lowercase();
+        assert!(!said.contains("secret"), "{said}");
+    }
+}
+
+#[tokio::test]
+async fn a_server_for_whom_nobody_vouches_gets_nothing() {
+    let internet = Internet::answering(&[Say(200, "ok")]).await;
+    let other = Internet::answering(&[Say(200, "ok")]).await;
+    let run = notify_test(&internet, other.ca_file.path()).await;
+    let run = run.expect_says(1, "let COFFERDAM_NOTIFY_CA_FILE name");
+    assert!(!run.stderr.contains("attempts"), "{run:?}");
+    assert!(internet.proxy.heard().is_empty());
+
+    let run = notify_test(&internet, Path::new("/no/such/file")).await;
+    run.expect_says(1, "COFFERDAM_NOTIFY_CA_FILE names it");
+}
+
+#[tokio::test]
+async fn commands_tell_what_becomes_of_them() {
+    let listener = Listener::answering(&[Say(200, "OK")]).await;
+    let place = tempfile::tempdir().unwrap();
+    let urls = format!(
+        "generic+http://127.0.0.1:{0}/people?template=%7B%22text%22:%22%7B%7Bkind%7D%7D%20%7B%7Btitle%7D%7D%22%7D,\
+         hc+http://127.0.0.1:{0}/check",
+        listener.port
+    );
+    let repository = place.path().to_owned();
+    let runs = tokio::task::spawn_blocking(move || {
+        let run = |arguments: &[&str], variable: &str| {
+            let variables = [(variable, urls.as_str())];
+            cofferdam(&repository, arguments, &variables)
+        };
+        run(&["check", "--project", "shop"], "COFFERDAM_NOTIFY").expect(4);
+        run(&["backup", "--project", "shop", "--notify", &urls], "X").expect(1);
+        // Nobody is told about a question.
+        run(
+            &["backup", "--project", "shop", "--dry-run"],
+            "COFFERDAM_NOTIFY",
+        )
+        .expect(1);
+        run(&["check", "--notify-test"], "X").expect_says(2, "nobody is told anything");
+    });
+    runs.await.unwrap();
+    let heard = listener.heard();
+    let mut told: Vec<String> = heard
+        .iter()
+        .filter(|one| one.line.starts_with("POST /people"))
+        .map(|one| one.body.clone())
+        .collect();
+    told.sort();
+    assert_eq!(
+        told,
+        [
+            r#"{"text":"failure shop: backup failed"}"#,
+            r#"{"text":"stale shop: no snapshots"}"#
+        ]
+    );
+    let pings: Vec<&str> = heard
+        .iter()
+        .map(|one| one.line.as_str())
+        .filter(|line| line.contains("/check"))
+        .collect();
+    assert_eq!(pings, ["POST /check/fail", "POST /check/fail"]);
+}
+
+#[tokio::test]
+async fn a_backup_is_watched_from_its_beginning_to_its_end() {
+    let listener = Listener::answering(&[Say(200, "OK")]).await;
+    let stack = TestStack::new("notify");
+    let project = stack.project.clone();
+    let _app = stack.toolbox(
+        "app",
+        &[
+            ("cofferdam.postgres", "shop"),
+            ("cofferdam.files.conf", "/etc/debian_version"),
+        ],
+        &[],
+    );
+    let urls = format!(
+        "generic+http://127.0.0.1:{0}/people\nhc+http://127.0.0.1:{0}/check",
+        listener.port
+    );
+    let runs = tokio::task::spawn_blocking(move || {
+        let backup = |arguments: &[&str]| -> Run {
+            let mut command = stack.command(arguments);
+            command.env("COFFERDAM_NOTIFY", &urls);
+            command.output().expect("cofferdam").into()
+        };
+        backup(&["backup", "app/files/*"]).expect(0);
+        backup(&["backup"]).expect(3);
+        backup(&["backup", "app/files/*", "--notify-on", "success"]).expect(0);
+    });
+    runs.await.unwrap();
+    let heard = listener.heard();
+    let pings: Vec<&str> = heard
+        .iter()
+        .map(|one| one.line.as_str())
+        .filter(|line| line.contains("/check"))
+        .collect();
+    assert_eq!(
+        pings,
+        [
+            "POST /check/start",
+            "POST /check",
+            "POST /check/start",
+            "POST /check/fail",
+            "POST /check/start",
+            "POST /check"
+        ]
+    );
+    let told: Vec<serde_json::Value> = heard
+        .iter()
+        .filter(|one| one.line == "POST /people")
+        .map(|one| serde_json::from_str(&one.body).unwrap())
+        .collect();
+    assert_eq!(told.len(), 2, "{heard:?}");
+    assert_eq!(told[0]["kind"], "failure");
+    assert_eq!(
+        told[0]["title"],
+        format!("{project}: backup incomplete, 1 target failed")
+    );
+    assert_eq!(told[0]["projects"], serde_json::json!([project]));
+    assert_eq!(told[0]["failed"].as_array().unwrap().len(), 1);
+    assert_eq!(told[0]["snapshots"].as_array().unwrap().len(), 1);
+    assert_eq!(told[1]["kind"], "success");
+    assert!(told[1]["stored_bytes"].as_u64().unwrap() > 0, "{}", told[1]);
+}
