@@ -1,9 +1,10 @@
 //! The daemon, on a real engine: what is due is saved, and what it is told by events (rows I11, D7, D8).
 
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::support::daemon::Daemon;
 use crate::support::stack::{Run, TestStack, compose_volume, eventually, is_running};
 use crate::support::{
     TEST_LABEL, TestContainer, TestImage, TestVolume, busybox_image, docker, docker_succeeds,
@@ -13,50 +14,6 @@ use serde_json::Value;
 
 /// Long enough for anything that would happen to have happened.
 const A_WHILE: Duration = Duration::from_secs(6);
-
-struct Daemon(Child);
-
-impl Daemon {
-    fn start(stack: &TestStack, arguments: &[&str]) -> Self {
-        Self(stack.start(&[&["daemon"], arguments].concat()))
-    }
-
-    /// Tells it to stop, as the engine does.
-    fn stop(self) -> Run {
-        self.ask_to_stop();
-        self.wait()
-    }
-
-    /// One that backs up all the time may be in the middle of it.
-    fn stop_anywhere(self) -> Run {
-        let run = self.stop();
-        let code = if run.code == 130 { 130 } else { 0 };
-        run.expect(code)
-    }
-
-    fn ask_to_stop(&self) {
-        let id = self.0.id().to_string();
-        let told = Command::new("kill").args(["-TERM", &id]).status();
-        assert!(told.expect("kill").success());
-    }
-
-    /// Until it has ended by itself.
-    fn wait(mut self) -> Run {
-        let child = std::mem::replace(&mut self.0, nothing());
-        child.wait_with_output().expect("its output").into()
-    }
-}
-
-impl Drop for Daemon {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-fn nothing() -> Child {
-    Command::new("true").spawn().expect("true")
-}
 
 /// A service with a volume of its own, in which one file lies.
 struct Store {

@@ -31,6 +31,7 @@ mod migrate;
 mod mysql_driver;
 mod mysql_stack;
 mod mysql_trouble;
+mod notified_runs;
 mod notify;
 mod object_store;
 mod postgres_basebackup;

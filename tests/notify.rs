@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::support::listener::Answer::{self, Close, Hang, Repeat, Say, With};
 use crate::support::listener::{Internet, Listener};
-use crate::support::stack::{Run, TestStack};
-use cofferdam::mail::Patience;
+use crate::support::stack::Run;
+use cofferdam::mail::{MailSettings, Patience, Security, SmtpServer};
 use cofferdam::notify::{Channel, Facts, Kind, Notice, Notifier, NotifySettings};
 
 fn notice(kind: Kind) -> Notice {
@@ -28,7 +28,11 @@ fn notifier(urls: &[String]) -> Notifier {
         channels: channels.collect(),
         ..NotifySettings::default()
     };
-    let (notifier, unusable) = Notifier::open(&settings);
+    opened(&settings)
+}
+
+fn opened(settings: &NotifySettings) -> Notifier {
+    let (notifier, unusable) = Notifier::open(settings);
     assert!(unusable.is_empty());
     notifier.with_patience(Patience {
         attempts: 3,
@@ -42,7 +46,7 @@ fn webhook(listener: &Listener) -> String {
 }
 
 /// What could not be told, and how often it was tried.
-async fn told(answers: &'static [Answer]) -> (String, usize) {
+async fn given_up(answers: &'static [Answer]) -> (String, usize) {
     let listener = Listener::answering(answers).await;
     let faults = notifier(&[webhook(&listener)])
         .send_all(&notice(Kind::Failure))
@@ -103,7 +107,7 @@ async fn what_may_pass_is_tried_again_and_nothing_else() {
         ),
     ];
     for (answers, attempts, fault) in cases {
-        let (faults, heard) = told(answers).await;
+        let (faults, heard) = given_up(answers).await;
         assert_eq!(heard, attempts, "{answers:?}: {faults}");
         assert_eq!(faults.is_empty(), fault.is_empty(), "{answers:?}: {faults}");
         assert!(faults.contains(fault), "{answers:?}: {faults}");
@@ -215,6 +219,34 @@ async fn a_start_that_does_not_arrive_is_tried_once() {
         "{faults:?}"
     );
     assert_eq!(listener.heard().len(), 1);
+}
+
+#[tokio::test]
+async fn a_mail_server_that_never_speaks_is_given_up() {
+    let listener = Listener::answering(&[Hang]).await;
+    let settings = NotifySettings {
+        mail: Some(MailSettings {
+            server: SmtpServer {
+                host: "127.0.0.1".to_owned(),
+                port: listener.port,
+                security: Security::Plain,
+            },
+            login: None,
+            ca_file: None,
+            from: "cofferdam@example.org".parse().unwrap(),
+            to: vec!["ops@example.org".parse().unwrap()],
+        }),
+        ..NotifySettings::default()
+    };
+    let start = Instant::now();
+    let faults = opened(&settings).send_all(&notice(Kind::Failure)).await;
+    assert!(start.elapsed() < Duration::from_secs(4));
+    assert!(
+        faults[0]
+            .to_string()
+            .contains("did not take the mail in 3 attempts"),
+        "{faults:?}"
+    );
 }
 
 /// Without an engine.
@@ -386,65 +418,45 @@ async fn commands_tell_what_becomes_of_them() {
     assert_eq!(pings, ["POST /check/fail", "POST /check/fail"]);
 }
 
-#[tokio::test]
-async fn a_backup_is_watched_from_its_beginning_to_its_end() {
-    let listener = Listener::answering(&[Say(200, "OK")]).await;
-    let stack = TestStack::new("notify");
-    let project = stack.project.clone();
-    let _app = stack.toolbox(
-        "app",
-        &[
-            ("cofferdam.postgres", "shop"),
-            ("cofferdam.files.conf", "/etc/debian_version"),
-        ],
+#[test]
+fn what_is_wrong_with_a_setting_is_said_at_the_start_without_it() {
+    let nowhere = Path::new("/nowhere");
+    let template = ("COFFERDAM_NOTIFY_TEMPLATE", "{{titel}}");
+    let webhook = ("COFFERDAM_NOTIFY", "generic://host/SECRET");
+    for (variables, words) in [
+        (
+            &[("COFFERDAM_NOTIFY", "slack://SECRET@webhook")] as &[_],
+            "COFFERDAM_NOTIFY holds no token of Slack's; write `slack://hook:A-B-C@webhook`",
+        ),
+        (
+            &[("COFFERDAM_NOTIFY", "ntfy://ntfy.sh/x,generic://SECRET@")],
+            "COFFERDAM_NOTIFY (URL 2) names no host; write `generic+https://HOST/PATH`",
+        ),
+        (
+            &[("COFFERDAM_NOTIFY_ON", "sucess")],
+            "COFFERDAM_NOTIFY_ON has `sucess`, of which nothing is told; did you mean `success`?",
+        ),
+        (
+            &[template, webhook],
+            "COFFERDAM_NOTIFY_TEMPLATE has the placeholder `{{titel}}`, which there is not; did you mean `{{title}}`?",
+        ),
+        (
+            &[("COFFERDAM_NOTIFY_TEMPLATE", "SECRET {{title}}"), webhook],
+            "COFFERDAM_NOTIFY has COFFERDAM_NOTIFY_TEMPLATE[_FILE] as its template, which is no JSON",
+        ),
+        (
+            &[("COFFERDAM_NOTIFY_FILE", "/no/such/file")],
+            "COFFERDAM_NOTIFY_FILE names the file /no/such/file, which cannot be read",
+        ),
+    ] {
+        let run = cofferdam(nowhere, &["backup"], variables).expect_says(2, words);
+        assert!(!run.stderr.contains("SECRET"), "{run:?}");
+    }
+    let run = cofferdam(
+        nowhere,
+        &["backup", "--notify", "hc+https://SECRET:SECRET@h/x"],
         &[],
     );
-    let urls = format!(
-        "generic+http://127.0.0.1:{0}/people\nhc+http://127.0.0.1:{0}/check",
-        listener.port
-    );
-    let runs = tokio::task::spawn_blocking(move || {
-        let backup = |arguments: &[&str]| -> Run {
-            let mut command = stack.command(arguments);
-            command.env("COFFERDAM_NOTIFY", &urls);
-            command.output().expect("cofferdam").into()
-        };
-        backup(&["backup", "app/files/*"]).expect(0);
-        backup(&["backup"]).expect(3);
-        backup(&["backup", "app/files/*", "--notify-on", "success"]).expect(0);
-    });
-    runs.await.unwrap();
-    let heard = listener.heard();
-    let pings: Vec<&str> = heard
-        .iter()
-        .map(|one| one.line.as_str())
-        .filter(|line| line.contains("/check"))
-        .collect();
-    assert_eq!(
-        pings,
-        [
-            "POST /check/start",
-            "POST /check",
-            "POST /check/start",
-            "POST /check/fail",
-            "POST /check/start",
-            "POST /check"
-        ]
-    );
-    let told: Vec<serde_json::Value> = heard
-        .iter()
-        .filter(|one| one.line == "POST /people")
-        .map(|one| serde_json::from_str(&one.body).unwrap())
-        .collect();
-    assert_eq!(told.len(), 2, "{heard:?}");
-    assert_eq!(told[0]["kind"], "failure");
-    assert_eq!(
-        told[0]["title"],
-        format!("{project}: backup incomplete, 1 target failed")
-    );
-    assert_eq!(told[0]["projects"], serde_json::json!([project]));
-    assert_eq!(told[0]["failed"].as_array().unwrap().len(), 1);
-    assert_eq!(told[0]["snapshots"].as_array().unwrap().len(), 1);
-    assert_eq!(told[1]["kind"], "success");
-    assert!(told[1]["stored_bytes"].as_u64().unwrap() > 0, "{}", told[1]);
+    let run = run.expect_says(2, "--notify has a user or a password");
+    assert!(!run.stderr.contains("SECRET"), "{run:?}");
 }

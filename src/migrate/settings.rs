@@ -299,7 +299,7 @@ impl<'d, 'a> Settings<'d, 'a> {
             ),
             None => {}
         }
-        let text = "mail goes out when a backup fails or is missing: `cofferdam check --mail-test` sends one to see";
+        let text = "mail goes out when a backup fails or is missing: `cofferdam check --notify-test` sends one to see";
         self.differs("", text);
     }
 

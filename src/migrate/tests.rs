@@ -150,6 +150,7 @@ fn ensure_settings_are_read(migration: &Migration) {
     let variables = migration.sidecar.environment.iter().map(|(name, value)| {
         let value = match name.as_str() {
             "COFFERDAM_RECIPIENTS_FILE" => file(name, offen::RECIPIENT),
+            "COFFERDAM_NOTIFY_FILE" => file(name, "discord://TOKEN@693853386302554172"),
             name if name.ends_with("_FILE") => file(name, "some words"),
             _ => value.into(),
         };

@@ -82,8 +82,14 @@ impl Kinds {
     /// Those that can be chosen.
     const CHOICE: [Kind; 4] = [Kind::Failure, Kind::Recovery, Kind::Stale, Kind::Success];
 
+    /// A recovery is a success too.
     pub fn contain(&self, kind: Kind) -> bool {
-        kind == Kind::Test || self.0.contains(&kind)
+        let has = |kind| self.0.contains(&kind);
+        match kind {
+            Kind::Test => true,
+            Kind::Recovery => has(Kind::Recovery) || has(Kind::Success),
+            kind => has(kind),
+        }
     }
 }
 
@@ -167,7 +173,7 @@ pub(super) mod tests {
     fn kinds_are_chosen() {
         for (text, told) in [
             ("failure", "failure test"),
-            (" success , failure", "failure success test"),
+            (" success , failure", "failure recovery success test"),
             (
                 "failure,recovery,stale,success,failure",
                 "failure recovery success stale test",
@@ -190,7 +196,11 @@ pub(super) mod tests {
         }
         assert!(!Kinds::default().contain(Kind::Success));
         let bad = |text: &str| text.parse::<Kinds>().unwrap_err().to_string();
-        assert_snapshot!([bad("failures"), bad("failure,,stale"), bad("test")].join("\n"), @"");
+        assert_snapshot!([bad("failures"), bad("failure,,stale"), bad("test")].join("\n"), @r"
+        has `failures`, of which nothing is told; did you mean `failure`? else write some of `failure`, `recovery`, `stale` and `success`, with commas between them
+        has ``, of which nothing is told; write some of `failure`, `recovery`, `stale` and `success`, with commas between them
+        has `test`, of which nothing is told; write some of `failure`, `recovery`, `stale` and `success`, with commas between them
+        ");
     }
 
     #[test]

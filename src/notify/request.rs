@@ -57,11 +57,14 @@ impl Request {
         let confidential = headers.map(|(_, value)| value).chain(&self.confidential);
         let mut pieces = vec![behind_host.to_owned()];
         for text in confidential.map(Secret::expose).chain([behind_host]) {
-            let decoded = percent_encoding::percent_decode_str(text).decode_utf8_lossy();
-            let split = |char: char| !char.is_alphanumeric() && !"-_.".contains(char);
-            for whole in [text, &decoded] {
-                pieces.push(whole.to_owned());
-                pieces.extend(whole.split(split).map(str::to_owned));
+            let parts = text.split(['/', '?', '&', '=']).chain([text]);
+            for part in parts {
+                let decoded = percent_encoding::percent_decode_str(part).decode_utf8_lossy();
+                let between_words = |char: char| !char.is_alphanumeric() && !"-_.".contains(char);
+                for whole in [part, &decoded] {
+                    pieces.push(whole.to_owned());
+                    pieces.extend(whole.split(between_words).map(str::to_owned));
+                }
             }
         }
         pieces.retain(|piece| piece.len() >= SHORTEST_SECRET);

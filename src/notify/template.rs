@@ -190,7 +190,18 @@ mod tests {
     #[test]
     fn placeholders_are_filled_in() {
         let all = Field::ALL.map(|(name, _)| format!("{name}={{{{ {name} }}}}"));
-        assert_snapshot!(filled(&all.join("\n"), Escaping::None), @"");
+        assert_snapshot!(filled(&all.join("\n"), Escaping::None), @r#"
+        title=shop: backup incomplete, 1 target failed
+        body=Snapshot 20261121T020000Z-9f2c61aa of project shop: 2 targets saved, 336 MiB
+          FAILED: db/postgres/shop: password authentication failed for user "shop" <@here>
+        kind=failure
+        project=shop
+        snapshot=20261121T020000Z-9f2c61aa
+        failed=db/postgres/shop
+        bytes=352321536
+        duration=83
+        time=2026-11-21T02:01:23Z
+        "#);
         assert_eq!(filled("{{kind}}", Escaping::None), "failure");
         assert_eq!(
             filled("a{{kind}}{{kind}}b}}", Escaping::None),
@@ -228,7 +239,14 @@ mod tests {
                 bad("{{}}"),
             ]
             .join("\n"),
-            @""
+            @r"
+            has the placeholder `{{titel}}`, which there is not; did you mean `{{title}}`? there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            has the placeholder `{{xyzzy}}`, which there is not; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            has a `{{` in line 2 that no `}}` closes; write a placeholder as `{{title}}`; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            has a `{{` in line 1 that no `}}` closes; write a placeholder as `{{title}}`; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            has no placeholder, so that every notice would be the same; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            has the placeholder `{{}}`, which there is not; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            "
         );
     }
 
@@ -253,6 +271,6 @@ mod tests {
         let error = Template::parse(r#"{"text": {{title}}}"#)
             .unwrap()
             .ensure_json();
-        assert_snapshot!(error.unwrap_err(), @"");
+        assert_snapshot!(error.unwrap_err(), @r#"is no JSON when it is filled in: expected value at line 1 column 10; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format say `contenttype=text/plain` in the URL"#);
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod artifacts;
 pub mod compose;
+pub mod daemon;
 pub mod example;
 pub mod http;
 pub mod listener;

@@ -216,10 +216,8 @@ fn notification(settings: &mut Settings<'_, '_>) {
     settings.move_secret("COFFERDAM_NOTIFY", "NOTIFICATION_URLS");
     match settings.take("NOTIFICATION_LEVEL") {
         None | Some("error") => {}
-        Some(_) => {
-            let text = "it was told of backups that went well, too: see what `cofferdam --help` offers for that";
-            settings.task("NOTIFICATION_LEVEL", text);
-        }
+        // It told of backups that went well, too.
+        Some(_) => settings.set("COFFERDAM_NOTIFY_ON", "failure,recovery,stale,success"),
     }
     let Some(to) = settings.take("EMAIL_NOTIFICATION_RECIPIENT") else {
         return;

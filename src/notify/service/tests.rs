@@ -204,7 +204,54 @@ fn what_is_no_good_url_is_refused_with_what_to_write() {
             "{url}: {told}"
         );
     }
-    assert_snapshot!(told.join("\n"), @"");
+    assert_snapshot!(told.join("\n"), @r#"
+    is no URL; write it as `scheme://…`; docs/notifications.md shows one for each service
+    has no scheme; write it as `scheme://…`; docs/notifications.md shows one for each service
+    holds no token of Slack's; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL that stand behind `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
+    holds no token of Slack's; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL that stand behind `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
+    holds no token of Slack's; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL that stand behind `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
+    holds no token of Slack's; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL that stand behind `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
+    has an option that there is not; did you mean `color=`?
+    has an option that there is not; the options are `botname`, `username`, `icon`, `icon_emoji`, `icon_url`, `color`, `thread_ts`, `title`
+    holds no id of a webhook of Discord's, which is a number; write `discord://TOKEN@ID`; in the webhook's own URL the id comes first, and the token behind it
+    holds no token of Discord's; write `discord://TOKEN@ID`; in the webhook's own URL the id comes first, and the token behind it
+    asks for notices that are JSON of Discord's; leave that out, or use `generic+https://discord.com/api/webhooks/ID/TOKEN` with a template
+    holds no token of a bot of Telegram's; write `telegram://TOKEN@telegram?chats=@channel,1234567`
+    names no chats, or something else as one; write `telegram://TOKEN@telegram?chats=@channel,1234567`
+    names no chats, or something else as one; write `telegram://TOKEN@telegram?chats=@channel,1234567`
+    has something else than `yes` or `no` for `preview`; write `preview=yes` or `preview=no`
+    names no topic of ntfy's, which has letters, digits, `-` and `_`; write `ntfy://[USER:PASSWORD@]HOST/TOPIC`
+    names no host; write `ntfy://[USER:PASSWORD@]HOST/TOPIC`
+    has a user without a password; write `ntfy://[USER:PASSWORD@]HOST/TOPIC`; an access token goes as `ntfy://:TOKEN@HOST/TOPIC`
+    names no topic of ntfy's, which has letters, digits, `-` and `_`; write `ntfy://[USER:PASSWORD@]HOST/TOPIC`
+    has a priority that there is not; did you mean `high`? there are `min`, `low`, `default`, `high`, `max`, or 1 to 5
+    has something else than `http` or `https` for `scheme`; leave it out, or write `scheme=http`
+    holds no token of an application of Gotify's; write `gotify://HOST[/PATH]/TOKEN`
+    has a priority that is no number; write one, as `priority=5`
+    has a user or a password, for which there is no use; leave out what stands before the `@`, and the `@`
+    names no host; write `generic+https://HOST/PATH`
+    has a template that has no placeholder, so that every notice would be the same; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+    has a template that has the placeholder `{{titel}}`, which there is not; did you mean `{{title}}`? there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+    is no JSON when it is filled in: expected value at line 1 column 1; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format say `contenttype=text/plain` in the URL
+    has `titlekey` or `messagekey` without `template=json`; add that, or leave them out
+    has something else than a method that sends something for `method`; write `POST`, `PUT`, `PATCH` or `GET`
+    has something behind an `@` that is no name of a header; write `@authorization=…`
+    has a value for the header `a` that headers cannot hold; write it in printable ASCII
+    is not UTF-8 once decoded; encode it in UTF-8
+    has something else than a host, and its port where it has one, behind its scheme; encode what is special in a user or password: `@` is `%40`, `/` is `%2F`, `:` is `%3A`, `?` is `%3F`
+    has something else than a host, and its port where it has one, behind its scheme; encode what is special in a user or password: `@` is `%40`, `/` is `%2F`, `:` is `%3A`, `?` is `%3F`
+    holds a `#`; write it as `%23`
+    holds a space or a control character; write a space as `%20`
+    names no check; write `hc+https://HOST/UUID`, as the service shows it
+    has a signal at its end; leave `/start`, `/fail` or `/log` out: each is added when its time comes
+    has the scheme `https`, which is not spoken here; write `slack://hook:A-B-C@webhook`, with what stands behind `/services/`
+    has the scheme `https`, which is not spoken here; write `discord://TOKEN@ID`, with what stands behind `/webhooks/`, the other way round
+    has the scheme `https`, which is not spoken here; write `generic+https://…` for a webhook, `hc+https://…` for a service like healthchecks.io
+    has the scheme `smtp`, which is not spoken here; mail is set up with --mail-to, --mail-from and --smtp-url, and goes out besides
+    has the scheme `teams`, which is not spoken here; there are `slack`, `discord`, `ntfy`, `telegram`, `gotify`, `generic`, `generic+https`, `generic+http`, `hc+https`, `hc+http`; what takes webhooks can be told with `generic+https` and a template
+    has the scheme `slak`, which is not spoken here; did you mean `slack://`? there are `slack`, `discord`, `ntfy`, `telegram`, `gotify`, `generic`, `generic+https`, `generic+http`, `hc+https`, `hc+http`; what takes webhooks can be told with `generic+https` and a template
+    has the scheme `hunter`, which is not spoken here; there are `slack`, `discord`, `ntfy`, `telegram`, `gotify`, `generic`, `generic+https`, `generic+http`, `hc+https`, `hc+http`; what takes webhooks can be told with `generic+https` and a template
+    "#);
 }
 
 #[test]
@@ -257,7 +304,156 @@ fn each_service_is_told_in_its_own_way() {
         "hc+https://hc-ping.com/5c1f",
     ];
     let told: Vec<String> = urls.iter().map(|url| sent(url, &sample())).collect();
-    assert_snapshot!(told.join("\n\n---\n\n"), @"");
+    assert_snapshot!(told.join("\n\n---\n\n"), @r#"
+    POST https://hooks.slack.com/services/T00000000/B00000000/xxxxSECRETxxxxSECRETxxxx
+    content-type: application/json; charset=utf-8
+
+    {
+      "text": "*shop: backup incomplete, 1 target failed*",
+      "attachments": [
+        {
+          "color": "danger",
+          "text": "```\nSnapshot 20261121T020000Z-9f2c61aa of project shop: 2 targets saved, 336 MiB\n  FAILED: db/postgres/shop: password authentication failed for user \"shop\" &lt;@here&gt;\n```",
+          "mrkdwn_in": [
+            "text"
+          ]
+        }
+      ],
+      "username": "Backups",
+      "icon_emoji": ":lock:"
+    }
+
+    ---
+
+    POST https://slack.com/api/chat.postMessage
+    content-type: application/json; charset=utf-8
+    authorization: Bearer xoxb-123456789012-1234567890123-4mt0SECRETYL3g1T5L4cK70k
+
+    {
+      "text": "*shop: backup incomplete, 1 target failed*\n```\nSnapshot 20261121T020000Z-9f2c61aa of project shop: 2 targets saved, 336 MiB\n  FAILED: db/postgres/shop: password authentication failed for user \"shop\" &lt;@here&gt;\n```",
+      "username": "bot",
+      "channel": "C0123456789"
+    }
+
+    ---
+
+    POST https://discord.com/api/webhooks/693853386302554172/W3dESECRETz4C13_4z-uHfDOo?thread_id=7
+    content-type: application/json; charset=utf-8
+
+    {
+      "content": "**shop: backup incomplete, 1 target failed**\n```\nSnapshot 20261121T020000Z-9f2c61aa of project shop: 2 targets saved, 336 MiB\n  FAILED: db/postgres/shop: password authentication failed for user \"shop\" <@here>\n```",
+      "allowed_mentions": {
+        "parse": []
+      },
+      "username": "Backups",
+      "avatar_url": "https://x/y.png"
+    }
+
+    ---
+
+    POST https://api.telegram.org/bot110201543:AAHdSECRETvCH1vGW-xfSe_fSAs/sendMessage
+    content-type: application/json; charset=utf-8
+
+    {
+      "chat_id": "@backups",
+      "text": "<b>shop: backup incomplete, 1 target failed</b>\n<pre>Snapshot 20261121T020000Z-9f2c61aa of project shop: 2 targets saved, 336 MiB\n  FAILED: db/postgres/shop: password authentication failed for user \"shop\" &lt;@here&gt;</pre>",
+      "parse_mode": "HTML",
+      "disable_notification": false,
+      "link_preview_options": {
+        "is_disabled": false
+      }
+    }
+
+    POST https://api.telegram.org/bot110201543:AAHdSECRETvCH1vGW-xfSe_fSAs/sendMessage
+    content-type: application/json; charset=utf-8
+
+    {
+      "chat_id": "-1001234567890",
+      "text": "<b>shop: backup incomplete, 1 target failed</b>\n<pre>Snapshot 20261121T020000Z-9f2c61aa of project shop: 2 targets saved, 336 MiB\n  FAILED: db/postgres/shop: password authentication failed for user \"shop\" &lt;@here&gt;</pre>",
+      "parse_mode": "HTML",
+      "disable_notification": false,
+      "link_preview_options": {
+        "is_disabled": false
+      },
+      "message_thread_id": 42
+    }
+
+    ---
+
+    POST https://ntfy.sh/
+    content-type: application/json; charset=utf-8
+    click: https://x/
+
+    {
+      "topic": "backups",
+      "title": "shop: backup incomplete, 1 target failed",
+      "message": "Snapshot 20261121T020000Z-9f2c61aa of project shop: 2 targets saved, 336 MiB\n  FAILED: db/postgres/shop: password authentication failed for user \"shop\" <@here>",
+      "tags": [
+        "floppy_disk",
+        "shop"
+      ],
+      "priority": 4
+    }
+
+    ---
+
+    POST https://example.org/message
+    content-type: application/json; charset=utf-8
+    x-gotify-key: AzyoeNS.D4iJLVa
+
+    {
+      "title": "shop: backup incomplete, 1 target failed",
+      "message": "Snapshot 20261121T020000Z-9f2c61aa of project shop: 2 targets saved, 336 MiB\n  FAILED: db/postgres/shop: password authentication failed for user \"shop\" <@here>",
+      "priority": 8
+    }
+
+    ---
+
+    POST https://example.org/
+    content-type: application/json
+
+    {
+      "format": 1,
+      "tool": "cofferdam 0.1.0",
+      "kind": "failure",
+      "time": "2026-11-21T02:01:23Z",
+      "projects": [
+        "shop"
+      ],
+      "title": "shop: backup incomplete, 1 target failed",
+      "body": "Snapshot 20261121T020000Z-9f2c61aa of project shop: 2 targets saved, 336 MiB\n  FAILED: db/postgres/shop: password authentication failed for user \"shop\" <@here>",
+      "snapshots": [
+        "20261121T020000Z-9f2c61aa"
+      ],
+      "failed": [
+        "db/postgres/shop"
+      ],
+      "stored_bytes": 352321536,
+      "duration_seconds": 83,
+      "projection": "retroazimuthal"
+    }
+
+    ---
+
+    POST https://example.org/
+    content-type: application/json
+
+    {
+      "subject": "shop: backup incomplete, 1 target failed",
+      "message": "Snapshot 20261121T020000Z-9f2c61aa of project shop: 2 targets saved, 336 MiB\n  FAILED: db/postgres/shop: password authentication failed for user \"shop\" <@here>",
+      "x": "y"
+    }
+
+    ---
+
+    POST https://hc-ping.com/5c1f/fail
+    content-type: text/plain; charset=utf-8
+
+    shop: backup incomplete, 1 target failed
+
+    Snapshot 20261121T020000Z-9f2c61aa of project shop: 2 targets saved, 336 MiB
+      FAILED: db/postgres/shop: password authentication failed for user "shop" <@here>
+    "#);
 }
 
 #[test]
@@ -338,12 +534,12 @@ fn a_template_is_for_the_webhooks_without_one() {
         Ok::<_, BadNotify>(channel.requests(&sample()).remove(0).body)
     };
     let form = "generic://x/?contenttype=application/x-www-form-urlencoded";
-    assert_snapshot!(body(form).unwrap(), @"");
+    assert_snapshot!(body(form).unwrap(), @"message=shop%3A%20backup%20incomplete%2C%201%20target%20failed");
     let own = "generic://x/?contenttype=text/plain&template=%7B%7Bkind%7D%7D";
     assert_eq!(body(own).unwrap(), "failure");
     assert!(body("generic://x/?template=json").unwrap().starts_with('{'));
     // It is no JSON, and JSON is what is meant unless another type is named.
-    assert_snapshot!(body("generic://x/").unwrap_err(), @"");
+    assert_snapshot!(body("generic://x/").unwrap_err(), @r#"is no JSON when it is filled in: expected value at line 1 column 1; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format say `contenttype=text/plain` in the URL"#);
     assert!(body("gotify://x/y").is_ok());
 }
 

@@ -53,12 +53,7 @@ impl Webhook {
             .text(&["contenttype"])
             .unwrap_or_else(|| JSON.to_owned());
         options.take(&["title"]);
-        let content = Content::of(options, template)?;
-        if let Content::Template(template) = &content
-            && escaping(&content_type) == Escaping::Json
-        {
-            template.ensure_json()?;
-        }
+        let content = Content::of(options, template, escaping(&content_type))?;
         let query = super::query(address.options.forwarded());
         let url = format!(
             "{scheme}://{}{}{}",
@@ -96,7 +91,15 @@ impl Webhook {
 }
 
 impl Content {
-    fn of(options: &mut Options, template: Option<&Template>) -> Result<Self, BadNotify> {
+    fn of(
+        options: &mut Options,
+        template: Option<&Template>,
+        escaping: Escaping,
+    ) -> Result<Self, BadNotify> {
+        let fitting = |template: Template| match escaping {
+            Escaping::Json => template.ensure_json().map(|()| template),
+            Escaping::Form | Escaping::None => Ok(template),
+        };
         let fields = options.marked('$');
         let keys = (options.text(&["titlekey"]), options.text(&["messagekey"]));
         let content = match options.text(&["template"]) {
@@ -107,9 +110,15 @@ impl Content {
                     fields,
                 });
             }
-            Some(text) => Self::Template(Template::parse(&text).map_err(of_the_template)?),
+            Some(text) => {
+                let own = Template::parse(&text).and_then(fitting);
+                Self::Template(own.map_err(of_the_template)?)
+            }
             None => match template {
-                Some(template) => Self::Template(template.clone()),
+                Some(template) => {
+                    let fitting = fitting(template.clone());
+                    Self::Template(fitting.map_err(of_the_template_of_all)?)
+                }
                 None => Self::Document {
                     fields: fields.clone(),
                 },
@@ -178,6 +187,14 @@ fn document(notice: &Notice) -> Value {
 
 fn of_the_template(error: BadNotify) -> BadNotify {
     BadNotify::new(format!("has a template that {}", error.what), error.hint)
+}
+
+fn of_the_template_of_all(error: BadNotify) -> BadNotify {
+    let what = format!(
+        "has COFFERDAM_NOTIFY_TEMPLATE[_FILE] as its template, which {}",
+        error.what
+    );
+    BadNotify::new(what, error.hint)
 }
 
 fn method(options: &mut Options) -> Result<Method, BadNotify> {

@@ -228,7 +228,7 @@ fn status_files_are_for_people_and_for_programs() {
 #[test]
 fn a_notice_says_in_its_title_what_is_wrong() {
     let told = notice::check(&bad(), &["no status files: no room".to_owned()], &view());
-    assert_snapshot!(told.title, @"");
+    assert_snapshot!(told.title, @"shop: 1 backup missing, 1 backup damaged, 1 backup stale, 3 other problems, no status files");
     assert!(told.body.contains(&page(&bad(), &view())), "{}", told.body);
     assert!(
         told.body
@@ -237,7 +237,11 @@ fn a_notice_says_in_its_title_what_is_wrong() {
     assert!(told.body.contains("no room"));
     assert_eq!(told.kind, Kind::Stale);
     assert_eq!(told.projects, ["shop"]);
-    assert_snapshot!(told.facts.failed.join("\n"), @"");
+    assert_snapshot!(told.facts.failed.join("\n"), @r"
+    db/postgres/crm
+    db/volume/uploads
+    db/mysql/cms
+    ");
 
     let mut several = good();
     several.projects.push(ProjectReport {
@@ -245,17 +249,17 @@ fn a_notice_says_in_its_title_what_is_wrong() {
         targets: bad().projects[0].targets[3..4].to_vec(),
     });
     let told = notice::check(&several, &[], &view());
-    assert_snapshot!(told.title, @"");
+    assert_snapshot!(told.title, @r"candig\r\nBcc: thief@example.org: 1 backup missing");
 }
 
 #[test]
 fn what_is_in_order_is_told_too() {
     let told = notice::check(&good(), &[], &view());
     assert_eq!(told.kind, Kind::Success);
-    assert_snapshot!(told.title, @"");
+    assert_snapshot!(told.title, @"shop: 1 backup in order");
     let told = notice::check(&good(), &["no status files: no room".to_owned()], &view());
     assert_eq!(told.kind, Kind::Failure);
-    assert_snapshot!(told.title, @"");
+    assert_snapshot!(told.title, @"shop: no status files");
 }
 
 #[test]
@@ -267,14 +271,32 @@ fn notices_about_failures_say_why() {
     };
     let scope = Scope::Projects(["a", "b", "c", "d", "e"].map(str::to_owned).to_vec());
     let told = notice::check_failed(&scope, "cannot open /backups: no such directory", now);
-    assert_snapshot!(shown(told), @"");
+    assert_snapshot!(shown(told), @r"
+    a, b, c and 2 more: backups could not be checked
+
+    Whether there are recent backups could not be checked:
+
+    cannot open /backups: no such directory
+
+    To try again: cofferdam check
+    ");
     let told = notice::backup_failed(&Scope::Own, "the engine does not answer", now);
-    assert_snapshot!(shown(told), @"");
+    assert_snapshot!(shown(told), @r"
+    backup failed
+
+    Nothing was backed up:
+
+    the engine does not answer
+    ");
     let told = notice::backup_failed(&Scope::All, "the engine does not answer", now);
     assert_eq!(told.title, "all projects: backup failed");
     let busy = notice::NotSaved {
         project: "shop".to_owned(),
         why: "another run holds it".to_owned(),
     };
-    assert_snapshot!(shown(notice::backups(&[], &[busy], &view())), @"");
+    assert_snapshot!(shown(notice::backups(&[], &[busy], &view())), @r"
+    shop: backup failed
+
+    No snapshot of project shop: another run holds it
+    ");
 }

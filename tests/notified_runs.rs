@@ -1,0 +1,256 @@
+//! What real runs tell, and whom they do not wait for.
+
+use std::time::{Duration, Instant};
+
+use crate::support::daemon::Daemon;
+use crate::support::listener::Answer::{Hang, Say};
+use crate::support::listener::Listener;
+use crate::support::stack::{Run, TestStack, eventually};
+
+/// What people were told, without what they need not be.
+fn told(listener: &Listener) -> Vec<String> {
+    let heard = listener.heard().into_iter();
+    let people = heard.filter(|one| one.line == "POST /people");
+    let document = |one: &str| serde_json::from_str::<serde_json::Value>(one).unwrap();
+    people
+        .map(|one| document(&one.body)["kind"].as_str().unwrap().to_owned())
+        .collect()
+}
+
+fn pings(listener: &Listener) -> Vec<String> {
+    let lines = listener.lines().into_iter();
+    let pings = lines.filter(|line| line.starts_with("POST /check"));
+    pings
+        .map(|line| line.trim_start_matches("POST ").to_owned())
+        .collect()
+}
+
+/// A store whose dump fails until it is mended.
+const FRAGILE: (&str, &str) = (
+    "cofferdam.command.fragile.dump",
+    "sh -c 'test -e /tmp/mended && echo saved'",
+);
+
+const OFTEN: [&str; 2] = ["--schedule", "*/2 * * * * *"];
+
+fn urls(listener: &Listener) -> (&'static str, String) {
+    let port = listener.port;
+    let urls = format!("generic+http://127.0.0.1:{port}/people,hc+http://127.0.0.1:{port}/check");
+    ("COFFERDAM_NOTIFY", urls)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_daemon_tells_of_a_failure_and_once_that_it_is_over() {
+    let listener = Listener::answering(&[Say(200, "OK")]).await;
+    let stack = TestStack::new("recovery");
+    let store = stack.toolbox("store", &[FRAGILE], &[]);
+    let daemon = Daemon::start_with(&stack, &OFTEN, &[urls(&listener)]);
+    eventually("two failures", || told(&listener).len() >= 2);
+    store.sh("touch /tmp/mended");
+    let whole = |listener: &Listener| {
+        let pings = pings(listener);
+        pings.iter().filter(|ping| *ping == "/check").count()
+    };
+    eventually("two successes", || whole(&listener) >= 2);
+    daemon.stop_anywhere();
+
+    let told = told(&listener);
+    let (last, before) = told.split_last().unwrap();
+    assert_eq!(last, "recovery");
+    assert!(before.iter().all(|kind| kind == "failure"), "{told:?}");
+    let pings = pings(&listener);
+    let (runs, _) = pings.as_chunks::<2>();
+    for [start, end] in runs {
+        assert_eq!(start, "/check/start", "{pings:?}");
+        assert!(
+            ["/check", "/check/fail"].contains(&end.as_str()),
+            "{pings:?}"
+        );
+    }
+}
+
+/// The check finds what the run leaves out: that it is mended is told by one of them, not by both.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_check_finds_is_told_and_once_that_it_is_over() {
+    let listener = Listener::answering(&[Say(200, "OK")]).await;
+    let stack = TestStack::new("stale");
+    let store = stack.toolbox(
+        "store",
+        &[FRAGILE, ("cofferdam.files.conf", "/etc/debian_version")],
+        &[],
+    );
+    let (pattern, variables) = ("*/3 * * * * *", [urls(&listener)]);
+    let arguments = [
+        "--schedule",
+        pattern,
+        "--notify-on",
+        "failure,stale,recovery",
+    ];
+    let daemon = Daemon::start_with(&stack, &arguments, &variables);
+    let has = |kind: &str| told(&listener).iter().any(|told| told == kind);
+    eventually("the check has found it", || has("stale"));
+    assert!(has("failure"));
+    store.sh("touch /tmp/mended");
+    eventually("it is over", || has("recovery"));
+    std::thread::sleep(Duration::from_secs(8));
+    daemon.stop_anywhere();
+    let told = told(&listener);
+    assert_eq!(
+        told.last().map(String::as_str),
+        Some("recovery"),
+        "{told:?}"
+    );
+    let recoveries = told.iter().filter(|kind| *kind == "recovery").count();
+    assert_eq!(recoveries, 1, "{told:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_does_not_answer_keeps_no_backup_of_the_daemon_waiting() {
+    let listener = Listener::answering(&[Hang]).await;
+    let stack = TestStack::new("silent");
+    let _app = stack.toolbox(
+        "app",
+        &[("cofferdam.files.conf", "/etc/debian_version")],
+        &[],
+    );
+    let mail = [
+        ("COFFERDAM_MAIL_TO", "ops@example.org".to_owned()),
+        ("COFFERDAM_MAIL_FROM", "cofferdam@example.org".to_owned()),
+        (
+            "COFFERDAM_SMTP_URL",
+            format!("smtp://127.0.0.1:{}", listener.port),
+        ),
+        ("COFFERDAM_NOTIFY_ON", "success".to_owned()),
+    ];
+    let variables = [&[urls(&listener)], &mail[..]].concat();
+    let daemon = Daemon::start_with(&stack, &OFTEN, &variables);
+    let start = Instant::now();
+    eventually("three snapshots", || {
+        let snapshots = std::fs::read_dir(stack.repository().join(&stack.project));
+        snapshots.is_ok_and(|snapshots| snapshots.count() >= 3)
+    });
+    // One beginning that nobody hears takes ten seconds, one end half a minute.
+    let limit = Duration::from_secs(30);
+    assert!(start.elapsed() < limit, "{:?}", start.elapsed());
+    let start = Instant::now();
+    let run = daemon.stop_anywhere();
+    assert!(
+        start.elapsed() < Duration::from_secs(8),
+        "{:?}",
+        start.elapsed()
+    );
+    let unsaid = format!("nobody is told: {}: backup complete", stack.project);
+    assert!(run.stderr.contains(&unsaid), "{run:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_ends_well_and_in_time_when_nobody_answers() {
+    let silent = Listener::answering(&[Hang]).await;
+    let stack = TestStack::new("deaf");
+    let _app = stack.toolbox(
+        "app",
+        &[("cofferdam.files.conf", "/etc/debian_version")],
+        &[],
+    );
+    let start = Instant::now();
+    let mut command = stack.command(&["backup", "--json", "--notify-on", "success"]);
+    command.envs([urls(&silent)]);
+    let run = Run::from(command.output().expect("cofferdam")).expect(0);
+    assert!(
+        start.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        start.elapsed()
+    );
+    let given_up = format!(
+        "generic+http://127.0.0.1:{} did not take the notification in 3 attempts: it does not answer in time",
+        silent.port
+    );
+    assert!(run.stderr.contains(&given_up), "{run:?}");
+    assert_eq!(run.json().as_array().map(Vec::len), Some(1));
+    assert_eq!(
+        stack
+            .cofferdam(&["list", "--json"])
+            .json()
+            .as_array()
+            .map(Vec::len),
+        Some(1)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_may_pass_does_not_keep_a_backup_from_being_told() {
+    let listener = Listener::answering(&[Say(500, ""), Say(200, "")]).await;
+    let stack = TestStack::new("retry");
+    let _app = stack.toolbox(
+        "app",
+        &[("cofferdam.files.conf", "/etc/debian_version")],
+        &[],
+    );
+    let url = format!("generic+http://127.0.0.1:{}/people", listener.port);
+    let run = stack.cofferdam(&["backup", "--notify", &url, "--notify-on", "success"]);
+    assert_eq!(run.expect(0).stderr, "");
+    assert_eq!(told(&listener), ["success", "success"]);
+}
+
+#[tokio::test]
+async fn a_backup_is_watched_from_its_beginning_to_its_end() {
+    let listener = Listener::answering(&[Say(200, "OK")]).await;
+    let stack = TestStack::new("notify");
+    let project = stack.project.clone();
+    let _app = stack.toolbox(
+        "app",
+        &[
+            ("cofferdam.postgres", "shop"),
+            ("cofferdam.files.conf", "/etc/debian_version"),
+        ],
+        &[],
+    );
+    let urls = format!(
+        "generic+http://127.0.0.1:{0}/people\nhc+http://127.0.0.1:{0}/check",
+        listener.port
+    );
+    let runs = tokio::task::spawn_blocking(move || {
+        let backup = |arguments: &[&str]| -> Run {
+            let mut command = stack.command(arguments);
+            command.env("COFFERDAM_NOTIFY", &urls);
+            command.output().expect("cofferdam").into()
+        };
+        backup(&["backup", "app/files/*"]).expect(0);
+        backup(&["backup"]).expect(3);
+        backup(&["backup", "app/files/*", "--notify-on", "success"]).expect(0);
+    });
+    runs.await.unwrap();
+    let heard = listener.heard();
+    let pings: Vec<&str> = heard
+        .iter()
+        .map(|one| one.line.as_str())
+        .filter(|line| line.contains("/check"))
+        .collect();
+    assert_eq!(
+        pings,
+        [
+            "POST /check/start",
+            "POST /check",
+            "POST /check/start",
+            "POST /check/fail",
+            "POST /check/start",
+            "POST /check"
+        ]
+    );
+    let told: Vec<serde_json::Value> = heard
+        .iter()
+        .filter(|one| one.line == "POST /people")
+        .map(|one| serde_json::from_str(&one.body).unwrap())
+        .collect();
+    assert_eq!(told.len(), 2, "{heard:?}");
+    assert_eq!(told[0]["kind"], "failure");
+    assert_eq!(
+        told[0]["title"],
+        format!("{project}: backup incomplete, 1 target failed")
+    );
+    assert_eq!(told[0]["projects"], serde_json::json!([project]));
+    assert_eq!(told[0]["failed"].as_array().unwrap().len(), 1);
+    assert_eq!(told[0]["snapshots"].as_array().unwrap().len(), 1);
+    assert_eq!(told[1]["kind"], "success");
+    assert!(told[1]["stored_bytes"].as_u64().unwrap() > 0, "{}", told[1]);
+}
