@@ -4,7 +4,7 @@
 #
 # usage: scripts/test-images.sh [NAME[:TAG]...]
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
-#   openldap, redis, postfix
+#   openldap, redis, postfix, ntfy
 #   garage (S3), webdav, sftp                   servers that hold repositories
 #   couchdb-stand-in, elasticsearch-stand-in      small servers of our own
 #   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
@@ -17,7 +17,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 defaults=(
-  postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7 postfix:3
+  postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7 postfix:3 ntfy:2
   webdav:1 sftp:1
   couchdb-stand-in:3 elasticsearch-stand-in:8
   candig-katsu:1 candig-htsget:1 candig-vault:1
@@ -119,6 +119,7 @@ one() {
     redis | redis:7) build redis:7 bookworm docker/test-images/redis ;;
     garage | garage:2) garage ;;
     postfix | postfix:3) build postfix:3 bookworm docker/test-images/postfix ;;
+    ntfy | ntfy:2) build ntfy:2 trixie docker/test-images/ntfy ;;
     webdav | webdav:1) build webdav:1 bookworm docker/test-images/webdav ;;
     sftp | sftp:1) build sftp:1 bookworm docker/test-images/sftp ;;
     couchdb-stand-in | couchdb-stand-in:3) stand_in couchdb 3 /opt/couchdb 5984 ;;

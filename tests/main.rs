@@ -33,6 +33,7 @@ mod mysql_stack;
 mod mysql_trouble;
 mod notified_runs;
 mod notify;
+mod ntfy;
 mod object_store;
 mod postgres_basebackup;
 mod postgres_crash;

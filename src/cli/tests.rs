@@ -224,6 +224,24 @@ fn help_of_cofferdam() {
 
               [env: COFFERDAM_LOG_FORMAT] [default: text]
 
+          --notify <URL>
+              Where to tell when a check finds something or a backup fails, as a URL; may be given
+              several times
+
+              `slack://…`, `discord://…`, `telegram://…`, `ntfy://…`, `gotify://…` and `generic://…` (a
+              webhook) are written as shoutrrr has them; `hc+https://…` is asked for when a backup
+              begins and ends, as healthchecks.io wants it. URLs hold secrets, which arguments show to
+              everybody on the machine: better give a file. The page docs/notifications.md tells the
+              rest, and of COFFERDAM_NOTIFY_TEMPLATE[_FILE] and COFFERDAM_NOTIFY_CA_FILE. [env:
+              COFFERDAM_NOTIFY or COFFERDAM_NOTIFY_FILE, separated by commas or lines]
+
+          --notify-on <KINDS>
+              What is told: some of `failure`, `recovery`, `stale` and `success`, with commas between
+              them
+
+              Also by mail. `hc+https://…` is always told all of it. [env: COFFERDAM_NOTIFY_ON]
+              [default: failure,recovery,stale]
+
           --mail-to <ADDRESS>
               Whom to send mail when a check finds something or a backup fails
 
@@ -328,6 +346,10 @@ fn short_help_fits_a_screen() {
           --time-zone <NAME>        Time zone of the times that are shown, as `Europe/Berlin`
           --log <FILTER>            How much is logged: `error`, `warn`, `info`, `debug` or `trace`
           --log-format <FORMAT>     How it is logged: `text` or `json`
+          --notify <URL>            Where to tell when a check finds something or a backup fails, as a
+                                    URL; may be given several times
+          --notify-on <KINDS>       What is told: some of `failure`, `recovery`, `stale` and `success`,
+                                    with commas between them
           --mail-to <ADDRESS>       Whom to send mail when a check finds something or a backup fails
           --mail-from <ADDRESS>     Whom the mail comes from
           --smtp-url <URL>          The mail server: `smtps://HOST[:465]` or
@@ -696,7 +718,7 @@ fn help_of_check() {
     target is checked when a snapshot names it, as saved or as failed, when an earlier check knew it, or
     when `--expect` names it. Exits with 4 when one has no good backup that is young enough, when
     objects of the newest one are missing, or when a snapshot cannot be read or lies in the future;
-    sends mail then, if `--mail-to` says to whom.
+    tells those whom `--notify` and `--mail-to` name.
 
     A target stays in question when newer snapshots do not name it any more, for that may be a mistake:
     `--retired` says that it is gone on purpose, and so does a `cofferdam.skip` label of its service.
@@ -726,8 +748,9 @@ fn help_of_check() {
           --no-status
               Write no status files
 
-          --mail-test
-              Only send a mail that says that mail arrives
+          --notify-test
+              Only send a notification that says that they arrive, to everybody whom `--notify` and
+              `--mail-to` name
 
       -h, --help
               Print help (see a summary with '-h')
@@ -741,8 +764,8 @@ fn help_of_check() {
           cofferdam check --max-age 90m --target '*/postgres/*'
       A target that must be there, and one that was given up:
           cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
-      Whether mail arrives:
-          cofferdam check --mail-test --mail-to ops@example.org
+      Whether notifications arrive:
+          cofferdam check --notify-test --mail-to ops@example.org
     ");
 }
 

@@ -103,8 +103,8 @@ fn volumes_and_databases_with_a_repository_in_a_bucket() {
     #   they come back)
     #
     # Different from now on:
-    # - backup: mail goes out when a backup fails or is missing: `cofferdam check --notify-test` sends one
-    #   to see
+    # - backup: mail goes out when a backup fails or is missing: `cofferdam check --notify-test` sends
+    #   one to see
     # - backup, RESTIC_PASSWORD: snapshots are encrypted with age, with this passphrase; with
     #   COFFERDAM_RECIPIENTS instead, the machine that makes backups could not read them
     # - backup, RESTIC_REPOSITORY: a repository of restic is not read: it stays as it is, for `restic`

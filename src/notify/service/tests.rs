@@ -232,7 +232,7 @@ fn what_is_no_good_url_is_refused_with_what_to_write() {
     names no host; write `generic+https://HOST/PATH`
     has a template that has no placeholder, so that every notice would be the same; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
     has a template that has the placeholder `{{titel}}`, which there is not; did you mean `{{title}}`? there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
-    is no JSON when it is filled in: expected value at line 1 column 1; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format say `contenttype=text/plain` in the URL
+    has a template that is no JSON when it is filled in: expected value at line 1 column 1; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format say `contenttype=text/plain` in the URL
     has `titlekey` or `messagekey` without `template=json`; add that, or leave them out
     has something else than a method that sends something for `method`; write `POST`, `PUT`, `PATCH` or `GET`
     has something behind an `@` that is no name of a header; write `@authorization=…`
@@ -539,7 +539,7 @@ fn a_template_is_for_the_webhooks_without_one() {
     assert_eq!(body(own).unwrap(), "failure");
     assert!(body("generic://x/?template=json").unwrap().starts_with('{'));
     // It is no JSON, and JSON is what is meant unless another type is named.
-    assert_snapshot!(body("generic://x/").unwrap_err(), @r#"is no JSON when it is filled in: expected value at line 1 column 1; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format say `contenttype=text/plain` in the URL"#);
+    assert_snapshot!(body("generic://x/").unwrap_err(), @r#"has COFFERDAM_NOTIFY_TEMPLATE[_FILE] as its template, which is no JSON when it is filled in: expected value at line 1 column 1; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format say `contenttype=text/plain` in the URL"#);
     assert!(body("gotify://x/y").is_ok());
 }
 
