@@ -446,7 +446,7 @@ fn what_is_wrong_with_a_setting_is_said_at_the_start_without_it() {
         ),
         (
             &[("COFFERDAM_NOTIFY_FILE", "/no/such/file")],
-            "COFFERDAM_NOTIFY_FILE names the file /no/such/file, which cannot be read",
+            "COFFERDAM_NOTIFY_FILE names /no/such/file, which cannot be read",
         ),
     ] {
         let run = cofferdam(nowhere, &["backup"], variables).expect_says(2, words);
