@@ -69,7 +69,8 @@ async fn the_daemon_tells_of_a_failure_and_once_that_it_is_over() {
     }
 }
 
-/// The check finds what the run leaves out: that it is mended is told by one of them, not by both.
+/// The first check finds what a run before the daemon's time has left out. That it is mended is told by the next run or by the check
+/// after it, not by both.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_check_finds_is_told_and_once_that_it_is_over() {
     let listener = Listener::answering(&[Say(200, "OK")]).await;
@@ -79,17 +80,11 @@ async fn what_a_check_finds_is_told_and_once_that_it_is_over() {
         &[FRAGILE, ("cofferdam.files.conf", "/etc/debian_version")],
         &[],
     );
-    let (pattern, variables) = ("*/15 * * * * *", [urls(&listener)]);
-    let arguments = [
-        "--schedule",
-        pattern,
-        "--notify-on",
-        "failure,stale,recovery",
-    ];
-    let daemon = Daemon::start_with(&stack, &arguments, &variables);
+    stack.cofferdam(&["backup"]).expect(3);
+    let arguments = ["--schedule", "*/10 * * * * *"];
+    let daemon = Daemon::start_with(&stack, &arguments, &[urls(&listener)]);
     let has = |kind: &str| told(&listener).iter().any(|told| told == kind);
     eventually("the check has found it", || has("stale"));
-    assert!(has("failure"));
     store.sh("touch /tmp/mended");
     eventually("it is over", || has("recovery"));
     std::thread::sleep(Duration::from_secs(8));

@@ -104,15 +104,15 @@ fn what_it_refuses_is_said_in_its_own_words() {
 fn a_long_report_is_cut_to_what_it_takes() {
     let ntfy = Ntfy::start();
     let stack = TestStack::new("long");
-    let labels: Vec<(String, &str)> = (0..60)
-        .map(|number| {
-            (
-                format!("cofferdam.files.missing-{number:02}"),
-                "/no/such/path",
-            )
-        })
+    let missing = |number| {
+        let label = format!("cofferdam.files.missing-{number:02}");
+        (label, format!("/no/such/path/as/{number}"))
+    };
+    let labels: Vec<(String, String)> = (0..60).map(missing).collect();
+    let labels: Vec<(&str, &str)> = labels
+        .iter()
+        .map(|(key, value)| (&**key, &**value))
         .collect();
-    let labels: Vec<(&str, &str)> = labels.iter().map(|(key, value)| (&**key, *value)).collect();
     let good = [("cofferdam.files.conf", "/etc/debian_version")];
     let labels = [&good, &labels[..]].concat();
     let _app = stack.toolbox("app", &labels, &[]);

@@ -11,8 +11,8 @@ use super::super::request::{Request, basic};
 use crate::labels::nearest_word;
 use crate::secret::Secret;
 
-/// Of bytes; what is longer becomes an attachment, or is refused.
-const ROOM: usize = 4_096;
+/// Of bytes. From 4,096 on, a message becomes an attachment, or is refused.
+const ROOM: usize = 4_095;
 
 const SHAPE: &str = "ntfy://[USER:PASSWORD@]HOST/TOPIC";
 
@@ -119,7 +119,7 @@ impl Ntfy {
         let mut message = json!({
             "topic": self.topic.expose(),
             "title": notice.headline(),
-            "message": cut(&notice.text(), ROOM, char::len_utf8),
+            "message": cut(&notice.text(), ROOM, width),
         });
         if !self.tags.is_empty() {
             message["tags"] = self.tags.clone().into();
@@ -132,6 +132,14 @@ impl Ntfy {
         request.headers.extend(self.headers.iter().cloned());
         request.confidential.push(self.topic.clone());
         request
+    }
+}
+
+/// Within JSON, which must not have more than twice the room altogether.
+fn width(char: char) -> usize {
+    match char {
+        '"' | '\\' | '\n' => 2,
+        _ => char.len_utf8(),
     }
 }
 
