@@ -253,6 +253,8 @@ fn what_is_no_good_backup_any_more_is_told_and_so_is_that_it_is_mended() {
         &[busybox_image(), "true"],
     );
     eventually("the next one is good", || status().as_deref() == Some("ok"));
+    // What is in the status files is told after they are written.
+    std::thread::sleep(Duration::from_secs(2));
     let run = daemon.stop().expect_says(0, "1 backup damaged");
     run.expect_says(0, "backups are in order again");
 }
