@@ -327,9 +327,7 @@ impl Daemon<'_> {
         project.goes_on();
         project.timetable.ran(&due.services, began);
         if let Some(backup) = notice {
-            let is_recovery = project.judge(&backup, &due.services);
-            // A check that has found something wrong looks again at once, and tells that it is mended.
-            let notice = match is_recovery && !self.checks.have_told(&due.project) {
+            let notice = match project.judge(&backup, &due.services) {
                 true => notice::recovered(backup),
                 false => backup,
             };

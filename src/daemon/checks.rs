@@ -85,15 +85,13 @@ impl Checks {
 
     /// What was wrong may be mended now.
     pub(super) fn expect_news(&mut self, project: &str) {
-        if self.have_told(project) {
+        if self
+            .projects
+            .get(project)
+            .is_some_and(|known| !known.told.is_empty())
+        {
             self.due = Instant::now();
         }
-    }
-
-    /// The last check of the project has found something, and that is told.
-    pub(super) fn have_told(&self, project: &str) -> bool {
-        let known = self.projects.get(project);
-        known.is_some_and(|known| !known.told.is_empty())
     }
 
     pub(super) async fn run(

@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 
 use super::timetable::Services;
 
-/// The services in trouble: the last attempt to save them failed, or a check has found their backups stale since. Nothing is
-/// known of what was before the daemon began, and nobody is told that it is over.
+/// The services that the last attempt did not save, or not wholly. Nothing is known of what was before the daemon began, and
+/// nobody is told that it is over. What checks find they know themselves, and tell when it is mended.
 #[derive(Debug, Default)]
 pub(super) struct Standing(BTreeSet<String>);
 
