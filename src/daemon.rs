@@ -192,6 +192,9 @@ impl Daemon<'_> {
             if self.inbox.take_labels_changed() {
                 self.look_again().await;
             }
+            if self.checks.are_late() {
+                self.check().await;
+            }
             match self.next().await {
                 Some(due) => {
                     if let Next::Stop = self.back_up(due).await {

@@ -20,6 +20,9 @@ use crate::report::{View, notice};
 
 const PAUSE: Duration = Duration::from_secs(60 * 60);
 
+/// Backups go first for no longer than this.
+const LATENESS: Duration = Duration::from_secs(10 * 60);
+
 /// What lasts is told again after this.
 const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -77,6 +80,11 @@ impl Checks {
 
     pub(super) fn are_due(&self) -> bool {
         Instant::now() >= self.due
+    }
+
+    /// Whether they have been due for so long that backups wait for them.
+    pub(super) fn are_late(&self) -> bool {
+        self.due.elapsed() >= LATENESS
     }
 
     pub(super) fn rest_for(&self) -> Duration {
