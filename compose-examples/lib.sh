@@ -30,7 +30,7 @@ fail() {
 # Shows a command as a user would type it, and runs it.
 run() {
   printf '\n%s$ %s%s\n' "$blue" "$1" "$plain"
-  local command=${1//" run --rm "/" run $no_tty --rm "}
+  local command=${1//"$compose run --rm "/"$compose run $no_tty --rm "}
   command=${command//"$compose exec "/"$compose exec -T "}
   command=${command//" exec -T cofferdam "/" exec cofferdam "}
   eval "${command//" exec cofferdam "/" exec $no_tty cofferdam "}"

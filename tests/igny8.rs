@@ -416,7 +416,12 @@ fn i11_a_stack_of_its_own_saves_by_its_schedule() {
         !listed.as_array().expect("snapshots").is_empty()
     });
     let shown = stack.cofferdam("show latest --json").expect(0).json();
-    assert_eq!(shown["targets"][0]["target"], "postgres/postgres/igny8_db");
+    let targets = shown["targets"].as_array().expect("targets");
+    assert!(
+        targets
+            .iter()
+            .any(|it| it["target"] == "postgres/postgres/igny8_db")
+    );
     assert_eq!(shown["skipped"][0]["service"], "redis");
 }
 

@@ -49,7 +49,7 @@ run "$compose run --rm candig-ingest DONOR-DEMO | jq -c ."
 
 heading "The ingest has ended, so all is backed up: nobody had to ask for it"
 wait_for_a_snapshot
-run "$compose logs --tail 3 cofferdam"
+run "$compose logs --tail 20 cofferdam"
 run "$compose exec cofferdam cofferdam list"
 run "$compose exec cofferdam cofferdam show latest"
 wait_until_healthy "${services[@]}"
