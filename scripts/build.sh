@@ -10,7 +10,7 @@ target=$(rustc --print host-tuple)
 flags=()
 case $target in
   # Its linker is Rust's own: equal functions are one, and relocations are packed.
-  x86_64-unknown-linux-gnu) flags=(-C link-arg=-Wl,--icf=all -C link-arg=-Wl,-z,pack-relative-relocs) ;;
+  x86_64-unknown-linux-gnu) flags=(-C 'link-arg=-Wl,--icf=all' -C 'link-arg=-Wl,-z,pack-relative-relocs') ;;
 esac
 cargo rustc --release --locked --target "$target" --bin cofferdam -- "${flags[@]}"
 install -D -m 0755 "${CARGO_TARGET_DIR:-target}/$target/release/cofferdam" dist/cofferdam
