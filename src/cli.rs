@@ -144,6 +144,13 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "TIME")]
     pub jitter: Option<String>,
 
+    /// Where the daemon shows how things are, as `127.0.0.1:8080` or `:8080`
+    ///
+    /// A status page, metrics for Prometheus, a health check, and a way to ask for a backup. Beyond this host it wants the
+    /// variable COFFERDAM_TOKEN or COFFERDAM_TOKEN_FILE. [env: COFFERDAM_LISTEN] [default: nowhere]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub listen: Option<String>,
+
     /// Encrypt to this age recipient, `age1…`; may be given several times
     ///
     /// The identity of any one of them opens it. [env: COFFERDAM_RECIPIENTS or COFFERDAM_RECIPIENTS_FILE, separated by commas

@@ -6,11 +6,13 @@
 
 mod encryption;
 mod environment;
+mod listen;
 mod log;
 mod mail;
 mod notify;
 
 pub use environment::Environment;
+pub use listen::Listen;
 pub use log::{LogFormat, LogSettings};
 
 use std::fmt;
@@ -51,6 +53,8 @@ pub struct Config {
     pub schedule: Schedule,
     /// Up to how much later than its time a scheduled backup begins.
     pub jitter: Duration,
+    /// Where the daemon shows how things are; `None`: nowhere.
+    pub listen: Option<Listen>,
     pub keys: Keys,
     /// For the times that people are shown, and the days that retention counts.
     pub time_zone: TimeZone,
@@ -172,6 +176,7 @@ impl Config {
         let schedule = reader.read(given, Schedule::daily(), schedule_of);
         let given = Given::new("--jitter", &settings.jitter, "COFFERDAM_JITTER");
         let jitter = reader.read(given, Duration::ZERO, jitter_of);
+        let listen = listen::listen_of(&mut reader, settings);
         let keys = reader.keys(settings);
         let given = Given::new("--time-zone", &settings.time_zone, "TZ");
         let time_zone = reader.read(given, TimeZone::UTC, time_zone_of);
@@ -204,6 +209,7 @@ impl Config {
             retired,
             schedule,
             jitter,
+            listen,
             keys,
             time_zone,
             log: LogSettings { filter, format },
@@ -229,6 +235,14 @@ impl<'a> Given<'a> {
             variable,
         }
     }
+
+    /// Which of the two it is that counts.
+    fn setting(&self) -> &'static str {
+        match self.value {
+            Some(_) => self.flag,
+            None => self.variable,
+        }
+    }
 }
 
 struct Reader<'a> {
@@ -243,10 +257,11 @@ impl Reader<'_> {
         default: T,
         parse: impl FnOnce(&str) -> Result<T, BadSetting>,
     ) -> T {
-        let (setting, parsed) = match given.value {
-            Some(value) => (given.flag, parse(value)),
+        let setting = given.setting();
+        let parsed = match given.value {
+            Some(value) => parse(value),
             None => match self.variable(given.variable) {
-                Some(value) => (given.variable, parse(&value)),
+                Some(value) => parse(&value),
                 None => return default,
             },
         };

@@ -3,7 +3,7 @@
 //! [`timetable`] says what is due, [`history`] what was done before, [`watch`] listens to the engine, [`inbox`] holds what is
 //! asked for, [`checks`] looks for backups that are missing, [`standing`] tells a recovery from a success, [`health`] answers
 //! `cofferdam health`, [`orphans`] does the duty of process 1. Whoever is to know of something is told beside the work, by a
-//! [`Courier`].
+//! [`Courier`], and whoever wants to see how things are is shown it by [`crate::serve`].
 //!
 //! One backup runs at a time. What was done is told by the repository's snapshots alone, so that nothing is lost with a daemon
 //! that ends anywhere: the next one releases what was held, and makes up for what was missed.
@@ -15,7 +15,7 @@ mod inbox;
 mod orphans;
 mod project;
 mod standing;
-mod timetable;
+pub(crate) mod timetable;
 mod watch;
 
 use std::collections::BTreeMap;
@@ -26,9 +26,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use self::checks::Checks;
-use self::health::Pulse;
-pub use self::health::{Health, ask};
-use self::inbox::{Inbox, Occasion};
+pub use self::health::{Health, Pulse, ask};
+pub use self::inbox::{Inbox, Occasion};
 use self::project::Project;
 use self::timetable::Services;
 use crate::commands::backup::{Backups, Runs};
@@ -42,6 +41,8 @@ use crate::engine::Engine;
 use crate::exit::Outcome;
 use crate::report::amounts::size;
 use crate::report::notice;
+use crate::serve::shown::RunTrouble;
+use crate::serve::{Desk, Server, Shown, look};
 use crate::session::Session;
 
 /// The clock is looked at once in this time at least: it may be set, and a host may sleep.
@@ -83,6 +84,7 @@ struct Daemon<'a> {
     started: Timestamp,
     inbox: Inbox,
     pulse: Pulse,
+    shown: Shown,
     courier: Courier,
     checks: Checks,
     projects: BTreeMap<String, Project>,
@@ -99,10 +101,12 @@ pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
         started: Timestamp::now(),
         inbox: Inbox::default(),
         pulse: Pulse::default(),
+        shown: Shown::of(context),
         checks: Checks::new(courier.clone()),
         courier,
         projects: BTreeMap::new(),
     };
+    let server = daemon.server().await?;
     // Before labels are read: nothing that happens from now on is missed.
     let _aside = [
         tokio::spawn(watch::watch(engine.clone(), scope, daemon.inbox.clone())),
@@ -110,6 +114,10 @@ pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
         tokio::spawn(orphans::bury()),
     ]
     .map(AbortOnDropHandle::new);
+    let _shows = server.map(|server| {
+        let look = look(context.clone(), daemon.shown.clone());
+        [tokio::spawn(server.run()), tokio::spawn(look)].map(AbortOnDropHandle::new)
+    });
     tokio::select! {
         biased;
         () = context.interrupt.cancelled() => return Ok(Outcome::Done),
@@ -140,6 +148,21 @@ async fn scope(context: &Context, engine: &Engine) -> Result<Scope, CommandError
 }
 
 impl Daemon<'_> {
+    /// Where somebody is to look, or ask.
+    async fn server(&self) -> Result<Option<Server>, CommandError> {
+        let Some(listen) = &self.context.config.listen else {
+            return Ok(None);
+        };
+        let desk = Desk {
+            token: listen.token.clone(),
+            shown: self.shown.clone(),
+            inbox: self.inbox.clone(),
+            pulse: self.pulse.clone(),
+        };
+        let server = Server::bind(listen.address, desk).await;
+        server.map(Some).map_err(CommandError::usage)
+    }
+
     /// What an administrator should hear of now, and not at night.
     async fn begin(&mut self, engine: &Engine) -> Result<(), CommandError> {
         let session = self.context.session(engine).await?;
@@ -195,9 +218,14 @@ impl Daemon<'_> {
             if self.checks.are_late() {
                 self.check().await;
             }
+            self.show();
             match self.next().await {
                 Some(due) => {
-                    if let Next::Stop = self.back_up(due).await {
+                    let project = due.project.clone();
+                    self.shown.begins(&project);
+                    let next = self.back_up(due).await;
+                    self.shown.ended(&project);
+                    if let Next::Stop = next {
                         return Outcome::Interrupted;
                     }
                 }
@@ -239,7 +267,14 @@ impl Daemon<'_> {
                 .or_insert_with(|| Project::new(&name, settings));
             project.read(stack, &settings.schedule, beginning);
         }
+        self.show();
+        self.shown.labels_read(self.projects.keys());
         Ok(())
+    }
+
+    fn show(&self) {
+        self.shown
+            .outlooks(self.projects.values().map(Project::outlook));
     }
 
     /// What is asked for goes before what is due.
@@ -311,6 +346,7 @@ impl Daemon<'_> {
             Ended::Interrupted => return Next::Stop,
             Ended::Busy(error) => {
                 project.wait(Instant::now() + BUSY, &error);
+                self.shown.put_off(&due.project);
                 if due.occasion != Occasion::Schedule {
                     self.inbox.ask(&due.project, due.occasion);
                 }
@@ -320,10 +356,14 @@ impl Daemon<'_> {
             Ended::Saved(backups) => {
                 log(&backups);
                 backups.tell_failures(&context);
+                let trouble = RunTrouble::of(&backups);
+                self.shown.came_to(&due.project, trouble);
                 Some(backups.notice(&context))
             }
             Ended::Failed(error) => {
                 context.tell(&error);
+                let trouble = RunTrouble::without_snapshot(vec![error.to_string()]);
+                self.shown.came_to(&due.project, Some(trouble));
                 Some(tell::no_backup(&context, &error))
             }
         };

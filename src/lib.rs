@@ -16,7 +16,7 @@
 //! # Layers, from the outside in
 //!
 //! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read; [`daemon`], which
-//!    runs commands by itself
+//!    runs commands by itself, and [`serve`], which shows what came of them
 //! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`verify`], [`freshness`], [`export`],
 //!    [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
 //! 3. [`plan`], [`migrate`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`], [`notify`]
@@ -60,6 +60,7 @@ pub mod retention;
 pub mod schedule;
 pub mod secret;
 pub mod select;
+pub mod serve;
 pub mod session;
 pub mod shrinkage;
 pub mod sqlite;

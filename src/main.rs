@@ -14,6 +14,7 @@ use cofferdam::config::{Config, Environment};
 use cofferdam::exit::Outcome;
 use cofferdam::report::logging;
 use cofferdam::report::progress::Board;
+use cofferdam::report::runlog::Runlog;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
@@ -35,13 +36,14 @@ fn main() -> ExitCode {
         }
     };
     let board = Board::of_stderr();
-    logging::start(&config.log, &board);
+    let runlog = Runlog::default();
+    logging::start(&config.log, &board, config.listen.as_ref().map(|_| &runlog));
     for warning in &config.warnings {
         warn!("{warning}");
     }
     match tokio::runtime::Runtime::new() {
         Ok(runtime) => {
-            let outcome = runtime.block_on(run(cli.command, config, board));
+            let outcome = runtime.block_on(run(cli.command, config, board, runlog));
             // A blocked read of standard input must not keep the process.
             runtime.shutdown_background();
             outcome.into()
@@ -59,12 +61,13 @@ fn configuration(cli: &Cli) -> anyhow::Result<Config> {
     Ok(Config::resolve(&cli.settings, &environment, &directory)?)
 }
 
-async fn run(command: Command, config: Config, board: Board) -> Outcome {
+async fn run(command: Command, config: Config, board: Board, runlog: Runlog) -> Outcome {
     let interrupt = CancellationToken::new();
     let removals = Removals::default();
     let context = Context {
         config,
         board,
+        runlog,
         interrupt: interrupt.clone(),
         removals: removals.clone(),
     };

@@ -1,4 +1,4 @@
-//! What people read. Everything here but `progress` is pure: values in, text out.
+//! What people read. Everything here but `progress` and the log is pure: values in, text out.
 //!
 //! Tables and pages go to standard output, progress and logs to standard error. Whatever comes from a manifest is made
 //! harmless before it is shown: a repository may have been written by somebody else.
@@ -11,7 +11,7 @@
 //! - `prune`: what retention does
 //! - `migration`, `yaml`: labels and settings to be pasted into a compose file
 //! - `progress`: bars on a terminal, log lines elsewhere
-//! - `logging`: the log itself
+//! - `logging`: the log itself; `runlog`: the end of it that is kept in memory
 
 pub mod amounts;
 pub mod files;
@@ -25,6 +25,7 @@ pub mod outcome;
 pub mod plan;
 pub mod progress;
 pub mod prune;
+pub mod runlog;
 mod show;
 pub mod status;
 mod yaml;
@@ -47,7 +48,7 @@ pub struct View {
 }
 
 /// That a target has become far smaller.
-fn shrinkage(shrunken: &Shrunken) -> String {
+pub fn shrinkage(shrunken: &Shrunken) -> String {
     format!(
         "{} has {}, and had {} in {}",
         shrunken.target,

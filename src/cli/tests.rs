@@ -191,6 +191,13 @@ fn help_of_cofferdam() {
               How much it is depends on the project and the day, so that many hosts do not begin at the
               same moment. [env: COFFERDAM_JITTER] [default: 0s]
 
+          --listen <ADDRESS>
+              Where the daemon shows how things are, as `127.0.0.1:8080` or `:8080`
+
+              A status page, metrics for Prometheus, a health check, and a way to ask for a backup.
+              Beyond this host it wants the variable COFFERDAM_TOKEN or COFFERDAM_TOKEN_FILE. [env:
+              COFFERDAM_LISTEN] [default: nowhere]
+
           --recipient <KEY>
               Encrypt to this age recipient, `age1…`; may be given several times
 
@@ -340,6 +347,8 @@ fn short_help_fits_a_screen() {
                                     when it is asked to
           --jitter <TIME>           Up to how much later than its time a scheduled backup begins, as
                                     `10m`
+          --listen <ADDRESS>        Where the daemon shows how things are, as `127.0.0.1:8080` or
+                                    `:8080`
           --recipient <KEY>         Encrypt to this age recipient, `age1…`; may be given several times
           --passphrase-file <FILE>  Encrypt with, and read with, the passphrase in this file
           --identity-file <FILE>    Read with the age identities in this file, as `age-keygen` writes it

@@ -16,6 +16,7 @@ use crate::manifest::Manifest;
 use crate::pipe::Progress;
 use crate::report::View;
 use crate::report::progress::Board;
+use crate::report::runlog::Runlog;
 use crate::repository::snapshot::SnapshotReader;
 use crate::repository::{self, Repository, SnapshotRef};
 use crate::retention::Terms;
@@ -28,6 +29,7 @@ use crate::text::printable_lines;
 pub struct Context {
     pub config: Config,
     pub board: Board,
+    pub runlog: Runlog,
     pub interrupt: CancellationToken,
     pub removals: Removals,
 }
@@ -238,6 +240,7 @@ impl Context {
             LogFormat::Json => tracing::error!("{error}"),
             LogFormat::Text => {
                 let text = printable_lines(&error.to_string());
+                self.runlog.note(tracing::Level::ERROR, &text);
                 self.board.suspend(|| eprintln!("cofferdam: {text}"));
             }
         }

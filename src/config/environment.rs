@@ -16,7 +16,7 @@ const PREFIX: &str = "COFFERDAM_";
 const LONGEST_FILE: u64 = 1024 * 1024;
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 34] = [
+const KNOWN: [&str; 37] = [
     "COFFERDAM_REPOSITORY",
     "COFFERDAM_COPY_TO",
     "COFFERDAM_COPY_KEEP",
@@ -28,6 +28,9 @@ const KNOWN: [&str; 34] = [
     "COFFERDAM_RETIRED",
     "COFFERDAM_SCHEDULE",
     "COFFERDAM_JITTER",
+    "COFFERDAM_LISTEN",
+    "COFFERDAM_TOKEN",
+    "COFFERDAM_TOKEN_FILE",
     "COFFERDAM_RECIPIENTS",
     "COFFERDAM_RECIPIENTS_FILE",
     "COFFERDAM_PASSPHRASE",

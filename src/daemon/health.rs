@@ -64,7 +64,7 @@ impl Pulse {
         self.state().engine = trouble;
     }
 
-    fn health(&self, now: Instant) -> Health {
+    pub fn health(&self, now: Instant) -> Health {
         let state = self.state();
         let silent = state.turned.map(|turned| now.duration_since(turned));
         let (healthy, why) = match (&state.engine, silent) {

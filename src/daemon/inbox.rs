@@ -31,12 +31,15 @@ pub enum Occasion {
     Exit {
         container: String,
     },
+    /// Somebody who has the token.
+    Request,
 }
 
 impl fmt::Display for Occasion {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Schedule => formatter.write_str("it is due"),
+            Self::Request => formatter.write_str("it was asked for"),
             Self::Exit { container } => {
                 write!(
                     formatter,

@@ -16,6 +16,7 @@ use crate::labels::LabelErrors;
 use crate::notify::{Kind, Notice};
 use crate::report::View;
 use crate::schedule::Schedule;
+use crate::serve::shown::Outlook;
 
 pub(super) struct Project {
     name: String,
@@ -160,6 +161,14 @@ impl Project {
         match (due, waits) {
             (Some(due), Some(waits)) => Some(due.max(waits)),
             (due, waits) => due.or(waits),
+        }
+    }
+
+    pub(super) fn outlook(&self) -> Outlook<'_> {
+        Outlook {
+            project: &self.name,
+            trouble: self.trouble.as_deref(),
+            timetable: &self.timetable,
         }
     }
 

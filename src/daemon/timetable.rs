@@ -141,13 +141,16 @@ impl Timetable {
 
     /// How old the last good backup of each service may be. `default`: the schedule of those that are gone.
     pub fn goals(&self, default: &Schedule, now: Timestamp) -> Goals {
-        let goal = |schedule: &Schedule| {
-            let gap = schedule.longest_gap(now, &self.zone)?;
-            Some(gap + self.jitter + (gap / 12).max(SHORTEST_GRACE))
-        };
+        let goal = |schedule: &Schedule| self.goal(schedule, now);
         let services = self.entries.iter();
         let services = services.map(|(name, entry)| (name.clone(), goal(&entry.watched.schedule)));
         Goals::of_services(services.collect(), goal(default))
+    }
+
+    /// How old the last good backup may be of what goes by this schedule.
+    pub fn goal(&self, schedule: &Schedule, now: Timestamp) -> Option<Duration> {
+        let gap = schedule.longest_gap(now, &self.zone)?;
+        Some(gap + self.jitter + (gap / 12).max(SHORTEST_GRACE))
     }
 
     /// Since when at least one of its services is watched.
@@ -162,6 +165,11 @@ impl Timetable {
     /// Services of which no run is known.
     pub fn has_news(&self) -> bool {
         self.entries.values().any(|entry| entry.last.is_none())
+    }
+
+    pub fn schedules(&self) -> impl Iterator<Item = (&str, &Schedule)> {
+        let entries = self.entries.iter();
+        entries.map(|(service, entry)| (service.as_str(), &entry.watched.schedule))
     }
 
     /// When something is due next; it may have been due for long.

@@ -2,16 +2,19 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
 use super::progress::Board;
+use super::runlog::Runlog;
 use crate::config::{LogFormat, LogSettings};
 
-/// Sends every event from now on to standard error. Called once; a second call changes nothing.
-pub fn start(settings: &LogSettings, board: &Board) {
+/// Sends every event from now on to standard error, and to `runlog` where there is one. Called once; a second call changes
+/// nothing.
+pub fn start(settings: &LogSettings, board: &Board, runlog: Option<&Runlog>) {
     let writer = LogWriter {
         board: board.clone(),
     };
@@ -23,8 +26,13 @@ pub fn start(settings: &LogSettings, board: &Board) {
             .with_target(false)
             .boxed(),
     };
-    let subscriber =
-        tracing_subscriber::registry().with(lines.with_filter(settings.filter.clone()));
+    let runlog = runlog.map(|runlog| {
+        let kept = runlog.clone().with_filter(LevelFilter::INFO);
+        kept.with_filter(settings.filter.clone())
+    });
+    let subscriber = tracing_subscriber::registry()
+        .with(lines.with_filter(settings.filter.clone()))
+        .with(runlog);
     // Only fails when there is a log already.
     let _ = subscriber.try_init();
 }

@@ -1,0 +1,139 @@
+//! What the daemon shows over HTTP, and the one thing that can be asked of it there: a backup.
+//!
+//! ```text
+//! daemon ──▶ Shown ◀── look (repository, plan)      what is shown is kept in memory: no request reads anything else
+//!              │
+//!              ▼
+//!            Desk ──▶ page, metrics, health          POST /backup ──▶ the daemon's inbox
+//! ```
+//!
+//! Nothing here changes anything. Whoever may come from another host needs the token; without one only the loopback address
+//! is listened at, and only under a name of its own, so that no page of a browser on this host is let in by a name that was
+//! rebound. A connection carries one request, and has only so long for it.
+
+mod access;
+mod answer;
+mod desk;
+mod history;
+mod look;
+mod metrics;
+mod page;
+#[cfg(test)]
+mod samples;
+pub mod shown;
+mod standing;
+
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+use tracing::{debug, info};
+
+pub use self::desk::Desk;
+pub use self::look::look;
+pub use self::shown::Shown;
+
+/// How many connections there are at a time; others wait.
+const MOST: usize = 64;
+
+/// From the first byte to the last one of the answer.
+const LONGEST: Duration = Duration::from_secs(30);
+
+/// Until the request is there.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Of a request's line and headers, in bytes.
+const LARGEST: usize = 16 * 1024;
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error(
+        "cannot listen at {0}, where another program does; name another port with --listen, or in COFFERDAM_LISTEN"
+    )]
+    InUse(SocketAddr),
+    #[error(
+        "cannot listen at {0}, which is no address of this host or container; write `:{port}` for all that it has", port = .0.port()
+    )]
+    NotOurs(SocketAddr),
+    #[error("cannot listen at {0}, whose port is kept for root; name one from 1024 on")]
+    Forbidden(SocketAddr),
+    #[error("cannot listen at {address}: {source}")]
+    Other {
+        address: SocketAddr,
+        source: io::Error,
+    },
+}
+
+/// Listens already, and answers once it runs.
+pub struct Server {
+    listener: TcpListener,
+    desk: Arc<Desk>,
+}
+
+impl Server {
+    pub async fn bind(address: SocketAddr, desk: Desk) -> Result<Self, ServeError> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| match source.kind() {
+                ErrorKind::AddrInUse => ServeError::InUse(address),
+                ErrorKind::AddrNotAvailable => ServeError::NotOurs(address),
+                ErrorKind::PermissionDenied => ServeError::Forbidden(address),
+                _ => ServeError::Other { address, source },
+            })?;
+        let address = listener.local_addr().unwrap_or(address);
+        info!("listening at http://{address}/");
+        Ok(Self {
+            listener,
+            desk: Arc::new(desk),
+        })
+    }
+
+    /// Answers until it is dropped.
+    pub async fn run(self) {
+        let places = Arc::new(Semaphore::new(MOST));
+        let mut connections = JoinSet::new();
+        loop {
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
+            while connections.try_join_next().is_some() {}
+            match self.listener.accept().await {
+                Ok((stream, _)) => {
+                    let desk = Arc::clone(&self.desk);
+                    connections.spawn(async move {
+                        let _place = place;
+                        let _ = tokio::time::timeout(LONGEST, converse(stream, desk)).await;
+                    });
+                }
+                // Too many open files, for instance: it passes.
+                Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
+            }
+        }
+    }
+}
+
+/// One request, and its answer.
+async fn converse(stream: TcpStream, desk: Arc<Desk>) {
+    let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
+        // Nothing that can be asked has a body.
+        let answer = desk.answer(&request.map(drop));
+        std::future::ready(Ok::<_, std::convert::Infallible>(answer))
+    });
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .max_buf_size(LARGEST)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        debug!("a connection ended early: {error}");
+    }
+}
