@@ -36,6 +36,7 @@ need setfacl acl
 need setfattr attr
 need shellcheck shellcheck
 need rclone rclone
+need chromium chromium
 docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
 
 [[ ${#packages[@]} -gt 0 ]] || exit 0

@@ -4,7 +4,7 @@
 #
 # usage: scripts/test-images.sh [NAME[:TAG]...]
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
-#   openldap, redis, postfix, ntfy
+#   openldap, redis, postfix, ntfy, prometheus
 #   garage (S3), webdav, sftp                   servers that hold repositories
 #   couchdb-stand-in, elasticsearch-stand-in      small servers of our own
 #   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
@@ -18,7 +18,7 @@ cd "$(dirname "$0")/.."
 
 defaults=(
   postgres:15 mariadb:10.11 mysql:9 toolbox:1 busybox:1 openldap:1 redis:7 postfix:3 ntfy:2
-  webdav:1 sftp:1
+  webdav:1 sftp:1 prometheus:2
   couchdb-stand-in:3 elasticsearch-stand-in:8
   candig-katsu:1 candig-htsget:1 candig-vault:1
   apiary:1 igny8-backend:1 tethys-portal:1 commcare-hq:1
@@ -120,6 +120,7 @@ one() {
     garage | garage:2) garage ;;
     postfix | postfix:3) build postfix:3 bookworm docker/test-images/postfix ;;
     ntfy | ntfy:2) build ntfy:2 trixie docker/test-images/ntfy ;;
+    prometheus | prometheus:2) build prometheus:2 bookworm docker/test-images/prometheus ;;
     webdav | webdav:1) build webdav:1 bookworm docker/test-images/webdav ;;
     sftp | sftp:1) build sftp:1 bookworm docker/test-images/sftp ;;
     couchdb-stand-in | couchdb-stand-in:3) stand_in couchdb 3 /opt/couchdb 5984 ;;

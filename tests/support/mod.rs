@@ -4,6 +4,7 @@
 //! what a killed test left behind goes with `docker rm -fv $(docker ps -aq --filter label=cofferdam.test=1)`.
 
 pub mod artifacts;
+pub mod browser;
 pub mod compose;
 pub mod daemon;
 pub mod example;
@@ -15,8 +16,10 @@ pub mod planted;
 pub mod postgres;
 pub mod proxy;
 pub mod s3;
+pub mod serving;
 pub mod stack;
 pub mod trees;
+pub mod web;
 
 use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
