@@ -126,7 +126,7 @@ fn headline(overview: &Overview, cards: &[Card<'_>], light: Light) -> &'static s
         Light::Bad => "Backups need attention",
         _ if !asks => "No label asks for a backup",
         Light::Attention if !saved => "Nothing is backed up yet",
-        Light::Attention => "Backed up, with gaps",
+        Light::Attention => "Backed up, but worth a look",
         Light::Good => "Everything is backed up",
     }
 }
@@ -215,7 +215,7 @@ fn class(light: Light) -> &'static str {
 fn word(light: Light) -> &'static str {
     match light {
         Light::Good => "All well",
-        Light::Attention => "Gaps",
+        Light::Attention => "Worth a look",
         Light::Bad => "Needs attention",
     }
 }
