@@ -5,6 +5,7 @@
 # usage: scripts/test-images.sh [NAME[:TAG]...]
 #   postgres:15 (default), :13, :17, :18    toolbox    busybox
 #   openldap, redis, postfix, ntfy, prometheus
+#   engine                                      a Docker Engine, for swarms and remote ones
 #   garage (S3), webdav, sftp                   servers that hold repositories
 #   couchdb-stand-in, elasticsearch-stand-in      small servers of our own
 #   mariadb:10.11 and mysql:9 (default), mariadb:10.5, mariadb:11
@@ -22,7 +23,7 @@ defaults=(
   couchdb-stand-in:3 elasticsearch-stand-in:8
   candig-katsu:1 candig-htsget:1 candig-vault:1
   apiary:1 igny8-backend:1 tethys-portal:1 commcare-hq:1
-  garage:2
+  garage:2 engine:26
 )
 
 # Containers inherit these labels; cofferdam takes what is below cofferdam.test for harmless.
@@ -116,6 +117,7 @@ one() {
     toolbox | toolbox:1) build toolbox:1 bookworm docker/test-images/toolbox ;;
     busybox | busybox:1) build busybox:1 bookworm docker/test-images/busybox ;;
     openldap | openldap:1) build openldap:1 bookworm docker/test-images/openldap ;;
+    engine | engine:26) build engine:26 trixie docker/test-images/engine ;;
     redis | redis:7) build redis:7 bookworm docker/test-images/redis ;;
     garage | garage:2) garage ;;
     postfix | postfix:3) build postfix:3 bookworm docker/test-images/postfix ;;

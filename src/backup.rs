@@ -295,6 +295,7 @@ impl<'a> Capture<'a> {
             tool: concat!("cofferdam ", env!("CARGO_PKG_VERSION")).to_owned(),
             snapshot: self.run,
             project: self.survey.stack.project.clone(),
+            node: self.survey.stack.node().map(str::to_owned),
             purpose: asked.purpose,
             selection: asked.selection,
             started,

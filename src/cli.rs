@@ -103,6 +103,12 @@ pub struct Settings {
     #[arg(long, global = true, conflicts_with = "projects")]
     pub all_projects: bool,
 
+    /// A manager of the engine's swarm, as `tcp://HOST:2376`, where the engine is none itself
+    ///
+    /// Services are scaled through it. DOCKER_TLS_VERIFY and DOCKER_CERT_PATH go for it too. [env: COFFERDAM_SWARM_MANAGER]
+    #[arg(long, global = true, value_name = "ADDRESS")]
+    pub swarm_manager: Option<String>,
+
     /// A second place that gets each new snapshot, as a URL or directory; may be given several times
     ///
     /// [env: COFFERDAM_COPY_TO, separated by commas]

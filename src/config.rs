@@ -23,6 +23,8 @@ use jiff::tz::TimeZone;
 
 use crate::cli::{BadTargetPattern, Settings, TargetPattern};
 use crate::encryption::Keys;
+use crate::engine::Endpoint;
+use crate::engine::connect::BadEndpoint;
 use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::labels::nearest_word;
 use crate::manifest::Compression;
@@ -42,6 +44,8 @@ pub struct Config {
     /// Which snapshots stay there; `None`: all.
     pub copy_keep: Option<KeepPolicy>,
     pub scope: Scope,
+    /// Where a manager of the engine's swarm is; `None`: only the engine itself may be one.
+    pub swarm_manager: Option<Endpoint>,
     pub compression: Compression,
     /// Which snapshots stay; `None`: all.
     pub keep: Option<KeepPolicy>,
@@ -161,6 +165,12 @@ impl Config {
         });
         let scope = reader.scope(settings);
         let given = Given::new(
+            "--swarm-manager",
+            &settings.swarm_manager,
+            "COFFERDAM_SWARM_MANAGER",
+        );
+        let swarm_manager = reader.read(given, None, |text| manager_of(text, environment));
+        let given = Given::new(
             "--compression",
             &settings.compression,
             "COFFERDAM_COMPRESSION",
@@ -202,6 +212,7 @@ impl Config {
             copy_to,
             copy_keep,
             scope,
+            swarm_manager,
             compression,
             warnings: warnings(environment, keep.as_ref()),
             keep,
@@ -395,6 +406,15 @@ fn projects_of(text: &str) -> Result<Scope, BadSetting> {
         }
     }
     Ok(Scope::Projects(names))
+}
+
+/// The certificates are those that `docker` would use.
+fn manager_of(text: &str, environment: &Environment) -> Result<Option<Endpoint>, BadSetting> {
+    let variable = |name: &str| environment.get(name).ok().flatten();
+    let endpoint = Endpoint::parse(text, variable);
+    endpoint.map(Some).map_err(|BadEndpoint { text, reason }| {
+        BadSetting::new(format!("is `{}`", text.escape_debug()), reason)
+    })
 }
 
 fn status_directory_of(

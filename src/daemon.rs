@@ -44,6 +44,7 @@ use crate::report::notice;
 use crate::serve::shown::RunTrouble;
 use crate::serve::{Desk, Server, Shown, look};
 use crate::session::Session;
+use crate::survey::swarm_view;
 
 /// The clock is looked at once in this time at least: it may be set, and a host may sleep.
 const LONGEST_REST: Duration = Duration::from_secs(60);
@@ -138,7 +139,7 @@ async fn scope(context: &Context, engine: &Engine) -> Result<Scope, CommandError
         (Scope::Own, None) => {
             let known = engine.containers(&[]).await;
             let known = known.map_err(CommandError::failed)?;
-            let names = by_project(known, None, &Scope::All).into_keys();
+            let names = by_project(known, None, &Scope::All, None).into_keys();
             Err(CommandError::usage(DiscoverError::NoProject(
                 names.collect(),
             )))
@@ -253,7 +254,9 @@ impl Daemon<'_> {
         let own = own.map_err(CommandError::failed)?;
         let containers = engine.containers(&[]).await;
         let containers = containers.map_err(CommandError::failed)?;
-        let mut stacks = by_project(containers, own.as_ref(), &self.scope);
+        let swarm = swarm_view(engine, &containers).await;
+        let swarm = swarm.map_err(CommandError::failed)?;
+        let mut stacks = by_project(containers, own.as_ref(), &self.scope, swarm.as_ref());
         if let Scope::All = self.scope {
             self.projects.retain(|name, _| stacks.contains_key(name));
         }

@@ -3,15 +3,20 @@
 //! What comes out holds every container that is part of a project, also those without any label of ours: a plan is an audit
 //! too, and a hold must know what depends on what. Labels of projects out of scope are not looked at.
 
+mod swarm;
 mod volumes;
 
+pub use swarm::{StackService, StackSwarm, SwarmView};
 pub use volumes::{MountedVolume, WantedVolume, mounted, wanted};
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Scope;
 use crate::engine::Container;
-use crate::engine::container::{COMPOSE_PROJECT, COMPOSE_SERVICE, PROJECT, SERVICE};
+use crate::engine::container::{
+    COMPOSE_PROJECT, COMPOSE_SERVICE, PROJECT, Replica, SERVICE, STACK_NAMESPACE, SWARM_SERVICE_ID,
+};
+use crate::engine::swarm::SwarmService;
 use crate::labels::{
     self, ContainerLabels, LabelErrors, LabelProblem, OptIn, OwnLabel, nearest_word,
 };
@@ -28,6 +33,8 @@ pub struct Stack {
     pub services: Vec<Service>,
     /// What belongs to the project and is not touched, by name.
     pub left_out: Vec<LeftOut>,
+    /// `None`: it does not run in a swarm.
+    pub swarm: Option<StackSwarm>,
     pub warnings: Vec<String>,
 }
 
@@ -36,7 +43,8 @@ pub struct Stack {
 pub struct Service {
     /// Unique in the project: the compose service, or the container's name. Where a service runs in several containers, the
     /// one with the lowest number keeps the plain name, and the others are `worker@2`, `worker@3`: neither compose nor the
-    /// engine allows `@` in a name. [`Container::service`] is the name without that.
+    /// engine allows `@` in a name. In a swarm the number is that of the task's slot, wherever the others run, and a task of
+    /// a global service is `agent@node`. [`Container::service`] is the name without that.
     pub name: String,
     pub container: Container,
     pub labels: ContainerLabels,
@@ -57,6 +65,8 @@ pub enum LeftOutReason {
     OneOff,
     /// Labelled with `cofferdam.enable: false`.
     Disabled,
+    /// A task of a swarm that is over: another one has taken its place, perhaps on another node.
+    EndedTask,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -95,20 +105,21 @@ fn seen(projects: &[String]) -> String {
 }
 
 /// Finds the stacks of `scope` in all containers of the engine, running or not. `own` is the container that this process
-/// runs in.
+/// runs in, `swarm` what is known of the swarm that the engine is a node of.
 ///
 /// Stacks come in the order in which the scope names them, else by name. The label errors of all of them are told at once.
 pub fn discover(
     containers: Vec<Container>,
     own: Option<&Container>,
     scope: &Scope,
+    swarm: Option<&SwarmView>,
 ) -> Result<Vec<Stack>, DiscoverError> {
     let mut by_project = containers_by_project(containers);
     let mut stacks = Vec::new();
     let mut errors = LabelErrors::default();
-    for project in projects_of(scope, own, &by_project)? {
+    for project in projects_of(scope, own, &by_project, swarm)? {
         let containers = by_project.remove(&project).unwrap_or_default();
-        match stack(project, containers, own) {
+        match stack(project, containers, own, swarm) {
             Ok(stack) => stacks.push(stack),
             Err(more) => errors.problems.extend(more.problems),
         }
@@ -126,6 +137,7 @@ pub fn by_project(
     containers: Vec<Container>,
     own: Option<&Container>,
     scope: &Scope,
+    swarm: Option<&SwarmView>,
 ) -> BTreeMap<String, Result<Stack, LabelErrors>> {
     let mut by_project = containers_by_project(containers);
     match scope {
@@ -140,7 +152,7 @@ pub fn by_project(
     }
     by_project
         .into_iter()
-        .map(|(project, containers)| (project.clone(), stack(project, containers, own)))
+        .map(|(project, containers)| (project.clone(), stack(project, containers, own, swarm)))
         .collect()
 }
 
@@ -159,12 +171,17 @@ fn projects_of(
     scope: &Scope,
     own: Option<&Container>,
     by_project: &BTreeMap<String, Vec<Container>>,
+    swarm: Option<&SwarmView>,
 ) -> Result<Vec<String>, DiscoverError> {
     let known = || by_project.keys().cloned().collect();
     match scope {
         Scope::All => Ok(known()),
         Scope::Projects(names) => {
-            let unknown = names.iter().find(|name| !by_project.contains_key(*name));
+            // A stack may have no task on this node, as when all are held.
+            let runs_elsewhere = |name: &str| swarm.is_some_and(|swarm| swarm.has(name));
+            let unknown = names
+                .iter()
+                .find(|name| !by_project.contains_key(*name) && !runs_elsewhere(name));
             match unknown {
                 None => Ok(names.clone()),
                 Some(name) => Err(DiscoverError::UnknownProject {
@@ -174,9 +191,7 @@ fn projects_of(
             }
         }
         Scope::Own => own
-            .filter(|own| {
-                own.labels.contains_key(PROJECT) || own.labels.contains_key(COMPOSE_PROJECT)
-            })
+            .filter(|own| own.has_project())
             .map(|own| vec![own.project().to_owned()])
             .ok_or_else(|| DiscoverError::NoProject(known())),
     }
@@ -186,21 +201,25 @@ fn stack(
     project: String,
     containers: Vec<Container>,
     own: Option<&Container>,
+    view: Option<&SwarmView>,
 ) -> Result<Stack, LabelErrors> {
-    let all_services: BTreeSet<String> = containers
-        .iter()
-        .map(|container| container.service().to_owned())
-        .collect();
+    let mut errors = LabelErrors::default();
+    let swarm = view.map_or(Ok(None), |view| swarm_of(&project, &containers, own, view));
+    let swarm = swarm.unwrap_or_else(|more| {
+        errors.problems.extend(more.problems);
+        None
+    });
     let mut stack = Stack {
         project,
         services: Vec::new(),
         left_out: Vec::new(),
+        swarm,
         warnings: Vec::new(),
     };
-    let mut errors = LabelErrors::default();
+    let all_services = all_services(&stack, &containers);
     let mut taken = Vec::new();
     for container in containers {
-        match place_of(&container, own, &all_services) {
+        match place_of(&container, own, all_services.as_ref()) {
             Ok(Place::Service(labels)) => taken.push((container, *labels)),
             Ok(Place::LeftOut(reason)) => stack.left_out.push(LeftOut {
                 container: container.name,
@@ -216,9 +235,39 @@ fn stack(
         return Err(errors);
     }
     stack.left_out.sort_by(|a, b| a.container.cmp(&b.container));
-    stack.services = named(taken);
+    stack.services = named(taken, stack.node());
     stack.warnings = stack.services.iter().filter_map(overruled_labels).collect();
+    stack.warnings.extend(swarm::warnings(&stack));
     Ok(stack)
+}
+
+fn swarm_of(
+    project: &str,
+    containers: &[Container],
+    own: Option<&Container>,
+    view: &SwarmView,
+) -> Result<Option<StackSwarm>, LabelErrors> {
+    let tasks = containers.iter().filter(|it| it.swarm_service().is_some());
+    let tasks: Vec<&Container> = tasks.collect();
+    let is_own = |service: &SwarmService| {
+        let mut of_service = tasks
+            .iter()
+            .copied()
+            .chain(own)
+            .filter(|task| task.swarm_service() == Some(service.id.as_str()));
+        of_service.any(|task| is_cofferdam(task, own))
+    };
+    swarm::stack_swarm(project, view, &tasks, is_own)
+}
+
+/// Those of the project, on whatever node they run; `None` where only a manager knows, and none can be asked.
+fn all_services(stack: &Stack, containers: &[Container]) -> Option<BTreeSet<String>> {
+    if matches!(&stack.swarm, Some(swarm) if swarm.services.is_err()) {
+        return None;
+    }
+    let here = containers.iter().map(Container::service);
+    let anywhere = stack.swarm_services().map(|service| service.name.as_str());
+    Some(here.chain(anywhere).map(str::to_owned).collect())
 }
 
 /// What becomes of a container of a project.
@@ -230,7 +279,7 @@ enum Place {
 fn place_of(
     container: &Container,
     own: Option<&Container>,
-    all_services: &BTreeSet<String>,
+    all_services: Option<&BTreeSet<String>>,
 ) -> Result<Place, LabelErrors> {
     if is_cofferdam(container, own) {
         return Ok(Place::LeftOut(LeftOutReason::Cofferdam));
@@ -238,11 +287,15 @@ fn place_of(
     if container.is_one_off() {
         return Ok(Place::LeftOut(LeftOutReason::OneOff));
     }
+    if container.is_ended_task() {
+        return Ok(Place::LeftOut(LeftOutReason::EndedTask));
+    }
     let labels = labels::parse(container)?;
     if labels.enable == Some(false) {
         return Ok(Place::LeftOut(LeftOutReason::Disabled));
     }
-    let problems = unknown_services(container, &labels, all_services);
+    let problems = all_services.map(|all| unknown_services(container, &labels, all));
+    let problems = problems.unwrap_or_default();
     if problems.is_empty() {
         Ok(Place::Service(Box::new(labels)))
     } else {
@@ -290,10 +343,14 @@ fn unknown_services(
 }
 
 /// Gives each container a name that no other of the project has.
-fn named(mut taken: Vec<(Container, ContainerLabels)>) -> Vec<Service> {
-    let number = |container: &Container| {
-        let text = container.labels.get(COMPOSE_NUMBER);
-        text.and_then(|text| text.parse::<u32>().ok())
+fn named(mut taken: Vec<(Container, ContainerLabels)>, node: Option<&str>) -> Vec<Service> {
+    let number = |container: &Container| match container.replica() {
+        Some(Replica::Slot(slot)) => Some(slot),
+        Some(Replica::OfNode) => None,
+        None => {
+            let text = container.labels.get(COMPOSE_NUMBER);
+            text.and_then(|text| text.parse::<u32>().ok())
+        }
     };
     taken.sort_by_cached_key(|(container, _)| {
         let number = number(container).unwrap_or(u32::MAX);
@@ -309,7 +366,13 @@ fn named(mut taken: Vec<(Container, ContainerLabels)>) -> Vec<Service> {
     for (container, labels) in taken {
         let plain = container.service();
         let numbered = number(&container).map(|number| format!("{plain}@{number}"));
-        let candidates = [Some(plain.to_owned()), numbered];
+        // The other tasks of a swarm's service have their names on their nodes.
+        let first = match container.replica() {
+            Some(Replica::OfNode) => node.map(|node| format!("{plain}@{node}")),
+            Some(Replica::Slot(slot)) if slot > 1 => None,
+            Some(Replica::Slot(_)) | None => Some(plain.to_owned()),
+        };
+        let candidates = [first, numbered];
         let free = candidates
             .into_iter()
             .flatten()
@@ -330,7 +393,10 @@ fn named(mut taken: Vec<(Container, ContainerLabels)>) -> Vec<Service> {
 /// A helper or the hold journal. Compose never made them: a stack's container with such a label was labelled by mistake,
 /// and its error must be heard.
 fn is_helper(container: &Container) -> bool {
-    !container.labels.contains_key(COMPOSE_PROJECT) && has_own_label(container, OwnLabel::Container)
+    let is_made_by_compose = [COMPOSE_PROJECT, STACK_NAMESPACE]
+        .iter()
+        .any(|label| container.labels.contains_key(*label));
+    !is_made_by_compose && has_own_label(container, OwnLabel::Container)
 }
 
 /// Whether this is the container that we run in, another one of the same service, or another one of our image.
@@ -345,6 +411,7 @@ fn is_cofferdam(container: &Container, own: Option<&Container>) -> bool {
     };
     container.id == own.id
         || (same(COMPOSE_PROJECT) && same(COMPOSE_SERVICE))
+        || same(SWARM_SERVICE_ID)
         || (container.image_id == own.image_id && !is_asked_for(container))
 }
 

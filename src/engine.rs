@@ -6,6 +6,7 @@
 //! - `exec`: commands inside containers, whose end is trusted only when the engine knows an exit code
 //! - `archive`: "docker cp", out of and into containers
 //! - `lifecycle`: stop, start, pause, health, creation and removal
+//! - `swarm`: nodes and services of a Docker Swarm
 //! - `image`: the image that helpers and the hold journal are made of
 //! - `fault`: the one place where bollard's errors become ours
 //! - `body`: streams of requests and answers
@@ -24,6 +25,7 @@ pub mod image;
 mod inspect;
 pub mod lifecycle;
 mod own;
+pub mod swarm;
 mod turns;
 
 pub use archive::{NewFile, PathKind, PathStat};
@@ -47,6 +49,8 @@ pub struct Engine {
     pub(in crate::engine) turns: turns::Turns,
     /// Where the engine is: whether helpers can reach us over loopback depends on it.
     pub(in crate::engine) endpoint: connect::Endpoint,
+    /// Where a manager of its swarm is, when the user has named one.
+    pub(in crate::engine) manager: Option<connect::Endpoint>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +141,16 @@ pub enum EngineError {
     /// What was to be sent could not be read. The other side may have seen a part of it.
     #[error("what goes to {receiver} could not be read: {source}")]
     Source { receiver: String, source: io::Error },
+    /// No manager of the engine's swarm can be asked: why, and what to set.
+    #[error("{0}")]
+    NoManager(String),
+    #[error("the swarm's service {service} did not become {wanted} within {limit:?}: {last}")]
+    ServiceNotReady {
+        service: String,
+        wanted: &'static str,
+        limit: Duration,
+        last: String,
+    },
     #[error("container {container} did not become {wanted} within {limit:?}: {last}")]
     NotReady {
         container: String,

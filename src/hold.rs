@@ -8,10 +8,13 @@
 //! A restore makes one decision that must survive a crash: whether the old data has been given up. It is a second such
 //! container ([`Lock::decide`]): while it does not exist, an interrupted restore is rolled back; once it does, it is
 //! finished.
+//!
+//! - `swarm`: services that are held through a manager, and the lock that all nodes share
 
 pub mod ending;
 pub mod journal;
 pub mod owner;
+mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,7 +23,7 @@ use std::time::Duration;
 use tracing::info;
 
 pub use ending::Ending;
-pub use journal::{Action, Held, Journal, Operation, RestoreJournal};
+pub use journal::{Action, Held, Journal, Operation, RestoreJournal, Subject};
 pub use owner::{Liveness, Owner};
 
 use crate::engine::{Container, Engine, EngineError, HelperSpec, State};
@@ -42,6 +45,8 @@ pub struct Taken {
     pub run: RunId,
     pub operation: Operation,
     pub owner: Owner,
+    /// Where it runs, when that is another node of the swarm.
+    pub node: Option<String>,
     pub liveness: Liveness,
 }
 
@@ -52,15 +57,24 @@ impl fmt::Display for Taken {
             run,
             operation,
             owner,
+            node,
             liveness,
         } = self;
         write!(
             formatter,
             "project {project} is held by run {run} ({operation}) of {owner}"
         )?;
+        if let Some(node) = node {
+            write!(formatter, " on node {node}")?;
+        }
         match liveness {
             Liveness::Alive => formatter.write_str("; wait for it to end"),
-            Liveness::Dead | Liveness::Unknown => write!(
+            Liveness::Dead => write!(
+                formatter,
+                ", which has ended; cofferdam on its node finishes it when it starts there; if that node is gone for good, \
+                 run `cofferdam recover --project {project} --force`"
+            ),
+            Liveness::Unknown => write!(
                 formatter,
                 ", which cannot be asked from here; if it is gone, run `cofferdam recover --project {project} --force`"
             ),
@@ -87,7 +101,10 @@ pub enum HoldError {
 pub struct Lock {
     engine: Engine,
     image: String,
-    container: String,
+    /// The journal in this engine.
+    container: Option<String>,
+    /// The claim in the swarm, of a run that has no journal in this engine.
+    elsewhere: Option<swarm::Elsewhere>,
     journal: Journal,
 }
 
@@ -129,7 +146,8 @@ impl Lock {
             Ok(container) => Ok(Acquired::Lock(Self {
                 engine: engine.clone(),
                 image: image.to_owned(),
-                container,
+                container: Some(container),
+                elsewhere: None,
                 journal,
             })),
             Err(EngineError::NameTaken(_)) => {
@@ -151,14 +169,15 @@ impl Lock {
         }
     }
 
-    /// The journals of the projects in scope, whoever owns them. Others are not read: they may be of a newer cofferdam.
+    /// The journals of the projects in scope, whoever owns them, and in a swarm those of other nodes that hold services.
+    /// Others are not read: they may be of a newer cofferdam.
     pub async fn find_all(
         engine: &Engine,
         image: &str,
         in_scope: impl Fn(&str) -> bool,
     ) -> Result<Vec<Self>, HoldError> {
         let found = engine.containers(&[LABEL_HOLD.to_owned()]).await?;
-        found
+        let mut locks = found
             .iter()
             .filter(|container| container.labels.contains_key(LABEL_JOURNAL))
             .filter(|container| {
@@ -166,7 +185,10 @@ impl Lock {
                 project.is_some_and(|project| in_scope(project))
             })
             .map(|container| Self::of_container(engine, image, container))
-            .collect()
+            .collect::<Result<Vec<_>, _>>()?;
+        let claims = Self::claims(engine, image, in_scope, &locks).await?;
+        locks.extend(claims);
+        Ok(locks)
     }
 
     /// The snapshots that restores of any project are reading, and those that they took as their way back: of runs that
@@ -177,6 +199,9 @@ impl Lock {
         for container in &found {
             let journal = Journal::of_container(container)?;
             in_use.extend(journal.snapshots());
+        }
+        for lock in Self::claims(engine, "", |_| true, &[]).await? {
+            in_use.extend(lock.journal.snapshots());
         }
         Ok(in_use)
     }
@@ -212,20 +237,10 @@ impl Lock {
         Ok(Self {
             engine: engine.clone(),
             image: image.to_owned(),
-            container: container.id.clone(),
+            container: Some(container.id.clone()),
+            elsewhere: None,
             journal: Journal::of_container(container)?,
         })
-    }
-
-    /// The refusal that another run's lock means to this one.
-    pub fn taken(&self, liveness: Liveness) -> HoldError {
-        HoldError::Taken(Box::new(Taken {
-            project: self.journal.project.clone(),
-            run: self.journal.run.clone(),
-            operation: self.journal.operation,
-            owner: self.journal.owner.clone(),
-            liveness,
-        }))
     }
 
     pub fn journal(&self) -> &Journal {
@@ -233,36 +248,55 @@ impl Lock {
     }
 
     pub async fn liveness(&self) -> Result<Liveness, EngineError> {
-        self.journal.owner.liveness(&self.engine, &self.image).await
+        match &self.elsewhere {
+            Some(elsewhere) => self.liveness_elsewhere(elsewhere).await,
+            None => self.journal.owner.liveness(&self.engine, &self.image).await,
+        }
     }
 
     /// Stops and pauses what the journal lists, what depends on others first. On an error some are held and some are not:
     /// [`Lock::release`] brings back all.
     pub async fn hold(&self) -> Result<(), EngineError> {
         for held in self.journal.held.iter().rev() {
-            match held.action {
-                Action::Stop => {
-                    info!(service = held.service, "stopping");
-                    self.engine.stop(&held.container, None).await?;
+            match (&held.subject, held.action) {
+                (Subject::SwarmService(service), _) => {
+                    info!(service = held.service, "scaling to zero");
+                    self.hold_service(service).await?;
                 }
-                Action::Pause => {
+                (Subject::Container(container), Action::Stop) => {
+                    info!(service = held.service, "stopping");
+                    self.engine.stop(container, None).await?;
+                }
+                (Subject::Container(container), Action::Pause) => {
                     info!(service = held.service, "pausing");
-                    self.engine.pause(&held.container).await?;
+                    self.engine.pause(container).await?;
                 }
             }
         }
         Ok(())
     }
 
-    /// Starts or unpauses one held container, and waits until it is ready when `wait` says so.
+    /// Starts or unpauses one held container, or scales a service back, and waits until it is ready when `wait` says so.
     pub async fn release(&self, held: &Held, wait: Wait) -> Result<(), ReleaseProblem> {
+        match &held.subject {
+            Subject::SwarmService(service) => self.release_service(held, service, wait).await,
+            Subject::Container(container) => self.release_container(held, container, wait).await,
+        }
+    }
+
+    async fn release_container(
+        &self,
+        held: &Held,
+        container: &str,
+        wait: Wait,
+    ) -> Result<(), ReleaseProblem> {
         let problem = |error, still_held| ReleaseProblem {
             service: held.service.clone(),
             error,
             still_held,
         };
         let container = self
-            .present(held)
+            .present(held, container)
             .await
             .map_err(|error| problem(error, true))?;
         match container.state {
@@ -288,8 +322,8 @@ impl Lock {
     }
 
     /// The held container, or the one that took its place: compose gives a recreated one a new id.
-    async fn present(&self, held: &Held) -> Result<Container, EngineError> {
-        match self.engine.inspect(&held.container).await {
+    async fn present(&self, held: &Held, container: &str) -> Result<Container, EngineError> {
+        match self.engine.inspect(container).await {
             Err(EngineError::NoSuchContainer(id)) => {
                 let successor = self
                     .engine
@@ -339,9 +373,13 @@ impl Lock {
     }
 
     /// Removes the journal: the project is free. The decision goes last, since without it a journal that is still there
-    /// would be rolled back.
+    /// would be rolled back. Of a run of another node only the claim is removed.
     pub async fn close(self) -> Result<(), EngineError> {
-        self.engine.remove(&self.container).await?;
+        self.give_up_claim().await?;
+        let Some(container) = &self.container else {
+            return Ok(());
+        };
+        self.engine.remove(container).await?;
         if self.journal.operation == Operation::Restore {
             self.engine
                 .remove(&decision_name(&self.journal.run))

@@ -13,7 +13,8 @@ use std::fmt;
 use tracing::{info, warn};
 
 use crate::discover::Service;
-use crate::engine::{Engine, EngineError, ExecSpec};
+use crate::engine::container::{SWARM_SERVICE_ID, SWARM_SERVICE_NAME};
+use crate::engine::{Container, Engine, EngineError, ExecSpec};
 use crate::hold::Operation;
 use crate::labels::{HookPoint, HookSpec};
 use crate::plan::order::start_order;
@@ -26,6 +27,15 @@ pub enum HookError {
         service: String,
         point: HookPoint,
         source: EngineError,
+    },
+    #[error(
+        "hook {point} of {service} did not run: its task is not on this node any more; run it by hand where it is: \
+         docker service ps {swarm_service}"
+    )]
+    Moved {
+        service: String,
+        point: HookPoint,
+        swarm_service: String,
     },
     #[error("hook {point} of {service} (`{command}`) ended with exit code {code}: {message}")]
     Failed {
@@ -174,6 +184,28 @@ impl<'a> Hooks<'a> {
         hook: &HookSpec,
         outcome: HookOutcome,
     ) -> Result<(), HookError> {
+        let found = present(self.engine, service).await;
+        let engine_error = |source| HookError::Engine {
+            service: service.name.clone(),
+            point,
+            source,
+        };
+        let container = match found.map_err(engine_error)? {
+            Some(container) => container,
+            None if service.is_stand_in() => return Ok(()),
+            None => {
+                return Err(HookError::Moved {
+                    service: service.name.clone(),
+                    point,
+                    swarm_service: service
+                        .container
+                        .labels
+                        .get(SWARM_SERVICE_NAME)
+                        .cloned()
+                        .unwrap_or_default(),
+                });
+            }
+        };
         info!(service = service.name, "hook {point}");
         let mut spec = ExecSpec::new(hook.argv.iter().cloned());
         spec.user = hook.user.clone();
@@ -185,13 +217,9 @@ impl<'a> Hooks<'a> {
         ];
         let output = self
             .engine
-            .exec(&service.container.id, &spec)
+            .exec(&container, &spec)
             .await
-            .map_err(|source| HookError::Engine {
-                service: service.name.clone(),
-                point,
-                source,
-            })?;
+            .map_err(engine_error)?;
         if output.exit_code == 0 {
             return Ok(());
         }
@@ -208,6 +236,26 @@ impl<'a> Hooks<'a> {
             message: last_words(words),
         })
     }
+}
+
+/// The container of a service as it is now. A task of a swarm that was held has another one; `None` when that is not here.
+async fn present(engine: &Engine, service: &Service) -> Result<Option<String>, EngineError> {
+    let container = &service.container;
+    let Some(swarm_service) = container.swarm_service() else {
+        return Ok(Some(container.id.clone()));
+    };
+    match engine.inspect(&container.id).await {
+        Ok(found) if !found.is_ended_task() => return Ok(Some(found.id)),
+        Ok(_) | Err(EngineError::NoSuchContainer(_)) => {}
+        Err(error) => return Err(error),
+    }
+    let of_service = format!("{SWARM_SERVICE_ID}={swarm_service}");
+    let mut tasks = engine.containers(&[of_service]).await?;
+    tasks.retain(Container::is_running);
+    let same = tasks
+        .iter()
+        .find(|task| task.replica() == container.replica());
+    Ok(same.or(tasks.first()).map(|task| task.id.clone()))
 }
 
 /// The end of what a program printed, short enough for a message.

@@ -19,7 +19,7 @@ pub use error::{LabelErrors, LabelProblem};
 pub use parse::parse;
 
 pub(crate) use nearest::nearest_word;
-pub(crate) use table::{OwnLabel, find_own};
+pub(crate) use table::{OwnLabel, PREFIX, find_own};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

@@ -36,6 +36,9 @@ pub struct Manifest {
     pub tool: String,
     pub snapshot: RunId,
     pub project: String,
+    /// The node of the swarm that the project runs in. The snapshots of others hold what is on theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     #[serde(default)]
     pub purpose: Purpose,
     /// The patterns that chose the targets, in alphabetical order; empty when everything was meant that labels ask for.

@@ -42,6 +42,34 @@ pub enum PlanError {
         service: String,
         container: String,
     },
+    #[error(
+        "service {service} is to be held, which only a manager of the swarm can do, and none can be asked: {why}"
+    )]
+    NoManager { service: String, why: String },
+    #[error(
+        "which services are to be stopped while a stack is restored only a manager of the swarm knows, and none can be \
+         asked: {why}"
+    )]
+    DependentsUnknown { why: String },
+    #[error(
+        "service {service} cannot be paused: a swarm replaces tasks that do not answer, and others of it may run on \
+         other nodes; give it the label `cofferdam.stop: backup` instead of `cofferdam.pause`"
+    )]
+    PausedInSwarm { service: String },
+    #[error(
+        "{target} is put back while its container is stopped, and a swarm removes a container that it stops; restore it \
+         into a container that compose or `docker run` has made, with --to-project"
+    )]
+    StoppedInSwarm { target: TargetId },
+    #[error(
+        "{target} is put back on the node where its service has a task, and {service} has none on {node}; {hint}"
+    )]
+    OtherNode {
+        target: TargetId,
+        service: String,
+        node: String,
+        hint: String,
+    },
     #[error("{target} cannot be put back: {reason}; to restore others without it, name them")]
     Refused { target: TargetId, reason: String },
 }

@@ -8,7 +8,7 @@ use crate::config::Scope;
 use crate::driver::tree::{Moment, TreeRun};
 use crate::driver::{DriverError, WayBack};
 use crate::engine::EngineError;
-use crate::hold::{Ending, HoldError, Lock, Operation, RestoreJournal};
+use crate::hold::{Ending, HoldError, Journal, Lock, Operation, RestoreJournal};
 use crate::hooks::{HookOutcome, Hooks};
 use crate::manifest::TargetRecord;
 use crate::repository::SnapshotRef;
@@ -44,9 +44,18 @@ pub async fn recover(session: &Session, lock: Lock) -> Result<(), RecoverError> 
         project = journal.project,
         "recovering a {} that {} left unfinished", journal.operation, journal.owner
     );
+    if let Some(node) = lock.elsewhere() {
+        let node = node.to_owned();
+        return release_elsewhere(session, lock, &node).await;
+    }
     // A server on trial may still be at work on what is to be removed.
     helper::sweep(&session.engine, &journal.project).await?;
-    let survey = survey_of(session, &journal.project).await;
+    let mut survey = survey_of(session, &journal.project).await;
+    if let Ok(survey) = &mut survey {
+        let steps = journal.restore.iter().flat_map(|restore| &restore.targets);
+        let targets: Vec<TargetId> = steps.map(|step| step.target.clone()).collect();
+        survey.stack.add_held(&journal.run, &targets);
+    }
     let mut ending = Ending::default();
     let mut outcome = HookOutcome::Failed;
 
@@ -94,6 +103,10 @@ pub async fn recover(session: &Session, lock: Lock) -> Result<(), RecoverError> 
         }
     }
     ending.close(lock).await;
+    came_to(journal, ending)
+}
+
+fn came_to(journal: Journal, ending: Ending) -> Result<(), RecoverError> {
     if ending.problems.is_empty() {
         info!(run = %journal.run, "recovered");
         Ok(())
@@ -104,6 +117,20 @@ pub async fn recover(session: &Session, lock: Lock) -> Result<(), RecoverError> 
             problems: ending.problems,
         })
     }
+}
+
+/// Gives back the services that a run of another node holds. Its data is there.
+async fn release_elsewhere(session: &Session, lock: Lock, node: &str) -> Result<(), RecoverError> {
+    let journal = lock.journal().clone();
+    let mut ending = Ending::default();
+    ending.release(&lock, session.patience()).await;
+    ending.close(lock).await;
+    if journal.operation == Operation::Restore {
+        warn!(
+            "what the restore has done to the data on node {node} is for cofferdam there to finish or to undo, when it starts"
+        );
+    }
+    came_to(journal, ending)
 }
 
 /// The drivers as the dead run had them. What it restored without a label is known from the snapshot, where that can be

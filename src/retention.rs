@@ -6,6 +6,7 @@
 //!
 //! - A series is what was asked for in the same words: all that labels ask for, or the same selection of it. Runs of the
 //!   whole count in every series, since they leave nothing out; a selection never counts as the whole.
+//! - In a swarm, a run saves what is on its node. It is counted for a target of another node only if it holds a copy of it.
 //! - A target that the stack does not have any more ages with the runs of its series, as if they held it. Its last copy
 //!   stays for good.
 //! - Every policy is measured from the newest snapshots, never from the clock: backups that have stopped take nothing
@@ -291,9 +292,18 @@ impl<'a> Judge<'a> {
     /// The runs, newest first, that a policy of the target counts in a series.
     fn counted(&self, series: &Series, target: &TargetId) -> Vec<&'a Snapshot> {
         let backups = self.backups.iter().copied();
+        let home = backups
+            .clone()
+            .find(|one| one.saved.contains_key(target))
+            .map(|newest| &newest.node);
+        let could_hold = |one: &&Snapshot| match one.standing(target) {
+            Standing::Saved => true,
+            Standing::Absent => Some(&one.node) == home,
+            Standing::Failed => false,
+        };
         backups
             .filter(|one| one.series == *series || one.series == Series::Whole)
-            .filter(|one| one.standing(target) != Standing::Failed)
+            .filter(could_hold)
             .collect()
     }
 

@@ -74,7 +74,14 @@ impl Session {
         helper::sweep(&self.engine, &journal.project)
             .await
             .map_err(HoldError::from)?;
-        Ok(lock)
+        // What the nodes of a swarm share comes last: until then nothing of the project is held.
+        match lock.claim().await {
+            Ok(()) => Ok(lock),
+            Err(error) => {
+                lock.close().await.map_err(HoldError::from)?;
+                Err(error.into())
+            }
+        }
     }
 
     /// How long the end of a run may take: nobody waits for health once the user wants to stop.

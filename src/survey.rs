@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Scope;
-use crate::discover::{self, DiscoverError, Service, Stack, WantedVolume};
+use crate::discover::{self, DiscoverError, Service, Stack, SwarmView, WantedVolume};
 use crate::driver::{mysql, postgres};
 use crate::engine::{Container, Engine, EngineError, MountKind, State};
 use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels};
@@ -84,11 +84,37 @@ impl Survey {
 pub async fn survey(engine: &Engine, scope: &Scope) -> Result<Vec<Survey>, SurveyError> {
     let own = engine.own_container().await?;
     let containers = engine.containers(&[]).await?;
+    let swarm = swarm_view(engine, &containers).await?;
     let mut surveys = Vec::new();
-    for stack in discover::discover(containers, own.as_ref(), scope)? {
+    for stack in discover::discover(containers, own.as_ref(), scope, swarm.as_ref())? {
         surveys.push(survey_stack(engine, stack).await?);
     }
     Ok(surveys)
+}
+
+/// The swarm that the engine is a node of, if it is one. Where no manager can be asked, it is known why.
+pub async fn swarm_view(
+    engine: &Engine,
+    containers: &[Container],
+) -> Result<Option<SwarmView>, EngineError> {
+    let node = match engine.node().await {
+        Ok(Some(node)) => node,
+        Ok(None) => return Ok(None),
+        // A proxy may hide it. That matters where tasks run, which must not be taken for containers of compose.
+        Err(error) => {
+            let mut containers = containers.iter();
+            let any_task = containers.any(|container| container.swarm_service().is_some());
+            return if any_task { Err(error) } else { Ok(None) };
+        }
+    };
+    let services = match engine.manager().await {
+        Ok(manager) => manager.services().await,
+        Err(error) => Err(error),
+    };
+    Ok(Some(SwarmView {
+        node: node.name,
+        services: services.map_err(|error| error.to_string()),
+    }))
 }
 
 async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, SurveyError> {

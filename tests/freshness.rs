@@ -172,6 +172,7 @@ impl Place {
             tool: "cofferdam test".to_owned(),
             snapshot: id,
             project: project.to_owned(),
+            node: None,
             purpose: Purpose::Backup,
             started,
             finished: started,

@@ -57,9 +57,9 @@ impl Context {
     pub async fn engine(&self) -> Result<Engine, CommandError> {
         let endpoint =
             Endpoint::from_env(|name| std::env::var(name).ok()).map_err(CommandError::usage)?;
-        Engine::connect(endpoint)
-            .await
-            .map_err(CommandError::failed)
+        let engine = Engine::connect(endpoint).await;
+        let engine = engine.map_err(CommandError::failed)?;
+        Ok(engine.with_manager(self.config.swarm_manager.clone()))
     }
 
     pub fn repository(&self) -> Result<Arc<dyn Repository>, CommandError> {

@@ -4,7 +4,7 @@ use super::context::Context;
 use super::error::CommandError;
 use crate::cli::RecoverArgs;
 use crate::exit::Outcome;
-use crate::hold::{HoldError, Journal, Liveness, Lock};
+use crate::hold::{HoldError, Journal, Liveness, Lock, Operation};
 use crate::recover::recover;
 use crate::session::Session;
 
@@ -59,8 +59,10 @@ pub async fn recover_all(
     for lock in found.map_err(CommandError::failed)? {
         let journal = lock.journal().clone();
         match lock.liveness().await.map_err(CommandError::failed)? {
-            Liveness::Dead => {}
-            Liveness::Alive | Liveness::Unknown if force => {}
+            // The old data of a restore is on its own node.
+            Liveness::Dead
+                if lock.elsewhere().is_none() || journal.operation == Operation::Backup => {}
+            _ if force => {}
             liveness => {
                 recovered.busy = Some(lock.taken(liveness));
                 continue;

@@ -16,12 +16,13 @@ const PREFIX: &str = "COFFERDAM_";
 const LONGEST_FILE: u64 = 1024 * 1024;
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 37] = [
+const KNOWN: [&str; 38] = [
     "COFFERDAM_REPOSITORY",
     "COFFERDAM_COPY_TO",
     "COFFERDAM_COPY_KEEP",
     "COFFERDAM_PROJECTS",
     "COFFERDAM_ALL_PROJECTS",
+    "COFFERDAM_SWARM_MANAGER",
     "COFFERDAM_COMPRESSION",
     "COFFERDAM_KEEP",
     "COFFERDAM_MAY_SHRINK",

@@ -11,19 +11,30 @@ use crate::repository::{self, Repository, RepositoryError};
 /// How many snapshots are read for it.
 const MOST: usize = 100;
 
-/// Tells `timetable` of the newest runs, until it has heard of each of its services.
+/// Where each node of a swarm has snapshots of its own, more are read until enough of them were this node's.
+const MOST_OF_ALL: usize = 1000;
+
+/// Tells `timetable` of the newest runs, until it has heard of each of its services. What other nodes than `node` have saved
+/// was theirs.
 pub(super) async fn read(
     repository: &dyn Repository,
     project: &str,
+    node: Option<&str>,
     timetable: &mut Timetable,
 ) -> Result<(), RepositoryError> {
     let snapshots = repository.list(Some(project)).await?;
-    let newest = snapshots.into_iter().rev().take(MOST);
+    let newest = snapshots.into_iter().rev().take(match node {
+        Some(_) => MOST_OF_ALL,
+        None => MOST,
+    });
     let mut manifests = pin!(repository::manifests(repository, newest));
     let mut oldest = None;
+    let mut own = 0;
     while let Some((_, manifest)) = manifests.next().await {
         match manifest {
+            Ok(manifest) if node.is_some() && manifest.node.as_deref() != node => {}
             Ok(manifest) if manifest.purpose == Purpose::Backup => {
+                own += 1;
                 timetable.ran(&services_of(&manifest), manifest.started);
                 oldest = Some(manifest.started);
             }
@@ -33,6 +44,9 @@ pub(super) async fn read(
         }
         if timetable.knows_all() {
             return Ok(());
+        }
+        if own >= MOST {
+            break;
         }
     }
     if let Some(oldest) = oldest {

@@ -20,6 +20,8 @@ use crate::serve::shown::Outlook;
 
 pub(super) struct Project {
     name: String,
+    /// Of the swarm that it runs in.
+    node: Option<String>,
     pub(super) timetable: Timetable,
     pub(super) standing: Standing,
     /// Why its labels cannot be read as they are now: until that is mended, those hold that were there before.
@@ -38,6 +40,7 @@ impl Project {
     pub(super) fn new(name: &str, settings: &Config) -> Self {
         Self {
             name: name.to_owned(),
+            node: None,
             timetable: Timetable::new(name, settings.time_zone.clone(), settings.jitter),
             standing: Standing::default(),
             trouble: None,
@@ -67,6 +70,7 @@ impl Project {
             }
         };
         self.trouble = None;
+        self.node = stack.node().map(str::to_owned);
         self.timetable.update(watched(&stack, default, beginning));
         if self.timetable.has_news() {
             self.knows_history = false;
@@ -103,7 +107,8 @@ impl Project {
     async fn look_back(&mut self, context: &Context) {
         let looked = async {
             let repository = context.repository()?;
-            history::read(&*repository, &self.name, &mut self.timetable)
+            let (name, node) = (&self.name, self.node.as_deref());
+            history::read(&*repository, name, node, &mut self.timetable)
                 .await
                 .map_err(CommandError::failed)
         };

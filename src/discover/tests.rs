@@ -56,7 +56,7 @@ fn our_own_project_is_the_scope_by_default() {
         compose("candig", "web", &[]),
         compose("other", "db", &[]),
     ];
-    let stacks = discover(all, Some(&own), &Scope::Own).unwrap();
+    let stacks = discover(all, Some(&own), &Scope::Own, None).unwrap();
     assert_eq!(stacks.len(), 1);
     assert_eq!(stacks[0].project, "candig");
     assert_eq!(names(&stacks[0]), ["db", "web"]);
@@ -72,7 +72,7 @@ fn our_own_project_is_the_scope_by_default() {
 #[test]
 fn a_stack_of_cofferdam_alone_is_empty_and_no_error() {
     let own = compose("candig", "cofferdam", &[]);
-    let stacks = discover(vec![own.clone()], Some(&own), &Scope::Own).unwrap();
+    let stacks = discover(vec![own.clone()], Some(&own), &Scope::Own, None).unwrap();
     assert!(stacks[0].services.is_empty());
 }
 
@@ -87,7 +87,7 @@ fn scopes_choose_projects() {
         ]
     };
     let projects = |scope: &Scope| {
-        let stacks = discover(all(), None, scope).unwrap();
+        let stacks = discover(all(), None, scope, None).unwrap();
         let names: Vec<String> = stacks.into_iter().map(|stack| stack.project).collect();
         names
     };
@@ -106,13 +106,13 @@ fn a_scope_that_fits_nothing_is_told() {
         ]
     };
     let bad = |own: Option<&Container>, scope: &Scope| {
-        discover(all(), own, scope).unwrap_err().to_string()
+        discover(all(), own, scope, None).unwrap_err().to_string()
     };
     assert_snapshot!(bad(None, &Scope::Own), @r"no project is named, and cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has these projects: `candigv2`, `default`, `other`");
     assert_snapshot!(bad(Some(&plain("cofferdam", &[])), &Scope::Own), @r"no project is named, and cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has these projects: `candigv2`, `default`, `other`");
     assert_snapshot!(bad(None, &project("candig2")), @r"there is no container of project `candig2`; did you mean `candigv2`? the engine has these projects: `candigv2`, `default`, `other`");
     assert_snapshot!(bad(None, &project("xyzzy")), @r"there is no container of project `xyzzy`; the engine has these projects: `candigv2`, `default`, `other`");
-    assert_snapshot!(discover(vec![], None, &project("a")).unwrap_err(), @r"there is no container of project `a`; the engine has no containers at all");
+    assert_snapshot!(discover(vec![], None, &project("a"), None).unwrap_err(), @r"there is no container of project `a`; the engine has no containers at all");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn cofferdam_is_never_part_of_a_stack() {
         inherited,
         compose("p", "db", &[]),
     ];
-    let stacks = discover(all, Some(&own), &Scope::Own).unwrap();
+    let stacks = discover(all, Some(&own), &Scope::Own, None).unwrap();
     assert_eq!(names(&stacks[0]), ["db"]);
     assert_eq!(stacks[0].left_out.len(), 4);
     assert!(
@@ -152,7 +152,7 @@ fn a_labelled_container_that_shares_the_image_by_accident_is_saved() {
     own.image_id = "sha256:debian".to_owned();
     let mut neighbour = compose("p", "db", &[("cofferdam.volumes", "*")]);
     neighbour.image_id = own.image_id.clone();
-    let stacks = discover(vec![own.clone(), neighbour], Some(&own), &Scope::Own).unwrap();
+    let stacks = discover(vec![own.clone(), neighbour], Some(&own), &Scope::Own, None).unwrap();
     assert_eq!(names(&stacks[0]), ["db"]);
 }
 
@@ -169,7 +169,7 @@ fn helpers_and_the_hold_journal_belong_to_no_project() {
         ),
         compose("p", "db", &[]),
     ];
-    let stacks = discover(all, None, &Scope::All).unwrap();
+    let stacks = discover(all, None, &Scope::All, None).unwrap();
     assert_eq!(stacks.len(), 1);
     assert_eq!(names(&stacks[0]), ["db"]);
     assert!(stacks[0].left_out.is_empty());
@@ -189,7 +189,7 @@ fn what_is_left_out_is_known() {
             ],
         ),
     ];
-    let stacks = discover(all, None, &project("p")).unwrap();
+    let stacks = discover(all, None, &project("p"), None).unwrap();
     assert_eq!(names(&stacks[0]), ["db"]);
     let left_out = [
         ("p-cache-1", LeftOutReason::Disabled),
@@ -212,7 +212,7 @@ fn replicas_have_names_of_their_own() {
         replica("p", "web", 2, &[]),
         stray,
     ];
-    let stacks = discover(all, None, &project("p")).unwrap();
+    let stacks = discover(all, None, &project("p"), None).unwrap();
     let services: Vec<(&str, &str)> = stacks[0]
         .services
         .iter()
@@ -234,7 +234,7 @@ fn what_compose_did_not_start_is_called_as_its_label_says() {
     // As Nomad names them: the task, and its allocation. For a moment there may be two.
     let labels = [("cofferdam.project", "p"), ("cofferdam.service", "web")];
     let all = ["web-7c1a", "web-0b8f"].map(|name| plain(name, &labels));
-    let stacks = discover(all.into(), None, &project("p")).unwrap();
+    let stacks = discover(all.into(), None, &project("p"), None).unwrap();
     assert_eq!(names(&stacks[0]), ["web", "web@web-7c1a"]);
     assert_eq!(stacks[0].services[1].container.service(), "web");
 }
@@ -256,10 +256,10 @@ fn label_errors_of_the_scope_are_told_together_and_others_are_not_heard() {
             compose("c", "db", &[]),
         ]
     };
-    assert!(discover(all(), None, &project("c")).is_ok());
+    assert!(discover(all(), None, &project("c"), None).is_ok());
     let scope = Scope::Projects(vec!["a".to_owned(), "b".to_owned()]);
     // With its causes, as the command line tells it.
-    let error = anyhow::Error::from(discover(all(), None, &scope).unwrap_err());
+    let error = anyhow::Error::from(discover(all(), None, &scope, None).unwrap_err());
     assert_snapshot!(format!("{error:#}"), @r"
     container a-db-1: label `cofferdam.postgres.restore` is `swp`; did you mean `swap`? (accepted: `swap`, `recreate` or `clean`)
     container a-web-1: label `cofferdam.stp` is unknown; did you mean `cofferdam.stop` (stop this container during `backup`, `restore` or both)?
@@ -282,9 +282,9 @@ fn a_hold_for_a_service_that_is_not_there_is_told() {
             ),
         ]
     };
-    assert!(discover(all("postgres-db"), None, &project("p")).is_ok());
-    assert_snapshot!(discover(all("postgres"), None, &project("p")).unwrap_err(), @r"container p-katsu-1: label `cofferdam.hold-for` names the service `postgres`, which its project does not have; did you mean `postgres-db`?");
-    assert_snapshot!(discover(all("x"), None, &project("p")).unwrap_err(), @r"container p-katsu-1: label `cofferdam.hold-for` names the service `x`, which its project does not have; its services are katsu, postgres-db");
+    assert!(discover(all("postgres-db"), None, &project("p"), None).is_ok());
+    assert_snapshot!(discover(all("postgres"), None, &project("p"), None).unwrap_err(), @r"container p-katsu-1: label `cofferdam.hold-for` names the service `postgres`, which its project does not have; did you mean `postgres-db`?");
+    assert_snapshot!(discover(all("x"), None, &project("p"), None).unwrap_err(), @r"container p-katsu-1: label `cofferdam.hold-for` names the service `x`, which its project does not have; its services are katsu, postgres-db");
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn a_skip_that_overrules_labels_is_warned_of() {
         ),
         compose("p", "b", &[("cofferdam.skip", "cache only")]),
     ];
-    let stacks = discover(all, None, &project("p")).unwrap();
+    let stacks = discover(all, None, &project("p"), None).unwrap();
     assert_eq!(names(&stacks[0]), ["a", "b"]);
     assert_snapshot!(stacks[0].warnings.join("\n"), @r"container p-a-1: `cofferdam.skip` goes before the labels that name what is saved; nothing of it is saved");
 }

@@ -49,8 +49,8 @@ pub struct TlsFiles {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("DOCKER_HOST is `{text}`: {reason}")]
 pub struct BadEndpoint {
-    text: String,
-    reason: &'static str,
+    pub text: String,
+    pub reason: &'static str,
 }
 
 impl Default for Endpoint {
@@ -74,12 +74,20 @@ impl Endpoint {
     ///
     /// `variable` looks one up; an empty one counts as absent.
     pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, BadEndpoint> {
+        match variable("DOCKER_HOST").filter(|host| !host.is_empty()) {
+            Some(host) => Self::parse(&host, variable),
+            None => Ok(Self::default()),
+        }
+    }
+
+    /// Reads an address as `DOCKER_HOST` has it; `variable` tells of TLS, as above.
+    pub fn parse(
+        host: &str,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, BadEndpoint> {
         let variable = |name| variable(name).filter(|value| !value.is_empty());
-        let Some(host) = variable("DOCKER_HOST") else {
-            return Ok(Self::default());
-        };
         let bad = |reason| BadEndpoint {
-            text: host.clone(),
+            text: host.to_owned(),
             reason,
         };
         let (scheme, rest) = host
@@ -156,6 +164,7 @@ impl Engine {
             transport,
             turns: Turns::default(),
             endpoint,
+            manager: None,
         })
     }
 

@@ -95,6 +95,13 @@ pub const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
 pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 /// The engine's volume name carries the project; this label on the volume holds the name in the compose file.
 pub const COMPOSE_VOLUME: &str = "com.docker.compose.volume";
+/// What a swarm puts on the containers of a stack that was deployed into it.
+pub const STACK_NAMESPACE: &str = "com.docker.stack.namespace";
+pub const SWARM_SERVICE_ID: &str = "com.docker.swarm.service.id";
+/// With the stack's name before it.
+pub const SWARM_SERVICE_NAME: &str = "com.docker.swarm.service.name";
+/// `<service>.<slot>.<task>`; a global service has the node's id instead of a slot.
+const SWARM_TASK_NAME: &str = "com.docker.swarm.task.name";
 pub const PROJECT: &str = "cofferdam.project";
 pub const SERVICE: &str = "cofferdam.service";
 
@@ -119,21 +126,69 @@ pub(super) fn project_of(labels: &BTreeMap<String, String>) -> &str {
     labels
         .get(PROJECT)
         .or_else(|| labels.get(COMPOSE_PROJECT))
+        .or_else(|| labels.get(STACK_NAMESPACE))
         .map_or("default", String::as_str)
 }
 
+/// Which of a swarm service's tasks a container is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Replica {
+    /// Of a replicated service, from 1.
+    Slot(u32),
+    /// Of a global service: the one of its node.
+    OfNode,
+}
+
 impl Container {
-    /// The project this container belongs to: compose's, or the label of ours, or `default`.
+    /// The project this container belongs to: compose's, a swarm's stack, or the label of ours, or `default`.
     pub fn project(&self) -> &str {
         project_of(&self.labels)
     }
 
-    /// The compose service, or what the label of ours says, or the container's name.
+    /// Whether compose or a stack made it, or a label of ours says to which project it belongs.
+    pub fn has_project(&self) -> bool {
+        [PROJECT, COMPOSE_PROJECT, STACK_NAMESPACE]
+            .iter()
+            .any(|label| self.labels.contains_key(*label))
+    }
+
+    /// The compose service, or what the label of ours says, or the swarm's service, or the container's name.
     pub fn service(&self) -> &str {
         self.labels
             .get(COMPOSE_SERVICE)
             .or_else(|| self.labels.get(SERVICE))
-            .map_or(self.name.as_str(), String::as_str)
+            .map(String::as_str)
+            .or_else(|| self.stack_service())
+            .unwrap_or(&self.name)
+    }
+
+    /// The name of the swarm's service as the stack file has it.
+    fn stack_service(&self) -> Option<&str> {
+        let service = self.labels.get(SWARM_SERVICE_NAME)?;
+        let stack = self.labels.get(STACK_NAMESPACE);
+        let short = stack.and_then(|stack| service.strip_prefix(stack.as_str())?.strip_prefix('_'));
+        Some(short.unwrap_or(service))
+    }
+
+    /// The id of the swarm's service that this container is a task of.
+    pub fn swarm_service(&self) -> Option<&str> {
+        self.labels.get(SWARM_SERVICE_ID).map(String::as_str)
+    }
+
+    pub fn replica(&self) -> Option<Replica> {
+        let task = self.labels.get(SWARM_TASK_NAME)?;
+        let service = self.labels.get(SWARM_SERVICE_NAME)?;
+        let (replica, _) = task.strip_prefix(service.as_str())?.strip_prefix('.')?.split_once('.')?;
+        Some(replica.parse().map_or(Replica::OfNode, Replica::Slot))
+    }
+
+    /// A swarm never starts a task again: its container has done its work, and another one has taken its place.
+    pub fn is_ended_task(&self) -> bool {
+        self.swarm_service().is_some()
+            && matches!(
+                self.state,
+                State::Exited | State::Dead | State::Removing
+            )
     }
 
     /// Made by `docker compose run`: a command of the user's, not a part of the stack.
@@ -292,6 +347,31 @@ mod tests {
         ] {
             assert_eq!(container.is_on_tmpfs(path), expected, "{path}");
         }
+    }
+
+    #[test]
+    fn a_task_of_a_swarm_belongs_to_its_stack() {
+        let task = |name: &str| {
+            let mut container = container();
+            for (key, value) in [
+                (STACK_NAMESPACE, "shop"),
+                (SWARM_SERVICE_ID, "s1"),
+                (SWARM_SERVICE_NAME, "shop_web"),
+                (SWARM_TASK_NAME, name),
+            ] {
+                container.labels.insert(key.to_owned(), value.to_owned());
+            }
+            container
+        };
+        let second = task("shop_web.2.o0vz7u3mkr6yg6c5g8fdzqkbq");
+        assert_eq!((second.project(), second.service()), ("shop", "web"));
+        assert_eq!(second.replica(), Some(Replica::Slot(2)));
+        let global = task("shop_web.k2uyxf9q3mvxpdhrl2rn9hq7d.o0vz7u3mkr6yg6c5g8fdzqkbq");
+        assert_eq!(global.replica(), Some(Replica::OfNode));
+        let mut alone = task("shop_web.1.o0vz7u3mkr6yg6c5g8fdzqkbq");
+        alone.labels.remove(STACK_NAMESPACE);
+        assert_eq!((alone.project(), alone.service()), ("default", "shop_web"));
+        assert_eq!(container().replica(), None);
     }
 
     #[test]

@@ -22,10 +22,10 @@ pub(super) struct Histories<'a> {
     /// Some targets are known from earlier checks.
     remembers: bool,
     lengths: ObjectLengths,
-    /// How many backups were taken so far.
-    taken: usize,
-    /// By the newest backup whose time has come.
-    skipped: Option<Vec<Skip>>,
+    /// How many backups were taken so far, of each node of a swarm; `None` where there is none.
+    taken: BTreeMap<Option<String>, usize>,
+    /// By the newest backup of each node whose time has come.
+    skipped: BTreeMap<Option<String>, Vec<Skip>>,
     /// Failures of whole services.
     services: BTreeMap<(String, DriverKind), Passed>,
 }
@@ -76,8 +76,8 @@ impl<'a> Histories<'a> {
                 .collect(),
             remembers: false,
             lengths: ObjectLengths::default(),
-            taken: 0,
-            skipped: None,
+            taken: BTreeMap::new(),
+            skipped: BTreeMap::new(),
             services: BTreeMap::new(),
         }
     }
@@ -91,13 +91,19 @@ impl<'a> Histories<'a> {
         }
     }
 
+    /// How many backups of the same node are newer than the snapshot at hand.
+    fn newer(&self, manifest: &Manifest) -> usize {
+        self.taken.get(&manifest.node).copied().unwrap_or(0)
+    }
+
     /// Of a target that the snapshot at hand names. `None` when nobody asks for it, or its last good copy is found already.
-    fn history(&mut self, target: &TargetId) -> Option<&mut History> {
+    fn history(&mut self, manifest: &Manifest, target: &TargetId) -> Option<&mut History> {
         if !self.question.asks_for(target) {
             return None;
         }
+        let newer = self.newer(manifest);
         let history = self.targets.entry(target.clone()).or_default();
-        history.unnamed.get_or_insert(self.taken);
+        history.unnamed.get_or_insert(newer);
         history.last_good.is_none().then_some(history)
     }
 
@@ -110,22 +116,24 @@ impl<'a> Histories<'a> {
         if manifest.purpose != Purpose::Backup {
             return Ok(None);
         }
-        let newer = self.taken;
+        let newer = self.newer(manifest);
         if self.question.is_in_the_future(manifest.started) {
             for record in &manifest.targets {
-                if let Some(history) = self.history(&record.target) {
+                if let Some(history) = self.history(manifest, &record.target) {
                     history.passed.push(manifest, newer, Why::FromTheFuture);
                 }
             }
-            self.taken += 1;
+            self.count(manifest);
             return Ok(Some(Finding::FromTheFuture {
                 snapshot: SnapshotRef::new(&manifest.project, manifest.snapshot.clone()),
                 time: manifest.started,
             }));
         }
-        self.skipped.get_or_insert_with(|| manifest.skipped.clone());
+        self.skipped
+            .entry(manifest.node.clone())
+            .or_insert_with(|| manifest.skipped.clone());
         for record in &manifest.targets {
-            if self.history(&record.target).is_some() {
+            if self.history(manifest, &record.target).is_some() {
                 self.judge_copy(repository, manifest, record).await?;
             }
         }
@@ -138,12 +146,16 @@ impl<'a> Histories<'a> {
                     .entry(service)
                     .or_default()
                     .push(manifest, newer, why);
-            } else if let Some(history) = self.history(target) {
+            } else if let Some(history) = self.history(manifest, target) {
                 history.passed.push(manifest, newer, why);
             }
         }
-        self.taken += 1;
+        self.count(manifest);
         Ok(None)
+    }
+
+    fn count(&mut self, manifest: &Manifest) {
+        *self.taken.entry(manifest.node.clone()).or_default() += 1;
     }
 
     async fn judge_copy(
@@ -164,8 +176,8 @@ impl<'a> Histories<'a> {
                 break;
             }
         }
-        let (newer, now) = (self.taken, self.question.now);
-        let Some(history) = self.history(&record.target) else {
+        let (newer, now) = (self.newer(manifest), self.question.now);
+        let Some(history) = self.history(manifest, &record.target) else {
             return Ok(());
         };
         if let Some(problem) = problem {
@@ -230,14 +242,14 @@ impl<'a> Histories<'a> {
             max_age_seconds: self.question.goals.of(&target).map(|goal| goal.as_secs()),
             target,
             passed_over_more: history.passed.number - history.passed.told.len(),
-            absent_from: history.unnamed.unwrap_or(self.taken),
+            absent_from: history.unnamed.unwrap_or(self.taken.values().sum()),
             passed_over: history.passed.told,
             last_good: history.last_good,
         }
     }
 
     fn state(&self, target: &TargetId, history: &History) -> State {
-        let mut skipped = self.skipped.iter().flatten();
+        let mut skipped = self.skipped.values().flatten();
         if let Some(skip) = skipped.find(|skip| skip.service == target.service)
             && !history.is_newest
             && !self.question.expected.contains(target)

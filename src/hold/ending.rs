@@ -59,7 +59,7 @@ impl Ending {
         let mut waiting: Vec<&Held> = lock.journal().held.iter().collect();
         let mut unfit = Unfit::default();
         for service in hooks.services() {
-            let is_own = |held: &&Held| held.container == service.container.id;
+            let is_own = |held: &&Held| held.subject.includes(&service.container);
             if let Some(at) = waiting.iter().position(is_own) {
                 let held = waiting.remove(at);
                 if unfit.keeps_back(service) {

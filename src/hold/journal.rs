@@ -53,12 +53,41 @@ impl fmt::Display for Operation {
     }
 }
 
-/// A container that runs now and is going to be held.
+/// Something that runs now and is going to be held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Held {
-    pub container: String,
+    #[serde(flatten)]
+    pub subject: Subject,
     pub service: String,
     pub action: Action,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Subject {
+    /// By its id.
+    Container(String),
+    /// All tasks of it, on whatever nodes they run.
+    SwarmService(HeldService),
+}
+
+/// What the service had before is written down in its own labels, in the update that scales it: whoever scales it between
+/// this journal and that update is heard.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldService {
+    pub id: String,
+    /// How many of its tasks ran: so many are waited for when it is released.
+    pub tasks: u64,
+}
+
+impl Subject {
+    /// Whether a container is held by this.
+    pub fn includes(&self, container: &Container) -> bool {
+        match self {
+            Self::Container(id) => *id == container.id,
+            Self::SwarmService(service) => container.swarm_service() == Some(&service.id),
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -120,10 +149,24 @@ impl Journal {
     }
 
     pub(super) fn of_container(container: &Container) -> Result<Self, HoldError> {
-        Self::from_labels(&container.labels).map_err(|why| HoldError::Unreadable {
-            name: container.name.clone(),
+        Self::of_object(&container.name, &container.labels)
+    }
+
+    /// Of the object of the engine or of the swarm that has this name and these labels.
+    pub(super) fn of_object(
+        name: &str,
+        labels: &BTreeMap<String, String>,
+    ) -> Result<Self, HoldError> {
+        Self::from_labels(labels).map_err(|why| HoldError::Unreadable {
+            name: name.to_owned(),
             why,
         })
+    }
+
+    /// Whether it lists services of a swarm.
+    pub fn holds_services(&self) -> bool {
+        let mut subjects = self.held.iter().map(|held| &held.subject);
+        subjects.any(|subject| matches!(subject, Subject::SwarmService(_)))
     }
 
     /// The snapshots that the run needs until it has come to its end.
@@ -173,11 +216,21 @@ mod tests {
             "candigv2".to_owned(),
             Operation::Restore,
             Owner::for_tests(),
-            vec![Held {
-                container: "c".repeat(64),
-                service: "katsu".to_owned(),
-                action: Action::Stop,
-            }],
+            vec![
+                Held {
+                    subject: Subject::Container("c".repeat(64)),
+                    service: "katsu".to_owned(),
+                    action: Action::Stop,
+                },
+                Held {
+                    subject: Subject::SwarmService(HeldService {
+                        id: "x1".to_owned(),
+                        tasks: 2,
+                    }),
+                    service: "web".to_owned(),
+                    action: Action::Stop,
+                },
+            ],
         );
         journal.restore = Some(RestoreJournal {
             project: "candig".to_owned(),
@@ -219,6 +272,13 @@ mod tests {
             ]
         );
         assert_eq!(Journal::from_labels(&journal.to_labels()), Ok(journal));
+    }
+
+    #[test]
+    fn a_journal_of_the_time_before_swarms_is_read() {
+        let held: Held =
+            serde_json::from_str(r#"{"container":"0a","service":"katsu","action":"stop"}"#).unwrap();
+        assert_eq!(held.subject, Subject::Container("0a".to_owned()));
     }
 
     #[test]

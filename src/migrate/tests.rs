@@ -101,6 +101,7 @@ fn survey(containers: Vec<Container>) -> Survey {
             project: PROJECT.to_owned(),
             services,
             left_out: Vec::new(),
+            swarm: None,
             warnings: Vec::new(),
         },
         databases: BTreeMap::new(),

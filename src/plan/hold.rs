@@ -1,15 +1,19 @@
 //! Which containers a run holds, and why. Pure.
+//!
+//! - `swarm`: services instead of containers
+
+mod swarm;
 
 use serde::Serialize;
 
 use super::PlanError;
 use super::order::start_order;
-use crate::discover::{Service, Stack};
-use crate::hold::{Action, Held, Operation};
-use crate::labels::Moment;
+use crate::discover::Stack;
+use crate::hold::{Action, Held, Operation, Subject};
+use crate::labels::{ContainerLabels, Moment};
 use crate::target::{StateNeeded, TargetId};
 
-/// One container that is going to be held.
+/// One container, or service of a swarm, that is going to be held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PlannedHold {
     pub service: String,
@@ -17,13 +21,13 @@ pub struct PlannedHold {
     /// The targets that this hold serves.
     pub serves: Vec<TargetId>,
     #[serde(skip)]
-    pub container: String,
+    pub subject: Subject,
 }
 
 impl PlannedHold {
     pub fn to_held(&self) -> Held {
         Held {
-            container: self.container.clone(),
+            subject: self.subject.clone(),
             service: self.service.clone(),
             action: self.action,
         }
@@ -46,36 +50,42 @@ pub fn plan_holds(
         else {
             continue;
         };
-        let Some((action, serves)) = hold_of(service, operation, targets) else {
+        // A swarm would replace it: its service is held.
+        if service.container.swarm_service().is_some() {
+            continue;
+        }
+        let is_own = |target: &TargetId| target.service == service.name;
+        let Some((action, serves)) = hold_of(&service.labels, is_own, operation, targets) else {
             continue;
         };
         if serves.is_empty() || !service.container.is_running() {
             continue;
         }
-        ensure_no_database_is_held(service, action, operation, targets)?;
+        ensure_no_database_is_held(&service.name, is_own, action, operation, targets)?;
         holds.push(PlannedHold {
             service: service.name.clone(),
             action,
             serves,
-            container: service.container.id.clone(),
+            subject: Subject::Container(service.container.id.clone()),
         });
     }
+    holds.extend(swarm::plan_holds(stack, operation, targets)?);
     Ok(holds)
 }
 
 /// What labels ask for, and what targets of the service's own need.
 fn hold_of(
-    service: &Service,
+    labels: &ContainerLabels,
+    is_own: impl Fn(&TargetId) -> bool,
     operation: Operation,
     targets: &[TargetId],
 ) -> Option<(Action, Vec<TargetId>)> {
     let needs_stop = |target: &&TargetId| {
-        target.service == service.name
-            && target.driver.state_needed(operation.moment()) == StateNeeded::Stopped
+        is_own(target) && target.driver.state_needed(operation.moment()) == StateNeeded::Stopped
     };
-    let labelled = action_of(service, operation);
+    let labelled = action_of(labels, operation);
     let serves = |target: &&TargetId| {
-        needs_stop(target) || (labelled.is_some() && serves_target(service, target))
+        needs_stop(target) || (labelled.is_some() && serves_target(labels, target))
     };
     let action = if targets.iter().any(|target| needs_stop(&target)) {
         Some(Action::Stop)
@@ -85,8 +95,7 @@ fn hold_of(
     Some((action?, targets.iter().filter(serves).cloned().collect()))
 }
 
-fn action_of(service: &Service, operation: Operation) -> Option<Action> {
-    let labels = &service.labels;
+fn action_of(labels: &ContainerLabels, operation: Operation) -> Option<Action> {
     match operation {
         Operation::Backup if labels.stop.contains(&Moment::Backup) => Some(Action::Stop),
         Operation::Backup if labels.pause => Some(Action::Pause),
@@ -95,8 +104,8 @@ fn action_of(service: &Service, operation: Operation) -> Option<Action> {
     }
 }
 
-fn serves_target(service: &Service, target: &TargetId) -> bool {
-    match &service.labels.hold_for {
+fn serves_target(labels: &ContainerLabels, target: &TargetId) -> bool {
+    match &labels.hold_for {
         Some(services) => services
             .iter()
             .any(|name| is_service(name, &target.service)),
@@ -113,18 +122,19 @@ fn is_service(name: &str, service: &str) -> bool {
 
 /// A database's tools run in its own container, which must therefore run.
 fn ensure_no_database_is_held(
-    service: &Service,
+    service: &str,
+    is_own: impl Fn(&TargetId) -> bool,
     action: Action,
     operation: Operation,
     targets: &[TargetId],
 ) -> Result<(), PlanError> {
     let database = targets.iter().find(|target| {
-        target.service == service.name
+        is_own(target)
             && target.driver.state_needed(operation.moment()) == StateNeeded::Running
     });
     match database {
         Some(target) => Err(PlanError::DatabaseHeld {
-            service: service.name.clone(),
+            service: service.to_owned(),
             action,
             target: target.clone(),
         }),

@@ -10,6 +10,7 @@ use super::hold::{PlannedHold, plan_holds};
 use crate::discover::{Service, Stack};
 use crate::driver::WayBack;
 use crate::engine::container::is_within;
+use crate::engine::swarm::Mode;
 use crate::hold::Operation;
 use crate::labels::Moment;
 use crate::manifest::{Facts, Manifest, TargetRecord};
@@ -49,17 +50,18 @@ pub struct PlannedRestore {
 /// The service in the stack that a record's target belongs to, in a state in which it can be restored.
 pub fn service_of<'a>(stack: &'a Stack, record: &TargetRecord) -> Result<&'a Service, PlanError> {
     let name = &record.target.service;
-    let service = stack
-        .services
-        .iter()
+    let mut services = stack.services.iter();
+    let service = services
         .find(|service| service.name == *name)
-        .ok_or_else(|| PlanError::NoSuchService {
-            service: name.clone(),
-            project: stack.project.clone(),
-            hint: format!(
-                "bring the stack up first, or restore only other targets (this one is {})",
-                record.target
-            ),
+        .ok_or_else(|| {
+            on_another_node(stack, &record.target).unwrap_or_else(|| PlanError::NoSuchService {
+                service: name.clone(),
+                project: stack.project.clone(),
+                hint: format!(
+                    "bring the stack up first, or restore only other targets (this one is {})",
+                    record.target
+                ),
+            })
         })?;
     let needed = record.target.driver.state_needed(Moment::Restore);
     if needed == StateNeeded::Running && !service.container.is_running() {
@@ -69,6 +71,43 @@ pub fn service_of<'a>(stack: &'a Stack, record: &TargetRecord) -> Result<&'a Ser
         });
     }
     Ok(service)
+}
+
+/// Where a target of a swarm can be put back, when that is not here.
+fn on_another_node(stack: &Stack, target: &TargetId) -> Option<PlanError> {
+    let swarm = stack.swarm.as_ref()?;
+    // A task is called after its slot or its node.
+    let (name, node) = match target.service.split_once('@') {
+        Some((name, node)) => (name, Some(node)),
+        None => (target.service.as_str(), None),
+    };
+    let full_name = format!("{}_{name}", stack.project);
+    let hint = match &swarm.services {
+        Ok(services) => {
+            let service = services.iter().find(|service| service.name == name)?;
+            let mut nodes: Vec<&str> = service.nodes.iter().map(String::as_str).collect();
+            // That of a global service belongs to its node.
+            nodes.retain(|known| service.mode != Mode::Global || Some(*known) == node);
+            match nodes.as_slice() {
+                [] => format!(
+                    "it has none anywhere: start it first, docker service scale {full_name}=1"
+                ),
+                nodes => format!(
+                    "run the same command in the cofferdam of node {}",
+                    nodes.join(" or of node ")
+                ),
+            }
+        }
+        Err(_) => format!(
+            "run the same command in the cofferdam of the node that has one: docker service ps {full_name}"
+        ),
+    };
+    Some(PlanError::OtherNode {
+        target: target.clone(),
+        service: name.to_owned(),
+        node: swarm.node.clone(),
+        hint,
+    })
 }
 
 impl RestorePlan {
@@ -156,7 +195,8 @@ fn ensure_closed(
         })
     };
     let in_use = stack.services.iter().find(|service| {
-        let is_held = holds.iter().any(|hold| hold.service == service.name);
+        let mut subjects = holds.iter().map(|hold| &hold.subject);
+        let is_held = subjects.any(|subject| subject.includes(&service.container));
         let uses = service.name == target.id.service || can_write(service);
         service.container.is_running() && uses && !is_held
     });
@@ -222,7 +262,10 @@ fn warnings(
         ));
     }
     warnings.extend(databases_that_go_with_a_tree(manifest, targets));
-    let is_held = |service: &str| holds.iter().any(|hold| hold.service == service);
+    let is_held = |service: &Service| {
+        let mut subjects = holds.iter().map(|hold| &hold.subject);
+        subjects.any(|subject| subject.includes(&service.container))
+    };
     for target in targets {
         let Some(Facts::Volume(facts)) = manifest.target(&target.id).map(|record| &record.facts)
         else {
@@ -239,7 +282,7 @@ fn warnings(
                     .mounts
                     .iter()
                     .any(|mount| mount.volume == facts.volume);
-            if uses && !is_held(&service.name) {
+            if uses && !is_held(service) {
                 warnings.push(format!(
                     "{} runs on while {} is replaced under it; give it the label cofferdam.stop: restore",
                     service.name, target.id

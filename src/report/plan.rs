@@ -1,7 +1,7 @@
 //! Plans, for people.
 
 use crate::driver::WayBack;
-use crate::hold::Action;
+use crate::hold::{Action, Subject};
 use crate::plan::backup::{BackupPlan, PlannedHook};
 use crate::plan::hold::PlannedHold;
 use crate::plan::restore::RestorePlan;
@@ -87,9 +87,10 @@ pub fn restore(plan: &RestorePlan, view: &View) -> String {
 
 fn holds(page: &mut Page, title: &str, holds: &[PlannedHold]) {
     section(page, title, holds, |hold| {
-        let action = match hold.action {
-            Action::Stop => "stopped",
-            Action::Pause => "paused",
+        let action = match (&hold.subject, hold.action) {
+            (Subject::SwarmService(_), _) => "scaled to zero",
+            (Subject::Container(_), Action::Stop) => "stopped",
+            (Subject::Container(_), Action::Pause) => "paused",
         };
         let serves: Vec<String> = hold.serves.iter().map(ToString::to_string).collect();
         format!("{}: {action} for {}", hold.service, serves.join(", "))

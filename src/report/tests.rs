@@ -259,6 +259,7 @@ fn complete() -> Manifest {
         tool: "cofferdam 0.1.0".to_owned(),
         snapshot: run_id(),
         project: "candigv2".to_owned(),
+        node: None,
         purpose: Purpose::Backup,
         selection: Vec::new(),
         started: "2026-11-21T02:00:00Z".parse().unwrap(),

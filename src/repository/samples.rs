@@ -96,6 +96,7 @@ pub(crate) fn manifest(project: &str, id: &RunId, artifacts: Vec<Artifact>) -> M
         tool: "cofferdam test".to_owned(),
         snapshot: id.clone(),
         project: project.to_owned(),
+        node: None,
         purpose: Purpose::Backup,
         selection: Vec::new(),
         started: id.time().unwrap(),

@@ -107,13 +107,14 @@ impl Judge<'_> {
     }
 
     /// The targets with this standing in the newest run that was meant to save them. What the newest run of its series does
-    /// not name is gone from the stack, and so is what the newest run of the whole does not.
+    /// not name is gone from the stack, and so is what the newest run of the whole does not: each node of a swarm by itself.
     fn newest_of(&self, wanted: Standing) -> Vec<(&TargetId, &Snapshot)> {
         let mut series = BTreeSet::new();
         let mut seen = BTreeSet::new();
         let mut found = Vec::new();
+        let mut whole = BTreeSet::new();
         for snapshot in &self.backups {
-            if !series.insert(&snapshot.series) {
+            if whole.contains(&snapshot.node) || !series.insert((&snapshot.node, &snapshot.series)) {
                 continue;
             }
             let saved = snapshot
@@ -128,7 +129,7 @@ impl Judge<'_> {
                 }
             }
             if snapshot.series == Series::Whole {
-                break;
+                whole.insert(&snapshot.node);
             }
         }
         found.sort_by_key(|(target, _)| *target);

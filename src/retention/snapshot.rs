@@ -12,6 +12,8 @@ use crate::target::{RunId, TargetId};
 pub struct Snapshot {
     pub id: RunId,
     pub started: Timestamp,
+    /// [`Manifest::node`]
+    pub node: Option<String>,
     pub series: Series,
     pub saved: BTreeMap<TargetId, GoodCopy>,
     pub failed: BTreeSet<TargetId>,
@@ -49,6 +51,7 @@ impl From<&Manifest> for Snapshot {
         Self {
             id: manifest.snapshot.clone(),
             started: manifest.started,
+            node: manifest.node.clone(),
             series,
             saved: saved
                 .map(|record| (record.target.clone(), GoodCopy::from(record)))

@@ -20,6 +20,7 @@ fn taken(time: &str) -> Snapshot {
             .parse()
             .unwrap(),
         started,
+        node: None,
         series: Series::Whole,
         saved: BTreeMap::new(),
         failed: BTreeSet::new(),
@@ -625,6 +626,7 @@ fn manifests_tell_what_retention_asks_for() {
     let expected = Snapshot {
         id: id.clone(),
         started: id.time().unwrap(),
+        node: None,
         series: Series::Whole,
         saved: BTreeMap::from([(saved.clone(), GoodCopy { keep })]),
         failed: BTreeSet::from([target("other")]),

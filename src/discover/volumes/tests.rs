@@ -35,6 +35,7 @@ fn stack(services: Vec<Service>) -> Stack {
         project: "candigv2".to_owned(),
         services,
         left_out: Vec::new(),
+        swarm: None,
         warnings: Vec::new(),
     }
 }

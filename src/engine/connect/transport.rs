@@ -15,7 +15,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::header::{CONNECTION, CONTENT_TYPE, UPGRADE};
 use hyper::upgrade::Upgraded;
-use hyper::{Request, Response, StatusCode, Uri};
+use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -35,6 +35,8 @@ const PROBES: u32 = 4;
 const PROBE_INTERVAL: Duration = Duration::from_secs(15);
 /// A refusal is a sentence, or a small page.
 const REFUSAL: usize = 64 * 1024;
+/// More than a swarm of thousands of services and tasks tells.
+const DOCUMENT: usize = 256 * 1024 * 1024;
 
 type Body = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
 /// Both directions of an upgraded connection.
@@ -119,6 +121,34 @@ impl Transport {
             HttpClient::Tls(client) => client.request(request),
         };
         Ok(answer.await?)
+    }
+
+    /// A request with or without a document, and the document that answers it; `null` where the answer is empty.
+    pub(in crate::engine) async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        document: Option<&serde_json::Value>,
+    ) -> Result<serde_json::Value, Error> {
+        let body = document.map(ToString::to_string).unwrap_or_default();
+        let request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.base))
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::new(Bytes::from(body)))?;
+        let answer = self.send(request).await?;
+        if !answer.status().is_success() {
+            return Err(refusal(answer).await);
+        }
+        let body = Limited::new(answer.into_body(), DOCUMENT).collect().await;
+        let body = body
+            .map_err(|error| Error::from(std::io::Error::other(error)))?
+            .to_bytes();
+        if body.iter().all(u8::is_ascii_whitespace) {
+            return Ok(serde_json::Value::Null);
+        }
+        serde_json::from_slice(&body)
+            .map_err(|error| Error::from(std::io::Error::other(error)))
     }
 
     /// Posts `json` and takes the connection over.

@@ -45,6 +45,7 @@ fn survey(services: Vec<(Service, &[Store])>) -> Survey {
         project: "shop".to_owned(),
         services: services.into_iter().map(|(service, _)| service).collect(),
         left_out: Vec::new(),
+        swarm: None,
         warnings: Vec::new(),
     };
     Survey {
