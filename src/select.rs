@@ -1,13 +1,15 @@
 //! From what the user named to what there is: snapshots and targets.
 //!
-//! `latest` means the newest snapshot that a backup made. Where that is of a part of the project only, a restore
-//! [completes](completed) it from older ones. Safety snapshots, which a restore takes of what it is about to
+//! `latest` means the newest snapshot that a backup made; in a swarm, one that was made on this node, since those of other
+//! nodes hold what is there. Where it is of a part of the project only, a restore [completes](completed) it from older ones.
+//! Safety snapshots, which a restore takes of what it is about to
 //! write over, have to be named by their id: otherwise a second `restore latest` after a mistaken first would bring the
 //! mistake back. When the newest snapshot cannot be read, that is an error and no reason to take an older one: nobody
 //! should get last week's data without having asked for it. Its manifest may list targets that failed; they are not in
 //! it, and a restore that names one is refused.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use crate::cli::{SnapshotSelector, TargetMap, TargetPattern};
 use crate::manifest::{Manifest, Purpose};
@@ -40,6 +42,14 @@ pub enum SelectError {
     },
     #[error("`latest` fits several projects; name one with --project, or one of these by its id:{}", lines(.newest))]
     SeveralProjects { newest: Vec<SnapshotRef> },
+    #[error("no snapshot of {project} was taken on this node, {node}; name one of another node by its id:{}", lines(.newest))]
+    NoneOfNode {
+        project: String,
+        node: String,
+        newest: Vec<OfNode>,
+    },
+    #[error("`latest` fits several nodes of a swarm; name one of these by its id:{}", lines(.newest))]
+    SeveralNodes { newest: Vec<OfNode> },
     #[error("the newest snapshot cannot be read: {source}; to use an older one, name it by its id:{}", lines(.older))]
     LatestUnreadable {
         source: Box<RepositoryError>,
@@ -61,6 +71,19 @@ pub enum SelectError {
     SameName(TargetId),
 }
 
+/// The newest snapshot of a node.
+#[derive(Debug)]
+pub struct OfNode {
+    node: String,
+    snapshot: SnapshotRef,
+}
+
+impl fmt::Display for OfNode {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} (node {})", self.snapshot, self.node)
+    }
+}
+
 fn lines<T: ToString>(items: &[T]) -> String {
     items
         .iter()
@@ -75,11 +98,13 @@ fn others(projects: &[String]) -> String {
     format!("; it has some of {}", projects.join(", "))
 }
 
-/// Finds one snapshot among those of `projects`, or of all when `None`.
+/// Finds one snapshot among those of `projects`, or of all when `None`. `own_node` is asked for the node of the swarm that
+/// we are on, when that matters.
 pub async fn snapshot(
     repository: &dyn Repository,
     projects: Option<&[String]>,
     wanted: &SnapshotSelector,
+    own_node: impl AsyncFnOnce() -> Option<String>,
 ) -> Result<SnapshotRef, SelectError> {
     let all = repository.list(None).await?;
     let in_scope = |snapshot: &&SnapshotRef| {
@@ -97,7 +122,7 @@ pub async fn snapshot(
         });
     }
     match wanted {
-        SnapshotSelector::Latest => latest(repository, &candidates).await,
+        SnapshotSelector::Latest => latest(repository, &candidates, own_node).await,
         SnapshotSelector::Prefix(prefix) => by_prefix(&candidates, prefix),
     }
 }
@@ -146,6 +171,7 @@ fn newest_first<'a>(
 async fn latest(
     repository: &dyn Repository,
     candidates: &[&SnapshotRef],
+    own_node: impl AsyncFnOnce() -> Option<String>,
 ) -> Result<SnapshotRef, SelectError> {
     let project = candidates
         .first()
@@ -158,10 +184,13 @@ async fn latest(
             newest: newest_of_each_project(candidates),
         });
     }
+    let mut own_node = Some(own_node);
+    let mut here: Option<String> = None;
+    let mut newest: Vec<OfNode> = Vec::new();
     for (at, snapshot) in candidates.iter().enumerate().rev() {
-        match repository.manifest(snapshot).await {
-            Ok(manifest) if manifest.purpose == Purpose::Backup => return Ok((*snapshot).clone()),
-            Ok(_) => {}
+        let node = match repository.manifest(snapshot).await {
+            Ok(manifest) if manifest.purpose == Purpose::Backup => manifest.node,
+            Ok(_) => continue,
             Err(source) => {
                 let older = newest_first(candidates[..at].iter().copied());
                 return Err(SelectError::LatestUnreadable {
@@ -169,12 +198,39 @@ async fn latest(
                     older,
                 });
             }
+        };
+        let Some(node) = node else {
+            // From before the swarm, when others are newer.
+            if newest.is_empty() {
+                return Ok((*snapshot).clone());
+            }
+            continue;
+        };
+        if let Some(own_node) = own_node.take() {
+            here = own_node().await;
+        }
+        if here.as_ref() == Some(&node) {
+            return Ok((*snapshot).clone());
+        }
+        if !newest.iter().any(|known| known.node == node) {
+            let snapshot = (*snapshot).clone();
+            newest.push(OfNode { node, snapshot });
         }
     }
-    Err(SelectError::OnlySafety {
-        project: project.to_owned(),
-        safety: newest_first(candidates.iter().copied()),
-    })
+    let project = project.to_owned();
+    match (here, newest.as_slice()) {
+        (_, []) => Err(SelectError::OnlySafety {
+            project,
+            safety: newest_first(candidates.iter().copied()),
+        }),
+        (Some(node), _) => Err(SelectError::NoneOfNode {
+            project,
+            node,
+            newest,
+        }),
+        (None, [only]) => Ok(only.snapshot.clone()),
+        (None, _) => Err(SelectError::SeveralNodes { newest }),
+    }
 }
 
 /// A manifest with what older snapshots hold of its project.
@@ -185,7 +241,7 @@ pub struct Completed {
 }
 
 /// Adds to the newest snapshot the targets that it was not meant to hold, each as the newest snapshot has it that was. What lies
-/// before the newest snapshot of the whole project does not count: it is gone from the project.
+/// before the newest snapshot of the whole project does not count: it is gone from the project. Other nodes' never do.
 pub async fn completed(
     repository: &dyn Repository,
     newest: Manifest,
@@ -199,7 +255,12 @@ pub async fn completed(
     let older: Vec<&SnapshotRef> = all.iter().filter(is_older).collect();
     for (at, snapshot) in older.iter().enumerate().rev() {
         let manifest = match repository.manifest(snapshot).await {
-            Ok(manifest) if manifest.purpose == Purpose::Backup => manifest,
+            Ok(manifest)
+                if manifest.purpose == Purpose::Backup
+                    && manifest.node == completed.manifest.node =>
+            {
+                manifest
+            }
             Ok(_) => continue,
             Err(source) => {
                 return Err(SelectError::LatestUnreadable {

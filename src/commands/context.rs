@@ -155,6 +155,13 @@ impl Context {
         }
     }
 
+    /// The node of a swarm that the engine is, if there is an engine to be asked.
+    async fn own_node(&self) -> Option<String> {
+        let engine = self.engine().await.ok()?;
+        let node = engine.node().await.ok()??;
+        Some(node.name)
+    }
+
     /// The projects whose snapshots a command changes: unlike for a look, nothing is meant that was not named.
     pub async fn named_projects(
         &self,
@@ -204,7 +211,8 @@ impl Context {
         projects: Option<&[String]>,
         wanted: &SnapshotSelector,
     ) -> Result<Manifest, CommandError> {
-        let snapshot = select::snapshot(repository, projects, wanted).await?;
+        let own_node = async || self.own_node().await;
+        let snapshot = select::snapshot(repository, projects, wanted, own_node).await?;
         repository
             .manifest(&snapshot)
             .await
@@ -223,7 +231,9 @@ impl Context {
         let projects = self.projects().await;
         let mut named: Vec<SnapshotRef> = Vec::new();
         for wanted in wanted {
-            named.push(select::snapshot(repository, projects.as_deref(), wanted).await?);
+            let own_node = async || self.own_node().await;
+            let found = select::snapshot(repository, projects.as_deref(), wanted, own_node);
+            named.push(found.await?);
         }
         named.sort();
         named.dedup();

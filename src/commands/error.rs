@@ -99,6 +99,8 @@ impl From<SelectError> for CommandError {
             | SelectError::Ambiguous { .. }
             | SelectError::SeveralProjects { .. }
             | SelectError::OnlySafety { .. }
+            | SelectError::NoneOfNode { .. }
+            | SelectError::SeveralNodes { .. }
             | SelectError::NoTarget { .. }
             | SelectError::SameName(_) => Self::usage(error),
         }

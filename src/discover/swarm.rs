@@ -156,7 +156,11 @@ fn has_task(tasks: &[&Container], service: &SwarmService) -> bool {
         .any(|task| task.swarm_service() == Some(service.id.as_str()))
 }
 
-fn stack_service(service: &SwarmService, model: Container, labels: ContainerLabels) -> StackService {
+fn stack_service(
+    service: &SwarmService,
+    model: Container,
+    labels: ContainerLabels,
+) -> StackService {
     StackService {
         id: service.id.clone(),
         name: model.service().to_owned(),

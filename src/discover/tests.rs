@@ -301,3 +301,133 @@ fn a_skip_that_overrules_labels_is_warned_of() {
     assert_eq!(names(&stacks[0]), ["a", "b"]);
     assert_snapshot!(stacks[0].warnings.join("\n"), @r"container p-a-1: `cofferdam.skip` goes before the labels that name what is saved; nothing of it is saved");
 }
+
+mod swarm {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::engine::State;
+    use crate::engine::swarm::{Mode, SwarmService};
+
+    fn task(service: &str, replica: &str, labels: &[(&str, &str)]) -> Container {
+        let mut task = plain(&format!("shop_{service}.{replica}.t1"), labels);
+        for (key, value) in [
+            ("com.docker.stack.namespace", "shop".to_owned()),
+            ("com.docker.swarm.service.id", format!("{service}-id")),
+            ("com.docker.swarm.service.name", format!("shop_{service}")),
+            (
+                "com.docker.swarm.task.name",
+                format!("shop_{service}.{replica}.t1"),
+            ),
+        ] {
+            task.labels.insert(key.to_owned(), value);
+        }
+        task
+    }
+
+    fn service(name: &str, mode: Mode, nodes: &[&str], labels: &[(&str, &str)]) -> SwarmService {
+        let task = task(name, "1", labels);
+        SwarmService {
+            id: format!("{name}-id"),
+            name: format!("shop_{name}"),
+            labels: task.labels,
+            own_labels: BTreeMap::new(),
+            image: "image".to_owned(),
+            mounts: Vec::new(),
+            created: jiff::Timestamp::UNIX_EPOCH,
+            mode,
+            held_by: None,
+            running_on: nodes.iter().map(|&node| node.to_owned()).collect(),
+        }
+    }
+
+    fn view(services: Result<Vec<SwarmService>, String>) -> SwarmView {
+        SwarmView {
+            node: "a".to_owned(),
+            services,
+        }
+    }
+
+    fn stack(
+        containers: Vec<Container>,
+        own: Option<&Container>,
+        view: &SwarmView,
+    ) -> Result<Stack, String> {
+        let scope = project("shop");
+        let stacks = discover(containers, own, &scope, Some(view));
+        stacks
+            .map(|mut stacks| stacks.remove(0))
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn tasks_are_called_after_their_slots_and_their_nodes() {
+        let mut over = task("web", "1", &[]);
+        over.state = State::Exited;
+        let containers = vec![
+            task("web", "2", &[]),
+            task("web", "3", &[]),
+            over,
+            task("db", "1", &[]),
+            task("agent", "nc1nqddfbjuk8lossvsrpakxk", &[]),
+        ];
+        let stack = stack(containers, None, &view(Ok(Vec::new()))).unwrap();
+        assert_eq!(names(&stack), ["agent@a", "db", "web@2", "web@3"]);
+        assert_eq!(stack.left_out[0].reason, LeftOutReason::EndedTask);
+        assert_eq!(stack.node(), Some("a"));
+    }
+
+    #[test]
+    fn a_manager_knows_services_of_other_nodes_and_never_holds_our_own() {
+        let own = task("cofferdam", "nc1nqddfbjuk8lossvsrpakxk", &[]);
+        let stops = [("cofferdam.stop", "restore")];
+        let services = vec![
+            service("cofferdam", Mode::Global, &["a", "b"], &stops),
+            service("web", Mode::Replicated(2), &["b", "b"], &stops),
+            service(
+                "off",
+                Mode::Replicated(1),
+                &[],
+                &[("cofferdam.enable", "false")],
+            ),
+        ];
+        let containers = vec![
+            own.clone(),
+            task("db", "1", &[("cofferdam.hold-for", "web")]),
+        ];
+        let stack = stack(containers, Some(&own), &view(Ok(services))).unwrap();
+        let services: Vec<_> = stack.swarm_services().collect();
+        assert_eq!(services.len(), 1);
+        assert_eq!((services[0].name.as_str(), services[0].tasks), ("web", 2));
+        assert_eq!(services[0].nodes, BTreeSet::from(["b".to_owned()]));
+    }
+
+    #[test]
+    fn labels_where_no_container_gets_them_are_refused() {
+        let mut web = service("web", Mode::Replicated(2), &[], &[]);
+        for (key, value) in [("cofferdam.stop", "backup"), ("cofferdam.hold.run", "x")] {
+            web.own_labels.insert(key.to_owned(), value.to_owned());
+        }
+        assert_snapshot!(stack(vec![task("db", "1", &[])], None, &view(Ok(vec![web]))).unwrap_err(), @"");
+    }
+
+    #[test]
+    fn what_is_out_of_sight_is_said() {
+        let nobody = view(Err("none is named".to_owned()));
+        let holds_for_others = task("db", "1", &[("cofferdam.hold-for", "web")]);
+        let unseen = stack(vec![holds_for_others], None, &nobody).unwrap();
+        assert_snapshot!(unseen.warnings.join("\n"), @"");
+        let hook = [("cofferdam.hook.after-restore", "migrate")];
+        let web = service("web", Mode::Replicated(1), &["b"], &hook);
+        let far = stack(vec![task("db", "1", &[])], None, &view(Ok(vec![web]))).unwrap();
+        assert_snapshot!(far.warnings.join("\n"), @"");
+        // A compose project on a node is no business of the swarm's.
+        let compose = discover(
+            vec![compose("p", "db", &[])],
+            None,
+            &project("p"),
+            Some(&nobody),
+        );
+        assert_eq!(compose.unwrap()[0].node(), None);
+    }
+}

@@ -178,17 +178,17 @@ impl Container {
     pub fn replica(&self) -> Option<Replica> {
         let task = self.labels.get(SWARM_TASK_NAME)?;
         let service = self.labels.get(SWARM_SERVICE_NAME)?;
-        let (replica, _) = task.strip_prefix(service.as_str())?.strip_prefix('.')?.split_once('.')?;
+        let (replica, _) = task
+            .strip_prefix(service.as_str())?
+            .strip_prefix('.')?
+            .split_once('.')?;
         Some(replica.parse().map_or(Replica::OfNode, Replica::Slot))
     }
 
     /// A swarm never starts a task again: its container has done its work, and another one has taken its place.
     pub fn is_ended_task(&self) -> bool {
         self.swarm_service().is_some()
-            && matches!(
-                self.state,
-                State::Exited | State::Dead | State::Removing
-            )
+            && matches!(self.state, State::Exited | State::Dead | State::Removing)
     }
 
     /// Made by `docker compose run`: a command of the user's, not a part of the stack.

@@ -439,8 +439,8 @@ impl Manager {
         loop {
             let path = format!("/services/{service}");
             let found: Option<ServiceShape> = self.engine.ask(&path, &action).await?;
-            let mut found = found
-                .ok_or_else(|| refused(Some(404), "there is no such service".to_owned()))?;
+            let mut found =
+                found.ok_or_else(|| refused(Some(404), "there is no such service".to_owned()))?;
             let (changed, is_to_be_sent) =
                 change(&mut found.spec).map_err(|message| refused(None, message))?;
             if !is_to_be_sent {
@@ -472,9 +472,9 @@ impl Manager {
         let data = base64::engine::general_purpose::STANDARD.encode("held by cofferdam\n");
         let document = json!({"Name": name, "Labels": labels, "Data": data});
         let action = format!("create the config {name}");
-        let created = self
-            .engine
-            .exchange(Method::POST, "/configs/create", Some(&document), &action);
+        let created =
+            self.engine
+                .exchange(Method::POST, "/configs/create", Some(&document), &action);
         match created.await {
             Ok(answer) => Ok(answer["ID"].as_str().unwrap_or(name).to_owned()),
             Err(EngineError::Api {

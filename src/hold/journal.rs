@@ -277,7 +277,8 @@ mod tests {
     #[test]
     fn a_journal_of_the_time_before_swarms_is_read() {
         let held: Held =
-            serde_json::from_str(r#"{"container":"0a","service":"katsu","action":"stop"}"#).unwrap();
+            serde_json::from_str(r#"{"container":"0a","service":"katsu","action":"stop"}"#)
+                .unwrap();
         assert_eq!(held.subject, Subject::Container("0a".to_owned()));
     }
 

@@ -71,7 +71,9 @@ impl Owner {
 
     /// Of the container it runs in.
     pub fn container_id(&self) -> Option<&str> {
-        self.container.as_ref().map(|container| container.id.as_str())
+        self.container
+            .as_ref()
+            .map(|container| container.id.as_str())
     }
 
     pub async fn liveness(&self, engine: &Engine, image: &str) -> Result<Liveness, EngineError> {

@@ -11,10 +11,10 @@ use tokio::time::Instant;
 use tracing::{info, warn};
 
 use super::journal::HeldService;
+use super::{Held, Journal, Operation, Subject, journal_name};
 use super::{
     HoldError, LABEL_HOLD, LABEL_RUN, Liveness, Lock, READY_LIMIT, ReleaseProblem, Taken, Wait,
 };
-use super::{Held, Journal, Operation, Subject, journal_name};
 use crate::engine::swarm::{Claim, Manager, Released};
 use crate::engine::{Engine, EngineError};
 use crate::target::encode_component;
@@ -159,7 +159,9 @@ impl Lock {
 
     /// The node whose run this is, when it has no journal in this engine.
     pub fn elsewhere(&self) -> Option<&str> {
-        self.elsewhere.as_ref().map(|elsewhere| elsewhere.node.as_str())
+        self.elsewhere
+            .as_ref()
+            .map(|elsewhere| elsewhere.node.as_str())
     }
 
     pub(super) async fn liveness_elsewhere(
@@ -296,7 +298,10 @@ fn claim_name(project: &str) -> String {
 fn short_digest(text: &str) -> String {
     use sha2::{Digest as _, Sha256};
     let digest = Sha256::digest(encode_component(text));
-    digest[..8].iter().map(|byte| format!("{byte:02x}")).collect()
+    digest[..8]
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 #[cfg(test)]
@@ -311,6 +316,9 @@ mod tests {
             assert!(name.len() <= LONGEST_NAME, "{name}");
             assert!(name.ends_with(|last: char| last.is_ascii_hexdigit()));
         }
-        assert_ne!(claim_name(&"long".repeat(40)), claim_name(&"long".repeat(41)));
+        assert_ne!(
+            claim_name(&"long".repeat(40)),
+            claim_name(&"long".repeat(41))
+        );
     }
 }

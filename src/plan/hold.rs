@@ -129,8 +129,7 @@ fn ensure_no_database_is_held(
     targets: &[TargetId],
 ) -> Result<(), PlanError> {
     let database = targets.iter().find(|target| {
-        is_own(target)
-            && target.driver.state_needed(operation.moment()) == StateNeeded::Running
+        is_own(target) && target.driver.state_needed(operation.moment()) == StateNeeded::Running
     });
     match database {
         Some(target) => Err(PlanError::DatabaseHeld {

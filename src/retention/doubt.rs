@@ -114,7 +114,8 @@ impl Judge<'_> {
         let mut found = Vec::new();
         let mut whole = BTreeSet::new();
         for snapshot in &self.backups {
-            if whole.contains(&snapshot.node) || !series.insert((&snapshot.node, &snapshot.series)) {
+            if whole.contains(&snapshot.node) || !series.insert((&snapshot.node, &snapshot.series))
+            {
                 continue;
             }
             let saved = snapshot

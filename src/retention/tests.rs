@@ -67,6 +67,11 @@ impl Snapshot {
         self
     }
 
+    fn on(mut self, node: &str) -> Self {
+        self.node = Some(node.to_owned());
+        self
+    }
+
     fn taken_by_a_restore(mut self) -> Self {
         self.series = Series::Safety;
         self
@@ -641,4 +646,40 @@ fn manifests_tell_what_retention_asks_for() {
     assert_eq!(chosen.shrunken, manifest.shrunken);
     manifest.purpose = Purpose::Safety { restore: id };
     assert_eq!(Snapshot::from(&manifest).series, Series::Safety);
+}
+
+#[test]
+fn runs_of_another_node_take_no_copys_place() {
+    let mut snapshots = Vec::new();
+    for day in 1..=4 {
+        let db = taken(&format!("2026-11-0{day}T02:00:00Z"));
+        snapshots.push(db.without("app").on("a"));
+        let app = taken(&format!("2026-11-0{day}T02:10:00Z"));
+        snapshots.push(app.without("db").on("b"));
+    }
+    assert_eq!(
+        staying(&snapshots, "last=2"),
+        ["11-03 02:00", "11-03 02:10", "11-04 02:00", "11-04 02:10"]
+    );
+    // What has moved to another node is one target all the same.
+    for snapshot in &mut snapshots[4..] {
+        let node = if snapshot.node.as_deref() == Some("a") {
+            "b"
+        } else {
+            "a"
+        };
+        snapshot.node = Some(node.to_owned());
+    }
+    assert_eq!(
+        staying(&snapshots, "last=2"),
+        ["11-03 02:00", "11-03 02:10", "11-04 02:00", "11-04 02:10"]
+    );
+    // A failure on one node is a doubt whatever the other has saved since.
+    let failed = taken("2026-11-05T02:00:00Z")
+        .without("app")
+        .failing("db")
+        .on("b");
+    let other = taken("2026-11-05T02:10:00Z").without("db").on("a");
+    snapshots.extend([failed, other]);
+    assert_eq!(judged(&snapshots, &terms("last=2", "UTC")).doubts.len(), 1);
 }

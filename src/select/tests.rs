@@ -50,6 +50,15 @@ impl Place {
     }
 
     async fn find(&self, projects: Option<&[&str]>, wanted: &str) -> Result<SnapshotRef, String> {
+        self.find_on(None, projects, wanted).await
+    }
+
+    async fn find_on(
+        &self,
+        node: Option<&str>,
+        projects: Option<&[&str]>,
+        wanted: &str,
+    ) -> Result<SnapshotRef, String> {
         let projects: Option<Vec<_>> =
             projects.map(|projects| projects.iter().map(|&name| name.to_owned()).collect());
         let root = self.repository.location();
@@ -57,6 +66,7 @@ impl Place {
             &self.repository,
             projects.as_deref(),
             &wanted.parse().unwrap(),
+            async || node.map(str::to_owned),
         )
         .await
         .map_err(|error| error.to_string().replace(&root, "/backups"))
@@ -297,4 +307,21 @@ async fn what_has_failed_since_is_not_completed_in_silence() {
         refused.to_string().contains("name it by its id"),
         "{refused}"
     );
+
+#[tokio::test]
+async fn latest_is_that_of_the_node() {
+    let place = Place::new().await;
+    place.backup("shop", 10).await;
+    for (day, node) in [(11, "a"), (12, "b"), (13, "a"), (14, "b")] {
+        let of_node = |manifest: &mut Manifest| manifest.node = Some(node.to_owned());
+        place.commit("shop", day, of_node).await;
+    }
+    let latest_on = async |node| place.find_on(node, Some(&["shop"]), "latest").await;
+    assert_eq!(latest_on(Some("a")).await, found("shop", 13));
+    assert_eq!(latest_on(Some("b")).await, found("shop", 14));
+    insta::assert_snapshot!(latest_on(Some("c")).await.unwrap_err(), @"");
+    insta::assert_snapshot!(latest_on(None).await.unwrap_err(), @"");
+    // By its id, any node's can be named.
+    let id = id(11).to_string();
+    assert_eq!(place.find_on(Some("b"), None, &id).await, found("shop", 11));
 }

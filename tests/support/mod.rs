@@ -18,6 +18,7 @@ pub mod proxy;
 pub mod s3;
 pub mod serving;
 pub mod stack;
+pub mod swarm;
 pub mod trees;
 pub mod web;
 

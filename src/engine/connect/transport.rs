@@ -147,8 +147,7 @@ impl Transport {
         if body.iter().all(u8::is_ascii_whitespace) {
             return Ok(serde_json::Value::Null);
         }
-        serde_json::from_slice(&body)
-            .map_err(|error| Error::from(std::io::Error::other(error)))
+        serde_json::from_slice(&body).map_err(|error| Error::from(std::io::Error::other(error)))
     }
 
     /// Posts `json` and takes the connection over.

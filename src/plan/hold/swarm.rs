@@ -120,3 +120,117 @@ fn tasks(stack: &Stack) -> impl Iterator<Item = &Service> {
     let services = stack.services.iter();
     services.filter(|service| service.container.swarm_service().is_some())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::discover::StackSwarm;
+    use crate::engine::container::SWARM_SERVICE_ID;
+    use crate::engine::container::tests_support::container;
+    use crate::labels::{ContainerLabels, Moment};
+    use crate::target::DriverKind;
+
+    fn stops(moment: Moment) -> ContainerLabels {
+        ContainerLabels {
+            stop: BTreeSet::from([moment]),
+            ..ContainerLabels::default()
+        }
+    }
+
+    fn service(name: &str, labels: ContainerLabels, tasks: u64) -> StackService {
+        StackService {
+            id: format!("{name}-id"),
+            name: name.to_owned(),
+            labels,
+            mode: Mode::Replicated(tasks),
+            is_on: tasks > 0,
+            held_by: None,
+            tasks,
+            nodes: BTreeSet::new(),
+            model: container(name),
+        }
+    }
+
+    /// A stack with one task here, of the service `db`.
+    fn stack(labels: ContainerLabels, services: Result<Vec<StackService>, String>) -> Stack {
+        let mut container = container("shop_db.1.x");
+        let id = (SWARM_SERVICE_ID.to_owned(), "db-id".to_owned());
+        container.labels.extend([id]);
+        Stack {
+            project: "shop".to_owned(),
+            services: vec![Service {
+                name: "db".to_owned(),
+                container,
+                labels,
+            }],
+            left_out: Vec::new(),
+            swarm: Some(StackSwarm {
+                node: "a".to_owned(),
+                services,
+            }),
+            warnings: Vec::new(),
+        }
+    }
+
+    fn of_db(driver: DriverKind) -> Vec<TargetId> {
+        vec![TargetId::new("db", driver, "shop")]
+    }
+
+    #[test]
+    fn services_are_held_wherever_they_run_and_not_at_zero() {
+        let services = vec![
+            service("db", ContainerLabels::default(), 1),
+            service("web", stops(Moment::Restore), 2),
+            service("off", stops(Moment::Restore), 0),
+        ];
+        let stack = stack(ContainerLabels::default(), Ok(services));
+        let targets = of_db(DriverKind::Postgres);
+        let holds = plan_holds(&stack, Operation::Restore, &targets).unwrap();
+        let held: Vec<_> = holds.iter().map(|hold| hold.subject.clone()).collect();
+        let web = HeldService {
+            id: "web-id".to_owned(),
+            tasks: 2,
+        };
+        assert_eq!(held, [Subject::SwarmService(web)]);
+        assert!(
+            plan_holds(&stack, Operation::Backup, &targets)
+                .unwrap()
+                .is_empty()
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_done_in_a_swarm_is_refused_with_what_to_do() {
+        let nobody = || Err("set COFFERDAM_SWARM_MANAGER".to_owned());
+        let volume = of_db(DriverKind::Volume);
+        let pauses = ContainerLabels {
+            pause: true,
+            ..ContainerLabels::default()
+        };
+        let plain = ContainerLabels::default;
+        let refused = [
+            plan_holds(
+                &stack(stops(Moment::Backup), nobody()),
+                Operation::Backup,
+                &volume,
+            ),
+            plan_holds(&stack(plain(), nobody()), Operation::Restore, &volume),
+            plan_holds(
+                &stack(plain(), Ok(vec![service("web", pauses, 1)])),
+                Operation::Backup,
+                &volume,
+            ),
+            plan_holds(
+                &stack(plain(), Ok(Vec::new())),
+                Operation::Restore,
+                &of_db(DriverKind::Couchdb),
+            ),
+        ];
+        let words = refused.map(|refused| refused.unwrap_err().to_string());
+        insta::assert_snapshot!(words.join("\n"), @"");
+        // Nothing is asked for, and a backup can be made.
+        assert!(plan_holds(&stack(plain(), nobody()), Operation::Backup, &volume).is_ok());
+    }
+}
