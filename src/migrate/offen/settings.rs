@@ -77,7 +77,7 @@ fn reason(name: &str) -> Option<&'static str> {
             "volumes are read where they are: `cofferdam.stop` or `cofferdam.pause` keep them still"
         }
         "BACKUP_STOP_SERVICE_TIMEOUT" => {
-            "services of a swarm are not scaled: containers are stopped"
+            "services of a swarm get their own `stop_grace_period`, and two minutes more"
         }
         "GZIP_PARALLELISM" => "cofferdam compresses on all cores",
         "EXEC_FORWARD_OUTPUT" => "what a hook prints is shown when it fails",

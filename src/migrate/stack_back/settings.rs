@@ -98,7 +98,7 @@ fn reason(name: &str) -> Option<&'static str> {
         "CHECK_WITH_CACHE" => "there is no cache",
         "INCLUDE_PROJECT_NAME" => "snapshots are kept apart by project in any case",
         "SWARM_MODE" => {
-            "swarm is not known: a container belongs to a compose project or to the one in its label `cofferdam.project`"
+            "a swarm is noticed: make cofferdam a global service, and name a manager for its workers as COFFERDAM_SWARM_MANAGER"
         }
         "RESTIC_PASSWORD_COMMAND" => {
             "let it write the passphrase to a file, and name that as COFFERDAM_PASSPHRASE_FILE"
