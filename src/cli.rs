@@ -106,7 +106,7 @@ pub struct Settings {
     /// A manager of the engine's swarm, as `tcp://HOST:2376`, where the engine is none itself
     ///
     /// Services are scaled through it. DOCKER_TLS_VERIFY and DOCKER_CERT_PATH go for it too. [env: COFFERDAM_SWARM_MANAGER]
-    #[arg(long, global = true, value_name = "ADDRESS")]
+    #[arg(long, global = true, value_name = "URL")]
     pub swarm_manager: Option<String>,
 
     /// A second place that gets each new snapshot, as a URL or directory; may be given several times

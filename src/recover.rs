@@ -62,12 +62,19 @@ pub async fn recover(session: &Session, lock: Lock) -> Result<(), RecoverError> 
     if let Some(restore) = &journal.restore {
         match &survey {
             Ok(survey) => {
-                let drivers = drivers_of(session, survey, &journal.run, restore).await?;
-                if lock.is_decided().await? {
-                    outcome = HookOutcome::Done;
-                    finish(&drivers, restore, &mut ending).await;
-                } else {
-                    undo(session, &drivers, &journal.project, restore, &mut ending).await;
+                match drivers_of(session, survey, &journal.run, restore).await {
+                    Ok(drivers) if lock.is_decided().await? => {
+                        outcome = HookOutcome::Done;
+                        finish(&drivers, restore, &mut ending).await;
+                    }
+                    Ok(drivers) => {
+                        undo(session, &drivers, &journal.project, restore, &mut ending).await;
+                    }
+                    // What lies in no volume has gone with its task: no later run would fare better.
+                    Err(error) if journal.holds_services() => ending.leave_unfinished(format!(
+                        "the restore can be neither finished nor undone: {error}"
+                    )),
+                    Err(error) => return Err(error),
                 }
             }
             Err(error) => ending.leave_unfinished(format!(

@@ -7,14 +7,18 @@ use crate::support::stack::{PASSWORD, eventually};
 use crate::support::swarm::{Node, Swarm, swarm};
 use serde_json::Value;
 
-/// A dump that lasts as long as somebody wants.
-const SLOW: &str = r#"
+/// A dump that lasts as long as somebody wants, and a sidecar that is soon known to be well.
+const OVER: &str = r#"
 version: "3.8"
 services:
   db:
     labels:
       cofferdam.command.slow.dump: sh -c 'while [ -e /tmp/slow ]; do sleep 0.2; done; echo done'
-      cofferdam.command.slow.load: sh -c 'cat >/dev/null'
+      cofferdam.command.slow.load: sh -c 'cat >/dev/null; touch /tmp/loading; while [ -e /tmp/slow-load ]; do sleep 0.2; done'
+  cofferdam:
+    healthcheck:
+      test: ["CMD", "/cofferdam", "health"]
+      interval: 2s
 "#;
 
 /// The documented stack, deployed once, with all in its place: `reports` has been scaled to zero by its owner.
@@ -25,7 +29,7 @@ fn shop() -> MutexGuard<'static, Swarm> {
         .docker(["stack", "ls", "--format", "{{.Name}}"])
         != "shop"
     {
-        swarm.deploy("shop", SLOW, &[("COFFERDAM_SCHEDULE", "off")]);
+        swarm.deploy("shop", OVER, &[("COFFERDAM_SCHEDULE", "off")]);
         swarm
             .manager
             .docker(["service", "scale", "--detach", "shop_reports=0"]);
@@ -103,7 +107,9 @@ fn hanging_backup(swarm: &Swarm) {
 
 fn let_go(swarm: &Swarm) {
     let db = swarm.worker.task("shop_db").expect("the database's task");
-    swarm.worker.docker(["exec", &db, "rm", "-f", "/tmp/slow"]);
+    swarm
+        .worker
+        .docker(["exec", &db, "rm", "-f", "/tmp/slow", "/tmp/slow-load"]);
 }
 
 #[test]
@@ -223,6 +229,49 @@ fn a_killed_sidecar_leaves_no_service_at_zero() {
     let_go(&swarm);
     in_order(&swarm);
     assert_ne!(swarm.worker.task("shop_cofferdam"), Some(sidecar));
+}
+
+/// The volume of a service that is itself at zero, and a load that never comes to its end.
+#[test]
+fn a_killed_restore_is_undone_by_the_sidecar_that_comes_next() {
+    let swarm = shop();
+    let worker = &swarm.worker;
+    let log = |line: &str| {
+        let collector = worker.task("shop_collector").expect("a task");
+        worker.docker(["exec", &collector, "sh", "-c", line])
+    };
+    log("echo saved > /logs/word");
+    worker.cofferdam("shop", &["backup"]).expect(0);
+    log("echo newer > /logs/word");
+
+    let sidecar = worker.task("shop_cofferdam").expect("a sidecar");
+    let restore = [
+        "exec",
+        "--detach",
+        &sidecar,
+        "/cofferdam",
+        "restore",
+        "latest",
+        "--yes",
+    ];
+    let targets = ["db/command/slow", "*/volume/*"];
+    let db = worker.task("shop_db").expect("the database's task");
+    let in_db = |line: &str| worker.run(&["exec", &db, "sh", "-c", line]);
+    in_db("touch /tmp/slow-load").expect(0);
+    worker.docker(restore.iter().chain(&targets));
+    eventually("the load hangs", || in_db("rm /tmp/loading").code == 0);
+    assert_eq!(swarm.replicas("shop_web"), "0/0");
+    assert_eq!(worker.task("shop_collector"), None);
+    worker.docker(["kill", "--signal", "KILL", &sidecar]);
+    let_go(&swarm);
+    in_order(&swarm);
+    eventually("nothing is left to be done", || {
+        worker
+            .docker(["ps", "--all", "--quiet", "--filter", "label=cofferdam.hold"])
+            .is_empty()
+    });
+    assert_eq!(log("cat /logs/word"), "newer");
+    assert_eq!(log("ls -A /logs"), "word");
 }
 
 #[test]

@@ -154,6 +154,12 @@ fn help_of_cofferdam() {
 
               [env: COFFERDAM_ALL_PROJECTS=true]
 
+          --swarm-manager <URL>
+              A manager of the engine's swarm, as `tcp://HOST:2376`, where the engine is none itself
+
+              Services are scaled through it. DOCKER_TLS_VERIFY and DOCKER_CERT_PATH go for it too.
+              [env: COFFERDAM_SWARM_MANAGER]
+
           --copy-to <URL>
               A second place that gets each new snapshot, as a URL or directory; may be given several
               times
@@ -338,6 +344,8 @@ fn short_help_fits_a_screen() {
           --repository <URL>        Where snapshots live: a directory, as `/path`, or a URL of a server
           --project <NAME>          A project to work on; may be given several times
           --all-projects            Work on every project of the engine
+          --swarm-manager <URL>     A manager of the engine's swarm, as `tcp://HOST:2376`, where the
+                                    engine is none itself
           --copy-to <URL>           A second place that gets each new snapshot, as a URL or directory;
                                     may be given several times
           --copy-keep <RULES>       Which snapshots stay in the second places, as `daily=30,monthly=12`

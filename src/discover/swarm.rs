@@ -69,7 +69,7 @@ impl Stack {
     }
 
     /// Adds the services of which a dead run has left no task, as far as a manager knows them: what it did to their volumes
-    /// on this node is still to be undone, or finished. `targets`: those of the run.
+    /// on this node is still to be undone, or finished, and then their hooks run. `targets`: those of the run.
     pub fn add_held(&mut self, run: &RunId, targets: &[TargetId]) {
         let held = self
             .swarm_services()
@@ -91,7 +91,10 @@ impl Stack {
             added.extend(own.into_iter().map(|name| Service {
                 name: name.to_owned(),
                 container: held.model.clone(),
-                labels: held.labels.clone(),
+                labels: ContainerLabels {
+                    hooks: held.labels.hooks.clone(),
+                    ..ContainerLabels::default()
+                },
             }));
         }
         self.services.extend(added);

@@ -393,7 +393,11 @@ mod swarm {
         ];
         let containers = vec![
             own.clone(),
-            task("db", "1", &[("cofferdam.hold-for", "web")]),
+            task(
+                "db",
+                "1",
+                &[("cofferdam.hold-for", "web"), ("cofferdam.stop", "restore")],
+            ),
         ];
         let stack = stack(containers, Some(&own), &view(Ok(services))).unwrap();
         let services: Vec<_> = stack.swarm_services().collect();
@@ -408,19 +412,23 @@ mod swarm {
         for (key, value) in [("cofferdam.stop", "backup"), ("cofferdam.hold.run", "x")] {
             web.own_labels.insert(key.to_owned(), value.to_owned());
         }
-        assert_snapshot!(stack(vec![task("db", "1", &[])], None, &view(Ok(vec![web]))).unwrap_err(), @"");
+        assert_snapshot!(stack(vec![task("db", "1", &[])], None, &view(Ok(vec![web]))).unwrap_err(), @"container of service shop_web: label `cofferdam.stop` stands among the labels of the service (`deploy: labels:`), which its containers do not get; write it under `labels:` of the service itself");
     }
 
     #[test]
     fn what_is_out_of_sight_is_said() {
         let nobody = view(Err("none is named".to_owned()));
-        let holds_for_others = task("db", "1", &[("cofferdam.hold-for", "web")]);
+        let holds_for_others = task(
+            "db",
+            "1",
+            &[("cofferdam.hold-for", "web"), ("cofferdam.stop", "restore")],
+        );
         let unseen = stack(vec![holds_for_others], None, &nobody).unwrap();
-        assert_snapshot!(unseen.warnings.join("\n"), @"");
+        assert_snapshot!(unseen.warnings.join("\n"), @"services of this stack that have no task on node a are not seen, nor whether they are to be held: none is named");
         let hook = [("cofferdam.hook.after-restore", "migrate")];
         let web = service("web", Mode::Replicated(1), &["b"], &hook);
         let far = stack(vec![task("db", "1", &[])], None, &view(Ok(vec![web]))).unwrap();
-        assert_snapshot!(far.warnings.join("\n"), @"");
+        assert_snapshot!(far.warnings.join("\n"), @"service web: its hooks do not run with what node a saves or restores, since it has no task there (it has on b)");
         // A compose project on a node is no business of the swarm's.
         let compose = discover(
             vec![compose("p", "db", &[])],

@@ -319,8 +319,16 @@ async fn latest_is_that_of_the_node() {
     let latest_on = async |node| place.find_on(node, Some(&["shop"]), "latest").await;
     assert_eq!(latest_on(Some("a")).await, found("shop", 13));
     assert_eq!(latest_on(Some("b")).await, found("shop", 14));
-    insta::assert_snapshot!(latest_on(Some("c")).await.unwrap_err(), @"");
-    insta::assert_snapshot!(latest_on(None).await.unwrap_err(), @"");
+    insta::assert_snapshot!(latest_on(Some("c")).await.unwrap_err(), @r"
+    no snapshot of shop was taken on this node, c; name one of another node by its id:
+      shop/20261114T020000Z-9f2c61aa (node b)
+      shop/20261113T020000Z-9f2c61aa (node a)
+    ");
+    insta::assert_snapshot!(latest_on(None).await.unwrap_err(), @r"
+    `latest` fits several nodes of a swarm; name one of these by its id:
+      shop/20261114T020000Z-9f2c61aa (node b)
+      shop/20261113T020000Z-9f2c61aa (node a)
+    ");
     // By its id, any node's can be named.
     let id = id(11).to_string();
     assert_eq!(place.find_on(Some("b"), None, &id).await, found("shop", 11));
