@@ -139,13 +139,17 @@ fn a_stack_of_another_machine_is_saved_and_put_back() {
     remote.cofferdam(&["backup"]).expect(0);
     let manifests = remote.manifests();
     let targets = manifests[0]["targets"].as_array().expect("targets");
-    let transfer = |driver: &str| {
-        let of = |target: &&Value| target["facts"]["driver"] == driver;
-        targets.iter().find(of).expect("a target")["transfer"].clone()
+    let transfer = |id: &str| {
+        let of = |target: &&Value| {
+            let found = target["target"].as_str().expect("an id");
+            found.starts_with(id)
+        };
+        let target = targets.iter().find(of).expect("a target");
+        target["transfer"].clone()
     };
     // The engine's host cannot call us back: trees take the archive API.
-    assert_eq!(transfer("volume"), "archive");
-    assert_eq!(transfer("postgres"), "copy");
+    assert_eq!(transfer("app/volume/"), "archive");
+    assert_eq!(transfer("db/postgres/clinical"), "copy");
     // A node of a swarm, but no stack of it.
     assert_eq!(manifests[0].get("node"), None);
 

@@ -17,7 +17,6 @@ services:
       cofferdam.command.slow.load: sh -c 'cat >/dev/null; touch /tmp/loading; while [ -e /tmp/slow-load ]; do sleep 0.2; done'
   cofferdam:
     healthcheck:
-      test: ["CMD", "/cofferdam", "health"]
       interval: 2s
 "#;
 

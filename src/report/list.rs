@@ -37,7 +37,7 @@ pub fn render_snapshots(snapshots: &[Listed<'_>], view: &View) -> String {
             Listed::Readable(manifest) => [
                 manifest.snapshot.to_string(),
                 view.age(manifest.started),
-                printable(&manifest.project),
+                project(manifest),
                 targets(manifest),
                 size(manifest.stored_bytes()),
                 duration(between(manifest.started, manifest.finished)),
@@ -65,6 +65,15 @@ pub fn render_snapshots(snapshots: &[Listed<'_>], view: &View) -> String {
         }
     }
     text
+}
+
+/// In a swarm, a snapshot is of one node.
+fn project(manifest: &Manifest) -> String {
+    let project = printable(&manifest.project);
+    match &manifest.node {
+        Some(node) => format!("{project} on {}", printable(node)),
+        None => project,
+    }
 }
 
 /// `2 postgres, 1 volume`

@@ -39,6 +39,9 @@ fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
     let project = printable(&manifest.project);
     page.heading(&format!("Snapshot {} of {project}", manifest.snapshot));
     page.field("State", &state(manifest));
+    if let Some(node) = &manifest.node {
+        page.field("Node", &printable(node));
+    }
     if let Purpose::Safety { restore } = &manifest.purpose {
         page.field("Purpose", &format!("the way back of restore {restore}"));
     }
