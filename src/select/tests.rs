@@ -307,6 +307,7 @@ async fn what_has_failed_since_is_not_completed_in_silence() {
         refused.to_string().contains("name it by its id"),
         "{refused}"
     );
+}
 
 #[tokio::test]
 async fn latest_is_that_of_the_node() {
@@ -329,6 +330,17 @@ async fn latest_is_that_of_the_node() {
       shop/20261114T020000Z-9f2c61aa (node b)
       shop/20261113T020000Z-9f2c61aa (node a)
     ");
+    // Nor does another node's complete it.
+    for (day, node, service, whole) in [(15, "b", "db", true), (16, "a", "logs", false)] {
+        place
+            .commit("shop", day, |manifest| {
+                saves(manifest, &[service], whole);
+                manifest.node = Some(node.to_owned());
+            })
+            .await;
+    }
+    let (targets, _) = completed_from(&place, 16).await;
+    assert_eq!(targets, [("logs".to_owned(), id(16))]);
     // By its id, any node's can be named.
     let id = id(11).to_string();
     assert_eq!(place.find_on(Some("b"), None, &id).await, found("shop", 11));
