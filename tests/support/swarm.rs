@@ -297,10 +297,11 @@ impl Swarm {
             .collect()
     }
 
-    /// The newest snapshot of a node.
+    /// The newest backup of a node.
     pub fn newest(&self, stack: &str, node: &Node) -> Option<Value> {
         let mut manifests = self.manifests(stack);
-        manifests.retain(|manifest| manifest["node"] == node.name);
+        manifests
+            .retain(|manifest| manifest["node"] == node.name && manifest["purpose"] == "backup");
         manifests.pop()
     }
 }
