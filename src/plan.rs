@@ -62,11 +62,10 @@ pub enum PlanError {
     )]
     StoppedInSwarm { target: TargetId },
     #[error(
-        "{target} is put back on the node where its service has a task, and {service} has none on {node}; {hint}"
+        "{target} is put back on the node where its service has a task, and it has none on {node}; {hint}"
     )]
     OtherNode {
         target: TargetId,
-        service: String,
         node: String,
         hint: String,
     },

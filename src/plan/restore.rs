@@ -104,7 +104,6 @@ fn on_another_node(stack: &Stack, target: &TargetId) -> Option<PlanError> {
     };
     Some(PlanError::OtherNode {
         target: target.clone(),
-        service: name.to_owned(),
         node: swarm.node.clone(),
         hint,
     })
