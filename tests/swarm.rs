@@ -128,7 +128,7 @@ fn let_go(swarm: &Swarm) {
 fn each_node_saves_what_is_on_it_and_services_come_back() {
     let swarm = shop();
     let known = [&swarm.worker, &swarm.manager].map(|node| swarm.newest("shop", node));
-    schedule(&swarm, "every 10s");
+    schedule(&swarm, "*/10 * * * * *");
     eventually("a snapshot of each node", || {
         swarm.newest("shop", &swarm.worker) != known[0]
             && swarm.newest("shop", &swarm.manager) != known[1]
