@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::support::stack::{PASSWORD, POSTGRES, Run, eventually};
 use crate::support::swarm::{Swarm, swarm};
@@ -83,9 +84,35 @@ impl Remote<'_> {
     }
 }
 
+#[test]
+fn a_daemon_outlives_a_restart_of_its_engine() {
+    let swarm = swarm();
+    let remote = Remote {
+        swarm: &swarm,
+        project: unique("restart"),
+        repository: tempfile::tempdir().expect("a temporary directory"),
+    };
+    let mount = format!("{}:/data", remote.project);
+    let app = ["--volume", &mount, "--label", "cofferdam.volumes=*"];
+    remote.service("app", &app, &[busybox_image()]);
+    let command = remote.command(&["daemon", "--schedule", "off"]).spawn();
+    let mut daemon = command.expect("a daemon");
+    std::thread::sleep(Duration::from_secs(5));
+
+    swarm.worker.restart_engine();
+    let trigger = ["--label", "cofferdam.trigger=exit"];
+    remote.service("ingest", &trigger, &[busybox_image(), "true"]);
+    eventually("what the engine does is heard again", || {
+        remote.manifests().len() == 1
+    });
+    assert!(daemon.try_wait().expect("its state").is_none());
+    daemon.kill().expect("its end");
+    daemon.wait().expect("its end");
+}
+
 impl Drop for Remote<'_> {
     fn drop(&mut self) {
-        for name in ["db", "app"] {
+        for name in ["db", "app", "ingest"] {
             let container = format!("{}-{name}", self.project);
             self.swarm
                 .worker

@@ -136,6 +136,19 @@ impl Node {
             let from = directory.path().join(file).display().to_string();
             docker(["cp", &from, &format!("{}:/certificates/{file}", self.id)]);
         }
+        self.begin();
+    }
+
+    /// Ends the engine and starts it again, as an upgrade does. Its containers end with it.
+    pub fn restart_engine(&self) {
+        docker(["exec", &self.id, "pkill", "-TERM", "-x", "dockerd"]);
+        let runs = ["exec", &self.id, "pgrep", "-x", "dockerd"];
+        eventually("the engine has ended", || !docker_succeeds(runs));
+        self.begin();
+        eventually("the engine is back", || self.run(&["info"]).code == 0);
+    }
+
+    fn begin(&self) {
         docker([
             "exec",
             "--detach",
