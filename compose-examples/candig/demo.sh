@@ -57,6 +57,11 @@ run "$compose exec katsu curl -s localhost:8000/summary | jq -c ."
 run "ls $CANDIG_TMP/logging"
 state >tmp/demo/before
 
+heading "Its page and its metrics, for who has the token"
+page=http://$($compose port cofferdam 8080)
+run "curl -s -u :\$(cat $CANDIG_TMP/secrets/cofferdam-token) $page/ | grep -o '<h1.*</h1>'"
+run "curl -s -H \"Authorization: Bearer \$(cat $CANDIG_TMP/secrets/cofferdam-token)\" $page/metrics | grep '^cofferdam_backup_last_stored_bytes'"
+
 heading "Destroy it"
 run "$compose exec postgres-db psql -q -U admin -d clinical -c 'DROP TABLE donors, primary_diagnoses, treatments CASCADE'"
 run "$compose exec postgres-db psql -q -U admin -d genomic -c 'DELETE FROM variants'"
