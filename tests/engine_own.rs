@@ -1,4 +1,4 @@
-//! Which container we are in. This test runs itself again inside containers.
+//! Which container we are in. These tests run themselves again inside containers.
 
 use crate::support::{TestContainer, busybox_image, docker, endpoint, engine};
 use cofferdam::engine::Endpoint;
@@ -38,7 +38,8 @@ async fn a_container_knows_itself_whatever_its_network_and_name() {
         } else {
             options.to_vec()
         };
-        let container = TestContainer::create(&options, &[busybox_image(), "/test", "--nocapture"]);
+        let test = [busybox_image(), "/test", "engine_own::", "--nocapture"];
+        let container = TestContainer::create(&options, &test);
         docker(["start", "--attach", &container.id]);
         let said = docker(["logs", &container.id]);
         let expected = format!("own {id} loopback container:{id}", id = container.id);
