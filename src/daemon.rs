@@ -195,6 +195,8 @@ impl Daemon<'_> {
 
     async fn check(&mut self) {
         let context = self.context;
+        // To undo a dead restore may take hours, and nobody should end us for that.
+        self.pulse.begins_work();
         let recovered = async {
             let session = context.session(&context.engine().await?).await?;
             self.recover(&session).await;
@@ -328,7 +330,7 @@ impl Daemon<'_> {
 
     async fn back_up(&mut self, due: Due) -> Next {
         info!(project = due.project, "backing up: {}", due.occasion);
-        self.pulse.begins_a_backup();
+        self.pulse.begins_work();
         let began = Timestamp::now();
         let context = self.context.of_project(&due.project);
         let ended = save(&context, &due.services, |projects| {

@@ -126,7 +126,7 @@ Examples:
   A copy for staging: into a stack that is up as project candig-staging, whose database service is called `db` there:
       cofferdam restore latest --project candig --to-project candig-staging --map postgres-db=db")]
 pub struct RestoreArgs {
-    /// An id, a beginning of one that fits no other, or `latest`
+    /// An id, a beginning of one that fits no other, or `latest`: each target from the newest snapshot that was meant to hold it
     pub snapshot: SnapshotSelector,
 
     /// Targets to put back, by id (`service/driver/name`) or by a pattern over ids [default: all of the snapshot]

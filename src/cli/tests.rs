@@ -598,7 +598,8 @@ fn help_of_restore() {
 
     Arguments:
       <SNAPSHOT>
-              An id, a beginning of one that fits no other, or `latest`
+              An id, a beginning of one that fits no other, or `latest`: each target from the newest
+              snapshot that was meant to hold it
 
       [TARGET]...
               Targets to put back, by id (`service/driver/name`) or by a pattern over ids [default: all

@@ -28,7 +28,7 @@ const LONGEST: u64 = 64 * 1024;
 pub struct Pulse(Arc<Mutex<State>>);
 
 struct State {
-    /// When the daemon last turned round; `None` while a backup is running.
+    /// When the daemon last turned round; `None` while a backup or a check is running.
     turned: Option<Instant>,
     /// Why the engine could not be asked, the last time.
     engine: Option<String>,
@@ -55,7 +55,7 @@ impl Pulse {
         self.state().turned = Some(Instant::now());
     }
 
-    pub fn begins_a_backup(&self) {
+    pub fn begins_work(&self) {
         self.state().turned = None;
     }
 
@@ -77,7 +77,7 @@ impl Pulse {
                 )
             }
             (None, Some(_)) => (true, "waiting for the next backup".to_owned()),
-            (None, None) => (true, "a backup is running".to_owned()),
+            (None, None) => (true, "at work".to_owned()),
         };
         Health { healthy, why }
     }
@@ -164,8 +164,8 @@ mod tests {
                 (false, "cannot reach the Docker Engine")
             );
             pulse.engine(None);
-            pulse.begins_a_backup();
-            assert!(ask_at(&address).await.unwrap().why.contains("running"));
+            pulse.begins_work();
+            assert!(ask_at(&address).await.unwrap().why.contains("at work"));
         };
         tokio::select! {
             () = asked => {}
@@ -182,7 +182,7 @@ mod tests {
             pulse.health(later).why,
             "the daemon has done nothing for 10 minutes"
         );
-        pulse.begins_a_backup();
+        pulse.begins_work();
         assert!(pulse.health(later).healthy);
     }
 }
