@@ -253,6 +253,7 @@ pub async fn completed(
     let all = repository.list(Some(&completed.manifest.project)).await?;
     let is_older = |snapshot: &&SnapshotRef| snapshot.id < completed.manifest.snapshot;
     let older: Vec<&SnapshotRef> = all.iter().filter(is_older).collect();
+    let mut known: Vec<TargetPattern> = meant(&completed.manifest).collect();
     for (at, snapshot) in older.iter().enumerate().rev() {
         let manifest = match repository.manifest(snapshot).await {
             Ok(manifest)
@@ -269,7 +270,8 @@ pub async fn completed(
                 });
             }
         };
-        completed.take(&manifest);
+        completed.take(&manifest, &known);
+        known.extend(meant(&manifest));
         if manifest.selection.is_empty() {
             completed.manifest.selection.clear();
             break;
@@ -286,31 +288,26 @@ impl Completed {
         }
     }
 
-    fn take(&mut self, older: &Manifest) {
-        let Self {
-            manifest,
-            older: from,
-        } = self;
-        let failed = |manifest: &Manifest, target: &TargetId| {
-            manifest
-                .failed
-                .iter()
-                .any(|failure| failure.target == *target)
-        };
+    /// `meant`: what newer snapshots were meant to hold. Of that, what they lack has failed, or is gone.
+    fn take(&mut self, older: &Manifest, meant: &[TargetPattern]) {
+        let is_open = |target: &TargetId| !meant.iter().any(|pattern| pattern.matches(target));
         for record in &older.targets {
-            let target = &record.target;
-            if manifest.target(target).is_none() && !failed(manifest, target) {
-                manifest.targets.push(record.clone());
-                from.insert(target.clone(), older.snapshot.clone());
+            if is_open(&record.target) {
+                let (target, run) = (record.target.clone(), older.snapshot.clone());
+                self.older.insert(target, run);
+                self.manifest.targets.push(record.clone());
             }
         }
-        for failure in &older.failed {
-            let target = &failure.target;
-            if manifest.target(target).is_none() && !failed(manifest, target) {
-                manifest.failed.push(failure.clone());
-            }
-        }
+        let failed = older.failed.iter();
+        let failed = failed.filter(|failure| is_open(&failure.target));
+        self.manifest.failed.extend(failed.cloned());
     }
+}
+
+/// What a snapshot was meant to hold. It was read from patterns when it was taken.
+fn meant(manifest: &Manifest) -> impl Iterator<Item = TargetPattern> {
+    let selection = manifest.selection.iter();
+    selection.filter_map(|pattern| pattern.parse().ok())
 }
 
 fn newest_of_each_project(candidates: &[&SnapshotRef]) -> Vec<SnapshotRef> {

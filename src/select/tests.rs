@@ -275,6 +275,29 @@ async fn a_part_is_completed_by_the_newest_of_the_rest() {
 }
 
 #[tokio::test]
+async fn what_is_gone_from_a_service_does_not_come_back() {
+    let place = Place::new().await;
+    place
+        .commit("shop", 10, |manifest| {
+            saves(manifest, &["db", "web"], true);
+            let object = path("shop", &id(10), "dropped");
+            let dropped = TargetId::new("db", DriverKind::Volume, "dropped");
+            let artifacts = vec![artifact(object, "rows")];
+            manifest.targets.push(record(dropped, artifacts));
+        })
+        .await;
+    place
+        .commit("shop", 11, |manifest| saves(manifest, &["db"], false))
+        .await;
+    let (found, whole) = completed_from(&place, 11).await;
+    assert_eq!(
+        found,
+        [("db".to_owned(), id(11)), ("web".to_owned(), id(10))]
+    );
+    assert!(whole);
+}
+
+#[tokio::test]
 async fn what_has_failed_since_is_not_completed_in_silence() {
     let place = Place::new().await;
     let database = TargetId::new("db", DriverKind::Volume, "data");
@@ -284,8 +307,9 @@ async fn what_has_failed_since_is_not_completed_in_silence() {
     place
         .commit("shop", 11, |manifest| {
             saves(manifest, &["web"], false);
-            let reason = "no room".to_owned();
-            let target = database.clone();
+            manifest.selection.push("db/*".to_owned());
+            let reason = "not reached".to_owned();
+            let target = TargetId::new("db", DriverKind::Volume, "*");
             manifest.failed.push(Failure { target, reason });
         })
         .await;
