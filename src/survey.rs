@@ -2,12 +2,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+
 use crate::config::Scope;
 use crate::discover::{self, DiscoverError, Service, Stack, SwarmView, WantedVolume};
 use crate::driver::{mysql, postgres};
-use crate::engine::{Container, Engine, EngineError, MountKind, State};
+use crate::engine::{Container, Engine, EngineError, MountKind, State, container};
 use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels};
 use crate::store::Store;
+
+/// How much the engine is asked for at the same time.
+const LOOKS: usize = 8;
 
 #[derive(Debug, thiserror::Error)]
 pub enum SurveyError {
@@ -25,8 +31,8 @@ pub struct Survey {
     pub stack: Stack,
     /// By the service's name.
     pub databases: BTreeMap<String, Vec<FoundDatabase>>,
-    /// The database servers of each service, saved or not, by the service's name. Where `cofferdam.skip` stands, nobody
-    /// looks.
+    /// The database servers of each service, saved or not, by the service's name. Empty until [`Self::find_stores`]. Where
+    /// `cofferdam.skip` stands, nobody looks.
     pub stores: BTreeMap<String, BTreeSet<Store>>,
     /// By the service's name.
     pub volumes: BTreeMap<String, Vec<WantedVolume>>,
@@ -65,6 +71,29 @@ impl FoundServer {
 }
 
 impl Survey {
+    /// Looks for the database servers of every service. The engine lists the processes of each running container, which takes
+    /// it some milliseconds; whoever only saves or restores need not know them. Says what could not be learned.
+    pub async fn find_stores(&mut self, engine: &Engine) -> Option<String> {
+        let services = &self.stack.services;
+        let looks = services.iter().map(|it| stores_of(engine, it).boxed());
+        let looks: Vec<Look> = some_at_a_time(looks).collect().await;
+        let mut unseen = Vec::new();
+        let mut reason = None;
+        for (service, (stores, trouble)) in services.iter().zip(looks) {
+            self.stores.insert(service.name.clone(), stores);
+            if trouble.is_some() {
+                unseen.push(service.name.as_str());
+                reason = trouble;
+            }
+        }
+        let unseen = unseen.join(", ");
+        reason.map(|reason| {
+            format!(
+                "which databases run in {unseen} is not known, nor whether they are saved: {reason}"
+            )
+        })
+    }
+
     pub fn stores_of(&self, service: &str) -> impl Iterator<Item = Store> {
         self.stores.get(service).into_iter().flatten().copied()
     }
@@ -117,12 +146,12 @@ pub async fn swarm_view(
     }))
 }
 
-async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, SurveyError> {
-    let mut databases = BTreeMap::new();
-    for service in &stack.services {
-        let found = databases_of(engine, service).await?;
-        databases.insert(service.name.clone(), found);
-    }
+async fn survey_stack(engine: &Engine, stack: Stack) -> Result<Survey, SurveyError> {
+    let services = stack.services.iter();
+    let found = services.map(|service| databases_of(engine, service).boxed());
+    let found: Vec<_> = some_at_a_time(found).try_collect().await?;
+    let names = stack.services.iter().map(|service| service.name.clone());
+    let databases: BTreeMap<String, Vec<FoundDatabase>> = names.zip(found).collect();
     let directory = |found: &FoundDatabase| found.data_directory.clone();
     let directories = databases
         .iter()
@@ -135,43 +164,52 @@ async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, Surve
         .collect();
     let declared = declared_names(engine, &stack).await?;
     let volumes = discover::wanted(&stack, &declared, &directories)?;
-    let stores = stores(engine, &mut stack).await;
     Ok(Survey {
         stack,
         databases,
-        stores,
+        stores: BTreeMap::new(),
         volumes,
         declared,
     })
 }
 
-/// Nobody is asked but the engine: most of these containers have not opted in. What the engine does not tell is a gap in the
-/// audit, and no reason to save nothing.
-async fn stores(engine: &Engine, stack: &mut Stack) -> BTreeMap<String, BTreeSet<Store>> {
-    let mut stores = BTreeMap::new();
-    let mut unseen = Vec::new();
-    let mut reason = None;
-    let services = stack.services.iter();
-    for service in services.filter(|service| service.labels.skip.is_none()) {
-        let container = &service.container;
-        let found = match running_stores(engine, container).await {
-            Ok(Some(found)) => found,
-            Ok(None) => stores_by_environment(container),
-            Err(error) => {
-                unseen.push(service.name.as_str());
-                reason = Some(error);
-                stores_by_environment(container)
-            }
-        };
-        stores.insert(service.name.clone(), found);
+async fn databases_of(
+    engine: &Engine,
+    service: &Service,
+) -> Result<Vec<FoundDatabase>, EngineError> {
+    let Service {
+        container, labels, ..
+    } = service;
+    if labels.skip.is_some() {
+        return Ok(Vec::new());
     }
-    stack.warnings.extend(reason.map(|reason| {
-        format!(
-            "which databases run in {} is not known, nor whether they are saved: {reason}",
-            unseen.join(", ")
-        )
-    }));
-    stores
+    let seen = match labels.opt_in {
+        OptIn::Detection if container.is_running() => running_stores(engine, container).await?,
+        _ => None,
+    };
+    let is_seen = |store| seen.as_ref().is_some_and(|stores| stores.contains(&store));
+    let found = [
+        postgres_of(engine, service, is_seen(Store::Postgres)).await?,
+        mysql_of(engine, service, is_seen(Store::Mysql)).await?,
+    ];
+    Ok(found.into_iter().flatten().collect())
+}
+
+/// What a service runs, and why the engine did not tell it.
+type Look = (BTreeSet<Store>, Option<EngineError>);
+
+/// Nobody is asked but the engine: most of these containers have not opted in. What it does not tell is a gap in the audit,
+/// and no more.
+async fn stores_of(engine: &Engine, service: &Service) -> Look {
+    let container = &service.container;
+    if service.labels.skip.is_some() {
+        return Look::default();
+    }
+    match running_stores(engine, container).await {
+        Ok(Some(stores)) => (stores, None),
+        Ok(None) => (stores_by_environment(container), None),
+        Err(error) => (stores_by_environment(container), Some(error)),
+    }
 }
 
 /// `None`: nothing runs.
@@ -208,23 +246,10 @@ fn stores_by_environment(container: &Container) -> BTreeSet<Store> {
         .collect()
 }
 
-async fn databases_of(
-    engine: &Engine,
-    service: &Service,
-) -> Result<Vec<FoundDatabase>, EngineError> {
-    if service.labels.skip.is_some() {
-        return Ok(Vec::new());
-    }
-    let found = [
-        postgres_of(engine, service).await?,
-        mysql_of(engine, service).await?,
-    ];
-    Ok(found.into_iter().flatten().collect())
-}
-
 async fn postgres_of(
     engine: &Engine,
     service: &Service,
+    is_seen: bool,
 ) -> Result<Option<FoundDatabase>, EngineError> {
     let Service {
         container, labels, ..
@@ -234,6 +259,7 @@ async fn postgres_of(
         OptIn::No => None,
         OptIn::Labels if labels.postgres.is_none() => None,
         OptIn::Labels => Some(postgres::look_at(engine, container, &options).await),
+        OptIn::Detection if !is_seen => None,
         OptIn::Detection => postgres::detect(engine, container, &options).await?,
     };
     Ok(detected.map(|detected| FoundDatabase {
@@ -248,6 +274,7 @@ async fn postgres_of(
 async fn mysql_of(
     engine: &Engine,
     service: &Service,
+    is_seen: bool,
 ) -> Result<Option<FoundDatabase>, EngineError> {
     let Service {
         container, labels, ..
@@ -257,6 +284,7 @@ async fn mysql_of(
         OptIn::No => None,
         OptIn::Labels if labels.mysql.is_none() => None,
         OptIn::Labels => Some(mysql::look_at(engine, container, &options).await),
+        OptIn::Detection if !is_seen => None,
         OptIn::Detection => mysql::detect(engine, container, &options).await?,
     };
     Ok(detected.map(|detected| FoundDatabase {
@@ -272,24 +300,24 @@ async fn declared_names(
     engine: &Engine,
     stack: &Stack,
 ) -> Result<BTreeMap<String, String>, EngineError> {
-    let mut declared = BTreeMap::new();
-    for service in &stack.services {
-        for mount in &service.container.mounts {
-            let Some(volume) = mount
-                .volume
-                .as_ref()
-                .filter(|_| mount.kind == MountKind::Volume)
-            else {
-                continue;
-            };
-            if declared.contains_key(volume) {
-                continue;
-            }
+    let mounts = stack.services.iter().flat_map(|it| &it.container.mounts);
+    let mounts = mounts.filter(|mount| mount.kind == MountKind::Volume);
+    let volumes: BTreeSet<&String> = mounts.filter_map(|mount| mount.volume.as_ref()).collect();
+    let names = volumes.into_iter().map(|volume| {
+        let name = async move {
             let labels = engine.volume_labels(volume).await?;
-            if let Some(name) = labels.get(crate::engine::container::COMPOSE_VOLUME) {
-                declared.insert(volume.clone(), name.clone());
-            }
-        }
-    }
-    Ok(declared)
+            let name = labels.get(container::COMPOSE_VOLUME);
+            Ok(name.map(|name| (volume.clone(), name.clone())))
+        };
+        name.boxed()
+    });
+    let names: Vec<_> = some_at_a_time(names).try_collect().await?;
+    Ok(names.into_iter().flatten().collect())
+}
+
+/// What the engine is asked for, [`LOOKS`] questions at the same time; the answers are in the order of the questions.
+fn some_at_a_time<'a, T: 'a>(
+    questions: impl Iterator<Item = BoxFuture<'a, T>>,
+) -> impl Stream<Item = T> {
+    stream::iter(questions.collect::<Vec<_>>()).buffered(LOOKS)
 }

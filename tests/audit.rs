@@ -13,7 +13,11 @@ const ELASTICSEARCH: &str = "cp /bin/bash /tmp/java && exec /tmp/java -c 'sleep 
 
 /// The plan, as programs read it, of an engine that is asked through `proxy`.
 fn plan(stack: &TestStack, proxy: &FaultProxy) -> Value {
-    let mut command = stack.command(&["plan", "--json"]);
+    plan_with(stack, proxy, &["plan", "--json"])
+}
+
+fn plan_with(stack: &TestStack, proxy: &FaultProxy, arguments: &[&str]) -> Value {
+    let mut command = stack.command(arguments);
     command.env("DOCKER_HOST", proxy.docker_host());
     let run = Run::from(command.output().expect("cofferdam"));
     run.expect(0).json()[0].clone()
@@ -116,6 +120,11 @@ fn what_cannot_be_seen_is_told_and_guessed_at() {
 
     let blind = FaultProxy::start();
     blind.on("GET", "**/containers/*/top", Fault::Refuse);
+    let planned = plan_with(&stack, &blind, &["plan", "--no-audit", "--json"]);
+    assert_eq!(planned.get("findings"), None, "nobody looked");
+    let seen = blind.seen().join("\n");
+    assert!(!seen.contains("/top"), "and the engine lists nothing: {seen}");
+
     let planned = plan(&stack, &blind);
     let label = r#"cofferdam.postgres: "*""#;
     assert_eq!(wanted(&planned), [("db", label)]);

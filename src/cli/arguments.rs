@@ -22,6 +22,11 @@ Examples:
   cofferdam plan --project candigv2 --json | jq '.targets[].id'
   cofferdam plan --project shop --from-labels offen > compose.cofferdam.yaml")]
 pub struct PlanArgs {
+    /// Do not look for what labels leave unprotected: it takes the engine some seconds to list the processes of hundreds of
+    /// containers
+    #[arg(long, conflicts_with = "from_labels")]
+    pub no_audit: bool,
+
     /// Print what the labels and settings of another backup tool amount to in cofferdam's, as a file for `docker compose -f`
     ///
     /// Remarks stand above, as comments: what differs, what has no equivalent, and what is to be done. Secrets are not printed.

@@ -397,6 +397,10 @@ fn help_of_plan() {
     Usage: cofferdam plan [OPTIONS]
 
     Options:
+          --no-audit
+              Do not look for what labels leave unprotected: it takes the engine some seconds to list
+              the processes of hundreds of containers
+
           --from-labels <TOOL>
               Print what the labels and settings of another backup tool amount to in cofferdam's, as a
               file for `docker compose -f`

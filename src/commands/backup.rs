@@ -45,6 +45,7 @@ async fn back_up_and_tell(
     };
     let mut runs = Runs::prepare(context, wanted).await?;
     if args.dry_run {
+        runs.audit(context).await;
         let plans = runs.plans();
         context.print(&plans, || report::plan::backups(&plans, &context.view()))?;
         return Ok(Outcome::Done);
@@ -126,6 +127,13 @@ impl Runs {
     pub fn projects(&self) -> Vec<String> {
         let projects = self.runs.iter().map(|run| run.plan.project.clone());
         projects.collect()
+    }
+
+    async fn audit(&mut self, context: &Context) {
+        let engine = &self.session.engine;
+        for run in &mut self.runs {
+            context.audit(engine, &mut run.survey, &mut run.plan).await;
+        }
     }
 
     fn plans(&self) -> Vec<BackupPlan> {

@@ -16,19 +16,26 @@ use crate::target::RunId;
 
 pub async fn run(context: &Context, args: PlanArgs) -> Result<Outcome, CommandError> {
     let engine = context.engine().await?;
-    let surveys = context.surveys(&engine).await?;
+    let mut surveys = context.surveys(&engine).await?;
     if let Some(origin) = args.from_labels {
+        for survey in &mut surveys {
+            survey.find_stores(&engine).await;
+        }
         let containers = engine.containers(&[]).await.map_err(CommandError::failed)?;
         return from_labels(context, &surveys, &containers, origin);
     }
     let session = context.session(&engine).await?;
     let mut plans = Vec::new();
-    for survey in &surveys {
+    for survey in &mut surveys {
         let run = RunId::generate(Timestamp::now());
         let prepared = context
             .prepare_backup(&session, survey, Wanted::default(), &run)
             .await?;
-        plans.push(prepared.plan);
+        let mut plan = prepared.plan;
+        if !args.no_audit {
+            context.audit(&engine, survey, &mut plan).await;
+        }
+        plans.push(plan);
     }
     context.print(&plans, || report::plan::backups(&plans, &context.view()))?;
     let reachable = plans.iter().all(|plan| plan.unreachable.is_empty());

@@ -5,6 +5,8 @@ use std::collections::BTreeSet;
 use super::context::Context;
 use super::error::CommandError;
 use crate::cli::TargetPattern;
+use crate::engine::Engine;
+use crate::plan::audit::audit;
 use crate::plan::backup::BackupPlan;
 use crate::select;
 use crate::session::Session;
@@ -79,5 +81,11 @@ impl Context {
         }
         plan.may_shrink = may_shrink.into_iter().cloned().collect();
         Ok(Prepared { drivers, plan })
+    }
+
+    /// Adds to a plan what labels leave unprotected.
+    pub async fn audit(&self, engine: &Engine, survey: &mut Survey, plan: &mut BackupPlan) {
+        plan.warnings.extend(survey.find_stores(engine).await);
+        plan.findings = Some(audit(survey, &plan.targets, &plan.unreachable));
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::PlanError;
-use super::audit::{Finding, audit};
+use super::audit::Finding;
 use super::hold::{PlannedHold, plan_holds};
 use crate::discover::Stack;
 use crate::hold::Operation;
@@ -28,7 +28,9 @@ pub struct BackupPlan {
     pub holds: Vec<PlannedHold>,
     pub hooks: Vec<PlannedHook>,
     pub skipped: Vec<Skip>,
-    pub findings: Vec<Finding>,
+    /// What labels leave unprotected; `None`: nobody looked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub findings: Option<Vec<Finding>>,
     pub warnings: Vec<String>,
 }
 
@@ -60,7 +62,6 @@ impl BackupPlan {
         let is_held =
             |target: &PlannedTarget| holds.iter().any(|hold| hold.serves.contains(&target.id));
         targets.sort_by_key(|target| (!is_held(target), target.id.clone()));
-        let findings = audit(survey, &targets, &unreachable);
         Ok(Self {
             project: stack.project.clone(),
             selection: Vec::new(),
@@ -69,7 +70,7 @@ impl BackupPlan {
             hooks: planned_hooks(stack, Operation::Backup),
             skipped: skipped(stack),
             warnings: stack.warnings.clone(),
-            findings,
+            findings: None,
             targets,
             unreachable,
         })

@@ -2,6 +2,7 @@
 
 use crate::driver::WayBack;
 use crate::hold::{Action, Subject};
+use crate::plan::audit::Finding;
 use crate::plan::backup::{BackupPlan, PlannedHook};
 use crate::plan::hold::PlannedHold;
 use crate::plan::restore::RestorePlan;
@@ -35,17 +36,27 @@ fn backup(page: &mut Page, plan: &BackupPlan) {
     section(page, "Left out on purpose", &plan.skipped, |skip| {
         format!("{}: {}", skip.service, skip.reason)
     });
-    section(page, "Not protected", &plan.findings, |finding| {
-        let hint = finding.hint.iter().map(|hint| format!(" ({hint})"));
-        format!(
-            "{}: {}; to mend it, add the label `{}`{}",
-            finding.service,
-            finding.what,
-            finding.label,
-            hint.collect::<String>()
-        )
-    });
+    match &plan.findings {
+        Some(findings) => section(page, "Not protected", findings, finding),
+        None => section(
+            page,
+            "Not protected",
+            &["nobody looked"],
+            ToString::to_string,
+        ),
+    }
     section(page, "Warnings", &plan.warnings, String::clone);
+}
+
+fn finding(finding: &Finding) -> String {
+    let hint = finding.hint.iter().map(|hint| format!(" ({hint})"));
+    format!(
+        "{}: {}; to mend it, add the label `{}`{}",
+        finding.service,
+        finding.what,
+        finding.label,
+        hint.collect::<String>()
+    )
 }
 
 pub fn restore(plan: &RestorePlan, view: &View) -> String {

@@ -577,7 +577,7 @@ fn a_plan_says_what_is_saved_and_what_is_not_and_how_to_mend_it() {
         holds: Vec::new(),
         hooks: Vec::new(),
         skipped: Vec::new(),
-        findings: vec![
+        findings: Some(vec![
             finding(
                 "broker",
                 "nothing saves its Redis server",
@@ -590,7 +590,7 @@ fn a_plan_says_what_is_saved_and_what_is_not_and_how_to_mend_it() {
                 "cofferdam.volumes: uploads",
                 None,
             ),
-        ],
+        ]),
         warnings: Vec::new(),
     };
     assert_snapshot!(plan::backups(std::slice::from_ref(&plan), &view(None)), @r"
@@ -606,4 +606,18 @@ fn a_plan_says_what_is_saved_and_what_is_not_and_how_to_mend_it() {
     let for_programs = serde_json::to_value(&plan.findings).unwrap();
     assert_eq!(for_programs[0]["hint"], "docs/recipes.md has the rest");
     assert_eq!(for_programs[1].get("hint"), None);
+
+    let unaudited = BackupPlan {
+        findings: None,
+        ..plan
+    };
+    assert_snapshot!(plan::backups(&[unaudited], &view(None)), @r"
+    Project shop
+
+    Saved
+                 db/postgres/shop: database shop
+
+    Not protected
+                 nobody looked
+    ");
 }

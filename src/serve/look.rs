@@ -107,7 +107,7 @@ async fn look_at_labels(context: &Context, shown: &Shown, project: &str) {
 /// `None` when the project is gone.
 async fn plan(context: &Context) -> Result<Option<BackupPlan>, CommandError> {
     let engine = context.engine().await?;
-    let Some(survey) = context.surveys(&engine).await?.pop() else {
+    let Some(mut survey) = context.surveys(&engine).await?.pop() else {
         return Ok(None);
     };
     let session = context.session(&engine).await?;
@@ -115,7 +115,9 @@ async fn plan(context: &Context) -> Result<Option<BackupPlan>, CommandError> {
     let prepared = context
         .prepare_backup(&session, &survey, Wanted::default(), &run)
         .await?;
-    Ok(Some(prepared.plan))
+    let mut plan = prepared.plan;
+    context.audit(&engine, &mut survey, &mut plan).await;
+    Ok(Some(plan))
 }
 
 fn is_running(shown: &Shown, project: &str) -> bool {

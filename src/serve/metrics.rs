@@ -114,8 +114,8 @@ const OF_PROJECTS: &[OfProject] = &[
         name: "unprotected",
         help: "How many volumes, databases and services of the project lack a label.",
         value: |row, _| {
-            let plan = row.project.plan.as_ref();
-            plan.map(|plan| plan.findings.len() as f64)
+            let findings = row.project.plan.as_ref()?.findings.as_ref()?;
+            Some(findings.len() as f64)
         },
     },
     Of {

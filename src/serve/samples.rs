@@ -68,12 +68,12 @@ pub fn shown(log: Runlog) -> Shown {
         project.history = Some(Arc::new(history(HOSTILE, troubled)));
         let archive = TargetId::new("archive", DriverKind::Volume, HOSTILE);
         let mut plan = plan(HOSTILE, &[clinical(), storage(), archive]);
-        plan.findings.push(Finding {
+        plan.findings = Some(vec![Finding {
             service: HOSTILE.to_owned(),
             what: HOSTILE.to_owned(),
             label: HOSTILE.to_owned(),
             hint: Some(HOSTILE.to_owned()),
-        });
+        }]);
         plan.skipped.push(Skip {
             service: HOSTILE.to_owned(),
             reason: HOSTILE.to_owned(),
@@ -115,7 +115,7 @@ fn plan(project: &str, targets: &[TargetId]) -> BackupPlan {
         holds: Vec::new(),
         hooks: Vec::new(),
         skipped: Vec::new(),
-        findings: Vec::new(),
+        findings: Some(Vec::new()),
         warnings: Vec::new(),
     }
 }

@@ -172,7 +172,8 @@ pub fn verdict(project: &Project, standings: &[Standing<'_>]) -> Verdict {
             have(never)
         )),
     }
-    match project.plan.as_ref().map_or(0, |plan| plan.findings.len()) as u64 {
+    let findings = project.plan.iter().flat_map(|plan| &plan.findings);
+    match findings.flatten().count() as u64 {
         0 => {}
         gaps => attention.push(format!(
             "{} {} not protected",

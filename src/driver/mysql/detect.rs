@@ -4,7 +4,6 @@ use super::programs::Programs;
 use super::server::Server;
 use crate::engine::{Container, Engine, EngineError};
 use crate::labels::MysqlLabels;
-use crate::store::Store;
 
 /// Where servers of both families keep their data unless they are told otherwise.
 const USUAL_DATA_DIRECTORY: &str = "/var/lib/mysql";
@@ -18,19 +17,12 @@ pub struct Detected {
     pub data_directory: String,
 }
 
-/// `Ok(None)`: the container runs no server, or lacks the clients to save one.
+/// For a container in which such a server is seen. `Ok(None)`: it lacks the clients to save it.
 pub async fn detect(
     engine: &Engine,
     container: &Container,
     labels: &MysqlLabels,
 ) -> Result<Option<Detected>, EngineError> {
-    if !container.is_running() {
-        return Ok(None);
-    }
-    let processes = engine.process_names(&container.id).await?;
-    if !processes.iter().any(|name| Store::Mysql.is_run_by(name)) {
-        return Ok(None);
-    }
     match Programs::find(engine, container, labels).await? {
         Some(_) => Ok(Some(look_at(engine, container, labels).await)),
         None => Ok(None),

@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::server::Server;
 use crate::engine::{Container, Engine, EngineError, ExecSpec};
 use crate::labels::PostgresLabels;
-use crate::store::Store;
 
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -20,19 +19,12 @@ pub struct Detected {
     pub data_directory: Option<String>,
 }
 
-/// `Ok(None)`: the container runs no server, or lacks the clients to save one.
+/// For a container in which such a server is seen. `Ok(None)`: it lacks the clients to save it.
 pub async fn detect(
     engine: &Engine,
     container: &Container,
     labels: &PostgresLabels,
 ) -> Result<Option<Detected>, EngineError> {
-    if !container.is_running() {
-        return Ok(None);
-    }
-    let processes = engine.process_names(&container.id).await?;
-    if !processes.iter().any(|name| Store::Postgres.is_run_by(name)) {
-        return Ok(None);
-    }
     let spec = ExecSpec {
         user: labels.exec_user.clone(),
         limit: Some(LIMIT),

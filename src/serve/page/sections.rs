@@ -29,7 +29,7 @@ pub fn project(card: &Card<'_>, with_reasons: bool, runs: Vec<Run>, view: &View)
             @if with_reasons { (reasons(&card.verdict)) }
             (targets(&id, &card.standings, view))
             @if let Some(plan) = plan {
-                (unprotected(&plan.findings))
+                (unprotected(plan.findings.as_deref().unwrap_or_default()))
                 (skipped(&plan.skipped))
                 (warnings(&plan.warnings))
             }
