@@ -39,6 +39,7 @@ use crate::config::Scope;
 use crate::discover::{DiscoverError, by_project};
 use crate::engine::Engine;
 use crate::exit::Outcome;
+use crate::notify::Notice;
 use crate::report::amounts::size;
 use crate::report::notice;
 use crate::serve::shown::RunTrouble;
@@ -103,7 +104,7 @@ pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
         inbox: Inbox::default(),
         pulse: Pulse::default(),
         shown: Shown::of(context),
-        checks: Checks::new(courier.clone()),
+        checks: Checks::new(),
         courier,
         projects: BTreeMap::new(),
     };
@@ -205,8 +206,16 @@ impl Daemon<'_> {
         if let Err(error) = context.unless_interrupted(recovered).await {
             context.tell(&error);
         }
-        // Interrupted: the loop sees to that.
-        let _ = self.checks.run(context, &self.projects).await;
+        for notice in self.checks.run(context, &self.projects).await {
+            self.tell(notice);
+        }
+    }
+
+    /// Tells it, and beside good news what is in trouble still.
+    fn tell(&self, notice: Notice) {
+        let unsaved = self.projects.values().filter_map(Project::unsaved);
+        let troubles: Vec<String> = unsaved.chain(self.checks.troubles()).collect();
+        self.courier.take(notice::overshadowed(notice, &troubles));
     }
 
     async fn work(&mut self) -> Outcome {
@@ -379,7 +388,7 @@ impl Daemon<'_> {
                 true => notice::recovered(backup),
                 false => backup,
             };
-            self.courier.take(notice);
+            self.tell(notice);
         }
         self.checks.expect_news(&due.project);
         Next::Go

@@ -123,7 +123,10 @@ fn what_cannot_be_seen_is_told_and_guessed_at() {
     let planned = plan_with(&stack, &blind, &["plan", "--no-audit", "--json"]);
     assert_eq!(planned.get("findings"), None, "nobody looked");
     let seen = blind.seen().join("\n");
-    assert!(!seen.contains("/top"), "and the engine lists nothing: {seen}");
+    assert!(
+        !seen.contains("/top"),
+        "and the engine lists nothing: {seen}"
+    );
 
     let planned = plan(&stack, &blind);
     let label = r#"cofferdam.postgres: "*""#;

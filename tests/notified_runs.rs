@@ -69,6 +69,69 @@ async fn the_daemon_tells_of_a_failure_and_once_that_it_is_over() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn that_a_failure_is_over_is_told_by_a_daemon_that_has_begun_since() {
+    let listener = Listener::answering(&[Say(200, "OK")]).await;
+    let stack = TestStack::new("later");
+    let conf = ("cofferdam.files.conf", "/etc/debian_version");
+    let store = stack.toolbox("store", &[FRAGILE, conf], &[]);
+    let daemon = Daemon::start_with(&stack, &OFTEN, &[urls(&listener)]);
+    let has = |kind: &str| told(&listener).iter().any(|told| told == kind);
+    eventually("a failure", || has("failure"));
+    daemon.stop_anywhere();
+    store.sh("touch /tmp/mended");
+
+    let daemon = Daemon::start_with(&stack, &OFTEN, &[urls(&listener)]);
+    let recovered = |one: &Heard| one.line == "POST /people" && one.body.contains("(recovered)");
+    let count = || listener.heard().iter().filter(|one| recovered(one)).count();
+    eventually("a recovery", || count() > 0);
+    std::thread::sleep(Duration::from_secs(5));
+    daemon.stop_anywhere();
+    assert_eq!(count(), 1, "{:?}", listener.heard());
+}
+
+/// One sign of life is for everything that a daemon saves.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_success_of_one_service_hides_no_failure_of_another() {
+    let listener = Listener::answering(&[Say(200, "OK")]).await;
+    let stack = TestStack::new("shadow");
+    let store = stack.toolbox("store", &[FRAGILE], &[]);
+    let conf = ("cofferdam.files.conf", "/etc/debian_version");
+    let own_time = ("cofferdam.schedule", "1-59/2 * * * * *");
+    let _app = stack.toolbox("app", &[conf, own_time], &[]);
+    let variables = [
+        urls(&listener),
+        ("COFFERDAM_NOTIFY_ON", "failure,success".to_owned()),
+    ];
+    let daemon = Daemon::start_with(&stack, &OFTEN, &variables);
+    let since_failure = |listener: &Listener| -> Vec<Heard> {
+        let heard = listener.heard().into_iter();
+        heard
+            .skip_while(|one| one.line != "POST /check/fail")
+            .collect()
+    };
+    let is_success = |one: &Heard| one.body.contains(r#""kind":"success""#);
+    eventually("a success after a failure", || {
+        since_failure(&listener).iter().any(is_success)
+    });
+    let heard = since_failure(&listener);
+    let success = heard.iter().find(|one| is_success(one)).unwrap();
+    assert!(
+        success.body.contains("not saved, or not wholly: store"),
+        "{success:?}"
+    );
+    let lines: Vec<&str> = heard.iter().map(|one| one.line.as_str()).collect();
+    assert!(!lines.contains(&"POST /check"), "{lines:?}");
+
+    store.sh("touch /tmp/mended");
+    eventually("all is well", || {
+        since_failure(&listener)
+            .iter()
+            .any(|one| one.line == "POST /check")
+    });
+    daemon.stop_anywhere();
+}
+
 /// The first check finds what a run before the daemon's time has left out, and the one after the next run finds it mended.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_check_finds_is_told_and_once_that_it_is_over() {

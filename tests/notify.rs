@@ -17,6 +17,7 @@ fn notice(kind: Kind) -> Notice {
         title: "shop: backup failed".to_owned(),
         body: "the engine does not answer".to_owned(),
         facts: Facts::default(),
+        is_overshadowed: false,
         time: "2026-11-21T02:01:23Z".parse().unwrap(),
     }
 }

@@ -11,7 +11,6 @@ use tracing::{info, warn};
 
 use super::project::Project;
 use crate::commands::check::{Checked, look};
-use crate::commands::tell::Courier;
 use crate::commands::{CommandError, Context};
 use crate::config::Scope;
 use crate::freshness::{FreshnessReport, Goals, Question};
@@ -30,7 +29,6 @@ const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
 const FAILURES: u32 = 2;
 
 pub(super) struct Checks {
-    courier: Courier,
     due: Instant,
     projects: BTreeMap<String, Known>,
 }
@@ -70,9 +68,8 @@ impl Known {
 
 impl Checks {
     /// The first one is due when everything else is done.
-    pub(super) fn new(courier: Courier) -> Self {
+    pub(super) fn new() -> Self {
         Self {
-            courier,
             due: Instant::now(),
             projects: BTreeMap::new(),
         }
@@ -102,29 +99,37 @@ impl Checks {
         }
     }
 
+    /// The projects that were not in order when they were last looked at, for people.
+    pub(super) fn troubles(&self) -> impl Iterator<Item = String> {
+        let projects = self.projects.iter();
+        let troubled = projects.filter(|(_, known)| !known.told.is_empty());
+        troubled.map(|(name, _)| format!("{name}: no recent good backup of everything"))
+    }
+
+    /// What is to be told. When it is interrupted, what it has found until then.
     pub(super) async fn run(
         &mut self,
         context: &Context,
         projects: &BTreeMap<String, Project>,
-    ) -> Result<(), CommandError> {
+    ) -> Vec<Notice> {
+        let mut notices = Vec::new();
         self.projects.retain(|name, _| projects.contains_key(name));
         for (name, project) in projects {
             let context = context.of_project(name);
             let known = self.projects.entry(name.clone()).or_default();
-            context
-                .unless_interrupted(async {
-                    known.check(&context, &self.courier, project).await;
-                    Ok(())
-                })
-                .await?;
+            let checked = async { Ok(known.check(&context, project).await) };
+            match context.unless_interrupted(checked).await {
+                Ok(notice) => notices.extend(notice),
+                Err(_) => return notices,
+            }
         }
         self.due = Instant::now() + PAUSE;
-        Ok(())
+        notices
     }
 }
 
 impl Known {
-    async fn check(&mut self, context: &Context, courier: &Courier, project: &Project) {
+    async fn check(&mut self, context: &Context, project: &Project) -> Option<Notice> {
         let now = Timestamp::now();
         let goals = project.timetable.goals(&context.config.schedule, now);
         let question = question(now, goals.clone(), context);
@@ -138,16 +143,9 @@ impl Known {
                     report.findings.retain(|finding| !finding.is_nothing());
                 }
                 let trouble: Vec<String> = trouble.iter().map(CommandError::to_string).collect();
-                if let Some(notice) = self.found(&report, &trouble, &context.view()) {
-                    courier.take(notice);
-                }
+                self.found(&report, &trouble, &context.view())
             }
-            Err(error) => {
-                let now = Timestamp::now();
-                if let Some(notice) = self.failed(&context.config.scope, &error, now) {
-                    courier.take(notice);
-                }
-            }
+            Err(error) => self.failed(&context.config.scope, &error, Timestamp::now()),
         }
     }
 

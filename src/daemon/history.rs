@@ -1,5 +1,6 @@
 //! When a project was saved, as its snapshots tell.
 
+use std::collections::BTreeSet;
 use std::pin::pin;
 
 use futures_util::StreamExt as _;
@@ -15,13 +16,13 @@ const MOST: usize = 100;
 const MOST_OF_ALL: usize = 1000;
 
 /// Tells `timetable` of the newest runs, until it has heard of each of its services. What other nodes than `node` have saved
-/// was theirs.
+/// was theirs. The services come back of which the newest run has not saved everything.
 pub(super) async fn read(
     repository: &dyn Repository,
     project: &str,
     node: Option<&str>,
     timetable: &mut Timetable,
-) -> Result<(), RepositoryError> {
+) -> Result<BTreeSet<String>, RepositoryError> {
     let snapshots = repository.list(Some(project)).await?;
     let newest = snapshots.into_iter().rev().take(match node {
         Some(_) => MOST_OF_ALL,
@@ -30,12 +31,20 @@ pub(super) async fn read(
     let mut manifests = pin!(repository::manifests(repository, newest));
     let mut oldest = None;
     let mut own = 0;
+    let mut troubled = BTreeSet::new();
+    let mut judged: Vec<Services> = Vec::new();
     while let Some((_, manifest)) = manifests.next().await {
         match manifest {
             Ok(manifest) if node.is_some() && manifest.node.as_deref() != node => {}
             Ok(manifest) if manifest.purpose == Purpose::Backup => {
                 own += 1;
-                timetable.ran(&services_of(&manifest), manifest.started);
+                let services = services_of(&manifest);
+                timetable.ran(&services, manifest.started);
+                let failed = manifest.failed.into_iter();
+                let failed = failed.map(|failure| failure.target.service);
+                let is_news = |service: &String| !judged.iter().any(|it| it.contains(service));
+                troubled.extend(failed.filter(is_news));
+                judged.push(services);
                 oldest = Some(manifest.started);
             }
             // One that cannot be read is no run that anybody could count on, and one that is gone is none.
@@ -43,7 +52,7 @@ pub(super) async fn read(
             Err(error) => return Err(error),
         }
         if timetable.knows_all() {
-            return Ok(());
+            return Ok(troubled);
         }
         if own >= MOST {
             break;
@@ -52,7 +61,7 @@ pub(super) async fn read(
     if let Some(oldest) = oldest {
         timetable.know_nothing_before(oldest);
     }
-    Ok(())
+    Ok(troubled)
 }
 
 fn services_of(manifest: &Manifest) -> Services {

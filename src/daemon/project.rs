@@ -113,7 +113,11 @@ impl Project {
                 .map_err(CommandError::failed)
         };
         match looked.await {
-            Ok(()) => self.knows_history = true,
+            Ok(troubled) => {
+                self.knows_history = true;
+                let troubled = self.timetable.names(&Services::Named(troubled));
+                self.standing.worsens(troubled);
+            }
             Err(error) => warn!(
                 project = self.name,
                 "what was backed up before is not known: {error}"
@@ -152,6 +156,23 @@ impl Project {
         }
         self.standing.worsens(self.timetable.names(services));
         false
+    }
+
+    /// What its last runs have not saved, for people.
+    pub(super) fn unsaved(&self) -> Option<String> {
+        let services: Vec<&str> = self
+            .standing
+            .in_trouble()
+            .iter()
+            .map(String::as_str)
+            .collect();
+        (!services.is_empty()).then(|| {
+            format!(
+                "{}: not saved, or not wholly: {}",
+                self.name,
+                services.join(", ")
+            )
+        })
     }
 
     /// How long nothing of it is due; `None` when nothing ever is.

@@ -4,14 +4,18 @@ use std::collections::BTreeSet;
 
 use super::timetable::Services;
 
-/// The services that the last attempt did not save, or not wholly. Nothing is known of what was before the daemon began, and
-/// nobody is told that it is over. What checks find they know themselves, and tell when it is mended.
+/// The services that the last attempt did not save, or not wholly. Of what was before the daemon began, snapshots tell; where
+/// there was none, nobody is told that it is over. What checks find they know themselves, and tell when it is mended.
 #[derive(Debug, Default)]
 pub(super) struct Standing(BTreeSet<String>);
 
 impl Standing {
     pub fn worsens(&mut self, services: impl IntoIterator<Item = String>) {
         self.0.extend(services);
+    }
+
+    pub fn in_trouble(&self) -> &BTreeSet<String> {
+        &self.0
     }
 
     /// These are in order. Whether that is a recovery: something was in trouble, and nothing is any more.

@@ -25,6 +25,8 @@ pub struct Notice {
     /// Plain text of several lines.
     pub body: String,
     pub facts: Facts,
+    /// Something else is in trouble that the same daemon saves. A sign of life is given for all of it.
+    pub is_overshadowed: bool,
     pub time: Timestamp,
 }
 
@@ -165,6 +167,7 @@ pub(super) mod tests {
                 bytes: Some(352_321_536),
                 failed: vec!["db/postgres/shop".to_owned()],
             },
+            is_overshadowed: false,
             time: "2026-11-21T02:01:23Z".parse().unwrap(),
         }
     }

@@ -119,6 +119,7 @@ impl Template {
             title: "a \"title\"".to_owned(),
             body: "two\nlines".to_owned(),
             facts: super::Facts::default(),
+            is_overshadowed: false,
             time: jiff::Timestamp::UNIX_EPOCH,
         };
         let filled = self.fill(&sample, Escaping::Json);

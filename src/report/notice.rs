@@ -172,6 +172,21 @@ pub fn recovered(backup: Notice) -> Notice {
     }
 }
 
+/// The same, while something else that the same daemon saves is in trouble. A failure needs no more bad news.
+pub fn overshadowed(notice: Notice, troubles: &[String]) -> Notice {
+    let is_good = matches!(notice.kind, Kind::Success | Kind::Recovery);
+    if troubles.is_empty() || !is_good {
+        return notice;
+    }
+    let body = notice.body.trim_end();
+    let troubles = troubles.join("\n  ");
+    Notice {
+        body: format!("{body}\n\nStill in trouble:\n  {troubles}\n"),
+        is_overshadowed: true,
+        ..notice
+    }
+}
+
 /// How many have what.
 fn tallied(targets: &[&TargetReport]) -> Vec<String> {
     let mut what = Vec::new();
@@ -228,6 +243,7 @@ fn notice(kind: Kind, projects: Vec<String>, what: &str, body: String, time: Tim
         title,
         body,
         facts: Facts::default(),
+        is_overshadowed: false,
         time,
     }
 }

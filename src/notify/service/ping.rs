@@ -49,8 +49,8 @@ impl Ping {
 
     pub fn request(&self, notice: &Notice) -> Request {
         let signal = match notice.kind {
-            Kind::Success | Kind::Recovery => "",
-            Kind::Failure | Kind::Stale => "/fail",
+            Kind::Success | Kind::Recovery if !notice.is_overshadowed => "",
+            Kind::Success | Kind::Recovery | Kind::Failure | Kind::Stale => "/fail",
             // Is written down, and changes nothing.
             Kind::Test => "/log",
         };

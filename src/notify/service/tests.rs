@@ -520,6 +520,14 @@ fn signals_are_those_of_the_service() {
     assert_eq!(path(Kind::Failure), "https://hc-ping.com/x/fail");
     assert_eq!(path(Kind::Stale), "https://hc-ping.com/x/fail");
     assert_eq!(path(Kind::Test), "https://hc-ping.com/x/log");
+
+    let overshadowed = Notice {
+        kind: Kind::Success,
+        is_overshadowed: true,
+        ..sample()
+    };
+    let place = place_of("hc+https://hc-ping.com/x", &overshadowed);
+    assert_eq!(place, "https://hc-ping.com/x/fail");
 }
 
 fn place_of(url: &str, notice: &Notice) -> String {
