@@ -72,6 +72,8 @@ impl Project {
         self.trouble = None;
         self.node = stack.node().map(str::to_owned);
         self.timetable.update(watched(&stack, default, beginning));
+        self.standing
+            .forget_all_but(&self.timetable.names(&Services::All));
         if self.timetable.has_news() {
             self.knows_history = false;
         }

@@ -14,6 +14,11 @@ impl Standing {
         self.0.extend(services);
     }
 
+    /// There are no others than `services` any more: nothing will be heard of what is gone.
+    pub fn forget_all_but(&mut self, services: &BTreeSet<String>) {
+        self.0.retain(|service| services.contains(service));
+    }
+
     pub fn in_trouble(&self) -> &BTreeSet<String> {
         &self.0
     }
@@ -53,5 +58,12 @@ mod tests {
         let mut standing = in_trouble(&["db", "web"]);
         assert!(!standing.betters(&named(&["web", "logs"])));
         assert!(standing.betters(&named(&["db"])));
+    }
+
+    #[test]
+    fn the_trouble_of_a_service_ends_with_it() {
+        let mut standing = in_trouble(&["db", "web"]);
+        standing.forget_all_but(&BTreeSet::from(["web".to_owned(), "logs".to_owned()]));
+        assert_eq!(standing.in_trouble(), &BTreeSet::from(["web".to_owned()]));
     }
 }
