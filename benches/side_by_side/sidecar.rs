@@ -118,7 +118,7 @@ impl Bench {
 /// For `curl --config`.
 fn questions_for_processes() -> String {
     let questions = names().into_iter().map(|name| {
-        format!("url = \"http://engine/containers/{name}/top?ps_args=-o%20pid,stat,comm\"\noutput = /dev/null\n")
+        format!("url = \"http://engine/containers/{name}/top?ps_args=-eo%20pid,stat,comm\"\noutput = /dev/null\n")
     });
     questions.collect()
 }

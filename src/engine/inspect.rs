@@ -100,14 +100,12 @@ impl Engine {
 
     pub(super) async fn processes(&self, container: &str) -> Result<Vec<Process>, EngineError> {
         let container = container_name(container)?;
-        // Without `-e`, the engine tells `ps` which processes it wants, and `ps` reads no others: with hundreds of
-        // containers, most of the time of a survey. Engines that list processes without `ps` (podman) do not know its
-        // arguments, and one with an old `ps` gets the processes of its own terminal, so none of the container.
-        let short = match self.top(container, "-o pid,stat,comm").await {
+        // Engines that list processes without `ps` (podman) do not know its arguments.
+        let short = match self.top(container, "-eo pid,stat,comm").await {
             Err(EngineError::Api { .. }) => None,
             other => read_processes(&other?),
         };
-        if let Some(processes) = short.filter(|processes| !processes.is_empty()) {
+        if let Some(processes) = short {
             return Ok(processes);
         }
         let table = self.top(container, "-ef").await?;
