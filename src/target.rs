@@ -205,22 +205,29 @@ pub fn decode_component(text: &str) -> String {
     percent_decode_str(text).decode_utf8_lossy().into_owned()
 }
 
-/// One run of a backup or a restore: `20261121T020000Z-9f2c61aa`. A snapshot has the id of the run that made it.
+/// One run of a backup or a restore: `20261121T020000Z-9f2c61aa`. A snapshot has the id of the run that made it, and ids
+/// sort by the time of their making, to the millisecond: the newest snapshot of two within one second is the newest.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct RunId(String);
 
+/// Of the 32 bits after the second; the ten above them are its milliseconds.
+const RANDOM_BITS: u32 = 22;
+
 impl RunId {
     pub fn generate(now: Timestamp) -> Self {
-        let random: u32 = rand::random();
-        Self(format!("{}-{random:08x}", now.strftime("%Y%m%dT%H%M%SZ")))
+        let milliseconds = now.subsec_millisecond().unsigned_abs();
+        let random: u32 = rand::random_range(0..1 << RANDOM_BITS);
+        let within_second = (milliseconds << RANDOM_BITS) | random;
+        let second = now.strftime("%Y%m%dT%H%M%SZ");
+        Self(format!("{second}-{within_second:08x}"))
     }
 
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The eight random digits, for names that must be short.
+    /// The last eight digits, for names that must be short.
     pub fn short(&self) -> &str {
         &self.0[self.0.len() - 8..]
     }
@@ -287,6 +294,17 @@ mod tests {
         assert_eq!(id.time(), Some(now));
         assert_eq!(id.short().len(), 8);
         assert_eq!(id.as_str().parse(), Ok(id));
+    }
+
+    #[test]
+    fn run_ids_of_one_second_sort_by_their_time() {
+        let second: Timestamp = "2026-11-21T02:00:00Z".parse().unwrap();
+        let ids: Vec<RunId> = (0..1000)
+            .map(|at| RunId::generate(second + std::time::Duration::from_millis(at)))
+            .collect();
+        assert!(ids.is_sorted());
+        assert!(ids.iter().all(|id| id.time() == Some(second)));
+        assert_ne!(RunId::generate(second), RunId::generate(second));
     }
 
     #[test]

@@ -18,6 +18,13 @@ fn a5_a_detected_server_is_saved_and_put_back() {
             &["--volume", &mount, "--env", &password],
             &[&image],
         );
+        // What counts is what runs.
+        let _other = stack.service(
+            "client",
+            &[("cofferdam.enable", "true")],
+            &[],
+            &[&image, "sleep", "600"],
+        );
         let server = MysqlServer::of(container, version);
         for name in ["shop", "reports"] {
             server.make(name, "", "CREATE TABLE t (a INT); INSERT INTO t VALUES (1)");
