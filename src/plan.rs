@@ -35,12 +35,13 @@ pub enum PlanError {
     )]
     NotRunning { target: TargetId, container: String },
     #[error(
-        "{service} runs while {target} is put back, and would go on writing into the old file; give it the label          cofferdam.stop: restore, or stop it first: docker stop {container}"
+        "{service} runs while {target} is put back, and would go on writing into the old file; give it the label \
+         cofferdam.stop: restore, or stop it first: {stop}"
     )]
     InUse {
         target: TargetId,
         service: String,
-        container: String,
+        stop: String,
     },
     #[error(
         "service {service} is to be held, which only a manager of the swarm can do, and none can be asked: {why}"

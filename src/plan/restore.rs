@@ -9,7 +9,8 @@ use super::backup::{PlannedHook, planned_hooks};
 use super::hold::{PlannedHold, plan_holds};
 use crate::discover::{Service, Stack};
 use crate::driver::WayBack;
-use crate::engine::container::is_within;
+use crate::engine::Container;
+use crate::engine::container::{SWARM_SERVICE_NAME, is_within};
 use crate::engine::swarm::Mode;
 use crate::hold::Operation;
 use crate::labels::Moment;
@@ -203,9 +204,16 @@ fn ensure_closed(
         Some(service) => Err(PlanError::InUse {
             target: target.id.clone(),
             service: service.name.clone(),
-            container: service.container.name.clone(),
+            stop: how_to_stop(&service.container),
         }),
         None => Ok(()),
+    }
+}
+
+fn how_to_stop(container: &Container) -> String {
+    match container.labels.get(SWARM_SERVICE_NAME) {
+        Some(service) => format!("docker service scale {service}=0"),
+        None => format!("docker stop {}", container.name),
     }
 }
 
