@@ -261,7 +261,7 @@ impl Lock {
             match (&held.subject, held.action) {
                 (Subject::SwarmService(service), _) => {
                     info!(service = held.service, "scaling to zero");
-                    self.hold_service(service).await?;
+                    self.hold_service(held, service).await?;
                 }
                 (Subject::Container(container), Action::Stop) => {
                     info!(service = held.service, "stopping");

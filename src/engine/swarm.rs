@@ -44,8 +44,6 @@ pub struct Node {
 #[derive(Clone)]
 pub struct Manager {
     engine: Engine,
-    /// Names of nodes, by their ids.
-    nodes: HashMap<String, String>,
 }
 
 /// A service, as a manager knows it.
@@ -97,6 +95,8 @@ pub enum Released {
 /// One task of a service.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Task {
+    /// The id of its service.
+    pub service: String,
     /// The name of its node; empty before it has one.
     pub node: String,
     pub state: TaskState,
@@ -112,6 +112,8 @@ pub enum TaskState {
     Coming,
     Running,
     Ended,
+    /// Its node is down, and nobody knows whether it runs. The swarm takes it for dead, and puts another in its place.
+    Lost,
 }
 
 impl SwarmService {
@@ -154,8 +156,9 @@ impl SwarmService {
 }
 
 impl Task {
+    /// As far as the swarm is concerned.
     pub fn is_over(&self) -> bool {
-        self.state == TaskState::Ended
+        matches!(self.state, TaskState::Ended | TaskState::Lost)
     }
 }
 
@@ -229,10 +232,11 @@ impl Engine {
                 engine.endpoint, node.name
             )));
         }
-        Ok(Manager { engine, nodes })
+        Ok(Manager { engine })
     }
 
-    async fn nodes(&self) -> Result<HashMap<String, String>, EngineError> {
+    /// By their ids.
+    async fn nodes(&self) -> Result<HashMap<String, NodeShape>, EngineError> {
         let nodes: Vec<NodeShape> = match self.ask("/nodes", "list the nodes of the swarm").await {
             Err(EngineError::Api {
                 status: Some(503), ..
@@ -244,10 +248,8 @@ impl Engine {
             }
             other => other?.unwrap_or_default(),
         };
-        Ok(nodes
-            .into_iter()
-            .map(|node| (node.id, node.description.hostname))
-            .collect())
+        let by_id = nodes.into_iter().map(|node| (node.id.clone(), node));
+        Ok(by_id.collect())
     }
 
     async fn ask<T: DeserializeOwned>(

@@ -5,6 +5,7 @@
 //! owner is dead gives the services back that it lists. The data that a dead restore has begun to replace is for cofferdam
 //! on its own node to finish or undo, so a claim of one is left to it.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -216,9 +217,21 @@ impl Lock {
         Ok(())
     }
 
-    pub(super) async fn hold_service(&self, service: &HeldService) -> Result<(), EngineError> {
+    pub(super) async fn hold_service(
+        &self,
+        held: &Held,
+        service: &HeldService,
+    ) -> Result<(), EngineError> {
         let manager = self.engine.manager().await?;
-        manager.hold(&service.id, self.journal.run.as_str()).await
+        let lost = manager.hold(&service.id, self.journal.run.as_str()).await?;
+        let nodes: BTreeSet<&str> = lost.iter().map(|task| task.node.as_str()).collect();
+        for node in nodes {
+            warn!(
+                service = held.service,
+                node, "the node is down: whether its task still runs is not known"
+            );
+        }
+        Ok(())
     }
 
     pub(super) async fn release_service(

@@ -51,6 +51,15 @@ pub struct Swarm {
     pub certificates: TempDir,
 }
 
+/// The worker hears nothing of the manager, nor the manager of it, until this is dropped.
+pub struct CutOff<'a>(&'a Swarm);
+
+impl Drop for CutOff<'_> {
+    fn drop(&mut self) {
+        self.0.filter_at_worker("--delete");
+    }
+}
+
 /// The swarm, for one test at a time.
 pub fn swarm() -> MutexGuard<'static, Swarm> {
     static SWARM: LazyLock<Mutex<Swarm>> = LazyLock::new(|| Mutex::new(Swarm::start()));
@@ -231,6 +240,28 @@ impl Swarm {
         }
         swarm.secret("db_password", super::stack::PASSWORD.as_bytes());
         swarm
+    }
+
+    /// Cuts the network between the nodes, and waits until the manager takes the worker for dead.
+    pub fn cut_off_worker(&self) -> CutOff<'_> {
+        self.filter_at_worker("--insert");
+        let cut_off = CutOff(self);
+        eventually("the worker is down", || self.state_of_worker() == "down");
+        cut_off
+    }
+
+    pub fn state_of_worker(&self) -> String {
+        let state = ["node", "inspect", "--format", "{{.Status.State}}"];
+        self.manager.docker(state.iter().chain(&[self.worker.name]))
+    }
+
+    /// For packets of the engine itself, and of its containers.
+    fn filter_at_worker(&self, action: &str) {
+        for chain in ["OUTPUT", "FORWARD"] {
+            let rule = ["--destination", &self.manager.address, "--jump", "DROP"];
+            let filter = ["exec", &self.worker.id, "iptables", action, chain];
+            docker(filter.iter().chain(&rule));
+        }
     }
 
     fn secret(&self, name: &str, content: &[u8]) {

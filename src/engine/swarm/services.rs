@@ -25,38 +25,39 @@ impl Manager {
     pub async fn services(&self) -> Result<Vec<SwarmService>, EngineError> {
         const ACTION: &str = "list the services of the swarm";
         let services: Option<Vec<ServiceShape>> = self.engine.ask("/services", ACTION).await?;
-        let tasks = self.all_tasks("/tasks").await?;
+        let tasks = self.tasks_of("/tasks").await?;
         services
             .unwrap_or_default()
             .into_iter()
-            .map(|service| service.read(&tasks, &self.nodes))
+            .map(|service| service.read(&tasks))
             .collect::<Result<_, _>>()
             .map_err(|error| misread(ACTION, &error))
     }
 
     /// The tasks of a service, those that have ended too, as far as the swarm remembers them.
     pub async fn tasks(&self, service: &str) -> Result<Vec<Task>, EngineError> {
-        let tasks = self
-            .all_tasks(&filtered("/tasks", "service", service))
-            .await?;
-        Ok(tasks.iter().map(|task| task.read(&self.nodes)).collect())
+        let list = filtered("/tasks", "service", service);
+        self.tasks_of(&list).await
     }
 
     /// The task that a container is, anywhere in the swarm.
     pub async fn task_of(&self, container: &str) -> Result<Option<Task>, EngineError> {
-        let tasks = self.all_tasks("/tasks").await?;
-        let mut tasks = tasks.iter().map(|task| task.read(&self.nodes));
+        let tasks = self.tasks_of("/tasks").await?;
+        let mut tasks = tasks.into_iter();
         Ok(tasks.find(|task| task.container.as_deref() == Some(container)))
     }
 
-    async fn all_tasks(&self, path: &str) -> Result<Vec<TaskShape>, EngineError> {
-        let tasks = self.engine.ask(path, "list the tasks of the swarm").await?;
-        Ok(tasks.unwrap_or_default())
+    async fn tasks_of(&self, list: &str) -> Result<Vec<Task>, EngineError> {
+        let tasks: Option<Vec<TaskShape>> =
+            self.engine.ask(list, "list the tasks of the swarm").await?;
+        let nodes = self.engine.nodes().await?;
+        let tasks = tasks.unwrap_or_default().into_iter();
+        Ok(tasks.map(|task| task.read(&nodes)).collect())
     }
 
     /// Scales a service to zero in the name of `run`, and waits until none of its tasks runs. One that is at zero already
-    /// is left alone, so that a release does not start it.
-    pub async fn hold(&self, service: &str, run: &str) -> Result<(), EngineError> {
+    /// is left alone, so that a release does not start it. Returns the tasks that are lost.
+    pub async fn hold(&self, service: &str, run: &str) -> Result<Vec<Task>, EngineError> {
         let grace = self
             .update(service, "scale to zero", |spec| {
                 let grace = shapes::stop_grace_of(spec);
@@ -102,30 +103,42 @@ impl Manager {
             })
         })
         .await
+        .map(drop)
     }
 
-    async fn wait_until_gone(&self, service: &str, limit: Duration) -> Result<(), EngineError> {
-        self.wait(service, "stopped", limit, |found| {
+    /// Returns the tasks that are lost.
+    async fn wait_until_gone(
+        &self,
+        service: &str,
+        limit: Duration,
+    ) -> Result<Vec<Task>, EngineError> {
+        let found = self.wait(service, "stopped", limit, |found| {
             let left: Vec<&str> = found
                 .iter()
-                .filter(|task| task.state != TaskState::Ended)
+                .filter(|task| !task.is_over())
                 .map(|task| task.node.as_str())
                 .collect();
             (!left.is_empty()).then(|| format!("tasks are left on {}", left.join(", ")))
-        })
-        .await
+        });
+        let mut tasks = found.await?;
+        tasks.retain(|task| task.state == TaskState::Lost);
+        Ok(tasks)
     }
 
-    /// Until `lacks` finds nothing lacking.
+    /// Until `lacks` finds nothing lacking in the service's tasks; returns them.
     async fn wait(
         &self,
         service: &str,
         wanted: &'static str,
         limit: Duration,
         lacks: impl Fn(&[Task]) -> Option<String>,
-    ) -> Result<(), EngineError> {
+    ) -> Result<Vec<Task>, EngineError> {
         let begun = Instant::now();
-        while let Some(last) = lacks(&self.tasks(service).await?) {
+        loop {
+            let found = self.tasks(service).await?;
+            let Some(last) = lacks(&found) else {
+                return Ok(found);
+            };
             if begun.elapsed() >= limit {
                 return Err(EngineError::ServiceNotReady {
                     service: service.to_owned(),
@@ -136,7 +149,6 @@ impl Manager {
             }
             tokio::time::sleep(LOOK).await;
         }
-        Ok(())
     }
 
     /// Lets `change` have its way with the service's spec, and sends it when it says so.

@@ -31,13 +31,21 @@ pub(super) struct NodeShape {
     #[serde(rename = "ID")]
     pub id: String,
     #[serde(default)]
-    pub description: NodeDescription,
+    description: NodeDescription,
+    #[serde(default)]
+    status: NodeStatus,
 }
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
-pub(super) struct NodeDescription {
-    pub hostname: String,
+struct NodeDescription {
+    hostname: String,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct NodeStatus {
+    state: String,
 }
 
 #[derive(Debug, Deserialize)]
@@ -96,7 +104,7 @@ pub(super) struct MountShape {
 #[serde(rename_all = "PascalCase")]
 pub(super) struct TaskShape {
     #[serde(rename = "ServiceID", default)]
-    pub service: String,
+    service: String,
     #[serde(rename = "NodeID", default)]
     node: String,
     #[serde(default)]
@@ -137,12 +145,7 @@ pub(super) struct ConfigSpec {
 }
 
 impl ServiceShape {
-    /// `nodes`: names by ids.
-    pub fn read(
-        self,
-        tasks: &[TaskShape],
-        nodes: &HashMap<String, String>,
-    ) -> Result<SwarmService, serde_json::Error> {
+    pub fn read(self, tasks: &[Task]) -> Result<SwarmService, serde_json::Error> {
         let held = spec::held_before(&self.spec);
         let mode = mode(&self.spec, held.as_ref().map(|(_, before)| *before));
         let shape: SpecShape = serde_json::from_value(self.spec)?;
@@ -156,9 +159,8 @@ impl ServiceShape {
         }
         let own = tasks.iter().filter(|task| task.service == self.id);
         let running_on = own
-            .map(|task| task.read(nodes))
             .filter(|task| task.state == TaskState::Running && task.is_wanted)
-            .map(|task| task.node)
+            .map(|task| task.node.clone())
             .collect();
         Ok(SwarmService {
             id: self.id,
@@ -202,23 +204,28 @@ pub(super) fn stop_grace_of(spec: &Value) -> Option<u64> {
 }
 
 impl TaskShape {
-    pub fn read(&self, nodes: &HashMap<String, String>) -> Task {
+    /// `nodes`: by their ids.
+    pub fn read(self, nodes: &HashMap<String, NodeShape>) -> Task {
+        let node = nodes.get(&self.node);
+        let is_down = node.is_some_and(|node| node.status.state == "down");
         let state = match self.status.state.as_str() {
-            "running" => TaskState::Running,
             "complete" | "shutdown" | "failed" | "rejected" | "remove" | "orphaned" => {
                 TaskState::Ended
             }
+            _ if is_down => TaskState::Lost,
+            "running" => TaskState::Running,
             _ => TaskState::Coming,
         };
-        let container = self.status.container_status.as_ref();
+        let container = self.status.container_status;
         Task {
-            node: nodes.get(&self.node).cloned().unwrap_or_default(),
+            service: self.service,
+            node: node.map_or_else(String::new, |node| node.description.hostname.clone()),
             state,
             is_wanted: self.desired_state == "running",
             container: container
-                .map(|status| status.container_id.clone())
+                .map(|status| status.container_id)
                 .filter(|id| !id.is_empty()),
-            error: self.status.err.clone(),
+            error: self.status.err,
         }
     }
 }
@@ -251,15 +258,14 @@ mod tests {
             },
         }))
         .unwrap();
-        let tasks: Vec<TaskShape> = serde_json::from_value(json!([
+        let tasks = tasks(json!([
             {"ServiceID": "s1", "NodeID": "n1", "DesiredState": "running", "Status": {"State": "running"}},
             {"ServiceID": "s1", "NodeID": "n1", "DesiredState": "shutdown", "Status": {"State": "running"}},
             {"ServiceID": "s1", "NodeID": "n1", "DesiredState": "running", "Status": {"State": "a new word"}},
+            {"ServiceID": "s1", "NodeID": "n2", "DesiredState": "running", "Status": {"State": "running"}},
             {"ServiceID": "s2", "NodeID": "n1", "DesiredState": "running", "Status": {"State": "running"}},
-        ]))
-        .unwrap();
-        let nodes = HashMap::from([("n1".to_owned(), "worker-1".to_owned())]);
-        let service = service.read(&tasks, &nodes).unwrap();
+        ]));
+        let service = service.read(&tasks).unwrap();
         assert_eq!(service.mode, Mode::Replicated(2));
         assert_eq!(service.held_by.as_deref(), Some("dead"));
         assert_eq!(service.running_on, ["worker-1"]);
@@ -267,5 +273,30 @@ mod tests {
         assert_eq!((container.project(), container.service()), ("shop", "web"));
         assert_eq!(container.labels["cofferdam.stop"], "backup");
         assert_eq!(container.mounts[0].volume.as_deref(), Some("shop_data"));
+    }
+    #[test]
+    fn tasks_of_a_node_that_is_down_are_lost_unless_they_have_ended() {
+        let states = ["running", "starting", "complete"].map(|state| {
+            let on = |node: &str| json!({"NodeID": node, "Status": {"State": state}});
+            let tasks = tasks(json!([on("n1"), on("n2"), on("a node that has left")]));
+            [tasks[0].state, tasks[1].state, tasks[2].state]
+        });
+        let (running, coming) = (TaskState::Running, TaskState::Coming);
+        assert_eq!(states[0], [running, TaskState::Lost, running]);
+        assert_eq!(states[1], [coming, TaskState::Lost, coming]);
+        assert_eq!(states[2], [TaskState::Ended; 3]);
+    }
+
+    /// `n1` is well, `n2` is down.
+    fn tasks(answer: Value) -> Vec<Task> {
+        let nodes = [("n1", "worker-1", "ready"), ("n2", "worker-2", "down")];
+        let nodes: HashMap<String, NodeShape> = nodes
+            .map(|(id, name, state)| {
+                let node = json!({"ID": id, "Description": {"Hostname": name}, "Status": {"State": state}});
+                (id.to_owned(), serde_json::from_value(node).unwrap())
+            })
+            .into();
+        let tasks: Vec<TaskShape> = serde_json::from_value(answer).unwrap();
+        tasks.into_iter().map(|task| task.read(&nodes)).collect()
     }
 }
