@@ -19,6 +19,7 @@ use crate::manifest::{
 use crate::pipe;
 use crate::plan::backup::BackupPlan;
 use crate::prune::{PruneReport, prune_after, sweep};
+use crate::report::disturbance;
 use crate::report::progress::Activity;
 use crate::repository::RepositoryError;
 use crate::repository::snapshot::SnapshotWriter;
@@ -113,16 +114,23 @@ pub async fn back_up(
     );
     let (held, free) = plan.targets.split_at(plan.held_targets());
 
+    let mut end = Ending::default();
     let mut outcome: Result<(), BackupError> = session
         .unless_interrupted(async {
             hooks.before().await?;
-            lock.hold().await?;
+            let seals = lock.hold().await?;
             capture.all(held.iter().map(|target| &target.id)).await;
+            capture.disturbed = end.disturbed(&lock, &seals).await;
             Ok(())
         })
         .await
         .unwrap_or_else(|interrupted| Err(interrupted.into()));
-    let mut end = Ending::default();
+    if !capture.disturbed.is_empty() {
+        end.problem(format!(
+            "{}, so what is saved may not be of one moment; see what starts it, and back up again",
+            disturbance(&capture.disturbed)
+        ));
+    }
     end.release(&lock, session.patience()).await;
     if outcome.is_ok() {
         outcome = session
@@ -169,6 +177,7 @@ pub(crate) struct Asked {
     pub selection: Vec<String>,
     pub skipped: Vec<Skip>,
     pub shrunken: Vec<Shrunken>,
+    pub disturbed: Vec<String>,
 }
 
 /// Whether the sizes could be held against those of earlier snapshots.
@@ -186,6 +195,8 @@ pub(crate) struct Capture<'a> {
     run: RunId,
     records: Vec<TargetRecord>,
     pub failed: Vec<Failure>,
+    /// Services that somebody has started while they were held.
+    disturbed: Vec<String>,
 }
 
 impl<'a> Capture<'a> {
@@ -210,6 +221,7 @@ impl<'a> Capture<'a> {
             run: run.clone(),
             records: Vec::new(),
             failed: Vec::new(),
+            disturbed: Vec::new(),
         }
     }
 
@@ -275,6 +287,7 @@ impl<'a> Capture<'a> {
             selection: plan.selection.clone(),
             skipped: plan.skipped.clone(),
             shrunken,
+            disturbed: self.disturbed.clone(),
         };
         let manifest = self.finish(session, asked, started).await?;
         Ok((manifest, comparison))
@@ -305,6 +318,7 @@ impl<'a> Capture<'a> {
             failed: self.failed,
             skipped: asked.skipped,
             shrunken: asked.shrunken,
+            disturbed: asked.disturbed,
             warnings: Vec::new(),
         };
         session.repository.commit(&manifest).await?;

@@ -9,11 +9,13 @@
 //! container ([`Lock::decide`]): while it does not exist, an interrupted restore is rolled back; once it does, it is
 //! finished.
 //!
+//! - `seals`: whether what is held has stayed held
 //! - `swarm`: services that are held through a manager, and the lock that all nodes share
 
 pub mod ending;
 pub mod journal;
 pub mod owner;
+mod seals;
 mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -25,6 +27,7 @@ use tracing::info;
 pub use ending::Ending;
 pub use journal::{Action, Held, Journal, Operation, RestoreJournal, Subject};
 pub use owner::{Liveness, Owner};
+pub use seals::Seals;
 
 use crate::engine::{Container, Engine, EngineError, HelperSpec, State};
 use crate::repository::SnapshotRef;
@@ -255,8 +258,9 @@ impl Lock {
     }
 
     /// Stops and pauses what the journal lists, what depends on others first. On an error some are held and some are not:
-    /// [`Lock::release`] brings back all.
-    pub async fn hold(&self) -> Result<(), EngineError> {
+    /// [`Lock::release`] brings back all. Whether what is held has stayed so, [`Lock::broken`] tells by the seals.
+    pub async fn hold(&self) -> Result<Seals, EngineError> {
+        let mut seals = Seals::default();
         for held in self.journal.held.iter().rev() {
             match (&held.subject, held.action) {
                 (Subject::SwarmService(service), _) => {
@@ -272,8 +276,9 @@ impl Lock {
                     self.engine.pause(container).await?;
                 }
             }
+            self.seal(held, &mut seals).await?;
         }
-        Ok(())
+        Ok(seals)
     }
 
     /// Starts or unpauses one held container, or scales a service back, and waits until it is ready when `wait` says so.

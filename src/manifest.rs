@@ -55,6 +55,9 @@ pub struct Manifest {
     /// Targets that have become far smaller, of which nobody has said that they may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub shrunken: Vec<Shrunken>,
+    /// Services that somebody has started while they were held: what is saved may not be of one moment.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub disturbed: Vec<String>,
     /// Of the run as a whole; those of one target are in its record.
     #[serde(default)]
     pub warnings: Vec<String>,

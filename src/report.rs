@@ -37,6 +37,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use crate::manifest::Shrunken;
+use crate::text::printable;
 
 /// From where, and on what, somebody looks.
 #[derive(Clone, Debug)]
@@ -55,6 +56,19 @@ pub fn shrinkage(shrunken: &Shrunken) -> String {
         amounts::size(shrunken.bytes),
         amounts::size(shrunken.bytes_before),
         shrunken.before
+    )
+}
+
+/// That what was to be saved at rest was not.
+pub fn disturbance(services: &[String]) -> String {
+    let while_held = if services.len() == 1 {
+        "while it was held"
+    } else {
+        "while they were held"
+    };
+    format!(
+        "somebody has started {} {while_held}",
+        printable(&services.join(" and "))
     )
 }
 

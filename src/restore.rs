@@ -13,11 +13,12 @@ use crate::driver::{ArtifactSource, DriverError, WayBack};
 use crate::encryption::{NoWayBack, Protection, Recipients};
 use crate::engine::EngineError;
 use crate::hold::journal::RestoreStep;
-use crate::hold::{Ending, Journal, Operation, Owner, RestoreJournal};
+use crate::hold::{Ending, Journal, Lock, Operation, Owner, RestoreJournal, Seals};
 use crate::hooks::{HookError, HookOutcome, Hooks};
 use crate::manifest::{Encryption, Manifest, Purpose, TargetRecord};
 use crate::pipe;
 use crate::plan::restore::{PlannedRestore, RestorePlan};
+use crate::report::disturbance;
 use crate::report::progress::Activity;
 use crate::repository::snapshot::{SnapshotReader, ensure_opens};
 use crate::repository::{RepositoryError, SnapshotRef};
@@ -48,6 +49,10 @@ pub enum RestoreError {
         target: TargetId,
         source: Box<DriverError>,
     },
+    #[error(
+        "{}, and what was written since would be lost: see what starts it, and restore again", disturbance(.0)
+    )]
+    Disturbed(Vec<String>),
     #[error(transparent)]
     Interrupted(#[from] Interrupted),
 }
@@ -120,20 +125,21 @@ impl Restore<'_> {
             .unless_interrupted(async {
                 self.ensure_not_pruned().await?;
                 hooks.before().await?;
-                lock.hold().await?;
+                let seals = lock.hold().await?;
                 if let Some(run) = &safety_run {
                     self.take_safety_snapshot(run, &safety, recipients).await?;
                 }
                 self.load_all(&mut begun).await?;
+                ensure_undisturbed(&lock, &seals).await?;
                 lock.decide().await?;
-                Ok(())
+                Ok(seals)
             })
             .await
             .unwrap_or_else(|interrupted| Err(RestoreError::from(interrupted)));
 
         let mut ending = Ending::default();
         let decided = match &loaded {
-            Ok(()) => true,
+            Ok(_) => true,
             // The wish to stop may have come while the decision was being written.
             Err(_) => lock.is_decided().await.unwrap_or(false),
         };
@@ -144,6 +150,13 @@ impl Restore<'_> {
                 .await;
         }
         let finished = ending.problems.is_empty();
+        if let Ok(seals) = &loaded {
+            for service in ending.disturbed(&lock, seals).await {
+                ending.problem(format!(
+                    "somebody has started {service} while its data was put back: restart it"
+                ));
+            }
+        }
         let outcome = if decided {
             HookOutcome::Done
         } else {
@@ -291,6 +304,7 @@ impl Restore<'_> {
             selection: Vec::new(),
             skipped: Vec::new(),
             shrunken: Vec::new(),
+            disturbed: Vec::new(),
         };
         capture
             .finish(self.session, asked, started)
@@ -389,6 +403,16 @@ pub(crate) async fn commit(drivers: &Drivers, target: &TargetId) -> Result<(), D
 
 pub(crate) async fn roll_back(drivers: &Drivers, target: &TargetId) -> Result<(), DriverError> {
     drivers.of(target)?.rollback(target).await
+}
+
+/// What somebody has started has perhaps written into the data that is about to go.
+async fn ensure_undisturbed(lock: &Lock, seals: &Seals) -> Result<(), RestoreError> {
+    let broken = lock.broken(seals).await?;
+    if broken.is_empty() {
+        Ok(())
+    } else {
+        Err(RestoreError::Disturbed(broken))
+    }
 }
 
 async fn load_and_check(

@@ -183,6 +183,7 @@ impl Place {
             warnings: Vec::new(),
             selection: Vec::new(),
             shrunken: Vec::new(),
+            disturbed: Vec::new(),
         };
         repository.commit(&manifest).await.unwrap();
     }

@@ -46,6 +46,7 @@ mod refused;
 mod remote_engine;
 mod retention;
 mod round_trip;
+mod seals;
 mod secrets;
 mod serve;
 mod server_states;

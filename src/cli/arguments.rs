@@ -339,6 +339,8 @@ pub enum Despite {
     Failed,
     /// A target has become far smaller than its last good copy
     Shrunken,
+    /// Somebody has started a service while it was held for the newest snapshot
+    Disturbed,
 }
 
 /// Back up by schedule, as a service of the stack

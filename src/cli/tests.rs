@@ -494,8 +494,9 @@ fn help_of_prune() {
               Prune although there is this doubt; may be given several times
 
               Possible values:
-              - failed:   A target failed in the newest snapshot: older copies of it stay all the same
-              - shrunken: A target has become far smaller than its last good copy
+              - failed:    A target failed in the newest snapshot: older copies of it stay all the same
+              - shrunken:  A target has become far smaller than its last good copy
+              - disturbed: Somebody has started a service while it was held for the newest snapshot
 
       -h, --help
               Print help (see a summary with '-h')

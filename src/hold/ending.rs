@@ -4,7 +4,7 @@
 
 use tracing::error;
 
-use super::{Held, Lock, ReleaseProblem, Wait};
+use super::{Held, Lock, ReleaseProblem, Seals, Wait};
 use crate::discover::Service;
 use crate::engine::container::COMPOSE_DEPENDS_ON;
 use crate::hooks::{HookError, HookOutcome, Hooks};
@@ -17,6 +17,19 @@ pub struct Ending {
 }
 
 impl Ending {
+    /// The services that somebody has started since they were held. That this is not known is a problem, and no more.
+    pub async fn disturbed(&mut self, lock: &Lock, seals: &Seals) -> Vec<String> {
+        match lock.broken(seals).await {
+            Ok(broken) => broken,
+            Err(error) => {
+                self.problem(format!(
+                    "whether what was held has stayed so is not known: {error}"
+                ));
+                Vec::new()
+            }
+        }
+    }
+
     /// Releases everything that is held.
     pub async fn release(&mut self, lock: &Lock, wait: Wait) {
         for held in &lock.journal().held {

@@ -266,21 +266,23 @@ impl Lock {
         }
     }
 
-    /// A manager that is away for a moment, as when it restarts, must not leave a service at zero.
     async fn released(&self, service: &HeldService) -> Result<(Manager, Released), EngineError> {
-        let begun = Instant::now();
-        loop {
-            let released = async {
-                let manager = self.engine.manager().await?;
-                let run = self.journal.run.as_str();
-                let released = manager.release(&service.id, run).await?;
-                Ok((manager, released))
-            };
-            match released.await {
-                Err(_) if begun.elapsed() < AWAY => tokio::time::sleep(AGAIN).await,
-                other => return other,
-            }
-        }
+        patiently(async || {
+            let manager = self.engine.manager().await?;
+            let run = self.journal.run.as_str();
+            let released = manager.release(&service.id, run).await?;
+            Ok((manager, released))
+        })
+        .await
+    }
+
+    pub(super) async fn is_at_rest(&self, service: &HeldService) -> Result<bool, EngineError> {
+        patiently(async || {
+            let manager = self.engine.manager().await?;
+            let run = self.journal.run.as_str();
+            manager.is_at_rest(&service.id, run).await
+        })
+        .await
     }
 
     /// The refusal that another run's lock means to this one.
@@ -293,6 +295,17 @@ impl Lock {
             node: self.elsewhere().map(str::to_owned),
             liveness,
         }))
+    }
+}
+
+/// A manager that is away for a moment, as when it restarts, must not leave a service at zero.
+async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, EngineError>) -> Result<T, EngineError> {
+    let begun = Instant::now();
+    loop {
+        match attempt().await {
+            Err(_) if begun.elapsed() < AWAY => tokio::time::sleep(AGAIN).await,
+            other => return other,
+        }
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
-use super::{View, shrinkage};
+use super::{View, disturbance, shrinkage};
 use crate::manifest::{
     Artifact, BasebackupFacts, CommandFacts, Compression, CouchdbFacts, ElasticsearchFacts,
     EncryptedTo, Encryption, Facts, JournalMode, Manifest, MysqlFacts, PostgresFacts, Purpose,
@@ -75,6 +75,11 @@ fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
     page.field("Made by", &by);
     for warning in &manifest.warnings {
         page.field("Warning", &printable(warning));
+    }
+    if !manifest.disturbed.is_empty() {
+        let what = disturbance(&manifest.disturbed);
+        let warning = format!("{what}: what is saved may not be of one moment");
+        page.field("Warning", &warning);
     }
     for one in &manifest.shrunken {
         page.field("Warning", &shrinkage(one));

@@ -274,6 +274,7 @@ fn complete() -> Manifest {
         failed: Vec::new(),
         skipped: Vec::new(),
         shrunken: Vec::new(),
+        disturbed: Vec::new(),
         warnings: Vec::new(),
     }
 }
@@ -378,6 +379,19 @@ fn a_target_that_has_shrunk_is_told_also_where_nothing_is_pruned() {
     assert!(report.is_complete());
     let text = outcome::backups(&[report], &view(None));
     assert!(text.contains(&format!("  warning: {said}\n")), "{text}");
+}
+
+#[test]
+fn a_snapshot_tells_who_was_started_while_it_was_taken() {
+    let mut manifest = complete();
+    manifest.disturbed = vec!["web\u{1b}".to_owned()];
+    let one =
+        "somebody has started web\\u{1b} while it was held: what is saved may not be of one moment";
+    let text = render_snapshot(&manifest, &view(None));
+    assert!(text.contains(one), "{text}");
+    manifest.disturbed.push("worker".to_owned());
+    let text = render_snapshot(&manifest, &view(None));
+    assert!(text.contains("and worker while they were held"), "{text}");
 }
 
 #[test]

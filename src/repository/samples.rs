@@ -106,6 +106,7 @@ pub(crate) fn manifest(project: &str, id: &RunId, artifacts: Vec<Artifact>) -> M
         failed: Vec::new(),
         skipped: Vec::new(),
         shrunken: Vec::new(),
+        disturbed: Vec::new(),
         warnings: Vec::new(),
     }
 }

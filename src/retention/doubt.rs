@@ -1,6 +1,6 @@
 //! Why nothing of a project is pruned.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -39,6 +39,11 @@ pub enum Doubt {
         #[serde(flatten)]
         shrunken: Shrunken,
     },
+    /// Somebody has started what was held while the newest copies were taken.
+    Disturbed {
+        snapshot: RunId,
+        services: Vec<String>,
+    },
 }
 
 /// A snapshot whose manifest is damaged, of a newer format, or cannot be fetched.
@@ -69,6 +74,9 @@ impl Judge<'_> {
         }
         if !self.terms.despite.contains(&Despite::Shrunken) {
             doubts.extend(self.shrunken());
+        }
+        if !self.terms.despite.contains(&Despite::Disturbed) {
+            doubts.extend(self.disturbed());
         }
         doubts
     }
@@ -135,6 +143,19 @@ impl Judge<'_> {
         }
         found.sort_by_key(|(target, _)| *target);
         found
+    }
+
+    fn disturbed(&self) -> impl Iterator<Item = Doubt> {
+        let saved = self.newest_of(Standing::Saved).into_iter();
+        let snapshots = saved.map(|(_, snapshot)| snapshot);
+        let snapshots: BTreeMap<&RunId, &Snapshot> =
+            snapshots.map(|snapshot| (&snapshot.id, snapshot)).collect();
+        let disturbed = snapshots.into_values();
+        let disturbed = disturbed.filter(|snapshot| !snapshot.disturbed.is_empty());
+        disturbed.map(|snapshot| Doubt::Disturbed {
+            snapshot: snapshot.id.clone(),
+            services: snapshot.disturbed.clone(),
+        })
     }
 
     fn shrunken(&self) -> impl Iterator<Item = Doubt> {

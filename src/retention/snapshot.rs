@@ -19,6 +19,8 @@ pub struct Snapshot {
     pub failed: BTreeSet<TargetId>,
     /// [`Manifest::shrunken`]
     pub shrunken: Vec<Shrunken>,
+    /// [`Manifest::disturbed`]
+    pub disturbed: Vec<String>,
 }
 
 /// What a snapshot was meant to save.
@@ -58,6 +60,7 @@ impl From<&Manifest> for Snapshot {
                 .collect(),
             failed: failed.map(|failure| failure.target.clone()).collect(),
             shrunken: manifest.shrunken.clone(),
+            disturbed: manifest.disturbed.clone(),
         }
     }
 }

@@ -25,6 +25,7 @@ fn taken(time: &str) -> Snapshot {
         saved: BTreeMap::new(),
         failed: BTreeSet::new(),
         shrunken: Vec::new(),
+        disturbed: Vec::new(),
     };
     nothing.saving("db").saving("app")
 }
@@ -600,6 +601,25 @@ fn nothing_goes_while_a_target_has_shrunk() {
 }
 
 #[test]
+fn nothing_goes_while_the_newest_copy_is_perhaps_not_of_one_moment() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-20", "02:00:00");
+    let mut disturbed = taken("2026-11-21T02:00:00Z");
+    disturbed.disturbed = vec!["web".to_owned()];
+    let doubt = Doubt::Disturbed {
+        snapshot: disturbed.id.clone(),
+        services: disturbed.disturbed.clone(),
+    };
+    snapshots.push(disturbed);
+    ensure_doubt(&snapshots, &[], Some(&doubt));
+    ensure_doubt(&snapshots, &[Despite::Shrunken], Some(&doubt));
+    ensure_doubt(&snapshots, &[Despite::Disturbed], None);
+    snapshots.push(taken("2026-11-21T03:00:00Z").only("app"));
+    ensure_doubt(&snapshots, &[], Some(&doubt));
+    snapshots.push(taken("2026-11-22T02:00:00Z"));
+    ensure_doubt(&snapshots, &[], None);
+}
+
+#[test]
 fn the_last_copy_that_had_not_shrunk_stays_as_well() {
     let mut snapshots = nightly("2026-11-10", "2026-11-12", "02:00:00");
     let small = nightly("2026-11-13", "2026-11-15", "02:00:00");
@@ -636,14 +656,17 @@ fn manifests_tell_what_retention_asks_for() {
         saved: BTreeMap::from([(saved.clone(), GoodCopy { keep })]),
         failed: BTreeSet::from([target("other")]),
         shrunken: Vec::new(),
+        disturbed: Vec::new(),
     };
     assert_eq!(Snapshot::from(&manifest), expected);
 
     manifest.selection = vec!["db/*".to_owned()];
     manifest.shrunken = taken("2026-11-21T02:00:00Z").shrunken_to("db", 1).shrunken;
+    manifest.disturbed = vec!["web".to_owned()];
     let chosen = Snapshot::from(&manifest);
     assert_eq!(chosen.series, Series::Selection(vec!["db/*".to_owned()]));
     assert_eq!(chosen.shrunken, manifest.shrunken);
+    assert_eq!(chosen.disturbed, manifest.disturbed);
     manifest.purpose = Purpose::Safety { restore: id };
     assert_eq!(Snapshot::from(&manifest).series, Series::Safety);
 }

@@ -58,6 +58,8 @@ pub struct Facts {
     pub failed: Vec<Failure>,
     /// Targets that have become far smaller.
     pub shrunken: Vec<Shrunken>,
+    /// Services that were started while they were held.
+    pub disturbed: Vec<String>,
     /// What is stored, by the hash of its path: snapshots share objects.
     objects: Box<[(u64, u64)]>,
     /// Empty when nobody has to know any more.
@@ -172,6 +174,7 @@ impl History {
                 facts.targets = Vec::new();
                 facts.failed = Vec::new();
                 facts.shrunken = Vec::new();
+                facts.disturbed = Vec::new();
             }
         }
     }
@@ -284,6 +287,7 @@ impl Facts {
             stored: sum(&mut objects.values().copied()),
             failed: manifest.failed.clone(),
             shrunken: manifest.shrunken.clone(),
+            disturbed: manifest.disturbed.clone(),
             objects: objects.into_iter().collect(),
             targets,
         }

@@ -9,7 +9,7 @@ use super::history::{EVERYTHING, Good};
 use super::shown::{Overview, Project, RunTrouble};
 use crate::manifest::Shrunken;
 use crate::report::amounts::{between, counted};
-use crate::report::shrinkage;
+use crate::report::{disturbance, shrinkage};
 use crate::target::TargetId;
 
 #[derive(Clone, Debug)]
@@ -164,6 +164,13 @@ pub fn verdict(project: &Project, standings: &[Standing<'_>]) -> Verdict {
     }
     let shrunken = shrunken(project).iter().map(shrinkage);
     attention.extend(shrunken.map(|what| format!("far smaller than before: {what}")));
+    let newest = project.history.as_ref().and_then(|it| it.newest());
+    if let Some((_, facts)) = newest
+        && !facts.disturbed.is_empty()
+    {
+        let what = disturbance(&facts.disturbed);
+        attention.push(format!("in the last backup {what}"));
+    }
     match in_state(State::Never) {
         0 => {}
         never => attention.push(format!(
@@ -351,6 +358,24 @@ mod tests {
         assert!(
             verdict.reasons[0].contains("10 B, and had 977 KiB"),
             "{verdict:?}"
+        );
+    }
+
+    #[test]
+    fn who_was_started_during_the_last_backup_is_told() {
+        let (overview, now) = samples::overview();
+        let mut candig = project(&overview, "candig").clone();
+        let disturbed = |project: &str, day: i8| {
+            let mut manifest = samples::whole(project, day)?;
+            manifest.disturbed = vec!["katsu".to_owned()];
+            Ok(manifest)
+        };
+        candig.history = Some(Arc::new(samples::history("candig", disturbed)));
+        let verdict = judged(&candig, now);
+        assert_eq!(verdict.light, Light::Attention);
+        assert_eq!(
+            verdict.reasons[0],
+            "in the last backup somebody has started katsu while it was held"
         );
     }
 

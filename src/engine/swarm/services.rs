@@ -83,6 +83,19 @@ impl Manager {
         }
     }
 
+    /// Whether a service that `run` holds has stayed at zero. One that is gone has.
+    pub async fn is_at_rest(&self, service: &str, run: &str) -> Result<bool, EngineError> {
+        let looked = self.update(service, "look at", |spec| {
+            Ok((spec::is_at_rest(spec, run), false))
+        });
+        match looked.await {
+            Err(EngineError::Api {
+                status: Some(404), ..
+            }) => Ok(true),
+            other => other,
+        }
+    }
+
     /// Waits until so many tasks of a service run, and with a health check are healthy.
     pub async fn wait_until_running(
         &self,

@@ -94,6 +94,15 @@ pub(super) fn release(spec: &mut Value, run: &str) -> Released {
     }
 }
 
+/// Whether it is at zero, and neither released nor held by another run since `run` has held it.
+pub(super) fn is_at_rest(spec: &Value, run: &str) -> bool {
+    let is_at_zero = match replicas(spec) {
+        Some(replicas) => replicas == 0,
+        None => let_loose(&mut spec.clone()),
+    };
+    is_at_zero && held_before(spec).is_none_or(|(holder, _)| holder == run)
+}
+
 fn replicas(spec: &Value) -> Option<u64> {
     let replicated = spec["Mode"].get("Replicated")?;
     // An engine leaves the number out when it is the default.
@@ -181,6 +190,25 @@ mod tests {
         let mut spec = replicated(0);
         assert_eq!(hold(&mut spec, "run-1"), Ok(Holding::Needless));
         assert_eq!(spec, replicated(0));
+        assert!(is_at_rest(&spec, "run-1"));
+    }
+
+    #[test]
+    fn whoever_touches_a_held_service_is_seen() {
+        for before in [replicated(2), global(json!({}))] {
+            let mut held = before.clone();
+            hold(&mut held, "run-1").unwrap();
+            assert!(is_at_rest(&held, "run-1"));
+            // Deployed anew, or released by another node that took the run for dead, and perhaps held again.
+            assert!(!is_at_rest(&before, "run-1"));
+            let mut of_another = before.clone();
+            hold(&mut of_another, "run-2").unwrap();
+            assert!(!is_at_rest(&of_another, "run-1"));
+        }
+        let mut scaled = replicated(2);
+        hold(&mut scaled, "run-1").unwrap();
+        set_replicas(&mut scaled, 5);
+        assert!(!is_at_rest(&scaled, "run-1"));
     }
 
     #[test]

@@ -1,0 +1,69 @@
+//! Whether what a run holds has stayed held.
+//!
+//! Anybody may start a container that a run has stopped: an administrator, a watchdog, `docker compose up`. Nothing keeps them
+//! from it, but what was saved meanwhile is then no copy of one moment, and must not pass for one.
+
+use std::collections::HashMap;
+
+use super::{Held, Lock, Subject};
+use crate::engine::{EngineError, State};
+
+/// As the engine has it of a container that has never run.
+const NEVER: &str = "0001-01-01T00:00:00Z";
+
+/// What shows afterwards that something ran during a hold: when each held container had last been started.
+#[derive(Debug, Default)]
+pub struct Seals {
+    started_at: HashMap<String, String>,
+}
+
+impl Lock {
+    pub(super) async fn seal(&self, held: &Held, seals: &mut Seals) -> Result<(), EngineError> {
+        let Subject::Container(id) = &held.subject else {
+            // The service's spec says who holds it.
+            return Ok(());
+        };
+        match self.engine.inspect(id).await {
+            Ok(container) => {
+                seals
+                    .started_at
+                    .insert(container.id, container.started_at.clone());
+                Ok(())
+            }
+            // Removed by the engine when it stopped.
+            Err(EngineError::NoSuchContainer(_)) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The services that somebody has started since they were held.
+    pub async fn broken(&self, seals: &Seals) -> Result<Vec<String>, EngineError> {
+        let mut broken = Vec::new();
+        for held in &self.journal.held {
+            let has_run = match &held.subject {
+                Subject::Container(container) => self.has_run_since(held, container, seals).await?,
+                Subject::SwarmService(service) => !self.is_at_rest(service).await?,
+            };
+            if has_run {
+                broken.push(held.service.clone());
+            }
+        }
+        Ok(broken)
+    }
+
+    async fn has_run_since(
+        &self,
+        held: &Held,
+        container: &str,
+        seals: &Seals,
+    ) -> Result<bool, EngineError> {
+        let present = match self.present(held, container).await {
+            Ok(present) => present,
+            Err(EngineError::NoSuchContainer(_)) => return Ok(false),
+            Err(error) => return Err(error),
+        };
+        let sealed = seals.started_at.get(&present.id);
+        let has_been_started = present.started_at != sealed.map_or(NEVER, String::as_str);
+        Ok(has_been_started || matches!(present.state, State::Running | State::Restarting))
+    }
+}
