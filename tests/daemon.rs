@@ -1,6 +1,5 @@
 //! The daemon, on a real engine: what is due is saved, and what it is told by events (rows I11, D7, D8).
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,23 +30,6 @@ fn store(stack: &TestStack, service: &str, labels: &[(&str, &str)]) -> Store {
         container,
         _volume: volume,
     }
-}
-
-/// The manifests of the stack's snapshots, oldest first.
-fn manifests(stack: &TestStack) -> Vec<Value> {
-    let Ok(entries) = std::fs::read_dir(stack.repository().join(&stack.project)) else {
-        return Vec::new();
-    };
-    let mut paths: Vec<_> = entries
-        .map(|entry| entry.expect("an entry").path().join("manifest.json"))
-        .filter(|path| path.exists())
-        .collect();
-    paths.sort();
-    paths.iter().map(|path| read(path)).collect()
-}
-
-fn read(path: &Path) -> Value {
-    serde_json::from_slice(&std::fs::read(path).expect("a manifest")).expect("JSON")
 }
 
 /// The services that a snapshot holds.
@@ -85,12 +67,12 @@ fn what_is_due_is_saved_with_the_labels_that_are_there_by_then() {
     let stack = TestStack::new("daemon");
     let _db = store(&stack, "db", &[]);
     let daemon = Daemon::start(&stack, &["--schedule", "*/2 * * * * *"]);
-    eventually("a snapshot", || !manifests(&stack).is_empty());
-    assert_eq!(services(&manifests(&stack)[0]), ["db"]);
+    eventually("a snapshot", || !stack.manifests().is_empty());
+    assert_eq!(services(&stack.manifests()[0]), ["db"]);
 
     let _web = store(&stack, "web", &[]);
     eventually("a snapshot of both", || {
-        let manifests = manifests(&stack);
+        let manifests = stack.manifests();
         services(manifests.last().expect("a manifest")) == ["db", "web"]
     });
     assert!(daemon.stop_anywhere().stderr.contains("backed up"));
@@ -105,8 +87,8 @@ fn each_service_goes_by_its_own_schedule() {
     let _logs = store(&stack, "logs", &[("cofferdam.schedule", "*/2 * * * * *")]);
     let _web = store(&stack, "web", &[]);
     let daemon = Daemon::start(&stack, &["--schedule", "@yearly"]);
-    eventually("two snapshots", || manifests(&stack).len() >= 2);
-    for manifest in manifests(&stack) {
+    eventually("two snapshots", || stack.manifests().len() >= 2);
+    for manifest in stack.manifests() {
         assert_eq!(services(&manifest), ["logs"]);
         assert_eq!(manifest["selection"], serde_json::json!(["logs/*"]));
     }
@@ -123,14 +105,14 @@ fn what_was_missed_is_made_up_for_once() {
 
     let arguments = ["--schedule", &pattern];
     let daemon = Daemon::start(&stack, &arguments);
-    eventually("it is made up for", || manifests(&stack).len() == 2);
+    eventually("it is made up for", || stack.manifests().len() == 2);
     std::thread::sleep(A_WHILE);
     daemon.stop().expect(0);
 
     let daemon = Daemon::start(&stack, &arguments);
     std::thread::sleep(A_WHILE);
     daemon.stop().expect(0);
-    assert_eq!(manifests(&stack).len(), 2);
+    assert_eq!(stack.manifests().len(), 2);
 }
 
 #[test]
@@ -140,13 +122,13 @@ fn the_first_backup_waits_for_its_time_but_an_interval_begins_at_once() {
     let daemon = Daemon::start(&stack, &["--schedule", "@yearly"]);
     std::thread::sleep(A_WHILE);
     daemon.stop().expect_says(0, "the next backup is due at");
-    assert!(manifests(&stack).is_empty());
+    assert!(stack.manifests().is_empty());
 
     let daemon = Daemon::start(&stack, &["--schedule", "every 1h"]);
-    eventually("a snapshot", || manifests(&stack).len() == 1);
+    eventually("a snapshot", || stack.manifests().len() == 1);
     std::thread::sleep(A_WHILE);
     daemon.stop().expect(0);
-    assert_eq!(manifests(&stack).len(), 1);
+    assert_eq!(stack.manifests().len(), 1);
 }
 
 /// Row D8: a backup after each ingest, and only after one that went well.
@@ -163,18 +145,18 @@ fn a_container_that_has_done_its_work_triggers_a_backup() {
     let off = ["--schedule", "off"];
     let daemon = Daemon::start(&stack, &off);
     std::thread::sleep(A_WHILE);
-    assert!(manifests(&stack).is_empty());
+    assert!(stack.manifests().is_empty());
     {
         let failed = ingest("1");
         eventually("it has failed", || !is_running(&failed));
         std::thread::sleep(A_WHILE);
-        assert!(manifests(&stack).is_empty());
+        assert!(stack.manifests().is_empty());
     }
     {
         let _done = ingest("0");
-        eventually("a snapshot", || manifests(&stack).len() == 1);
+        eventually("a snapshot", || stack.manifests().len() == 1);
         std::thread::sleep(A_WHILE);
-        assert_eq!(manifests(&stack).len(), 1);
+        assert_eq!(stack.manifests().len(), 1);
         daemon.stop().expect_says(0, "has exited with 0");
     }
 
@@ -183,11 +165,11 @@ fn a_container_that_has_done_its_work_triggers_a_backup() {
     eventually("it has ended", || !is_running(&done));
     for _ in 0..2 {
         let daemon = Daemon::start(&stack, &off);
-        eventually("a second snapshot", || manifests(&stack).len() == 2);
+        eventually("a second snapshot", || stack.manifests().len() == 2);
         std::thread::sleep(A_WHILE);
         daemon.stop().expect(0);
     }
-    assert_eq!(manifests(&stack).len(), 2);
+    assert_eq!(stack.manifests().len(), 2);
 }
 
 #[test]
@@ -208,7 +190,7 @@ fn a_backup_that_another_run_keeps_waiting_is_made_after_it() {
         &[busybox_image(), "true"],
     );
     Run::from(first.wait_with_output().expect("its output")).expect(0);
-    eventually("a second snapshot", || manifests(&stack).len() == 2);
+    eventually("a second snapshot", || stack.manifests().len() == 2);
     daemon
         .stop()
         .expect_says(0, "waiting for another run to end");
@@ -220,11 +202,11 @@ fn two_daemons_of_one_project_make_one_backup() {
     let hook = ("cofferdam.hook.before-backup", "sleep 5");
     let _db = store(&stack, "db", &[hook]);
     let daemons = [(); 2].map(|()| Daemon::start(&stack, &["--schedule", "every 1h"]));
-    eventually("a snapshot", || !manifests(&stack).is_empty());
+    eventually("a snapshot", || !stack.manifests().is_empty());
     // The other one tries again after ten seconds.
     std::thread::sleep(Duration::from_secs(15));
     let said = daemons.map(|daemon| daemon.stop().expect(0).stderr);
-    assert_eq!(manifests(&stack).len(), 1, "{said:?}");
+    assert_eq!(stack.manifests().len(), 1, "{said:?}");
     stack.ensure_nothing_is_left();
 }
 
@@ -281,13 +263,13 @@ fn stopped_in_the_middle_it_releases_what_it_holds_and_makes_it_up_later() {
     );
     assert!(is_running(&app));
     stack.ensure_nothing_is_left();
-    assert!(manifests(&stack).is_empty());
+    assert!(stack.manifests().is_empty());
 
     slow.sh("touch /tmp/quick");
     // There is no snapshot that would tell of a run, so the time of the pattern has to come again.
     let (pattern, _) = once_in(4);
     let daemon = Daemon::start(&stack, &["--schedule", &pattern]);
-    eventually("a snapshot", || manifests(&stack).len() == 1);
+    eventually("a snapshot", || stack.manifests().len() == 1);
     daemon.stop().expect(0);
 }
 

@@ -1,10 +1,9 @@
 //! An engine on another machine, reached over TCP with TLS: a real one that demands certificates.
 
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::support::stack::{PASSWORD, POSTGRES, Run, eventually};
+use crate::support::stack::{PASSWORD, POSTGRES, Run, eventually, manifests_of};
 use crate::support::swarm::{Swarm, swarm};
 use crate::support::{busybox_image, unique};
 use serde_json::Value;
@@ -63,24 +62,8 @@ impl Remote<'_> {
     }
 
     fn manifests(&self) -> Vec<Value> {
-        let snapshots = self
-            .repository
-            .path()
-            .join("repository")
-            .join(&self.project);
-        let Ok(entries) = std::fs::read_dir(snapshots) else {
-            return Vec::new();
-        };
-        let mut paths: Vec<_> = entries
-            .map(|entry| entry.expect("an entry").path().join("manifest.json"))
-            .filter(|path| path.exists())
-            .collect();
-        paths.sort();
-        let read = |path: &Path| std::fs::read(path).expect("a manifest");
-        paths
-            .iter()
-            .map(|path| serde_json::from_slice(&read(path)).expect("JSON"))
-            .collect()
+        let repository = self.repository.path().join("repository");
+        manifests_of(&repository, &self.project)
     }
 }
 

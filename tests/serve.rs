@@ -33,14 +33,6 @@ fn saved(stack: &TestStack, service: &str) -> Store {
     store(stack, service, &[("cofferdam.volumes", service)])
 }
 
-fn snapshots(stack: &TestStack) -> usize {
-    let Ok(entries) = fs::read_dir(stack.repository().join(&stack.project)) else {
-        return 0;
-    };
-    let has_manifest = |entry: &fs::DirEntry| entry.path().join("manifest.json").exists();
-    entries.flatten().filter(has_manifest).count()
-}
-
 #[test]
 fn who_has_the_token_asks_for_a_backup_and_sees_what_came_of_it() {
     let stack = TestStack::new("asked");
@@ -77,14 +69,14 @@ fn who_has_the_token_asks_for_a_backup_and_sees_what_came_of_it() {
         assert_eq!(answer.status, status, "{request}");
         assert!(answer.error().contains(why), "{answer:?}");
     }
-    assert_eq!(snapshots(&stack), 0);
+    assert_eq!(stack.manifests().len(), 0);
 
     let answer = asked(&[("Authorization", &bearer(TOKEN))]);
     assert_eq!(
         (answer.status, answer.json()),
         (202, json!({ "asked": [stack.project] }))
     );
-    eventually("a snapshot", || snapshots(&stack) == 1);
+    eventually("a snapshot", || stack.manifests().len() == 1);
     assert!(daemon.log().contains("backing up: it was asked for"));
 
     let whole = format!(
@@ -114,7 +106,7 @@ fn who_has_the_token_asks_for_a_backup_and_sees_what_came_of_it() {
 
     // Without a name, everything that this daemon saves.
     assert_eq!(daemon.ask("POST /backup").status, 202);
-    eventually("a second snapshot", || snapshots(&stack) == 2);
+    eventually("a second snapshot", || stack.manifests().len() == 2);
     assert!(!daemon.log().contains(TOKEN));
 }
 

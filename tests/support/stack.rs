@@ -1,7 +1,7 @@
 //! A small stack of real containers, and the real `cofferdam` let loose on it.
 
 use std::ffi::OsStr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -140,26 +140,23 @@ impl TestStack {
         server
     }
 
-    pub fn repository(&self) -> std::path::PathBuf {
+    pub fn repository(&self) -> PathBuf {
         self.directory.path().join("repository")
     }
 
     /// The directory of the newest snapshot.
-    pub fn newest_snapshot(&self) -> std::path::PathBuf {
-        let project = self.repository().join(&self.project);
-        let mut snapshots: Vec<_> = std::fs::read_dir(&project)
-            .expect("the project's directory")
-            .map(|entry| entry.expect("an entry").path())
-            .filter(|path| path.join("manifest.json").exists())
-            .collect();
-        snapshots.sort();
+    pub fn newest_snapshot(&self) -> PathBuf {
+        let mut snapshots = snapshots_of(&self.repository(), &self.project);
         snapshots.pop().expect("a snapshot")
     }
 
     pub fn manifest(&self) -> Value {
-        let bytes =
-            std::fs::read(self.newest_snapshot().join("manifest.json")).expect("a manifest");
-        serde_json::from_slice(&bytes).expect("JSON")
+        manifest_in(&self.newest_snapshot())
+    }
+
+    /// Of all its snapshots, oldest first.
+    pub fn manifests(&self) -> Vec<Value> {
+        manifests_of(&self.repository(), &self.project)
     }
 
     pub fn command(&self, arguments: &[&str]) -> Command {
@@ -195,6 +192,29 @@ impl TestStack {
         let held = docker(["ps", "--all", "--quiet", "--filter", &journal]);
         assert!(held.is_empty(), "a hold journal is left: {held}");
     }
+}
+
+/// The manifests of a project's snapshots in a local repository, oldest first.
+pub fn manifests_of(repository: &Path, project: &str) -> Vec<Value> {
+    let snapshots = snapshots_of(repository, project);
+    snapshots.iter().map(|it| manifest_in(it)).collect()
+}
+
+fn snapshots_of(repository: &Path, project: &str) -> Vec<PathBuf> {
+    let Ok(entries) = std::fs::read_dir(repository.join(project)) else {
+        return Vec::new();
+    };
+    let mut snapshots: Vec<_> = entries
+        .map(|entry| entry.expect("an entry").path())
+        .filter(|path| path.join("manifest.json").exists())
+        .collect();
+    snapshots.sort();
+    snapshots
+}
+
+fn manifest_in(snapshot: &Path) -> Value {
+    let bytes = std::fs::read(snapshot.join("manifest.json")).expect("a manifest");
+    serde_json::from_slice(&bytes).expect("JSON")
 }
 
 impl Drop for TestStack {
@@ -304,7 +324,7 @@ pub fn is_running(container: &TestContainer) -> bool {
 }
 
 /// Every file below `directory` that contains `needle`.
-pub fn files_with(directory: &Path, needle: &str) -> Vec<std::path::PathBuf> {
+pub fn files_with(directory: &Path, needle: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     let mut waiting = vec![directory.to_owned()];
     while let Some(next) = waiting.pop() {
