@@ -31,11 +31,11 @@ check: setup ## Formatting and lints, of Rust and of shell
 	git grep -lE '^#!.*[/ ](ba)?sh$$' | xargs shellcheck
 
 test: image test-servers test-programs ## All tests, against a real engine and real servers
-	cargo test --locked
+	scripts/tests.sh
 
 test-full: image test-servers test-programs ## The slow ones and the other versions of servers too
 	scripts/test-images.sh postgres:18 mariadb:10.5 mariadb:11
-	COFFERDAM_TEST_STEP=1 cargo test --locked -- --include-ignored
+	COFFERDAM_TEST_STEP=1 scripts/tests.sh --include-ignored
 
 bench: image test-images ## Measure against the usual ways, side by side
 	cargo bench --locked --target "$$(rustc --print host-tuple)" --bench side_by_side
