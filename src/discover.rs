@@ -9,6 +9,7 @@ mod volumes;
 pub use swarm::{StackService, StackSwarm, SwarmView};
 pub use volumes::{MountedVolume, WantedVolume, mounted, wanted};
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Scope;
@@ -65,7 +66,7 @@ pub enum LeftOutReason {
     OneOff,
     /// Labelled with `cofferdam.enable: false`.
     Disabled,
-    /// A task of a swarm that is over: another one has taken its place, perhaps on another node.
+    /// A task of a swarm that is over, or about to be: another one has taken its place, perhaps on another node.
     EndedTask,
 }
 
@@ -217,9 +218,15 @@ fn stack(
         warnings: Vec::new(),
     };
     let all_services = all_services(&stack, &containers);
+    let replaced = replaced_tasks(&containers);
     let mut taken = Vec::new();
     for container in containers {
-        match place_of(&container, own, all_services.as_ref()) {
+        let place = if replaced.contains(&container.id) {
+            Ok(Place::LeftOut(LeftOutReason::EndedTask))
+        } else {
+            place_of(&container, own, all_services.as_ref())
+        };
+        match place {
             Ok(Place::Service(labels)) => taken.push((container, *labels)),
             Ok(Place::LeftOut(reason)) => stack.left_out.push(LeftOut {
                 container: container.name,
@@ -268,6 +275,32 @@ fn all_services(stack: &Stack, containers: &[Container]) -> Option<BTreeSet<Stri
     let here = containers.iter().map(Container::service);
     let anywhere = stack.swarm_services().map(|service| service.name.as_str());
     Some(here.chain(anywhere).map(str::to_owned).collect())
+}
+
+/// While the swarm replaces a task, there may be two of one slot: the one that runs counts, and of two that run, the newer
+/// one. The ids of the others.
+fn replaced_tasks(containers: &[Container]) -> BTreeSet<String> {
+    let mut current: BTreeMap<(&str, Replica), &Container> = BTreeMap::new();
+    let mut replaced = BTreeSet::new();
+    for container in containers.iter().filter(|it| !it.is_ended_task()) {
+        let (Some(service), Some(replica)) = (container.swarm_service(), container.replica())
+        else {
+            continue;
+        };
+        let rank = |task: &Container| (task.is_running(), task.created);
+        match current.entry((service, replica)) {
+            Entry::Vacant(slot) => {
+                slot.insert(container);
+            }
+            Entry::Occupied(slot) if rank(container) < rank(slot.get()) => {
+                replaced.insert(container.id.clone());
+            }
+            Entry::Occupied(mut slot) => {
+                replaced.insert(slot.insert(container).id.clone());
+            }
+        }
+    }
+    replaced
 }
 
 /// What becomes of a container of a project.

@@ -378,6 +378,38 @@ mod swarm {
     }
 
     #[test]
+    fn of_two_tasks_in_one_slot_the_one_that_runs_counts_and_then_the_newer_one() {
+        let of = |id: &str, state: State, second: i64| Container {
+            id: id.to_owned(),
+            name: id.to_owned(),
+            state,
+            created: jiff::Timestamp::from_second(second).unwrap(),
+            ..task("db", "1", &[])
+        };
+        for [one, other] in [
+            [
+                of("current", State::Running, 2),
+                of("old", State::Running, 1),
+            ],
+            [
+                of("current", State::Running, 1),
+                of("next", State::Created, 2),
+            ],
+            [
+                of("current", State::Created, 2),
+                of("old", State::Created, 1),
+            ],
+        ] {
+            for containers in [[one.clone(), other.clone()], [other, one]] {
+                let stack = stack(containers.into(), None, &view(Ok(Vec::new()))).unwrap();
+                assert_eq!(names(&stack), ["db"]);
+                assert_eq!(stack.services[0].container.id, "current");
+                assert_eq!(stack.left_out[0].reason, LeftOutReason::EndedTask);
+            }
+        }
+    }
+
+    #[test]
     fn a_manager_knows_services_of_other_nodes_and_never_holds_our_own() {
         let own = task("cofferdam", "nc1nqddfbjuk8lossvsrpakxk", &[]);
         let stops = [("cofferdam.stop", "restore")];

@@ -131,7 +131,7 @@ pub(super) fn project_of(labels: &BTreeMap<String, String>) -> &str {
 }
 
 /// Which of a swarm service's tasks a container is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Replica {
     /// Of a replicated service, from 1.
     Slot(u32),
