@@ -105,9 +105,10 @@ pub struct Settings {
 
     /// A manager of the engine's swarm, as `tcp://HOST:2376`, where the engine is none itself
     ///
-    /// Services are scaled through it. DOCKER_TLS_VERIFY and DOCKER_CERT_PATH go for it too. [env: COFFERDAM_SWARM_MANAGER]
+    /// Services are scaled through it. May be given several times: whichever answers is asked. DOCKER_TLS_VERIFY and
+    /// DOCKER_CERT_PATH go for it too. [env: COFFERDAM_SWARM_MANAGER, separated by commas]
     #[arg(long, global = true, value_name = "URL")]
-    pub swarm_manager: Option<String>,
+    pub swarm_manager: Vec<String>,
 
     /// A second place that gets each new snapshot, as a URL or directory; may be given several times
     ///

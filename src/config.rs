@@ -44,8 +44,8 @@ pub struct Config {
     /// Which snapshots stay there; `None`: all.
     pub copy_keep: Option<KeepPolicy>,
     pub scope: Scope,
-    /// Where a manager of the engine's swarm is; `None`: only the engine itself may be one.
-    pub swarm_manager: Option<Endpoint>,
+    /// Where managers of the engine's swarm are; without any, only the engine itself may be one.
+    pub swarm_managers: Vec<Endpoint>,
     pub compression: Compression,
     /// Which snapshots stay; `None`: all.
     pub keep: Option<KeepPolicy>,
@@ -164,12 +164,10 @@ impl Config {
             places_of(text, &repository, working_directory)
         });
         let scope = reader.scope(settings);
-        let given = Given::new(
-            "--swarm-manager",
-            &settings.swarm_manager,
-            "COFFERDAM_SWARM_MANAGER",
-        );
-        let swarm_manager = reader.read(given, None, |text| manager_of(text, environment));
+        let managers = &settings.swarm_manager;
+        let managers = (!managers.is_empty()).then(|| managers.join(","));
+        let given = Given::new("--swarm-manager", &managers, "COFFERDAM_SWARM_MANAGER");
+        let swarm_managers = reader.read(given, Vec::new(), |text| managers_of(text, environment));
         let given = Given::new(
             "--compression",
             &settings.compression,
@@ -212,7 +210,7 @@ impl Config {
             copy_to,
             copy_keep,
             scope,
-            swarm_manager,
+            swarm_managers,
             compression,
             warnings: warnings(environment, keep.as_ref()),
             keep,
@@ -409,12 +407,14 @@ fn projects_of(text: &str) -> Result<Scope, BadSetting> {
 }
 
 /// The certificates are those that `docker` would use.
-fn manager_of(text: &str, environment: &Environment) -> Result<Option<Endpoint>, BadSetting> {
+fn managers_of(text: &str, environment: &Environment) -> Result<Vec<Endpoint>, BadSetting> {
     let variable = |name: &str| environment.get(name).ok().flatten();
-    let endpoint = Endpoint::parse(text, variable);
-    endpoint.map(Some).map_err(|BadEndpoint { text, reason }| {
-        BadSetting::new(format!("is `{}`", text.escape_debug()), reason)
-    })
+    let endpoint = |text: &str| {
+        Endpoint::parse(text, variable).map_err(|BadEndpoint { text, reason }| {
+            BadSetting::new(format!("has `{}` in it", text.escape_debug()), reason)
+        })
+    };
+    text.split(',').map(str::trim).map(endpoint).collect()
 }
 
 fn status_directory_of(

@@ -49,8 +49,8 @@ pub struct Engine {
     pub(in crate::engine) turns: turns::Turns,
     /// Where the engine is: whether helpers can reach us over loopback depends on it.
     pub(in crate::engine) endpoint: connect::Endpoint,
-    /// Where a manager of its swarm is, when the user has named one.
-    pub(in crate::engine) manager: Option<connect::Endpoint>,
+    /// Where managers of its swarm are, as the user has named them.
+    pub(in crate::engine) managers: Vec<connect::Endpoint>,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -339,6 +339,22 @@ fn a_node_that_is_down_keeps_the_others_from_nothing() {
                 .is_some_and(|it| it["disturbed"][0] == "web"),
         "{newest:?} passes for a copy of one moment"
     );
+    // Until there is a better one, nothing of the project is pruned. The swarm is still replacing tasks meanwhile.
+    eventually("a backup of the worker", || {
+        swarm.worker.task("shop_cofferdam").is_some()
+            && swarm.worker.cofferdam("shop", &["backup"]).code == 0
+    });
+    in_order(&swarm);
+    let newest = swarm.newest("shop", &swarm.worker).expect("a snapshot");
+    assert_eq!(
+        targets(&newest),
+        [
+            "collector@worker-1/volume/logs",
+            "db/postgres/@globals",
+            "db/postgres/shop",
+            "db/command/slow",
+        ]
+    );
 }
 
 #[test]
@@ -369,6 +385,15 @@ fn without_a_manager_nothing_is_touched() {
     }
     assert_eq!(tasks(), before);
     assert_eq!(swarm.manifests("shop").len(), snapshots);
+    // Of several, one is enough.
+    let variable = format!(
+        "COFFERDAM_SWARM_MANAGER=https://127.0.0.1:1,{}",
+        swarm.manager_url()
+    );
+    let backup = swarm
+        .worker
+        .cofferdam_with("shop", &[&variable], &["backup"]);
+    backup.expect(0);
     in_order(&swarm);
 }
 

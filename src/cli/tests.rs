@@ -157,8 +157,9 @@ fn help_of_cofferdam() {
           --swarm-manager <URL>
               A manager of the engine's swarm, as `tcp://HOST:2376`, where the engine is none itself
 
-              Services are scaled through it. DOCKER_TLS_VERIFY and DOCKER_CERT_PATH go for it too.
-              [env: COFFERDAM_SWARM_MANAGER]
+              Services are scaled through it. May be given several times: whichever answers is asked.
+              DOCKER_TLS_VERIFY and DOCKER_CERT_PATH go for it too. [env: COFFERDAM_SWARM_MANAGER,
+              separated by commas]
 
           --copy-to <URL>
               A second place that gets each new snapshot, as a URL or directory; may be given several

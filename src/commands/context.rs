@@ -59,7 +59,7 @@ impl Context {
             Endpoint::from_env(|name| std::env::var(name).ok()).map_err(CommandError::usage)?;
         let engine = Engine::connect(endpoint).await;
         let engine = engine.map_err(CommandError::failed)?;
-        Ok(engine.with_manager(self.config.swarm_manager.clone()))
+        Ok(engine.with_managers(self.config.swarm_managers.clone()))
     }
 
     pub fn repository(&self) -> Result<Arc<dyn Repository>, CommandError> {

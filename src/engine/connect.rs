@@ -164,7 +164,7 @@ impl Engine {
             transport,
             turns: Turns::default(),
             endpoint,
-            manager: None,
+            managers: Vec::new(),
         })
     }
 

@@ -6,7 +6,7 @@
 //! - `spec`: what a hold changes in a service's spec
 //!
 //! Only managers know services, and any node may run tasks: so on a node that is no manager, one is reached by an endpoint
-//! of its own ([`Engine::with_manager`]). An update carries the spec as it was read and its version; when somebody else was
+//! of its own ([`Engine::with_managers`]). An update carries the spec as it was read and its version; when somebody else was
 //! faster, the manager refuses it, and it is made again from what is there then.
 
 mod claims;
@@ -17,6 +17,8 @@ mod spec;
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
+use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use hyper::Method;
 use jiff::Timestamp;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
@@ -182,9 +184,9 @@ impl MountShape {
 }
 
 impl Engine {
-    /// The same engine, with where to find a manager in case that it is none itself.
-    pub fn with_manager(mut self, manager: Option<Endpoint>) -> Self {
-        self.manager = manager;
+    /// The same engine, with where to find managers in case that it is none itself.
+    pub fn with_managers(mut self, managers: Vec<Endpoint>) -> Self {
+        self.managers = managers;
         self
     }
 
@@ -209,30 +211,50 @@ impl Engine {
                 "the engine is not part of a swarm".to_owned(),
             ));
         };
-        let engine = match &self.manager {
-            _ if node.is_manager => self.clone(),
-            Some(endpoint) => {
-                let connected = Self::connect(endpoint.clone()).await;
-                connected.map_err(|error| {
-                    EngineError::NoManager(format!("the manager does not answer: {error}"))
-                })?
-            }
-            None => {
-                return Err(EngineError::NoManager(format!(
-                    "node {} is no manager of its swarm, and none is named: set COFFERDAM_SWARM_MANAGER to the address of \
-                     one (tcp://HOST:2376)",
-                    node.name
-                )));
-            }
-        };
-        let nodes = engine.nodes().await?;
-        if !nodes.contains_key(&node.id) {
+        if node.is_manager {
+            let engine = self.clone().knowing(&node).await;
+            return engine
+                .map(|engine| Manager { engine })
+                .map_err(EngineError::NoManager);
+        }
+        if self.managers.is_empty() {
             return Err(EngineError::NoManager(format!(
-                "the manager at {} is one of another swarm: it has no node {}; check COFFERDAM_SWARM_MANAGER",
-                engine.endpoint, node.name
+                "node {} is no manager of its swarm, and none is named: set COFFERDAM_SWARM_MANAGER to the address of one \
+                 (tcp://HOST:2376)",
+                node.name
             )));
         }
-        Ok(Manager { engine })
+        // One that is down may take long to show it.
+        let asked = self.managers.iter();
+        let mut asked: FuturesUnordered<_> = asked
+            .map(|endpoint| Self::connect_manager(endpoint.clone(), &node).boxed())
+            .collect();
+        let mut reasons = Vec::new();
+        while let Some(answered) = asked.next().await {
+            match answered {
+                Ok(engine) => return Ok(Manager { engine }),
+                Err(reason) => reasons.push(reason),
+            }
+        }
+        Err(EngineError::NoManager(reasons.join("; ")))
+    }
+
+    async fn connect_manager(endpoint: Endpoint, node: &Node) -> Result<Self, String> {
+        let engine = Self::connect(endpoint).await;
+        let engine = engine.map_err(|error| format!("the manager does not answer: {error}"))?;
+        engine.knowing(node).await
+    }
+
+    /// Itself, if it is a manager of the swarm that `node` is in; else why it does not serve.
+    async fn knowing(self, node: &Node) -> Result<Self, String> {
+        let nodes = self.nodes().await.map_err(|error| error.to_string())?;
+        if nodes.contains_key(&node.id) {
+            return Ok(self);
+        }
+        Err(format!(
+            "the manager at {} is one of another swarm: it has no node {}; check COFFERDAM_SWARM_MANAGER",
+            self.endpoint, node.name
+        ))
     }
 
     /// By their ids.
