@@ -1,5 +1,11 @@
 .DEFAULT_GOAL := help
 EXAMPLE ?= candig
+images_of_candig := postgres candig-katsu candig-htsget candig-vault
+images_of_igny8 := postgres redis igny8-backend
+images_of_tethys := postgres tethys-portal
+images_of_apiary := mysql apiary
+images_of_commcare := postgres couchdb-stand-in elasticsearch-stand-in redis commcare-hq
+demo_images := $(or $(images_of_$(EXAMPLE)),$(error there is no example $(EXAMPLE)))
 # Most of what the tests do is waiting for servers.
 export RUST_TEST_THREADS ?= 4
 .PHONY: help setup build image test-images test-servers test-programs check test test-full bench demo clean
@@ -40,7 +46,8 @@ test-full: image test-servers test-programs ## The slow ones and the other versi
 bench: image test-images ## Measure against the usual ways, side by side
 	cargo bench --locked --target "$$(rustc --print host-tuple)" --bench side_by_side
 
-demo: image test-images ## Back up, destroy and restore an example: EXAMPLE=candig, igny8, tethys, apiary or commcare
+demo: image ## Back up, destroy and restore an example: EXAMPLE=candig, igny8, tethys, apiary or commcare
+	scripts/test-images.sh $(demo_images)
 	compose-examples/$(EXAMPLE)/demo.sh
 
 clean: ## Remove test containers, volumes, networks and images
