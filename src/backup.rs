@@ -115,21 +115,30 @@ pub async fn back_up(
     let (held, free) = plan.targets.split_at(plan.held_targets());
 
     let mut end = Ending::default();
+    let mut disturbed = Ok(Vec::new());
     let mut outcome: Result<(), BackupError> = session
         .unless_interrupted(async {
             hooks.before().await?;
             let seals = lock.hold().await?;
             capture.all(held.iter().map(|target| &target.id)).await;
-            capture.disturbed = end.disturbed(&lock, &seals).await;
+            disturbed = lock.broken(&seals).await;
             Ok(())
         })
         .await
         .unwrap_or_else(|interrupted| Err(interrupted.into()));
-    if !capture.disturbed.is_empty() {
-        end.problem(format!(
-            "{}, so what is saved may not be of one moment; see what starts it, and back up again",
-            disturbance(&capture.disturbed)
-        ));
+    let stillness_is_known = disturbed.is_ok();
+    match disturbed {
+        Ok(services) if services.is_empty() => {}
+        Ok(services) => {
+            end.problem(format!(
+                "{}, so what is saved may not be of one moment; see what starts it, and back up again",
+                disturbance(&services)
+            ));
+            capture.disturbed = services;
+        }
+        Err(error) => end.problem(format!(
+            "whether what was held has stayed so is not known, so nothing is pruned: {error}"
+        )),
     }
     end.release(&lock, session.patience()).await;
     if outcome.is_ok() {
@@ -153,6 +162,7 @@ pub async fn back_up(
         }
     };
     let pruned = match &result {
+        Ok(_) if !stillness_is_known => None,
         Ok((manifest, Comparison::Made)) => prune_after(session, manifest).await,
         Ok((_, Comparison::Impossible(why))) => {
             end.problems.push(format!(

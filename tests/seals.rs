@@ -1,5 +1,6 @@
 //! Somebody starts what a run holds: an administrator, a watchdog, `docker compose up`.
 
+use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::stack::{Run, TestStack, eventually, is_running};
 use crate::support::{TestContainer, docker, docker_succeeds};
 
@@ -87,6 +88,29 @@ fn a_backup_says_so_and_prunes_nothing() {
     stack.cofferdam(&["backup", "--keep", "last=1"]).expect(0);
     let listed = stack.cofferdam(&["list", "--json"]).expect(0).json();
     assert_eq!(listed.as_array().map(Vec::len), Some(1));
+}
+
+#[test]
+fn a_backup_that_cannot_tell_prunes_nothing() {
+    let this = Stack::start();
+    let (stack, proxy) = (&this.stack, FaultProxy::start());
+    stack.cofferdam(&["backup"]).expect(0);
+    this.db.sh("touch /tmp/slow");
+    let child = stack
+        .command(&["backup", "--keep", "last=1"])
+        .env("DOCKER_HOST", proxy.docker_host())
+        .spawn()
+        .expect("cofferdam");
+    let has_begun = ["exec", &this.db.id, "test", "-e", "/tmp/dumping"];
+    eventually("the dump has begun", || docker_succeeds(has_begun));
+    let look = format!("/containers/{}/json", this.web.id);
+    proxy.once("GET", &look, Fault::Refuse);
+    this.db.sh("rm /tmp/slow");
+    let run = Run::from(child.wait_with_output().expect("its output"));
+    run.expect_says(3, "has stayed so is not known, so nothing is pruned");
+    assert!(is_running(&this.web));
+    assert_eq!(stack.manifests().len(), 2);
+    stack.ensure_nothing_is_left();
 }
 
 #[test]
