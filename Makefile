@@ -26,7 +26,7 @@ test-images: setup ## Build the servers that tests and examples run
 	scripts/test-images.sh
 
 test-servers: test-images
-	scripts/test-images.sh postgres:13 postgres:17
+	scripts/test-images.sh postgres:17
 
 test-programs: setup
 	cargo test --locked --no-run
@@ -40,8 +40,8 @@ test: image test-servers test-programs ## All tests, against a real engine and r
 	scripts/tests.sh
 
 test-full: image test-servers test-programs ## The slow ones and the other versions of servers too
-	scripts/test-images.sh postgres:18 mariadb:10.5 mariadb:11
-	COFFERDAM_TEST_STEP=1 scripts/tests.sh --include-ignored
+	scripts/test-images.sh postgres:13 postgres:18 mariadb:10.5 mariadb:11
+	KILL_STEP=1 scripts/tests.sh --include-ignored
 
 bench: image test-images ## Measure against the usual ways, side by side
 	cargo bench --locked --target "$$(rustc --print host-tuple)" --bench side_by_side

@@ -36,8 +36,8 @@ bootstrap() {
     docker import --change 'CMD ["bash"]' --message "debootstrap $suite" - "$image" >/dev/null
 }
 
-# What the official slim images leave out too: documentation, package lists and caches,
-# and services that start while packages are being installed. A mirror may be a snapshot
+# What the official slim images leave out too: documentation, package lists and caches, waiting for the disk after each file
+# of a package, and services that start while packages are being installed. A mirror may be a snapshot
 # of an earlier day, whose lists have run out.
 slim_down() {
   local rootfs=$1
@@ -47,6 +47,7 @@ slim_down() {
 	path-exclude /usr/share/man/*
 	path-exclude /usr/share/info/*
 	path-exclude /usr/share/locale/*
+	force-unsafe-io
 	CONF
   cat >"$rootfs/etc/apt/apt.conf.d/slim" <<-'CONF'
 	APT::Install-Recommends "false";

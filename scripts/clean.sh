@@ -2,6 +2,12 @@
 # Removes what tests and examples may have left in the engine, found by label, and the test images.
 set -euo pipefail
 
+# An option that is mistyped, or --help, must not remove anything.
+[[ $# -eq 0 ]] || {
+  echo "usage: scripts/clean.sh" >&2
+  exit 2
+}
+
 # remove COMMAND... : the ids on stdin are its last arguments; nothing to do without any.
 remove() { xargs --no-run-if-empty "$@" >/dev/null; }
 

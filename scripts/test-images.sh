@@ -45,32 +45,48 @@ inputs_of() {
   } | sha256sum | cut -d ' ' -f 1
 }
 
+# Whether the image was made from these inputs.
+is_current() {
+  local image=$1 inputs=$2 present
+  present=$(docker image inspect --format "{{index .Config.Labels \"$inputs_label\"}}" "$image" 2>/dev/null) || return 1
+  [[ $present == "$inputs" ]]
+}
+
 # build NAME:TAG SUITE CONTEXT [docker build's arguments...]
 build() {
   local image=cofferdam-test/$1 suite=$2 context=$3
   shift 3
   local arguments=(--build-arg "SUITE=$suite" "$@")
 
-  local inputs present
+  local inputs
   inputs=$(inputs_of "$context" "${arguments[@]}")
-  present=$(docker image inspect --format "{{index .Config.Labels \"$inputs_label\"}}" "$image" 2>/dev/null) || true
-  [[ $present != "$inputs" ]] || return 0
+  is_current "$image" "$inputs" || build_from "$inputs" "$image" "$suite" "$context" "${arguments[@]}"
+}
+
+# build_from INPUTS IMAGE SUITE CONTEXT [docker build's arguments...]
+build_from() {
+  local inputs=$1 image=$2 suite=$3 context=$4
+  shift 4
 
   scripts/base-image.sh "$suite" >/dev/null
   echo "test-images: building $image" >&2
   local log
   log=$(docker build -q -t "$image" --label "$mark=1" --label "$inputs_label=$inputs" \
-    "${arguments[@]}" "$context" 2>&1) || fail "$image did not build:"$'\n'"$log"
+    "$@" "$context" 2>&1) || fail "$image did not build:"$'\n'"$log"
 }
 
 postgres() {
   local major=$1 suite=$2 volume=/var/lib/postgresql/data data=/var/lib/postgresql/data
+  local clients=/usr/lib/postgresql/$major/bin
+  # One of them as it is in the official image.
+  ((major != 17)) || clients=/usr/bin
   if ((major >= 18)); then
     volume=/var/lib/postgresql
     data=/var/lib/postgresql/$major/docker
   fi
   build "postgres:$major" "$suite" docker/test-images/postgres \
-    --build-arg "PG_MAJOR=$major" --build-arg "PG_VOLUME=$volume" --build-arg "PG_DATA=$data"
+    --build-arg "PG_MAJOR=$major" --build-arg "PG_VOLUME=$volume" --build-arg "PG_DATA=$data" \
+    --build-arg "PG_CLIENTS=$clients"
 }
 
 mariadb() {
@@ -87,16 +103,29 @@ stand_in() {
     --build-arg "SERVER=$server" --build-arg "HOME=$home" --build-arg "USER_ID=$user"
 }
 
-# The program comes from the host: crates cannot be had while an image is built.
+garage_image=cofferdam-test/garage:2
+garage_files=docker/test-images/garage
+
+garage_inputs() { inputs_of "$garage_files" "$(<scripts/garage.sh)"; }
+
+# The program comes from the host: crates cannot be had while an image is built. It takes the processor for minutes, while
+# the other images mostly wait for packages; and it is needed only where the image is not there yet.
+begin_garage() {
+  is_current "$garage_image" "$(garage_inputs)" && return
+  scripts/garage.sh >/dev/null &
+  garage_build=$!
+}
+
 garage() {
+  [[ -n ${garage_build-} ]] || return 0
   local program context
   wait "$garage_build" || fail "there is no Garage to put into an image"
   program=$(scripts/garage.sh)
   context=$(dirname "$program")/garage-image
   mkdir -p "$context"
-  cp docker/test-images/garage/* "$context"
+  cp "$garage_files"/* "$context"
   cp "$program" "$context/garage"
-  build garage:2 bookworm "$context"
+  build_from "$(garage_inputs)" "$garage_image" bookworm "$context" --build-arg SUITE=bookworm
 }
 
 candig() {
@@ -142,13 +171,9 @@ one() {
 
 [[ $# -gt 0 ]] || set -- "${defaults[@]}"
 
-# It takes the processor, while the images mostly wait for packages.
 for name; do
   case $name in
-    garage | garage:2)
-      scripts/garage.sh >/dev/null &
-      garage_build=$!
-      ;;
+    garage | garage:2) begin_garage ;;
   esac
 done
 for name; do

@@ -4,14 +4,22 @@ Settings come from the environment under their own names, as the official image 
 `xpack.security.http.ssl.enabled`, and `ELASTIC_PASSWORD`. Snapshots and restores go on by themselves after they were asked
 for, take a second, and lie in a repository as the real ones do: `index-<n>`, `index.latest`, `snap-<uuid>.dat`,
 `meta-<uuid>.dat`, and blobs below `indices/`.
+
+As the reference of Elasticsearch has it:
+
+- what is being saved into a snapshot can be neither deleted nor closed;
+- a closed index is restored over only by one with as many shards, and an open one never;
+- a data stream is made, and gets its next index, only where a template for data streams fits its name. It is restored without.
 """
 
+import fnmatch
 import json
 import os
 import re
 import shutil
 import ssl
 import subprocess
+import sys
 import threading
 import time
 import uuid
@@ -28,6 +36,7 @@ LOSS = "/tmp/lose-a-shard"
 
 INDICES = {}
 STREAMS = {}
+TEMPLATES = {}
 REPOSITORIES = {}
 RUNNING = {}
 
@@ -53,7 +62,7 @@ def read(path):
 
 
 def save():
-    state = {"indices": INDICES, "streams": STREAMS, "repositories": REPOSITORIES}
+    state = {"indices": INDICES, "streams": STREAMS, "templates": TEMPLATES, "repositories": REPOSITORIES}
     write(os.path.join(DATA, "state.json"), state)
 
 
@@ -63,6 +72,7 @@ def load():
         state = read(path)
         INDICES.update(state["indices"])
         STREAMS.update(state["streams"])
+        TEMPLATES.update(state["templates"])
         REPOSITORIES.update(state["repositories"])
 
 
@@ -73,8 +83,36 @@ def index(name):
     refuse(404, "index_not_found_exception", f"no such index [{name}]")
 
 
-def new_index(aliases=()):
-    return {"aliases": list(aliases), "documents": {}, "open": True, "health": "yellow", "details": None}
+def new_index(aliases=(), shards=1):
+    return {"aliases": list(aliases), "documents": {}, "shards": shards, "open": True, "health": "yellow", "details": None}
+
+
+def shards_of(body):
+    return (body or {}).get("settings", {}).get("index", {}).get("number_of_shards", 1)
+
+
+def ensure_not_being_saved(names, verb, what="indices"):
+    """`names`: of indices."""
+    saved = {name for info in RUNNING.values() for name in info["indices"] if name in names}
+    if saved:
+        refuse(
+            400,
+            "snapshot_in_progress_exception",
+            f"Cannot {verb} {what} that are being snapshotted: [{', '.join(sorted(saved))}]. "
+            "Try again after snapshot finishes or cancel the currently running snapshot.",
+        )
+
+
+def template_of(stream):
+    """The name of the template for data streams that fits best."""
+    fitting = [
+        (template.get("priority", 0), name)
+        for name, template in TEMPLATES.items()
+        if "data_stream" in template and any(fnmatch.fnmatchcase(stream, each) for each in template["index_patterns"])
+    ]
+    if not fitting:
+        refuse(400, "illegal_argument_exception", f"no matching index template found for data stream [{stream}]")
+    return max(fitting)[1]
 
 
 class Repository:
@@ -144,6 +182,9 @@ class Repository:
             else:
                 index(name)
                 names.append(name)
+        closed = [name for name in names if not INDICES[name]["open"]]
+        if closed:
+            refuse(400, "index_closed_exception", f"[{self.name}:{snapshot}] cannot create snapshot: indices {closed} are closed")
         info = {
             "snapshot": snapshot,
             "uuid": uuid.uuid4().hex[:22],
@@ -202,6 +243,18 @@ class Repository:
                     f"[{self.name}:{snapshot}] cannot restore index [{name}] because an open index with same name already exists "
                     "in the cluster. Either close or delete the existing index or restore the index under a different name",
                 )
+        for name in names:
+            with_shards = read(os.path.join(self.root, "indices", blobs[name], "0", "__0"))["shards"]
+            if name in INDICES and INDICES[name]["shards"] != with_shards:
+                refuse(
+                    500,
+                    "snapshot_restore_exception",
+                    f"[{self.name}:{snapshot}] cannot restore index [{name}] with [{INDICES[name]['shards']}] shards from a snapshot of "
+                    f"index [{name}] with [{with_shards}] shards",
+                )
+        for stream in streams:
+            if stream in STREAMS:
+                refuse(500, "snapshot_restore_exception", f"[{self.name}:{snapshot}] cannot restore data stream [{stream}]: it exists")
         for name in names:
             INDICES[name] = {**new_index(), "health": "red"}
         for stream in streams:
@@ -292,15 +345,30 @@ def answer(method, parts, query, body):
             rows = [{"index": name, "status": "open" if value["open"] else "close"} for name, value in sorted(INDICES.items())]
             return 200, rows
         case "GET", ["_data_stream"]:
-            return 200, {"data_streams": [{"name": name} for name in sorted(STREAMS)]}
+            streams = [{"name": name, "indices": [{"index_name": each} for each in STREAMS[name]]} for name in sorted(STREAMS)]
+            return 200, {"data_streams": streams}
         case "PUT", ["_data_stream", name]:
+            template_of(name)
             STREAMS[name] = [f".ds-{name}-000001"]
             INDICES[STREAMS[name][0]] = new_index()
+            save()
+            return 200, {"acknowledged": True}
+        case "POST", [name, "_rollover"]:
+            template_of(name)
+            STREAMS[name].append(f".ds-{name}-{len(STREAMS[name]) + 1:06}")
+            INDICES[STREAMS[name][-1]] = new_index()
+            save()
+            return 200, {"acknowledged": True, "rolled_over": True}
+        case "GET", ["_index_template"]:
+            return 200, {"index_templates": [{"name": name, "index_template": each} for name, each in sorted(TEMPLATES.items())]}
+        case "PUT", ["_index_template", name]:
+            TEMPLATES[name] = body
             save()
             return 200, {"acknowledged": True}
         case "DELETE", ["_data_stream", name]:
             if name not in STREAMS:
                 refuse(404, "index_not_found_exception", f"no such index [{name}]")
+            ensure_not_being_saved(STREAMS[name], "delete", "data streams")
             for each in STREAMS.pop(name):
                 INDICES.pop(each, None)
             save()
@@ -308,17 +376,20 @@ def answer(method, parts, query, body):
         case "PUT", [name]:
             if name in INDICES:
                 refuse(400, "resource_already_exists_exception", f"index [{name}] already exists")
-            INDICES[name] = new_index((body or {}).get("aliases", {}))
+            INDICES[name] = new_index((body or {}).get("aliases", {}), shards_of(body))
             save()
             return 200, {"acknowledged": True, "index": name}
         case "DELETE", [name]:
             if name not in INDICES:
                 refuse(404, "index_not_found_exception", f"no such index [{name}]")
+            ensure_not_being_saved([name], "delete")
             del INDICES[name]
             save()
             return 200, {"acknowledged": True}
-        case "POST", [name, "_close"]:
-            index(name)["open"] = False
+        case "POST", [name, ("_close" | "_open") as change]:
+            if change == "_close":
+                ensure_not_being_saved([name], "close")
+            index(name)["open"] = change == "_open"
             save()
             return 200, {"acknowledged": True}
         case "GET" | "POST", [name, "_search"]:
@@ -337,6 +408,15 @@ def answer(method, parts, query, body):
     refuse(400, "illegal_argument_exception", f"no handler found for {method} /{'/'.join(parts)}")
 
 
+def look_like_the_real_one():
+    """What the engine lists of it: the name of the process, and what stands in its command line."""
+    program = "/srv/java"
+    if os.path.basename(sys.argv[0]) == "main.py" and len(sys.argv) == 1:
+        opensearch = ["-cp", "/usr/share/opensearch/lib/*", "org.opensearch.bootstrap.OpenSearch"]
+        elasticsearch = ["-m", "org.elasticsearch.server/org.elasticsearch.bootstrap.Elasticsearch"]
+        os.execv(program, [program, sys.argv[0], *(opensearch if IS_OPENSEARCH else elasticsearch)])
+
+
 def certificate():
     """Signed by nobody but itself, as the one that Elasticsearch makes at its first start."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -347,13 +427,14 @@ def certificate():
 
 
 if __name__ == "__main__":
+    look_like_the_real_one()
     load()
     password = os.environ.get("ELASTIC_PASSWORD")
     reason = "missing authentication credentials for REST request"
     serve(
         9200,
         answer,
-        ("elastic", password) if password else None,
+        {"elastic": password} if password else None,
         denied={"error": {"type": "security_exception", "reason": reason}, "status": 401},
         tls=certificate() if os.environ.get("xpack.security.http.ssl.enabled") == "true" else None,
     )

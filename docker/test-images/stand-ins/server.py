@@ -20,8 +20,8 @@ class Refusal(Exception):
         self.body = body
 
 
-def serve(port, answer, login=None, is_open=lambda path: False, denied=None, tls=None):
-    """`answer(method, parts, query, body)` returns a status and a body, or raises a Refusal."""
+def serve(port, answer, logins=None, is_open=lambda path: False, denied=None, tls=None):
+    """`answer(method, parts, query, body)` returns a status and a body, or raises a Refusal. `logins`: passwords by users."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -50,11 +50,12 @@ def serve(port, answer, login=None, is_open=lambda path: False, denied=None, tls
                 self.wfile.write(content)
 
         def ensure_allowed(self, path):
-            if login is None or is_open(path):
+            """A wrong login is refused everywhere, also where none is needed."""
+            given = self.headers.get("Authorization")
+            if logins is None or (given is None and is_open(path)):
                 return
-            given = self.headers.get("Authorization", "")
-            expected = "Basic " + base64.b64encode(":".join(login).encode()).decode()
-            if given != expected:
+            known = ["Basic " + base64.b64encode(":".join(each).encode()).decode() for each in logins.items()]
+            if given not in known:
                 raise Refusal(401, denied)
 
         do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_request
