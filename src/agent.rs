@@ -5,11 +5,11 @@
 //! last frame of the connection when it runs in a helper. A report that is absent or does not parse is a failure.
 //!
 //! Inside a target: `errand` (dispatch), `job` (what is asked and answered), `place` (the agent's directory), `dump` and
-//! `load` (work with the database's own client, `client`), `incoming` (what cofferdam sends meanwhile), `remove` (for
-//! trees). On cofferdam's side: `inside`.
+//! `load` (work with the database's own client, `client`), `incoming` (what cofferdam sends meanwhile), `relay` (between
+//! a client and its server), `remove` (for trees). On cofferdam's side: `inside`.
 //!
 //! In a helper: `task` (what is asked and answered), `wire` (the connection), `flow` (streams through threads), `pack`,
-//! `unpack`, `exchange` and `discard`. On cofferdam's side: `helper`. `alive` is a helper too, which only looks; so is the
+//! `unpack`, `exchange`, `discard`, `list` and `room`. On cofferdam's side: `helper`. `alive` is a helper too, which only looks; so is the
 //! one that idles in a server's network until it is given a `request`.
 //!
 //! In both: `sqlite`, which needs no client.
@@ -30,11 +30,14 @@ pub mod helper;
 mod incoming;
 pub mod inside;
 pub mod job;
+mod list;
 mod load;
 mod pack;
 mod place;
+mod relay;
 mod remove;
 pub mod request;
+mod room;
 pub mod sqlite;
 pub mod task;
 mod unpack;
@@ -47,7 +50,7 @@ use serde::de::DeserializeOwned;
 
 use self::alive::AliveJob;
 use self::job::{Errand, Failure, Report};
-use self::task::Task;
+use self::task::{RoomTask, Task};
 use self::wire::{HelperJob, Kind, Line};
 
 /// The environment variable that holds the job. It never holds a secret of the user's.
@@ -88,6 +91,8 @@ pub fn run(kind: &str) -> ExitCode {
         Some(Task::Unpack) => over_the_line(&job, unpack::run),
         Some(Task::Exchange) => over_the_line(&job, |task, _| exchange::run(task)),
         Some(Task::Discard) => over_the_line(&job, |task, _| discard::run(task)),
+        Some(Task::List) => over_the_line(&job, list::run),
+        Some(Task::Room) => over_the_line(&job, |_: &RoomTask, _| room::run()),
         Some(Task::SqlitePack) => over_the_line(&job, sqlite::helper::pack),
         Some(Task::SqliteUnpack) => over_the_line(&job, sqlite::helper::unpack),
         None => ExitCode::from(EXIT_USAGE),
@@ -129,7 +134,7 @@ fn report<T: Serialize>(done: Result<T, Failure>) -> String {
     serde_json::to_string(&report).expect("a report has only string keys")
 }
 
-/// A deep tree keeps a directory open for each of its levels.
+/// Files are read ahead and written by several threads, each of them open.
 fn allow_many_open_files() {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 

@@ -11,6 +11,7 @@ use crate::discover::Service;
 use crate::driver::{Captured, DriverError};
 use crate::encryption::Recipients;
 use crate::engine::EngineError;
+use crate::hold::journal::ServiceThen;
 use crate::hold::{Ending, Journal, Lock, Operation, Owner};
 use crate::hooks::{HookError, HookOutcome, Hooks};
 use crate::manifest::{
@@ -91,13 +92,18 @@ pub async fn back_up(
     session.repository.prepare().await?;
     let owner = Owner::current(&session.engine).await?;
     let held = plan.holds.iter().map(|hold| hold.to_held()).collect();
-    let journal = Journal::new(
+    let mut journal = Journal::new(
         run.clone(),
         plan.project.clone(),
         Operation::Backup,
         owner,
         held,
     );
+    let services = survey.stack.services.iter();
+    journal.services = services
+        .map(|service| ServiceThen::of(&service.container))
+        .collect();
+    journal.saved = plan.targets.iter().map(|it| it.id.clone()).collect();
     let lock = session.lock(journal).await?;
     let in_use = Lock::snapshots_in_use(&session.engine);
     sweep(&*session.repository, &plan.project, in_use).await;
@@ -188,6 +194,7 @@ pub(crate) struct Asked {
     pub skipped: Vec<Skip>,
     pub shrunken: Vec<Shrunken>,
     pub disturbed: Vec<String>,
+    pub warnings: Vec<String>,
 }
 
 /// Whether the sizes could be held against those of earlier snapshots.
@@ -298,6 +305,7 @@ impl<'a> Capture<'a> {
             skipped: plan.skipped.clone(),
             shrunken,
             disturbed: self.disturbed.clone(),
+            warnings: plan.warnings.clone(),
         };
         let manifest = self.finish(session, asked, started).await?;
         Ok((manifest, comparison))
@@ -329,7 +337,7 @@ impl<'a> Capture<'a> {
             skipped: asked.skipped,
             shrunken: asked.shrunken,
             disturbed: asked.disturbed,
-            warnings: Vec::new(),
+            warnings: asked.warnings,
         };
         session.repository.commit(&manifest).await?;
         Ok(manifest)

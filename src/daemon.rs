@@ -32,7 +32,7 @@ use self::project::Project;
 use self::timetable::Services;
 use crate::commands::backup::{Backups, Runs};
 use crate::commands::prepare::Wanted;
-use crate::commands::recover::recover_all;
+use crate::commands::recover::{Authority, recover_all};
 use crate::commands::tell::{self, Courier};
 use crate::commands::{CommandError, Context};
 use crate::config::Scope;
@@ -189,8 +189,14 @@ impl Daemon<'_> {
     /// Finishes what a run that died has begun.
     async fn recover(&self, session: &Session) {
         let in_scope = |project: &str| self.projects.contains_key(project);
-        if let Err(error) = recover_all(session, in_scope, false).await {
-            self.context.tell(&error);
+        match recover_all(session, in_scope, &Authority::default()).await {
+            // A run that is alive ends by itself.
+            Ok(recovered) => recovered
+                .failed
+                .iter()
+                .filter(|error| !matches!(error, CommandError::Busy(_)))
+                .for_each(|error| self.context.tell(error)),
+            Err(error) => self.context.tell(&error),
         }
     }
 

@@ -19,7 +19,7 @@ use crate::engine::container::{
 };
 use crate::engine::swarm::SwarmService;
 use crate::labels::{
-    self, ContainerLabels, LabelErrors, LabelProblem, OptIn, OwnLabel, nearest_word,
+    self, ContainerLabels, LabelErrors, LabelProblem, Moment, OptIn, OwnLabel, nearest_word,
 };
 use crate::text::quoted;
 
@@ -49,6 +49,20 @@ pub struct Service {
     pub name: String,
     pub container: Container,
     pub labels: ContainerLabels,
+}
+
+impl Service {
+    /// Whether it is stopped or paused while its own targets are saved.
+    pub fn keeps_still(&self) -> bool {
+        let labels = &self.labels;
+        (labels.pause || labels.stop.contains(&Moment::Backup)) && self.holds_for(&self.name)
+    }
+
+    /// Whether its holds serve the service `name`.
+    pub fn holds_for(&self, name: &str) -> bool {
+        let served = self.labels.hold_for.as_ref();
+        served.is_none_or(|services| services.iter().any(|served| served == name))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -425,7 +439,7 @@ fn named(mut taken: Vec<(Container, ContainerLabels)>, node: Option<&str>) -> Ve
 
 /// A helper or the hold journal. Compose never made them: a stack's container with such a label was labelled by mistake,
 /// and its error must be heard.
-fn is_helper(container: &Container) -> bool {
+pub(crate) fn is_helper(container: &Container) -> bool {
     let is_made_by_compose = [COMPOSE_PROJECT, STACK_NAMESPACE]
         .iter()
         .any(|label| container.labels.contains_key(*label));

@@ -13,9 +13,9 @@ pub mod command;
 pub mod couchdb;
 pub mod elasticsearch;
 mod http;
+mod logins;
 pub mod mysql;
 pub mod postgres;
-mod secret_file;
 pub mod sqlite;
 pub mod tree;
 
@@ -35,6 +35,8 @@ pub struct FoundTargets {
     pub targets: Vec<FoundTarget>,
     /// What a label names, and is not there or cannot be reached.
     pub missing: Vec<Failure>,
+    /// What a label that says "all" does not mean, with the reason.
+    pub left_out: Vec<String>,
 }
 
 impl FoundTargets {
@@ -140,8 +142,24 @@ pub trait Driver: Send + Sync {
         None
     }
 
+    /// Looks, before anything is touched, for what forbids a restore of this record, which is an error with its remedy. What an
+    /// administrator ought to know before saying yes.
+    async fn foresee(&self, _record: &TargetRecord) -> Result<Vec<String>, DriverError> {
+        Ok(Vec::new())
+    }
+
+    /// What came up since the last call, in loads, commits and rollbacks that succeeded, and that somebody ought to read.
+    fn take_notices(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The path, as the container sees it, of a file that no program may have open while the old data is given up.
     fn closed_path(&self, _target: &TargetId) -> Option<&str> {
+        None
+    }
+
+    /// The path, as the container sees it, of the files that a restore lets change under whatever program uses them.
+    fn changed_path(&self, _target: &TargetId) -> Option<&str> {
         None
     }
 
@@ -192,7 +210,8 @@ pub trait Driver: Send + Sync {
 }
 
 /// What becomes of the old database after a restore.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum OldDatabase {
     #[default]
     Drop,
@@ -202,6 +221,15 @@ pub enum OldDatabase {
 
 impl OldDatabase {
     pub const ALL: [Self; 2] = [Self::Drop, Self::Keep];
+}
+
+/// Whether a restore may bring back less than was saved, as a driver's check finds it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Loss {
+    #[default]
+    Refused,
+    /// It is said, and no failure: whoever asks for that has no better copy.
+    Accepted,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -5,9 +5,8 @@
 //! container of that name. It is removed when everything is released. Whoever finds one whose owner is dead releases what
 //! it lists: after `kill -9`, after a power cut, from another host.
 //!
-//! A restore makes one decision that must survive a crash: whether the old data has been given up. It is a second such
-//! container ([`Lock::decide`]): while it does not exist, an interrupted restore is rolled back; once it does, it is
-//! finished.
+//! Two steps of a restore must survive a crash as well. Each is another such container ([`Mark`]): while that of the decision
+//! does not exist, an interrupted restore is rolled back; once it does, it is finished.
 //!
 //! - `seals`: whether what is held has stayed held
 //! - `swarm`: services that are held through a manager, and the lock that all nodes share
@@ -39,7 +38,6 @@ pub const READY_LIMIT: Duration = Duration::from_secs(300);
 pub(crate) const LABEL_HOLD: &str = "cofferdam.hold";
 pub(crate) const LABEL_RUN: &str = "cofferdam.hold.run";
 pub(crate) const LABEL_JOURNAL: &str = "cofferdam.hold.journal";
-pub(crate) const LABEL_DECIDED: &str = "cofferdam.hold.decided";
 
 /// A lock that another run has.
 #[derive(Clone, Debug)]
@@ -91,7 +89,7 @@ pub enum HoldError {
     #[error("{0}")]
     Taken(Box<Taken>),
     #[error(
-        "the hold journal {name} cannot be read: {why}; look at it with `docker inspect {name}`"
+        "the hold journal {name} cannot be read: {why}; `docker inspect {name}` shows what is held"
     )]
     Unreadable { name: String, why: String },
     #[error(transparent)]
@@ -109,6 +107,35 @@ pub struct Lock {
     /// The claim in the swarm, of a run that has no journal in this engine.
     elsewhere: Option<swarm::Elsewhere>,
     journal: Journal,
+}
+
+/// A step of a restore that whoever recovers it has to know of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// The safety snapshot is whole, and old data is going to be written over.
+    Overwriting,
+    /// The old data is given up.
+    Decided,
+}
+
+impl Mark {
+    const ALL: [Self; 2] = [Self::Overwriting, Self::Decided];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Overwriting => "overwriting",
+            Self::Decided => "decided",
+        }
+    }
+
+    /// Its value is the run.
+    fn label(self) -> String {
+        format!("{LABEL_HOLD}.{}", self.word())
+    }
+
+    fn container(self, run: &RunId) -> String {
+        format!("cofferdam-{}-{run}", self.word())
+    }
 }
 
 /// What taking the lock came to.
@@ -173,14 +200,14 @@ impl Lock {
     }
 
     /// The journals of the projects in scope, whoever owns them, and in a swarm those of other nodes that hold services.
-    /// Others are not read: they may be of a newer cofferdam.
+    /// Others are not read: they may be of a newer cofferdam. One that cannot be read hides no other.
     pub async fn find_all(
         engine: &Engine,
         image: &str,
         in_scope: impl Fn(&str) -> bool,
-    ) -> Result<Vec<Self>, HoldError> {
+    ) -> Result<(Vec<Self>, Vec<HoldError>), HoldError> {
         let found = engine.containers(&[LABEL_HOLD.to_owned()]).await?;
-        let mut locks = found
+        let (locks, unreadable): (Vec<_>, Vec<_>) = found
             .iter()
             .filter(|container| container.labels.contains_key(LABEL_JOURNAL))
             .filter(|container| {
@@ -188,10 +215,12 @@ impl Lock {
                 project.is_some_and(|project| in_scope(project))
             })
             .map(|container| Self::of_container(engine, image, container))
-            .collect::<Result<Vec<_>, _>>()?;
+            .partition(Result::is_ok);
+        let mut locks: Vec<Self> = locks.into_iter().flatten().collect();
         let claims = Self::claims(engine, image, in_scope, &locks).await?;
         locks.extend(claims);
-        Ok(locks)
+        let unreadable = unreadable.into_iter().filter_map(Result::err).collect();
+        Ok((locks, unreadable))
     }
 
     /// The snapshots that restores of any project are reading, and those that they took as their way back: of runs that
@@ -209,9 +238,9 @@ impl Lock {
         Ok(in_use)
     }
 
-    /// Removes the decisions whose journals are gone: their runs died between the two removals of [`Lock::close`], when
-    /// everything had been done.
-    pub async fn sweep_decisions(
+    /// Removes the marks whose journals are gone: their runs died between the removals of [`Lock::close`], when everything had
+    /// been done.
+    pub async fn sweep_marks(
         engine: &Engine,
         in_scope: impl Fn(&str) -> bool,
     ) -> Result<(), EngineError> {
@@ -222,7 +251,8 @@ impl Lock {
             .filter_map(|container| label(container, LABEL_RUN))
             .collect();
         for container in &found {
-            let run = label(container, LABEL_DECIDED);
+            let mut marks = Mark::ALL.into_iter();
+            let run = marks.find_map(|mark| label(container, &mark.label()));
             let is_left = run.is_some_and(|run| !journals.contains(&run));
             let project = label(container, LABEL_HOLD).unwrap_or_default();
             if is_left && in_scope(&project) {
@@ -346,16 +376,16 @@ impl Lock {
         }
     }
 
-    /// Writes down that the old data is given up: from here on an interrupted restore is finished, not undone.
-    pub async fn decide(&self) -> Result<(), EngineError> {
+    /// Writes down that the restore has come so far.
+    pub async fn mark(&self, mark: Mark) -> Result<(), EngineError> {
         let labels = BTreeMap::from([
             (LABEL_HOLD.to_owned(), self.journal.project.clone()),
-            (LABEL_DECIDED.to_owned(), self.journal.run.to_string()),
+            (mark.label(), self.journal.run.to_string()),
         ]);
         let created = self
             .engine
             .create_helper(&HelperSpec {
-                name: Some(decision_name(&self.journal.run)),
+                name: Some(mark.container(&self.journal.run)),
                 image: self.image.clone(),
                 argv: vec!["/cofferdam".to_owned(), "--version".to_owned()],
                 labels,
@@ -369,16 +399,17 @@ impl Lock {
         }
     }
 
-    pub async fn is_decided(&self) -> Result<bool, EngineError> {
-        match self.engine.inspect(&decision_name(&self.journal.run)).await {
+    pub async fn is_marked(&self, mark: Mark) -> Result<bool, EngineError> {
+        let name = mark.container(&self.journal.run);
+        match self.engine.inspect(&name).await {
             Ok(_) => Ok(true),
             Err(EngineError::NoSuchContainer(_)) => Ok(false),
             Err(error) => Err(error),
         }
     }
 
-    /// Removes the journal: the project is free. The decision goes last, since without it a journal that is still there
-    /// would be rolled back. Of a run of another node only the claim is removed.
+    /// Removes the journal: the project is free. The marks go last, since without that of the decision a journal that is still
+    /// there would be rolled back. Of a run of another node only the claim is removed.
     pub async fn close(self) -> Result<(), EngineError> {
         self.give_up_claim().await?;
         let Some(container) = &self.container else {
@@ -386,9 +417,10 @@ impl Lock {
         };
         self.engine.remove(container).await?;
         if self.journal.operation == Operation::Restore {
-            self.engine
-                .remove(&decision_name(&self.journal.run))
-                .await?;
+            for mark in Mark::ALL {
+                let name = mark.container(&self.journal.run);
+                self.engine.remove(&name).await?;
+            }
         }
         Ok(())
     }
@@ -412,10 +444,6 @@ fn journal_name(project: &str) -> String {
         }
     }
     name
-}
-
-fn decision_name(run: &RunId) -> String {
-    format!("cofferdam-decided-{run}")
 }
 
 #[cfg(test)]

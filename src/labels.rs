@@ -114,6 +114,8 @@ pub struct PostgresLabels {
     pub user: Option<String>,
     /// A path inside the container.
     pub password_file: Option<String>,
+    /// The name of a variable of the container.
+    pub password_variable: Option<String>,
     pub port: Option<u16>,
     pub maintenance_db: String,
     pub mode: PostgresMode,
@@ -132,6 +134,7 @@ impl Default for PostgresLabels {
             databases: Selection::All,
             user: None,
             password_file: None,
+            password_variable: None,
             port: None,
             maintenance_db: "template1".to_owned(),
             mode: PostgresMode::default(),
@@ -174,6 +177,8 @@ pub struct MysqlLabels {
     pub user: Option<String>,
     /// A path inside the container.
     pub password_file: Option<String>,
+    /// The name of a variable of the container.
+    pub password_variable: Option<String>,
     /// `None`: the server's socket, else its usual port.
     pub port: Option<u16>,
     /// Patterns with `*` and `?`.
@@ -192,6 +197,7 @@ impl Default for MysqlLabels {
             databases: Selection::All,
             user: None,
             password_file: None,
+            password_variable: None,
             port: None,
             exclude_tables: Vec::new(),
             exclude_table_data: Vec::new(),
@@ -217,6 +223,8 @@ pub struct CouchdbLabels {
     pub user: Option<String>,
     /// A path inside the container.
     pub password_file: Option<String>,
+    /// The name of a variable of the container.
+    pub password_variable: Option<String>,
     pub port: u16,
     /// Inside the container.
     pub data_directory: String,
@@ -227,6 +235,7 @@ impl Default for CouchdbLabels {
         Self {
             user: None,
             password_file: None,
+            password_variable: None,
             port: 5984,
             data_directory: "/opt/couchdb/data".to_owned(),
         }
@@ -240,6 +249,8 @@ pub struct ElasticsearchLabels {
     pub user: Option<String>,
     /// A path inside the container.
     pub password_file: Option<String>,
+    /// The name of a variable of the container.
+    pub password_variable: Option<String>,
     pub port: u16,
     pub tls: bool,
     /// A directory of `path.repo` inside the container, for a snapshot on its way; `None`: the first that the server names.
@@ -256,6 +267,7 @@ impl Default for ElasticsearchLabels {
             indices: Selection::All,
             user: None,
             password_file: None,
+            password_variable: None,
             port: 9200,
             tls: false,
             location: None,
@@ -272,7 +284,7 @@ impl ElasticsearchLabels {
     ];
 
     /// Where the server keeps its data, and its snapshots.
-    fn directories(&self) -> impl Iterator<Item = &str> {
+    pub fn directories(&self) -> impl Iterator<Item = &str> {
         let defaults = match self.data_directory {
             Some(_) => &[],
             None => &Self::DATA_DIRECTORIES[..],
@@ -332,6 +344,8 @@ pub struct CommandOptions {
     pub check: Option<Vec<String>>,
     /// Whether a dump of nothing is a good one.
     pub allow_empty: bool,
+    /// The last line of a whole dump; `*` stands for anything.
+    pub ends_with: Option<String>,
     /// Directory inside the container whose volume counts as saved.
     pub data_directory: Option<String>,
     /// How long the dump may print nothing, and how long the check may take.
@@ -348,6 +362,7 @@ impl Default for CommandOptions {
             load: None,
             check: None,
             allow_empty: false,
+            ends_with: None,
             data_directory: None,
             timeout: Duration::from_secs(60 * 60),
             transfer: TransferChoice::default(),

@@ -178,6 +178,16 @@ pub struct Failure {
     pub reason: String,
 }
 
+impl Failure {
+    /// Whether it keeps this target from being there. Where a server could not be asked for its databases, its failure stands
+    /// for all of them.
+    pub fn is_about(&self, target: &TargetId) -> bool {
+        let failed = &self.target;
+        let is_same_server = failed.service == target.service && failed.driver == target.driver;
+        is_same_server && (failed.name == "*" || failed.name == target.name)
+    }
+}
+
 /// A copy of a target that is far smaller than the last good one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Shrunken {

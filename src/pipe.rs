@@ -7,6 +7,7 @@
 //! The agent has no runtime: it does the same with synchronous code ([`codec`]). Either side reads what the other wrote.
 
 mod append;
+pub mod archive;
 mod bridge;
 pub mod codec;
 mod count;
@@ -14,6 +15,7 @@ mod digest;
 mod encrypt;
 mod exact;
 mod inlet;
+mod patch;
 mod pool;
 mod tail;
 mod verified;
@@ -32,6 +34,7 @@ pub use digest::{DigestHandle, Digester, Digesting};
 pub use encrypt::{decrypt, encrypt, reencrypt};
 pub use exact::exactly;
 pub use inlet::{Inlet, inlet};
+pub use patch::Patch;
 pub use pool::{Buffer, Pool};
 pub use tail::{Tail, TailHandle};
 pub use verified::Verified;

@@ -7,6 +7,7 @@ pub mod order;
 pub mod restore;
 
 use crate::hold::Action;
+use crate::store::Store;
 use crate::target::TargetId;
 
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,16 @@ pub enum PlanError {
         target: TargetId,
         service: String,
         stop: String,
+    },
+    #[error(
+        "{target} holds data of the {store} server in container {container}, which runs: its files must not be replaced under \
+         it; {mend}"
+    )]
+    StoreRuns {
+        target: TargetId,
+        store: Store,
+        container: String,
+        mend: String,
     },
     #[error(
         "service {service} is to be held, which only a manager of the swarm can do, and none can be asked: {why}"

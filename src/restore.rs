@@ -12,10 +12,10 @@ use crate::backup::{Asked, BackupError, Capture};
 use crate::driver::{ArtifactSource, DriverError, WayBack};
 use crate::encryption::{NoWayBack, Protection, Recipients};
 use crate::engine::EngineError;
-use crate::hold::journal::RestoreStep;
-use crate::hold::{Ending, Journal, Lock, Operation, Owner, RestoreJournal, Seals};
+use crate::hold::journal::{RestoreChoices, RestoreStep, ServiceThen};
+use crate::hold::{Ending, Journal, Lock, Mark, Operation, Owner, RestoreJournal, Seals};
 use crate::hooks::{HookError, HookOutcome, Hooks};
-use crate::manifest::{Encryption, Manifest, Purpose, TargetRecord};
+use crate::manifest::{Encryption, Failure, Manifest, Purpose, TargetRecord};
 use crate::pipe;
 use crate::plan::restore::{PlannedRestore, RestorePlan};
 use crate::report::disturbance;
@@ -64,8 +64,16 @@ pub struct RestoreReport {
     /// Why the restore did not come to its end.
     pub cause: Option<String>,
     pub interrupted: bool,
+    /// What was not restored because there is no good copy of it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Failure>,
+    /// Of the plan.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     /// Hooks that failed, containers that did not come back as they were.
     pub problems: Vec<String>,
+    /// [`crate::driver::Driver::take_notices`]
+    pub notices: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -95,6 +103,18 @@ pub struct Restore<'a> {
     pub drivers: &'a Drivers,
     pub run: RunId,
     pub safety: Safety,
+    pub choices: RestoreChoices,
+}
+
+/// Which way a restore ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The new data stays.
+    Forward,
+    /// The old data comes back.
+    Back,
+    /// The engine does not tell whether the decision has reached it.
+    Unknown,
 }
 
 impl Restore<'_> {
@@ -129,56 +149,67 @@ impl Restore<'_> {
                 if let Some(run) = &safety_run {
                     self.take_safety_snapshot(run, &safety, recipients).await?;
                 }
-                self.load_all(&mut begun).await?;
+                self.load_all(&lock, &mut begun).await?;
                 ensure_undisturbed(&lock, &seals).await?;
-                lock.decide().await?;
                 Ok(seals)
             })
             .await
             .unwrap_or_else(|interrupted| Err(RestoreError::from(interrupted)));
+        let (way, loaded) = decide(&lock, loaded).await;
 
         let mut ending = Ending::default();
-        let decided = match &loaded {
-            Ok(_) => true,
-            // The wish to stop may have come while the decision was being written.
-            Err(_) => lock.is_decided().await.unwrap_or(false),
-        };
-        if decided {
-            self.commit_all(&mut ending).await;
-        } else {
-            self.roll_back(&begun, safety_run.as_ref(), &mut ending)
-                .await;
+        match way {
+            Way::Forward => self.commit_all(&mut ending).await,
+            Way::Back => {
+                let safety = safety_run.as_ref();
+                self.roll_back(&begun, safety, &mut ending).await;
+            }
+            Way::Unknown => ending.leave_unfinished(
+                "the engine does not tell whether the new data has been decided on".to_owned(),
+            ),
         }
-        let finished = ending.problems.is_empty();
         if let Ok(seals) = &loaded {
             for service in ending.disturbed(&lock, seals).await {
                 ending.problem(format!(
-                    "somebody has started {service} while its data was put back: restart it"
+                    "{service} was started from outside while its data was put back: restart it"
                 ));
             }
         }
-        let outcome = if decided {
-            HookOutcome::Done
-        } else {
-            HookOutcome::Failed
+        let state = match way {
+            _ if ending.is_unfinished() => FinalState::Unfinished,
+            Way::Forward => FinalState::Restored,
+            Way::Back | Way::Unknown => FinalState::RolledBack,
         };
-        ending
-            .release_with_hooks(&lock, self.session.patience(), &hooks, outcome)
-            .await;
+        self.release(&lock, state, &hooks, &mut ending).await;
         ending.close(lock).await;
 
-        let state = match (decided, finished) {
-            (_, false) => FinalState::Unfinished,
-            (true, true) => FinalState::Restored,
-            (false, true) => FinalState::RolledBack,
-        };
         let cause = loaded.err().filter(|_| state != FinalState::Restored);
         Ok(RestoreReport {
             state,
             interrupted: matches!(cause, Some(RestoreError::Interrupted(_))),
             cause: cause.map(|error| error.to_string()),
+            missing: self.plan.missing.clone(),
+            warnings: self.plan.warnings.clone(),
             problems: ending.problems,
+            notices: self.drivers.take_notices(),
         })
+    }
+
+    async fn release(
+        &self,
+        lock: &Lock,
+        state: FinalState,
+        hooks: &Hooks<'_>,
+        ending: &mut Ending,
+    ) {
+        let outcome = match state {
+            FinalState::Unfinished => return ending.keep_held(lock),
+            FinalState::Restored => HookOutcome::Done,
+            FinalState::RolledBack => HookOutcome::Failed,
+        };
+        ending
+            .release_with_hooks(lock, self.session.patience(), hooks, outcome)
+            .await;
     }
 
     /// Whether the keys that are given open everything that the restore is going to read. Only headers are read.
@@ -260,24 +291,31 @@ impl Restore<'_> {
             Owner::current(&self.session.engine).await?,
             self.plan.holds.iter().map(|hold| hold.to_held()).collect(),
         );
+        let services = self.survey.stack.services.iter();
+        journal.services = services
+            .map(|service| ServiceThen::of(&service.container))
+            .collect();
         journal.restore = Some(RestoreJournal {
             project: self.manifest.project.clone(),
             snapshot: self.plan.snapshot.clone(),
             repository: self.session.repository.location(),
-            targets: self
-                .plan
-                .targets
-                .iter()
-                .map(|target| RestoreStep {
-                    target: target.id.clone(),
-                    saved_as: target.saved_as.clone(),
-                    snapshot: target.older.clone(),
-                    way_back: target.way_back,
-                })
-                .collect(),
+            targets: self.plan.targets.iter().map(|it| self.step(it)).collect(),
             safety,
+            choices: self.choices.clone(),
         });
         Ok(journal)
+    }
+
+    fn step(&self, target: &PlannedRestore) -> RestoreStep {
+        let record = self.manifest.target(&target.id);
+        let path = record.and_then(|record| record.facts.path());
+        RestoreStep {
+            target: target.id.clone(),
+            saved_as: target.saved_as.clone(),
+            snapshot: target.older.as_ref().map(|it| it.snapshot.clone()),
+            way_back: target.way_back,
+            path: path.map(str::to_owned),
+        }
     }
 
     /// Taken while the dependents are held, so that going back loses nothing of what they wrote.
@@ -305,6 +343,7 @@ impl Restore<'_> {
             skipped: Vec::new(),
             shrunken: Vec::new(),
             disturbed: Vec::new(),
+            warnings: Vec::new(),
         };
         capture
             .finish(self.session, asked, started)
@@ -315,12 +354,16 @@ impl Restore<'_> {
 
     async fn load_all<'p>(
         &'p self,
+        lock: &Lock,
         begun: &mut Vec<&'p PlannedRestore>,
     ) -> Result<(), RestoreError> {
         for target in &self.plan.targets {
             let Some(record) = self.manifest.target(&target.id) else {
                 continue;
             };
+            if target.way_back == WayBack::SafetySnapshot {
+                lock.mark(Mark::Overwriting).await?;
+            }
             begun.push(target);
             self.load(record)
                 .await
@@ -403,6 +446,24 @@ pub(crate) async fn commit(drivers: &Drivers, target: &TargetId) -> Result<(), D
 
 pub(crate) async fn roll_back(drivers: &Drivers, target: &TargetId) -> Result<(), DriverError> {
     drivers.of(target)?.rollback(target).await
+}
+
+/// The decision is not interrupted: the engine may carry out a request that was given up.
+async fn decide(
+    lock: &Lock,
+    loaded: Result<Seals, RestoreError>,
+) -> (Way, Result<Seals, RestoreError>) {
+    let Ok(seals) = loaded else {
+        return (Way::Back, loaded);
+    };
+    let Err(error) = lock.mark(Mark::Decided).await else {
+        return (Way::Forward, Ok(seals));
+    };
+    match lock.is_marked(Mark::Decided).await {
+        Ok(true) => (Way::Forward, Ok(seals)),
+        Ok(false) => (Way::Back, Err(error.into())),
+        Err(_) => (Way::Unknown, Err(error.into())),
+    }
 }
 
 /// What somebody has started has perhaps written into the data that is about to go.

@@ -1,20 +1,22 @@
 //! From what the user named to what there is: snapshots and targets.
 //!
 //! `latest` means the newest snapshot that a backup made; in a swarm, one that was made on this node, since those of other
-//! nodes hold what is there. Where it is of a part of the project only, a restore [completes](completed) it from older ones.
-//! Safety snapshots, which a restore takes of what it is about to
+//! nodes hold what is there. What it was not meant to hold, and what failed when it was taken, a restore
+//! [completes](completed) from older ones. Safety snapshots, which a restore takes of what it is about to
 //! write over, have to be named by their id: otherwise a second `restore latest` after a mistaken first would bring the
 //! mistake back. When the newest snapshot cannot be read, that is an error and no reason to take an older one: nobody
-//! should get last week's data without having asked for it. Its manifest may list targets that failed; they are not in
-//! it, and a restore that names one is refused.
+//! should get last week's data without having asked for it.
 
-use std::collections::BTreeMap;
+mod complete;
+
 use std::fmt;
 
+pub use complete::{Completed, completed};
+
 use crate::cli::{SnapshotSelector, TargetMap, TargetPattern};
-use crate::manifest::{Manifest, Purpose};
+use crate::manifest::{Failure, Purpose};
 use crate::repository::{Repository, RepositoryError, SnapshotRef};
-use crate::target::{RunId, TargetId};
+use crate::target::TargetId;
 
 /// How many snapshots an error lists.
 const MOST_LISTED: usize = 10;
@@ -65,6 +67,8 @@ pub enum SelectError {
         pattern: String,
         available: Vec<TargetId>,
     },
+    #[error("there is no good copy of {}: {}", .0.target, .0.reason)]
+    NoCopy(Failure),
     #[error(
         "two targets would both be restored as {0}; restore one of them, or --map it to another"
     )]
@@ -233,83 +237,6 @@ async fn latest(
     }
 }
 
-/// A manifest with what older snapshots hold of its project.
-pub struct Completed {
-    pub manifest: Manifest,
-    /// Which target comes from which older snapshot.
-    pub older: BTreeMap<TargetId, RunId>,
-}
-
-/// Adds to the newest snapshot the targets that it was not meant to hold, each as the newest snapshot has it that was. What lies
-/// before the newest snapshot of the whole project does not count: it is gone from the project. Other nodes' never do.
-pub async fn completed(
-    repository: &dyn Repository,
-    newest: Manifest,
-) -> Result<Completed, SelectError> {
-    let mut completed = Completed::alone(newest);
-    if completed.manifest.selection.is_empty() {
-        return Ok(completed);
-    }
-    let all = repository.list(Some(&completed.manifest.project)).await?;
-    let is_older = |snapshot: &&SnapshotRef| snapshot.id < completed.manifest.snapshot;
-    let older: Vec<&SnapshotRef> = all.iter().filter(is_older).collect();
-    let mut known: Vec<TargetPattern> = meant(&completed.manifest).collect();
-    for (at, snapshot) in older.iter().enumerate().rev() {
-        let manifest = match repository.manifest(snapshot).await {
-            Ok(manifest)
-                if manifest.purpose == Purpose::Backup
-                    && manifest.node == completed.manifest.node =>
-            {
-                manifest
-            }
-            Ok(_) => continue,
-            Err(source) => {
-                return Err(SelectError::LatestUnreadable {
-                    source: Box::new(source),
-                    older: newest_first(older[..at].iter().copied()),
-                });
-            }
-        };
-        completed.take(&manifest, &known);
-        known.extend(meant(&manifest));
-        if manifest.selection.is_empty() {
-            completed.manifest.selection.clear();
-            break;
-        }
-    }
-    Ok(completed)
-}
-
-impl Completed {
-    pub fn alone(manifest: Manifest) -> Self {
-        Self {
-            manifest,
-            older: BTreeMap::new(),
-        }
-    }
-
-    /// `meant`: what newer snapshots were meant to hold. Of that, what they lack has failed, or is gone.
-    fn take(&mut self, older: &Manifest, meant: &[TargetPattern]) {
-        let is_open = |target: &TargetId| !meant.iter().any(|pattern| pattern.matches(target));
-        for record in &older.targets {
-            if is_open(&record.target) {
-                let (target, run) = (record.target.clone(), older.snapshot.clone());
-                self.older.insert(target, run);
-                self.manifest.targets.push(record.clone());
-            }
-        }
-        let failed = older.failed.iter();
-        let failed = failed.filter(|failure| is_open(&failure.target));
-        self.manifest.failed.extend(failed.cloned());
-    }
-}
-
-/// What a snapshot was meant to hold. It was read from patterns when it was taken.
-fn meant(manifest: &Manifest) -> impl Iterator<Item = TargetPattern> {
-    let selection = manifest.selection.iter();
-    selection.filter_map(|pattern| pattern.parse().ok())
-}
-
 fn newest_of_each_project(candidates: &[&SnapshotRef]) -> Vec<SnapshotRef> {
     let mut newest: Vec<SnapshotRef> = Vec::new();
     for snapshot in candidates.iter().rev() {
@@ -326,26 +253,66 @@ pub fn targets<'a>(
     available: impl IntoIterator<Item = &'a TargetId>,
     patterns: &[TargetPattern],
 ) -> Result<Vec<&'a TargetId>, SelectError> {
+    Ok(restored(available, &[], patterns)?.targets)
+}
+
+/// What is asked to be restored.
+#[derive(Debug)]
+pub struct Chosen<'a> {
+    /// In their own order.
+    pub targets: Vec<&'a TargetId>,
+    /// What has failed, and no snapshot that counts has a good copy of.
+    pub missing: Vec<&'a Failure>,
+}
+
+/// The same of what can be restored, and of what has `failed`. That nothing of what was asked for is there is an error, too.
+pub fn restored<'a>(
+    available: impl IntoIterator<Item = &'a TargetId>,
+    failed: &'a [Failure],
+    patterns: &[TargetPattern],
+) -> Result<Chosen<'a>, SelectError> {
     let available: Vec<_> = available.into_iter().collect();
     for pattern in patterns {
-        if !available.iter().any(|target| pattern.matches(target)) {
+        let is_there = available.iter().any(|target| pattern.matches(target));
+        if !is_there && !failed.iter().any(|failure| is_about(pattern, failure)) {
             return Err(SelectError::NoTarget {
                 pattern: pattern.to_string(),
                 available: available.into_iter().cloned().collect(),
             });
         }
     }
-    let chosen = |target: &&TargetId| {
-        patterns.is_empty() || patterns.iter().any(|pattern| pattern.matches(target))
+    let is_asked_for =
+        |fits: &dyn Fn(&TargetPattern) -> bool| patterns.is_empty() || patterns.iter().any(fits);
+    let targets = available.into_iter();
+    let missing = failed.iter();
+    let chosen = Chosen {
+        targets: targets
+            .filter(|target| is_asked_for(&|pattern| pattern.matches(target)))
+            .collect(),
+        missing: missing
+            .filter(|failure| is_asked_for(&|pattern| is_about(pattern, failure)))
+            .collect(),
     };
-    Ok(available.into_iter().filter(chosen).collect())
+    match chosen.missing.first() {
+        Some(failure) if chosen.targets.is_empty() => Err(SelectError::NoCopy((*failure).clone())),
+        _ => Ok(chosen),
+    }
 }
 
-/// What targets of a snapshot are called where they are restored. A map that fits none of them is an error, and so is one
-/// that gives two targets one name.
-pub fn renamed(targets: &[&TargetId], maps: &[TargetMap]) -> Result<Vec<TargetId>, SelectError> {
+/// Whether a pattern asks for what has failed, of which a whole server may be named by its driver only.
+fn is_about(pattern: &TargetPattern, failure: &Failure) -> bool {
+    let named: Option<TargetId> = pattern.to_string().parse().ok();
+    pattern.matches(&failure.target) || named.is_some_and(|named| failure.is_about(&named))
+}
+
+/// What targets of a snapshot are called where they are restored. A map that fits none of them, nor what is missing, is an
+/// error, and so is one that gives two targets one name.
+pub fn renamed(chosen: &Chosen<'_>, maps: &[TargetMap]) -> Result<Vec<TargetId>, SelectError> {
+    let Chosen { targets, missing } = chosen;
+    let missing: Vec<&TargetId> = missing.iter().map(|failure| &failure.target).collect();
     for map in maps {
-        if !targets.iter().any(|target| map.apply(target).is_some()) {
+        let mut known = targets.iter().chain(&missing);
+        if !known.any(|target| map.apply(target).is_some()) {
             return Err(SelectError::NoTarget {
                 pattern: map.to_string(),
                 available: targets.iter().map(|target| (*target).clone()).collect(),

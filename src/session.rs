@@ -10,7 +10,7 @@ use crate::encryption::Keys;
 use crate::engine::Engine;
 use crate::hold::{Acquired, HoldError, Journal, Liveness, Lock, Wait};
 use crate::manifest::Compression;
-use crate::recover::{RecoverError, recover};
+use crate::recover::{RecoverError, Stuck, recover};
 use crate::report::progress::Board;
 use crate::repository::Repository;
 use crate::repository::credentials::Credentials;
@@ -57,7 +57,7 @@ impl Session {
     pub async fn lock(&self, journal: Journal) -> Result<Lock, LockError> {
         match Lock::acquire(&self.engine, &self.image, journal.clone()).await? {
             Acquired::Lock(lock) => return self.swept(lock).await,
-            Acquired::Abandoned(abandoned) => recover(self, abandoned).await?,
+            Acquired::Abandoned(abandoned) => recover(self, abandoned, Stuck::Hold).await?,
         };
         match Lock::acquire(&self.engine, &self.image, journal).await? {
             Acquired::Lock(lock) => self.swept(lock).await,
@@ -68,7 +68,7 @@ impl Session {
     /// The lock is ours, so what other runs of the project have left is nobody's.
     async fn swept(&self, lock: Lock) -> Result<Lock, LockError> {
         let journal = lock.journal();
-        Lock::sweep_decisions(&self.engine, |project| project == journal.project)
+        Lock::sweep_marks(&self.engine, |project| project == journal.project)
             .await
             .map_err(HoldError::from)?;
         helper::sweep(&self.engine, &journal.project)

@@ -17,6 +17,7 @@ pub enum Store {
     Elasticsearch,
     Opensearch,
     Openldap,
+    Influxdb,
 }
 
 struct Profile {
@@ -29,6 +30,8 @@ struct Profile {
     variables: &'static [&'static str],
     /// Where its images and packages keep its data.
     directories: &'static [&'static str],
+    /// Options of its command line that say where else.
+    data_options: &'static [&'static str],
     /// [`Store::is_copied_while_it_runs`]
     is_copied_while_it_runs: bool,
     label: &'static str,
@@ -41,6 +44,7 @@ const PLAIN: Profile = Profile {
     argument: None,
     variables: &[],
     directories: &[],
+    data_options: &[],
     is_copied_while_it_runs: false,
     label: "",
     hint: None,
@@ -51,7 +55,7 @@ const RECIPE_OR_SKIP: Option<&str> =
     Some("docs/recipes.md has the rest, and `cofferdam.skip: WHY` is for data that may be lost");
 
 impl Store {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Postgres,
         Self::Mysql,
         Self::Redis,
@@ -61,6 +65,7 @@ impl Store {
         Self::Elasticsearch,
         Self::Opensearch,
         Self::Openldap,
+        Self::Influxdb,
     ];
 
     const fn profile(self) -> Profile {
@@ -70,6 +75,7 @@ impl Store {
                 processes: &["postgres", "postmaster"],
                 variables: &["PGDATA"],
                 directories: &["/var/lib/postgresql/data", "/bitnami/postgresql/data"],
+                data_options: &["-D"],
                 label: r#"cofferdam.postgres: "*""#,
                 ..PLAIN
             },
@@ -87,6 +93,7 @@ impl Store {
                     "/bitnami/mysql/data",
                     "/bitnami/mariadb/data",
                 ],
+                data_options: &["--datadir"],
                 label: r#"cofferdam.mysql: "*""#,
                 ..PLAIN
             },
@@ -95,6 +102,7 @@ impl Store {
                 processes: &["redis-server"],
                 variables: &["REDIS_VERSION"],
                 directories: &["/data", "/var/lib/redis", "/bitnami/redis/data"],
+                data_options: &["--dir"],
                 is_copied_while_it_runs: true,
                 label: "cofferdam.command.rdb.dump: redis-cli --rdb -",
                 hint: RECIPE_OR_SKIP,
@@ -105,6 +113,7 @@ impl Store {
                 processes: &["valkey-server"],
                 variables: &["VALKEY_VERSION"],
                 directories: &["/data", "/var/lib/valkey", "/bitnami/valkey/data"],
+                data_options: &["--dir"],
                 is_copied_while_it_runs: true,
                 label: "cofferdam.command.rdb.dump: valkey-cli --rdb -",
                 hint: RECIPE_OR_SKIP,
@@ -120,6 +129,7 @@ impl Store {
                     "/var/lib/mongodb",
                     "/bitnami/mongodb/data",
                 ],
+                data_options: &["--dbpath"],
                 label: "cofferdam.command.archive.dump: mongodump --config=/run/secrets/mongo-tools --archive",
                 hint: RECIPE,
                 ..PLAIN
@@ -148,6 +158,7 @@ impl Store {
                     "/var/lib/elasticsearch",
                     "/bitnami/elasticsearch/data",
                 ],
+                data_options: &["-Epath.data"],
                 label: r#"cofferdam.elasticsearch: "*""#,
                 ..PLAIN
             },
@@ -161,6 +172,7 @@ impl Store {
                     "/var/lib/opensearch",
                     "/bitnami/opensearch/data",
                 ],
+                data_options: &["-Epath.data"],
                 label: r#"cofferdam.elasticsearch: "*""#,
                 ..PLAIN
             },
@@ -176,6 +188,23 @@ impl Store {
                 ],
                 label: "cofferdam.command.entries.dump: slapcat",
                 hint: RECIPE,
+                ..PLAIN
+            },
+            Self::Influxdb => Profile {
+                name: "InfluxDB",
+                processes: &["influxd", "influxdb3"],
+                variables: &["INFLUXDB_VERSION", "DOCKER_INFLUXDB_INIT_MODE"],
+                directories: &[
+                    "/var/lib/influxdb2",
+                    "/var/lib/influxdb",
+                    "/var/lib/influxdb3",
+                    "/bitnami/influxdb",
+                ],
+                data_options: &["--engine-path", "--data-dir"],
+                label: r#"cofferdam.volumes: "*""#,
+                hint: Some(
+                    "with `cofferdam.stop: backup,restore`; docs/recipes.md has a way without a stop",
+                ),
                 ..PLAIN
             },
         }
@@ -205,6 +234,35 @@ impl Store {
         };
         let usual = self.profile().directories;
         told.into_iter().chain(usual.iter().copied())
+    }
+
+    /// Where it keeps its data, when this is its command line and says so. Empty for another program's.
+    pub fn told_directory(self, line: &str) -> Option<&str> {
+        let mut words = line.split_whitespace();
+        let program = words.next()?.rsplit('/').next()?;
+        if !self.is_run_by(program) {
+            return None;
+        }
+        let options = self.profile().data_options;
+        while let Some(word) = words.next() {
+            let (option, joined) = match word.split_once('=') {
+                Some((option, value)) => (option, Some(value)),
+                None => (word, None),
+            };
+            if options.contains(&option) {
+                let directory = joined.or_else(|| words.next())?;
+                return directory.starts_with('/').then_some(directory);
+            }
+        }
+        None
+    }
+
+    /// Whether a driver of cofferdam's saves it.
+    pub fn has_driver(self) -> bool {
+        matches!(
+            self,
+            Self::Postgres | Self::Mysql | Self::Couchdb | Self::Elasticsearch | Self::Opensearch
+        )
     }
 
     /// Whether a copy of its files is good that was made while it wrote to them.
@@ -248,6 +306,8 @@ mod tests {
             ("mariadbd", &[Store::Mysql]),
             ("redis-server", &[Store::Redis]),
             ("mongod", &[Store::Mongodb]),
+            ("beam.smp", &[Store::Couchdb]),
+            ("influxd", &[Store::Influxdb]),
             ("java", &[Store::Elasticsearch, Store::Opensearch]),
         ] {
             assert_eq!(run_by(process), expected, "{process}");
@@ -266,6 +326,34 @@ mod tests {
             "slapcat",
         ] {
             assert_eq!(run_by(process), [], "{process}");
+        }
+    }
+
+    #[test]
+    fn a_command_line_tells_where_the_data_is() {
+        for (store, line, expected) in [
+            (
+                Store::Postgres,
+                "/usr/lib/postgresql/15/bin/postgres -D /srv/pg -c x=y",
+                Some("/srv/pg"),
+            ),
+            (Store::Postgres, "postgres: checkpointer", None),
+            (
+                Store::Mysql,
+                "mysqld --user=mysql --datadir=/srv/db",
+                Some("/srv/db"),
+            ),
+            (Store::Mysql, "mysqladmin --datadir=/srv/db ping", None),
+            (
+                Store::Mongodb,
+                "mongod --bind_ip_all --dbpath /x",
+                Some("/x"),
+            ),
+            (Store::Mongodb, "mongod --dbpath", None),
+            (Store::Redis, "redis-server --dir relative", None),
+            (Store::Redis, "", None),
+        ] {
+            assert_eq!(store.told_directory(line), expected, "{line}");
         }
     }
 

@@ -1,4 +1,10 @@
 //! Looks at the engine: which stacks are there, what their volumes are called, which databases run in them.
+//!
+//! - `stores`: database servers by what runs
+
+mod stores;
+
+pub use stores::{StoreAtWork, at_work, couchdb_labels};
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +14,8 @@ use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use crate::config::Scope;
 use crate::discover::{self, DiscoverError, Service, Stack, SwarmView, WantedVolume};
 use crate::driver::{mysql, postgres};
-use crate::engine::{Container, Engine, EngineError, MountKind, State, container};
-use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels};
+use crate::engine::{Container, Engine, EngineError, MountKind, container};
+use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels, Selection};
 use crate::store::Store;
 
 /// How much the engine is asked for at the same time.
@@ -75,8 +81,10 @@ impl Survey {
     /// it some milliseconds; whoever only saves or restores need not know them. Says what could not be learned.
     pub async fn find_stores(&mut self, engine: &Engine) -> Option<String> {
         let services = &self.stack.services;
-        let looks = services.iter().map(|it| stores_of(engine, it).boxed());
-        let looks: Vec<Look> = some_at_a_time(looks).collect().await;
+        let looks = services
+            .iter()
+            .map(|it| stores::of_service(engine, it).boxed());
+        let looks: Vec<stores::Look> = some_at_a_time(looks).collect().await;
         let mut unseen = Vec::new();
         let mut reason = None;
         for (service, (stores, trouble)) in services.iter().zip(looks) {
@@ -111,8 +119,18 @@ impl Survey {
 
 /// Surveys the projects of `scope`.
 pub async fn survey(engine: &Engine, scope: &Scope) -> Result<Vec<Survey>, SurveyError> {
+    survey_with(engine, scope, |_| ()).await
+}
+
+/// The same, with containers that are looked at as `relabel` leaves them.
+pub async fn survey_with(
+    engine: &Engine,
+    scope: &Scope,
+    relabel: impl FnOnce(&mut [Container]),
+) -> Result<Vec<Survey>, SurveyError> {
     let own = engine.own_container().await?;
-    let containers = engine.containers(&[]).await?;
+    let mut containers = engine.containers(&[]).await?;
+    relabel(&mut containers);
     let swarm = swarm_view(engine, &containers).await?;
     let mut surveys = Vec::new();
     for stack in discover::discover(containers, own.as_ref(), scope, swarm.as_ref())? {
@@ -146,24 +164,37 @@ pub async fn swarm_view(
     }))
 }
 
-async fn survey_stack(engine: &Engine, stack: Stack) -> Result<Survey, SurveyError> {
-    let services = stack.services.iter();
-    let found = services.map(|service| databases_of(engine, service).boxed());
+async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, SurveyError> {
+    let seen = stores::beside_unnamed_volumes(engine, &stack).await?;
+    let nothing = BTreeSet::new();
+    let seen_in = |service: &str| seen.get(service).unwrap_or(&nothing);
+    for service in &mut stack.services {
+        stores::label_detected(service, seen_in(&service.name));
+    }
+    let found = stack
+        .services
+        .iter()
+        .map(|service| databases_of(engine, service, seen_in(&service.name)).boxed());
     let found: Vec<_> = some_at_a_time(found).try_collect().await?;
     let names = stack.services.iter().map(|service| service.name.clone());
     let databases: BTreeMap<String, Vec<FoundDatabase>> = names.zip(found).collect();
-    let directory = |found: &FoundDatabase| found.data_directory.clone();
-    let directories = databases
+    let directories = stack
+        .services
         .iter()
-        .map(|(service, found)| {
-            (
-                service.clone(),
-                found.iter().filter_map(directory).collect(),
-            )
+        .map(|service| {
+            let found = databases.get(&service.name).map_or(&[][..], Vec::as_slice);
+            let directories = store_directories(service, found, seen_in(&service.name));
+            (service.name.clone(), directories)
         })
         .collect();
     let declared = declared_names(engine, &stack).await?;
     let volumes = discover::wanted(&stack, &declared, &directories)?;
+    let unsaved = stack.services.iter().filter_map(|service| {
+        let found = databases.get(&service.name).map_or(&[][..], Vec::as_slice);
+        left_out_and_unsaved(service, found, seen_in(&service.name))
+    });
+    let unsaved: Vec<String> = unsaved.collect();
+    stack.warnings.extend(unsaved);
     Ok(Survey {
         stack,
         databases,
@@ -173,77 +204,68 @@ async fn survey_stack(engine: &Engine, stack: Stack) -> Result<Survey, SurveyErr
     })
 }
 
+/// Where the servers of a service keep what is no copy when it is taken as files.
+fn store_directories(
+    service: &Service,
+    found: &[FoundDatabase],
+    seen: &BTreeSet<Store>,
+) -> Vec<String> {
+    let env = &service.container.env;
+    let told = found
+        .iter()
+        .filter_map(|found| found.data_directory.as_deref());
+    let untold = found.iter().filter(|found| found.data_directory.is_none());
+    let untold = untold.map(|found| found.server.store());
+    let usual = stores::not_as_files(service, seen).chain(untold);
+    let usual = usual.flat_map(|store| store.directories(env));
+    told.chain(service.labels.data_directories())
+        .chain(usual)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// `*` leaves the data of a server out; nothing else may save it.
+fn left_out_and_unsaved(
+    service: &Service,
+    found: &[FoundDatabase],
+    seen: &BTreeSet<Store>,
+) -> Option<String> {
+    let labels = &service.labels;
+    if labels.volumes != Some(Selection::All) {
+        return None;
+    }
+    let is_saved = |store: Store| {
+        found.iter().any(|found| found.server.store() == store)
+            || stores::labelled_directories(labels, store).next().is_some()
+            || !labels.commands.is_empty()
+    };
+    let is_mounted = |store: Store| {
+        let mut directories = store.directories(&service.container.env);
+        directories.any(|directory| service.container.mount_of(directory).is_some())
+    };
+    let store = stores::not_as_files(service, seen)
+        .find(|store| !is_saved(*store) && is_mounted(*store))?;
+    Some(format!(
+        "{}: `cofferdam.volumes: \"*\"` leaves out the data of its {store} server, which is no copy while the server writes to it, \
+         and nothing else saves that; add the label `{}`",
+        service.name,
+        store.label()
+    ))
+}
+
 async fn databases_of(
     engine: &Engine,
     service: &Service,
+    seen: &BTreeSet<Store>,
 ) -> Result<Vec<FoundDatabase>, EngineError> {
-    let Service {
-        container, labels, ..
-    } = service;
-    if labels.skip.is_some() {
+    if service.labels.skip.is_some() {
         return Ok(Vec::new());
     }
-    let seen = match labels.opt_in {
-        OptIn::Detection if container.is_running() => running_stores(engine, container).await?,
-        _ => None,
-    };
-    let is_seen = |store| seen.as_ref().is_some_and(|stores| stores.contains(&store));
     let found = [
-        postgres_of(engine, service, is_seen(Store::Postgres)).await?,
-        mysql_of(engine, service, is_seen(Store::Mysql)).await?,
+        postgres_of(engine, service, seen.contains(&Store::Postgres)).await?,
+        mysql_of(engine, service, seen.contains(&Store::Mysql)).await?,
     ];
     Ok(found.into_iter().flatten().collect())
-}
-
-/// What a service runs, and why the engine did not tell it.
-type Look = (BTreeSet<Store>, Option<EngineError>);
-
-/// Nobody is asked but the engine: most of these containers have not opted in. What it does not tell is a gap in the audit,
-/// and no more.
-async fn stores_of(engine: &Engine, service: &Service) -> Look {
-    let container = &service.container;
-    if service.labels.skip.is_some() {
-        return Look::default();
-    }
-    match running_stores(engine, container).await {
-        Ok(Some(stores)) => (stores, None),
-        Ok(None) => (stores_by_environment(container), None),
-        Err(error) => (stores_by_environment(container), Some(error)),
-    }
-}
-
-/// `None`: nothing runs.
-async fn running_stores(
-    engine: &Engine,
-    container: &Container,
-) -> Result<Option<BTreeSet<Store>>, EngineError> {
-    if !matches!(container.state, State::Running | State::Paused) {
-        return Ok(None);
-    }
-    let names = engine.process_names(&container.id).await?;
-    let is_run = |store: &Store| names.iter().any(|name| store.is_run_by(name));
-    let mut stores: BTreeSet<Store> = Store::ALL.into_iter().filter(is_run).collect();
-    if stores.iter().any(|store| store.argument().is_some()) {
-        let lines = engine.command_lines(&container.id).await?;
-        let is_told = |argument| lines.iter().any(|line| line.contains(argument));
-        stores.retain(|store| store.argument().is_none_or(is_told));
-    }
-    Ok(Some(stores))
-}
-
-/// Where no process is to be seen. Variables alone may be a client's, and so may be an anonymous volume, which its image
-/// asks for.
-fn stores_by_environment(container: &Container) -> BTreeSet<Store> {
-    let env = &container.env;
-    let is_kept = |directory: &str| {
-        let mount = container.mount_of(directory);
-        mount.is_some_and(|mount| !mount.is_anonymous())
-    };
-    let keeps_data = |store: &Store| store.directories(env).any(is_kept);
-    let stores = Store::ALL.into_iter();
-    stores
-        .filter(|store| store.is_named_by(env) && keeps_data(store))
-        .collect()
 }
 
 async fn postgres_of(

@@ -7,8 +7,10 @@ mod making;
 use std::collections::BTreeMap;
 
 use self::making::Making;
-use crate::driver::tree::TreeRun;
-use crate::driver::{Driver, DriverError, OldDatabase};
+use crate::driver::tree::{Moment, TreeRun};
+use crate::driver::{Driver, DriverError, Loss, OldDatabase};
+use crate::hold::RestoreJournal;
+use crate::hold::journal::RestoreChoices;
 use crate::manifest::{Failure, TargetRecord};
 use crate::plan::backup::PlannedTarget;
 use crate::session::Session;
@@ -19,12 +21,66 @@ use crate::target::{RunId, TargetId};
 #[derive(Clone, Debug, Default)]
 pub struct RunOptions {
     pub old_database: OldDatabase,
+    pub loss: Loss,
     pub trees: TreeRun,
+}
+
+impl RunOptions {
+    /// Of a restore.
+    pub fn restoring(choices: &RestoreChoices) -> Self {
+        Self {
+            old_database: choices.old_database,
+            loss: Loss::Refused,
+            trees: TreeRun {
+                placement: choices.placement,
+                paths: choices.paths.clone(),
+                moment: Moment::Restore,
+                ..TreeRun::default()
+            },
+        }
+    }
+
+    /// Of whoever recovers a restore: each target went the way that was decided then.
+    pub fn recovering(restore: &RestoreJournal) -> Self {
+        let mut options = Self::restoring(&restore.choices);
+        let steps = restore.targets.iter();
+        options.trees.ways = steps
+            .map(|step| (step.target.clone(), step.way_back))
+            .collect();
+        options
+    }
+}
+
+/// A target that is put back, whether a label asks for it or not.
+#[derive(Clone, Debug)]
+pub struct Restored {
+    pub target: TargetId,
+    /// Of files, a database in a file, or a data directory: where it lay when it was saved, as the container saw it.
+    pub path: Option<String>,
+}
+
+impl Restored {
+    pub fn of(record: &TargetRecord) -> Self {
+        Self {
+            target: record.target.clone(),
+            path: record.facts.path().map(str::to_owned),
+        }
+    }
 }
 
 /// The drivers of one run, by the service's name.
 pub struct Drivers {
     services: BTreeMap<String, Vec<ServiceDriver>>,
+}
+
+/// What labels ask for.
+#[derive(Debug, Default)]
+pub struct Wanted {
+    pub targets: Vec<PlannedTarget>,
+    /// Asked for, and cannot be reached.
+    pub unreachable: Vec<Failure>,
+    /// What a label that says "all" does not mean, with the reason.
+    pub left_out: Vec<String>,
 }
 
 /// Restores may need a driver that no label asks for any more.
@@ -35,13 +91,13 @@ struct ServiceDriver {
 }
 
 impl Drivers {
-    /// `restored`: the records that a restore puts back. A tree among them is known also when no label takes it any more.
+    /// `restored`: what a restore puts back. It is known also when no label takes it any more.
     pub async fn prepare(
         session: &Session,
         survey: &Survey,
         run: &RunId,
         options: &RunOptions,
-        restored: &[&TargetRecord],
+        restored: &[Restored],
     ) -> Result<Self, DriverError> {
         let mut services = BTreeMap::new();
         for service in &survey.stack.services {
@@ -73,10 +129,20 @@ impl Drivers {
             .ok_or_else(|| DriverError::failed(format!("no driver knows {target}")))
     }
 
-    /// Every target that the labels of the stack ask for, and those that are asked for but cannot be reached.
-    pub async fn targets(&self, survey: &Survey) -> (Vec<PlannedTarget>, Vec<Failure>) {
-        let mut targets = Vec::new();
-        let mut unreachable = Vec::new();
+    /// What came up in loads, commits and rollbacks, and somebody ought to read.
+    pub fn take_notices(&self) -> Vec<String> {
+        let of_service = |(service, drivers): (&String, &Vec<ServiceDriver>)| {
+            let notices = drivers.iter().flat_map(|known| known.driver.take_notices());
+            notices
+                .map(|notice| format!("{service}: {notice}"))
+                .collect::<Vec<_>>()
+        };
+        self.services.iter().flat_map(of_service).collect()
+    }
+
+    /// What the labels of the stack ask for.
+    pub async fn targets(&self, survey: &Survey) -> Wanted {
+        let mut wanted = Wanted::default();
         for service in &survey.stack.services {
             // Replicas of a service have names of their own.
             let own = |id: TargetId| TargetId::new(&service.name, id.driver, id.name);
@@ -84,19 +150,26 @@ impl Drivers {
             for ServiceDriver { driver, .. } in drivers.filter(|known| known.is_asked) {
                 match driver.targets().await {
                     Ok(found) => {
-                        targets.extend(found.targets.into_iter().map(|found| PlannedTarget {
-                            id: own(found.id),
-                            container: service.container.name.clone(),
-                            what: found.what,
-                        }));
-                        unreachable.extend(found.missing.into_iter().map(|missing| Failure {
-                            target: own(missing.target),
-                            ..missing
-                        }));
+                        let told = found.left_out.into_iter();
+                        let told = told.map(|told| format!("{}: {told}", service.name));
+                        wanted.left_out.extend(told);
+                        wanted
+                            .targets
+                            .extend(found.targets.into_iter().map(|found| PlannedTarget {
+                                id: own(found.id),
+                                container: service.container.name.clone(),
+                                what: found.what,
+                            }));
+                        wanted
+                            .unreachable
+                            .extend(found.missing.into_iter().map(|missing| Failure {
+                                target: own(missing.target),
+                                ..missing
+                            }));
                     }
                     Err(error) => {
                         let kind = driver.kinds().first();
-                        unreachable.extend(kind.map(|kind| Failure {
+                        wanted.unreachable.extend(kind.map(|kind| Failure {
                             target: TargetId::new(&service.name, *kind, "*"),
                             reason: error.to_string(),
                         }));
@@ -104,6 +177,6 @@ impl Drivers {
                 }
             }
         }
-        (targets, unreachable)
+        wanted
     }
 }

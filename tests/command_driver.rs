@@ -97,6 +97,9 @@ fn a_dump_that_is_not_whole_fails_alone_and_says_why() {
             "sh -c 'head -c 2 /data/value; echo the disk burns >&2; exit 3'",
         ),
         ("cofferdam.command.streamed.transfer", "stream"),
+        ("cofferdam.command.cut.dump", "echo one line"),
+        ("cofferdam.command.cut.ends-with", "-- end of dump"),
+        ("cofferdam.command.good.ends-with", "prec*"),
         ("cofferdam.command.empty.dump", "true"),
         ("cofferdam.command.allowed.dump", "true"),
         ("cofferdam.command.allowed.allow-empty", "true"),
@@ -117,6 +120,7 @@ fn a_dump_that_is_not_whole_fails_alone_and_says_why() {
     assert_eq!(saved, ["toy/command/allowed", "toy/command/good"]);
     let failed = failures(&manifest);
     let expected = [
+        ("cut", "its last line does not fit `-- end of dump`"),
         (
             "empty",
             "printed nothing; see that the command writes to standard output",

@@ -7,6 +7,7 @@ use crate::support::daemon::Daemon;
 use crate::support::stack::{Run, TestStack, compose_volume, eventually, is_running};
 use crate::support::{
     TEST_LABEL, TestContainer, TestImage, TestVolume, busybox_image, docker, docker_succeeds,
+    program,
 };
 use jiff::{SignedDuration, Timestamp};
 use serde_json::Value;
@@ -360,7 +361,7 @@ fn one_that_may_not_use_the_socket_says_what_to_do() {
 fn sidecar_image() -> TestImage {
     let container = TestContainer::create(&[], &[busybox_image(), "true"]);
     let target = format!("{}:/cofferdam", container.id);
-    docker(["cp", env!("CARGO_BIN_EXE_cofferdam"), &target]);
+    docker(["cp", program(), &target]);
     TestImage::of(&container)
 }
 
@@ -373,7 +374,7 @@ fn socket_group() -> String {
 #[test]
 fn nobody_to_ask_is_an_error_that_says_whom() {
     let asked = Command::new("unshare")
-        .args(["--net", env!("CARGO_BIN_EXE_cofferdam"), "health"])
+        .args(["--net", program(), "health"])
         .stdin(Stdio::null())
         .output();
     Run::from(asked.expect("unshare")).expect_says(1, "no daemon answers here");

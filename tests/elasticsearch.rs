@@ -1,6 +1,9 @@
 //! Indices of Elasticsearch and OpenSearch, saved and put back by the real program. The server is a stand-in: nothing here
 //! is verified against a real one.
 
+use std::io::{BufRead as _, BufReader};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use crate::support::http::Server;
 use crate::support::stack::{PASSWORD, TestStack, compose_volume, eventually, files_with};
 use serde_json::{Value, json};
@@ -25,7 +28,14 @@ fn server(stack: &TestStack, labels: &[(&str, &str)], options: &[&str]) -> Serve
     server
 }
 
+/// Data streams need one.
+fn template(server: &Server) {
+    let template = json!({ "index_patterns": ["lo*"], "data_stream": {} });
+    server.put("/_index_template/logs", template);
+}
+
 fn fill(server: &Server) {
+    template(server);
     server.put("/cases", json!({ "aliases": { "current": {} } }));
     server.put("/cases/_doc/1", json!({ "name": "saved" }));
     server.put("/forms/_doc/1", json!({ "name": "saved" }));
@@ -80,12 +90,16 @@ fn c10_indices_are_saved_to_a_local_repository_and_come_back() {
     let volume = compose_volume(&stack, "snapshots");
     let mount = format!("{}:{SNAPSHOTS}", volume.name);
     let new = server(&stack, &LABELS, &["--volume", &mount]);
-    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect_says(0, "no index template fits the data stream logs");
     assert_eq!(name_of(&new, "/current/_doc/1"), "saved");
-    assert_eq!(
-        new.get("/_data_stream")["data_streams"],
-        json!([{ "name": "logs" }])
-    );
+    assert_eq!(new.get("/_data_stream")["data_streams"][0]["name"], "logs");
+    assert_eq!(new.ask("POST", "/logs/_rollover", None).0, 400);
+    template(&new);
+    let run = stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert!(!run.stderr.contains("no index template"), "{}", run.stderr);
+    assert_eq!(new.ask("POST", "/logs/_rollover", None).0, 200);
     assert_eq!(name_of(&new, "/.ds-logs-000001/_doc/1"), "a line");
     assert_eq!(
         new.status("/.kibana/_count"),
@@ -268,4 +282,108 @@ fn c10_a_server_without_a_place_for_snapshots_says_what_to_set() {
     stack
         .cofferdam(&["backup"])
         .expect_says(1, "path.repo: /snapshots");
+}
+
+/// Before an index is deleted for the one of the snapshot, there is a copy of it, or it stays.
+#[test]
+fn what_no_safety_snapshot_holds_is_not_written_over() {
+    let stack = TestStack::new("search");
+    let search = server(&stack, &LABELS, &[]);
+    fill(&search);
+    stack.cofferdam(&["backup"]).expect(0);
+    search.put("/forms/_doc/1", json!({ "name": "later" }));
+    search.ask("POST", "/forms/_close", None);
+    stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect_says(1, "open it (POST /forms/_open) or delete it");
+    search.ask("POST", "/forms/_open", None);
+    assert_eq!(name_of(&search, "/forms/_doc/1"), "later");
+
+    // Nor is one that is all there is: what is closed counts as nothing, and a rollback takes away what was not there.
+    for path in ["/cases", "/_data_stream/logs"] {
+        search.delete(path);
+    }
+    search.ask("POST", "/forms/_close", None);
+    stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect_says(1, "index forms is there and closed");
+    search.ask("POST", "/forms/_open", None);
+    assert_eq!(name_of(&search, "/forms/_doc/1"), "later");
+    drop(search);
+
+    // Labels that have changed since.
+    let search = server(&stack, &[("cofferdam.elasticsearch", "cases")], &[]);
+    search.put("/forms/_doc/1", json!({ "name": "later" }));
+    stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect_says(1, "add forms to cofferdam.elasticsearch");
+    assert_eq!(name_of(&search, "/forms/_doc/1"), "later");
+    search.delete("/forms");
+    search.put("/mine/_doc/1", json!({}));
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert_eq!(name_of(&search, "/forms/_doc/1"), "saved");
+    stack.ensure_nothing_is_left();
+}
+
+/// The server deletes nothing that is being saved into a snapshot of its own.
+#[test]
+fn a_delete_that_is_refused_while_a_snapshot_runs_is_tried_again() {
+    let stack = TestStack::new("search");
+    let search = server(&stack, &LABELS, &["--env", "STAND_IN_SECONDS=2"]);
+    fill(&search);
+    let settings = json!({ "type": "fs", "settings": { "location": format!("{SNAPSHOTS}/mine") } });
+    search.put("/_snapshot/mine", settings);
+    stack.cofferdam(&["backup"]).expect(0);
+    search.put("/forms/_doc/1", json!({ "name": "later" }));
+
+    let mut restore = stack.start(&["restore", "latest", "--yes"]);
+    let mut stderr = restore.stderr.take().expect("its stderr");
+    let waits = AtomicBool::new(false);
+    let said = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| {
+            let mut said = String::new();
+            for line in BufReader::new(&mut stderr).lines() {
+                said += &(line.expect("text") + "\n");
+                waits.fetch_or(said.contains("waiting for another snapshot"), Relaxed);
+            }
+            said
+        });
+        // One snapshot after the other, until a delete has met one of them.
+        let what = json!({ "indices": "forms", "include_global_state": false });
+        let mut number = 0;
+        while !waits.load(Relaxed) && !reader.is_finished() {
+            let snapshot = format!("/_snapshot/mine/{number}");
+            search.ask("PUT", &snapshot, Some(what.clone()));
+            number += 1;
+            std::thread::sleep(std::time::Duration::from_millis(300));
+        }
+        reader.join().expect("it reads")
+    });
+    let status = restore.wait().expect("its end");
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("waiting for another snapshot"), "{said}");
+    assert_eq!(name_of(&search, "/forms/_doc/1"), "saved");
+}
+
+#[test]
+fn a_server_is_detected_by_what_runs() {
+    let stack = TestStack::new("search");
+    let data = compose_volume(&stack, "search-data");
+    let uploads = compose_volume(&stack, "uploads");
+    let data_at = format!("{}:/usr/share/elasticsearch/data", data.name);
+    let uploads_at = format!("{}:/srv/uploads", uploads.name);
+    let volumes = ["--volume", &data_at, "--volume", &uploads_at];
+    for flavour in ["elasticsearch", "opensearch"] {
+        let flavour = format!("STAND_IN_FOR={flavour}");
+        let options = [&volumes[..], &["--env", &flavour]].concat();
+        let search = server(&stack, &[("cofferdam.enable", "true")], &options);
+        search.put("/cases/_doc/1", json!({ "name": "saved" }));
+        let planned = stack.cofferdam(&["plan", "--json"]).expect(0).json();
+        let targets = planned[0]["targets"].as_array().expect("targets").iter();
+        let targets: Vec<&str> = targets.filter_map(|target| target["id"].as_str()).collect();
+        assert_eq!(targets, ["search/volume/uploads", TARGET]);
+        assert_eq!(planned[0]["findings"], json!([]));
+        stack.cofferdam(&["backup"]).expect(0);
+        search.delete("/cases");
+    }
 }

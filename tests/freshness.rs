@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::support::stack::{Run, TestStack, eventually};
-use crate::support::{TestContainer, docker, docker_succeeds};
+use crate::support::{TestContainer, docker, docker_succeeds, program};
 use cofferdam::mail::{
     Letter, Login, MailSettings, Mailer, Password, Patience, Security, SmtpServer,
 };
@@ -220,7 +220,7 @@ impl Place {
 
     /// No engine answers: none is needed.
     fn cofferdam(&self, arguments: &[&str], variables: &[(&str, String)]) -> Run {
-        Command::new(env!("CARGO_BIN_EXE_cofferdam"))
+        Command::new(program())
             .args(arguments)
             .arg("--repository")
             .arg(self.0.path())

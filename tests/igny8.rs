@@ -426,6 +426,7 @@ fn i11_a_stack_of_its_own_saves_by_its_schedule() {
 }
 
 #[test]
+#[ignore = "a demo beside the tests of its stack: make test-full"]
 fn the_demo_saves_loses_and_restores() {
     run_demo("igny8", &["6 targets saved", "whole", "Restored 6 targets"]);
 }

@@ -1,5 +1,5 @@
-//! A run that dies, or is told to stop, at every point where it can: what was held comes back, and the data is either all
-//! old or all new.
+//! A run that dies, or is told to stop: what was held comes back. For restores that die at every point where they can, see
+//! `killed`.
 
 use std::process::Child;
 use std::time::Duration;
@@ -17,7 +17,6 @@ struct Stack {
     _volume: TestVolume,
 }
 
-const OLD: &str = "old";
 const NEW: &str = "new";
 
 impl Stack {
@@ -54,22 +53,6 @@ impl Stack {
         self.app.sh(&format!(
             "rm -rf /data/* && mkdir /data/{word} && echo {word} > /data/{word}/word && echo {word} > /data/word"
         ));
-    }
-
-    /// Database and volume, in one word when they agree.
-    fn state(&self) -> String {
-        let database = self.postgres.sql("clinical", "SELECT word FROM state");
-        let tree = self.app.sh("ls -A /data; cat /data/word /data/*/word");
-        for word in [OLD, NEW] {
-            if database == word && tree == format!("{word}\nword\n{word}\n{word}") {
-                return word.to_owned();
-            }
-        }
-        format!("database {database}, tree {tree}")
-    }
-
-    fn databases(&self) -> Vec<String> {
-        self.postgres.databases()
     }
 }
 
@@ -150,66 +133,6 @@ fn sigterm_during_a_backup_releases_everything_within_the_grace_time() {
     eventually("the agent is gone from the container", || {
         stack.postgres.container.sh("ls -A /tmp").is_empty()
     });
-}
-
-/// Kills a restore after each of its calls that change something in turn, and looks at what the next command makes of it.
-#[test]
-fn a_restore_that_is_killed_after_any_change_ends_all_old_or_all_new() {
-    let stack = Stack::start();
-    stack.stack.cofferdam(&["backup"]).expect(0);
-    // Every call, when asked for all: `COFFERDAM_TEST_STEP=1`.
-    let step: u32 = std::env::var("COFFERDAM_TEST_STEP")
-        .ok()
-        .and_then(|text| text.parse().ok())
-        .unwrap_or(7);
-    let mut outcomes = std::collections::BTreeSet::new();
-    let mut call = 0;
-    loop {
-        stack.write(OLD);
-        let proxy = crate::support::proxy::FaultProxy::start();
-        proxy.hang_after_changes(call);
-        let mut command = stack.stack.command(&["restore", "latest", "--yes"]);
-        command.env("DOCKER_HOST", proxy.docker_host());
-        let mut child = command.spawn().expect("cofferdam");
-        let ended = loop {
-            if let Some(status) = child.try_wait().expect("wait") {
-                break Some(status);
-            }
-            if proxy.is_hanging() {
-                break None;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        };
-        if let Some(status) = ended {
-            assert!(status.success(), "{status}");
-            assert_eq!(stack.state(), NEW);
-            break;
-        }
-        kill(child);
-        drop(proxy);
-
-        stack.stack.cofferdam(&["recover"]).expect(0);
-        assert!(is_running(&stack.app), "after call {call}");
-        let state = stack.state();
-        assert!(
-            [OLD, NEW].contains(&state.as_str()),
-            "after call {call}: {state}"
-        );
-        assert_eq!(
-            stack.databases(),
-            ["clinical", "postgres", "template0", "template1"],
-            "after call {call}"
-        );
-        assert_eq!(
-            stack.app.sh("ls -A /data | grep -c cofferdam || true"),
-            "0",
-            "after call {call}"
-        );
-        stack.stack.ensure_nothing_is_left();
-        outcomes.insert(state);
-        call += step;
-    }
-    assert!(outcomes.contains(OLD), "no kill came before the decision");
 }
 
 /// It may be one of a newer cofferdam.

@@ -4,6 +4,7 @@ use crate::support::mysql::{self, MARIADB, MYSQL, MysqlRun, MysqlServer};
 use crate::support::postgres::{PostgresServer, Run};
 use crate::support::{docker, engine};
 use cofferdam::driver::Driver;
+use cofferdam::driver::postgres::Server;
 use cofferdam::labels::{MysqlLabels, PostgresLabels, Selection};
 
 const SHOP: &str = "CREATE TABLE goods (a INT); INSERT INTO goods VALUES (42)";
@@ -180,6 +181,98 @@ async fn scram_sha_256_over_the_socket_and_over_tcp() {
         postgres_comes_back(&server, &PostgresLabels::default()).await;
         assert_eq!(sql("SELECT a FROM goods"), "42");
     }
+}
+
+/// Bitnami's images have variables of their own, and anybody may have another.
+#[tokio::test]
+async fn variables_of_other_images_hold_the_password() {
+    let engine = engine().await;
+    let made = [
+        "-e",
+        "POSTGRES_PASSWORD=s3cret",
+        "-e",
+        "POSTGRES_INITDB_ARGS=--auth=scram-sha-256",
+    ];
+    let server = PostgresServer::start("15", "postgres", &made);
+    let made = "psql 'user=postgres password=s3cret host=127.0.0.1' -c \"CREATE ROLE app LOGIN PASSWORD 'weak'\"";
+    server.container.sh(made);
+    server.container.sh("echo s3cret > /run/password");
+    let container = server.inspect(&engine).await;
+    let app = [
+        ("POSTGRESQL_USERNAME", "app"),
+        ("POSTGRESQL_PASSWORD", "weak"),
+    ];
+    let variable = |user: Option<&str>| PostgresLabels {
+        user: user.map(str::to_owned),
+        password_variable: Some("DB_PASSWORD".to_owned()),
+        ..PostgresLabels::default()
+    };
+    let none = PostgresLabels::default();
+    for (environment, labels, user) in [
+        (vec![("POSTGRESQL_PASSWORD", "s3cret")], &none, "postgres"),
+        (app.to_vec(), &none, "app"),
+        (
+            [&app[..], &[("POSTGRESQL_POSTGRES_PASSWORD", "s3cret")]].concat(),
+            &none,
+            "postgres",
+        ),
+        (
+            [
+                &app[..],
+                &[("POSTGRESQL_POSTGRES_PASSWORD_FILE", "/run/password")],
+            ]
+            .concat(),
+            &none,
+            "postgres",
+        ),
+        (
+            vec![("POSTGRESQL_ADMIN_PASSWORD", "s3cret")],
+            &none,
+            "postgres",
+        ),
+        (
+            vec![("DB_PASSWORD", "s3cret"), ("POSTGRES_PASSWORD", "no")],
+            &variable(None),
+            "postgres",
+        ),
+        (vec![("DB_PASSWORD", "weak")], &variable(Some("app")), "app"),
+    ] {
+        let mut container = container.clone();
+        container
+            .env
+            .retain(|name, _| !name.starts_with("POSTGRES"));
+        let more = environment
+            .iter()
+            .map(|&(name, value)| (name.to_owned(), value.to_owned()));
+        container.env.extend(more);
+        let server = Server::connect(&engine, &container, labels).await;
+        let server = server.unwrap_or_else(|error| panic!("{environment:?}: {error}"));
+        assert_eq!(server.facts.user, user, "{environment:?}");
+    }
+    let error = Server::connect(&engine, &container, &variable(None))
+        .await
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("cofferdam.postgres.password-variable names no variable")
+            && !error.contains("DB_PASSWORD"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_variable_of_the_container_holds_the_password() {
+    let server = shop(MARIADB, &["-e", "SAVERS_WORD=weak one"]);
+    server.sql(
+        "",
+        "CREATE USER saver@'%' IDENTIFIED BY 'weak one'; GRANT ALL ON *.* TO saver@'%'",
+    );
+    let labels = MysqlLabels {
+        user: Some("saver".to_owned()),
+        password_variable: Some("SAVERS_WORD".to_owned()),
+        ..mysql::labels(&["shop"])
+    };
+    comes_back(&server, &labels).await;
 }
 
 /// Who is `postgres` of the system is `postgres` of the server, and nobody else comes in.

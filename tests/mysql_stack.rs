@@ -29,7 +29,13 @@ fn a5_a_detected_server_is_saved_and_put_back() {
         for name in ["shop", "reports"] {
             server.make(name, "", "CREATE TABLE t (a INT); INSERT INTO t VALUES (1)");
         }
-        stack.cofferdam(&["backup"]).expect_says(0, "db/mysql/shop");
+        server.sql("", "CREATE USER teller@'%' IDENTIFIED BY 'a teller''s secret'; GRANT SELECT ON shop.t TO teller@'%'");
+        let hash = server.sql(
+            "",
+            "SELECT HEX(authentication_string) FROM mysql.user WHERE User = 'teller'",
+        );
+        let grants = server.sql("", "SHOW GRANTS FOR teller@'%'");
+        let saved = stack.cofferdam(&["backup"]).expect_says(0, "db/mysql/shop");
         let manifest = stack.manifest();
         let targets: Vec<&str> = manifest["targets"]
             .as_array()
@@ -38,15 +44,32 @@ fn a5_a_detected_server_is_saved_and_put_back() {
             .map(|record| record["target"].as_str().unwrap())
             .collect();
         // The server's own volume is not saved as files.
-        assert_eq!(targets, ["db/mysql/reports", "db/mysql/shop"], "{version}");
+        assert_eq!(
+            targets,
+            ["db/mysql/@users", "db/mysql/reports", "db/mysql/shop"],
+            "{version}"
+        );
 
         server.sql("shop", "DROP TABLE t; CREATE TABLE other (a INT)");
-        server.sql("", "DROP DATABASE reports");
+        server.sql("", "DROP DATABASE reports; DROP USER teller@'%'");
         let restored = stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
         for name in ["shop", "reports"] {
             assert_eq!(server.sql(name, "SHOW TABLES; SELECT a FROM t"), "t\n1");
         }
         assert_eq!(server.databases(), ["reports", "shop"]);
+        assert_eq!(server.sql("", "SHOW GRANTS FOR teller@'%'"), grants);
+        let plain = server.sql(
+            "",
+            "SELECT authentication_string FROM mysql.user WHERE User = 'teller'",
+        );
+        for told in [
+            &saved.stderr,
+            &saved.stdout,
+            &restored.stderr,
+            &restored.stdout,
+        ] {
+            assert!(!told.contains(&hash) && !told.contains(&plain), "{told}");
+        }
         stack
             .cofferdam(&["show", "latest"])
             .expect_says(0, "database `shop` of M");

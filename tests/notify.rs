@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::listener::Answer::{self, Close, Hang, Repeat, Say, With};
 use crate::support::listener::{Internet, Listener};
+use crate::support::program;
 use crate::support::stack::Run;
 use cofferdam::mail::{MailSettings, Patience, Security, SmtpServer};
 use cofferdam::notify::{Channel, Facts, Kind, Notice, Notifier, NotifySettings};
@@ -252,7 +253,7 @@ async fn a_mail_server_that_never_speaks_is_given_up() {
 
 /// Without an engine.
 fn cofferdam(repository: &Path, arguments: &[&str], variables: &[(&str, &str)]) -> Run {
-    Command::new(env!("CARGO_BIN_EXE_cofferdam"))
+    Command::new(program())
         .args(arguments)
         .arg("--repository")
         .arg(repository)

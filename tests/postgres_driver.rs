@@ -332,7 +332,7 @@ async fn a_database_with_its_roles_comes_back_on_a_newer_server() {
     let engine = engine().await;
     let trust = ["-e", "POSTGRES_HOST_AUTH_METHOD=trust"];
     let (old, new) = (
-        PostgresServer::start("13", "postgres", &trust),
+        PostgresServer::start("15", "postgres", &trust),
         PostgresServer::start("17", "postgres", &trust),
     );
     fill(&old, "clinical");
@@ -528,6 +528,20 @@ async fn all_means_what_somebody_made() {
     );
     server.sql("postgres", "CREATE DATABASE pattern IS_TEMPLATE true");
     assert_eq!(names().await, [GLOBALS, "b"]);
+    let left_out = driver.targets().await.unwrap().left_out;
+    assert_eq!(left_out.len(), 2, "{left_out:?}");
+    assert!(
+        left_out[0].contains("pattern is a template"),
+        "{left_out:?}"
+    );
+    assert!(
+        left_out[1].contains("shut is closed to connections"),
+        "{left_out:?}"
+    );
+    server.sql("template1", "CREATE TABLE in_every_new_one (a int)");
+    let left_out = driver.targets().await.unwrap().left_out;
+    assert!(left_out[2].contains("template1"), "{left_out:?}");
+    server.sql("template1", "DROP TABLE in_every_new_one");
     server.sql(
         "postgres",
         "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
@@ -537,6 +551,22 @@ async fn all_means_what_somebody_made() {
     let record = run.dump(&driver, &target(&server, "b")).await.unwrap();
     assert!(facts(&record).tables.is_empty());
     run.restore(&driver, &record).await.unwrap();
+
+    // An extension of this name, which is all that is looked at: Debian does not have the real one.
+    server.container.sh(
+        "cd /usr/share/postgresql/15/extension; echo \"default_version = '1'\" >timescaledb.control; touch timescaledb--1.sql",
+    );
+    server.sql("b", "CREATE EXTENSION timescaledb");
+    let record = run
+        .next()
+        .dump(&driver, &target(&server, "b"))
+        .await
+        .unwrap();
+    assert!(
+        record.warnings[0].contains("mode: basebackup"),
+        "{:?}",
+        record.warnings
+    );
 }
 
 #[tokio::test]

@@ -2,6 +2,7 @@
 
 use std::io::{Cursor, Write};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::support::artifacts::Artifacts;
 use crate::support::postgres::{
@@ -60,7 +61,7 @@ async fn round_trip(version: &str, transfer: TransferChoice) {
         .collect();
     assert_eq!(names, [CLUSTER], "it stands for all databases");
     let target = target(&server, CLUSTER);
-    assert_eq!(driver.way_back(&target), WayBack::SafetySnapshot);
+    assert_eq!(driver.way_back(&target), WayBack::Staged);
     let record = run.dump(&driver, &target).await.unwrap();
     assert_eq!(record.warnings, Vec::<String>::new());
     assert_eq!(record.artifacts.len(), 1);
@@ -233,6 +234,8 @@ async fn c7_a_load_stops_at_the_first_error_and_says_which() {
         };
         let error = loaded.unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
+        driver.rollback(&record.target).await.unwrap();
+        assert_eq!(server.databases(), ["postgres"]);
     }
     let tables =
         "SELECT string_agg(relname, ',') FROM pg_class WHERE relname IN ('one', 'two', 'three')";
@@ -241,4 +244,84 @@ async fn c7_a_load_stops_at_the_first_error_and_says_which() {
         "one",
         "nothing runs after an error"
     );
+}
+
+/// What the databases say of themselves: `new` in the snapshot, `old` now. `odd` is not there now, and `later` not in it.
+fn words(server: &PostgresServer) -> String {
+    let word = |database| server.sql(database, "SELECT word FROM word");
+    let databases = ["shop", "postgres", "template1"].map(word).join(" ");
+    let closed = "SELECT string_agg(datname, ',') FROM pg_database WHERE NOT datallowconn AND datname <> 'template0'";
+    format!(
+        "{databases} {} {}",
+        server.databases().join(","),
+        server.sql("postgres", closed)
+    )
+}
+
+const OLD: &str = "old old old later,postgres,shop,shut shut";
+const NEW: &str = "new new new later,odd,postgres,shop,shut ";
+
+/// The future is dropped, as by a signal, and another process goes on, which knows the run and the target.
+async fn dies_anywhere(loads: &[u64], commits: &[u64]) {
+    let engine = engine().await;
+    let run = Run::new(&engine).await;
+    let server = PostgresServer::trusting(&[]);
+    server.sql("postgres", "CREATE DATABASE shop");
+    server.sql("postgres", "CREATE DATABASE odd");
+    server.sql("postgres", "CREATE DATABASE shut");
+    for database in ["shop", "postgres", "template1", "odd", "shut"] {
+        server.sql(database, "CREATE TABLE word AS SELECT 'new' AS word");
+    }
+    let driver = run.driver(&server, &labels()).await;
+    let record = run.dump(&driver, &target(&server, CLUSTER)).await.unwrap();
+    let change = || {
+        for database in ["shop", "postgres", "template1"] {
+            server.sql(database, "UPDATE word SET word = 'old'");
+        }
+        server.sql("template1", "DROP DATABASE odd");
+        server.sql("template1", "ALTER DATABASE shut ALLOW_CONNECTIONS false");
+    };
+    server.sql("postgres", "CREATE DATABASE later TEMPLATE template0");
+    change();
+    assert_eq!(words(&server), OLD);
+    for &milliseconds in loads {
+        let run = run.next();
+        let driver = run.driver(&server, &labels()).await;
+        let limit = Duration::from_millis(milliseconds);
+        let _ = tokio::time::timeout(limit, driver.load(&record, &run.source())).await;
+        run.options.removals.done().await;
+        let driver = run.driver(&server, &labels()).await;
+        driver.rollback(&record.target).await.unwrap();
+        assert_eq!(words(&server), OLD, "a load cut off after {limit:?}");
+    }
+    // Neither of the databases that every server has is there.
+    let torn = run.next();
+    let driver = torn.driver(&server, &labels()).await;
+    driver.load(&record, &torn.source()).await.unwrap();
+    let seat = format!("cofferdam_seat_{}", torn.id.short());
+    server.sql(&seat, "ALTER DATABASE template1 IS_TEMPLATE false");
+    server.sql(&seat, "DROP DATABASE template1");
+    server.sql(&seat, "DROP DATABASE postgres");
+    let driver = torn.driver(&server, &labels()).await;
+    driver.rollback(&record.target).await.unwrap();
+    driver.rollback(&record.target).await.unwrap();
+    assert_eq!(words(&server), OLD, "undone from the seat");
+    for &milliseconds in commits {
+        let run = run.next();
+        let driver = run.driver(&server, &labels()).await;
+        driver.load(&record, &run.source()).await.unwrap();
+        driver.check(&record).await.unwrap();
+        let limit = Duration::from_millis(milliseconds);
+        let _ = tokio::time::timeout(limit, driver.commit(&record.target)).await;
+        let driver = run.driver(&server, &labels()).await;
+        driver.commit(&record.target).await.unwrap();
+        assert_eq!(words(&server), NEW, "a commit cut off after {limit:?}");
+        change();
+    }
+}
+
+#[tokio::test]
+#[ignore = "a dozen restores of a server: make test-full"]
+async fn a_restore_of_a_server_that_is_cut_off_leaves_all_old_or_all_new() {
+    dies_anywhere(&[0, 400, 900, 1600, 2500, 4000], &[0, 300, 700]).await;
 }

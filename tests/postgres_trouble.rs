@@ -5,11 +5,11 @@ use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::support::postgres::{PROGRAM, PostgresServer, Run, facts, target};
+use crate::support::postgres::{PostgresServer, Run, facts, target};
 use crate::support::proxy::{Fault, FaultProxy};
-use crate::support::{TestContainer, TestVolume, busybox_image, docker, engine};
+use crate::support::{TestContainer, TestVolume, busybox_image, docker, engine, program};
 use cofferdam::agent::JOB;
-use cofferdam::agent::job::DumpJob;
+use cofferdam::agent::job::{DumpJob, Form};
 use cofferdam::driver::Driver;
 use cofferdam::driver::postgres::{CLUSTER, GLOBALS, PostgresDriver, detect};
 use cofferdam::labels::{PostgresLabels, PostgresMode, PostgresRestore, Selection, TransferChoice};
@@ -367,7 +367,7 @@ impl Watching {
 #[tokio::test]
 async fn no_room_is_told_and_leaves_none_taken() {
     let engine = engine().await;
-    let program = std::fs::metadata(PROGRAM).unwrap().len() / 1024;
+    let program = std::fs::metadata(program()).unwrap().len() / 1024;
     for (what, kilobytes) in [
         ("for the agent", program / 2),
         ("for the dump", program + 9 * 1024),
@@ -569,7 +569,7 @@ async fn an_agent_that_is_left_alone_ends_its_client_and_itself() {
     container.sh(&format!("mkdir -m 700 {directory}"));
     docker([
         "cp",
-        PROGRAM,
+        program(),
         &format!("{}:{directory}/cofferdam", container.id),
     ]);
     let job = DumpJob {
@@ -578,7 +578,9 @@ async fn an_agent_that_is_left_alone_ends_its_client_and_itself() {
             .to_vec(),
         output: format!("{directory}/dump"),
         compression: Compression::DEFAULT,
+        form: Form::Anything,
         idle_limit_seconds: 3600,
+        relay: None,
     };
     let variable = format!("{JOB}={}", serde_json::to_string(&job).unwrap());
     let mut docker = Command::new("docker")
@@ -719,7 +721,7 @@ async fn damage_in_the_repository_costs_nothing_old() {
 #[tokio::test]
 async fn versions_go_forward_only() {
     let engine = engine().await;
-    let old = PostgresServer::start("13", "postgres", &["-e", "POSTGRES_HOST_AUTH_METHOD=trust"]);
+    let old = PostgresServer::start("15", "postgres", &["-e", "POSTGRES_HOST_AUTH_METHOD=trust"]);
     let new = PostgresServer::start("17", "postgres", &["-e", "POSTGRES_HOST_AUTH_METHOD=trust"]);
     let run = Run::new(&engine).await;
     for server in [&old, &new] {
@@ -794,4 +796,119 @@ async fn who_is_no_superuser_saves_what_it_owns() {
     run.restore(&driver, &record).await.unwrap();
     assert_eq!(goods(&server), "1 x");
     assert_eq!(server.databases(), ["postgres", "shop"]);
+}
+
+/// Something between `pg_dump` and us may cut what it writes, and still end with 0.
+#[tokio::test]
+async fn a_dump_that_was_cut_is_no_dump_whatever_its_exit_code_says() {
+    let engine = engine().await;
+    let server = shop(3000, &[]);
+    server.sql(
+        "shop",
+        "CREATE TABLE last AS SELECT 1 AS a; SELECT lo_from_bytea(0, 'large')",
+    );
+    let dump = "pg_dump -U postgres -Fc -Z0 shop";
+    let length: usize = server
+        .container
+        .sh(&format!("{dump} | wc -c"))
+        .trim()
+        .parse()
+        .unwrap();
+    let run = Run::new(&engine).await;
+    let stream = PostgresLabels {
+        transfer: TransferChoice::Stream,
+        ..labels()
+    };
+    // In the middle of the rows, before the last block, and within the mark of its end.
+    for kept in [length / 2, length - 60, length - 1] {
+        let script = format!("#!/bin/sh\n/usr/bin/pg_dump \"$@\" | head -c {kept}\nexit 0\n");
+        server.container.sh(&format!(
+            "printf '%s' '{script}' > /usr/local/bin/pg_dump; chmod +x /usr/local/bin/pg_dump"
+        ));
+        for labels in [labels(), stream.clone()] {
+            let run = run.next();
+            let driver = run.driver(&server, &labels).await;
+            let dumped = run.dump(&driver, &target(&server, "shop")).await;
+            let error = dumped.unwrap_err().to_string();
+            assert!(error.contains("the dump is not whole"), "{kept}: {error}");
+        }
+    }
+}
+
+/// Decisions go by SQLSTATE, and by what clients say in English.
+#[tokio::test]
+async fn a_server_that_speaks_german_is_understood() {
+    let engine = engine().await;
+    let password = [
+        "-e",
+        "POSTGRES_PASSWORD=s3cret",
+        "-e",
+        "POSTGRES_INITDB_ARGS=--auth-local=trust --auth-host=scram-sha-256",
+    ];
+    let german = ["-c", "lc_messages=de_DE.UTF-8"];
+    let server = PostgresServer::start_with("15", "postgres", &password, &german);
+    let refused = server.try_sql("postgres", "SELECT x");
+    let words = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(words.contains("FEHLER:"), "{words}");
+    server.sql(
+        "postgres",
+        "CREATE ROLE keeper LOGIN CREATEDB; CREATE DATABASE shop OWNER keeper",
+    );
+    // What no superuser loads is told in German.
+    server.sql(
+        "shop",
+        "SET ROLE keeper; CREATE FUNCTION norm(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT lower(t)';
+         CREATE FUNCTION slug(t text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT trim(norm(t))';
+         CREATE TABLE goods (id int, name text CHECK (slug(name) <> '')); INSERT INTO goods VALUES (1, 'x')",
+    );
+    let run = Run::new(&engine).await;
+    let keeper = PostgresLabels {
+        user: Some("keeper".to_owned()),
+        ..labels()
+    };
+    for labels in [labels(), keeper.clone()] {
+        let run = run.next();
+        let driver = run.driver(&server, &labels).await;
+        let target = target(&server, "shop");
+        let record = run.dump(&driver, &target).await.unwrap();
+        server.sql("shop", "DELETE FROM goods");
+        let container = server.container.id.as_str();
+        let stay = "SELECT pg_sleep(600)";
+        docker([
+            "exec", "-d", container, "psql", "-U", "keeper", "-d", "shop", "-c", stay,
+        ]);
+        run.restore(&driver, &record).await.unwrap();
+        assert_eq!(goods(&server), "1 x");
+    }
+    let by_tcp = PostgresLabels {
+        port: Some(1),
+        ..labels()
+    };
+    let error = run
+        .driver(&server, &by_tcp)
+        .await
+        .targets()
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("cofferdam.postgres.port"),
+        "{error}"
+    );
+    let nobody = PostgresLabels {
+        user: Some("nobody".to_owned()),
+        ..labels()
+    };
+    let error = run
+        .driver(&server, &nobody)
+        .await
+        .targets()
+        .await
+        .unwrap_err();
+    assert!(
+        error.to_string().contains("existiert nicht")
+            && error
+                .to_string()
+                .contains("cofferdam.postgres.user (now nobody)"),
+        "{error}"
+    );
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::stack::{PASSWORD, POSTGRES, Run, eventually, manifests_of};
 use crate::support::swarm::{Swarm, swarm};
-use crate::support::{busybox_image, unique};
+use crate::support::{busybox_image, program, unique};
 use serde_json::Value;
 
 /// A stack on the worker's engine, and cofferdam here.
@@ -17,7 +17,7 @@ struct Remote<'a> {
 
 impl Remote<'_> {
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        let mut command = Command::new(program());
         let address = format!("tcp://{}:2376", self.swarm.worker.address);
         command
             .args(arguments)

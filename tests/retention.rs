@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::stack::{Run, TestStack, compose_volume, eventually};
-use crate::support::{TestContainer, docker_succeeds};
+use crate::support::{TestContainer, docker_succeeds, program};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
@@ -216,10 +216,6 @@ fn a_backup_that_failed_prunes_nothing() {
     assert_eq!(report[0]["removed"].as_array().map(Vec::len), Some(5));
     stack
         .cofferdam(&["restore", "latest", "app/files/data", "--yes"])
-        .expect(2);
-    let good = manifests(stack)[0]["snapshot"].as_str().unwrap().to_owned();
-    stack
-        .cofferdam(&["restore", &good, "app/files/data", "--yes"])
         .expect(0);
     assert_eq!(files.app.sh("stat -c %s /data/file"), "1000000");
 }
@@ -396,7 +392,7 @@ fn nothing_is_pruned_that_nobody_named() {
     stack.cofferdam(&["backup"]).expect(0);
     copy_to_days_before(&stack.newest_snapshot(), 1..=3);
     let prune = |arguments: &[&str]| -> Run {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_cofferdam"));
+        let mut command = Command::new(program());
         command.args(["prune", "--repository"]);
         command.arg(stack.repository()).args(arguments);
         command.env("DOCKER_HOST", NO_ENGINE);

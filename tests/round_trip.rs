@@ -125,6 +125,34 @@ fn every_restore_mode_brings_the_rows_back() {
 }
 
 #[test]
+fn a_clean_restore_that_fails_keeps_the_rows_that_no_snapshot_holds() {
+    let stack = TestStack::new("clean");
+    let labels = [
+        ("cofferdam.postgres", "clinical"),
+        ("cofferdam.postgres.restore", "clean"),
+        ("cofferdam.postgres.exclude-table-data", "sessions"),
+    ];
+    let postgres = stack.postgres("db", &labels);
+    postgres.seed("clinical", 5);
+    postgres.sql("clinical", "CREATE TABLE sessions AS SELECT 7 AS id");
+    stack.cofferdam(&["backup"]).expect(0);
+    // With this, the table cannot be dropped.
+    postgres.sql(
+        "clinical",
+        "CREATE VIEW latest AS SELECT * FROM patients; INSERT INTO patients VALUES (6, 'new')",
+    );
+    let before = postgres.fingerprint("clinical");
+    stack
+        .cofferdam(&["restore", "latest", "--dry-run"])
+        .expect_says(0, "does not hold the data matching sessions");
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(1);
+    assert_eq!(postgres.fingerprint("clinical"), before);
+    assert_eq!(postgres.sql("clinical", "SELECT id FROM sessions"), "7");
+    assert_eq!(postgres.sql("clinical", "SELECT count(*) FROM latest"), "6");
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
 fn keep_old_leaves_the_replaced_database_beside_the_new_one() {
     let candig = Candig::start(&[]);
     candig.stack.cofferdam(&["backup"]).expect(0);
@@ -399,7 +427,7 @@ fn latest_is_the_newest_of_each_target() {
     stack.cofferdam(&["backup", "db/*"]).expect(0);
     write("lost");
     let plan = stack.cofferdam(&["restore", "latest", "--dry-run"]);
-    plan.expect_says(0, &format!("it comes from {whole}"));
+    plan.expect_says(0, &format!("in snapshot {whole}"));
     stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
     let read = |at: usize| stores[at].0.sh("cat /data/word");
     assert_eq!([read(0), read(1)], ["second", "first"]);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::support::stack::{TOOLBOX, eventually};
 use crate::support::trees::Stage;
-use crate::support::{TestContainer, TestImage, TestVolume, docker, docker_succeeds};
+use crate::support::{TestContainer, TestImage, TestVolume, docker, docker_succeeds, program};
 use cofferdam::driver::sqlite::{SqliteDriver, SqliteOptions, database_files};
 use cofferdam::driver::tree::Moment;
 use cofferdam::driver::{Captured, Driver, WayBack};
@@ -115,7 +115,7 @@ impl Scene {
 
     async fn driver_of(&self, run: &RunId, moment: Moment) -> SqliteDriver {
         let container = self.stage.engine.inspect(&self.container.id).await.unwrap();
-        let program = PathBuf::from(env!("CARGO_BIN_EXE_cofferdam"));
+        let program = PathBuf::from(program());
         let options = SqliteOptions {
             patience: self.patience,
             ..SqliteOptions::new(moment, program)

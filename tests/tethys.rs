@@ -14,6 +14,7 @@ const STATIC_FILE: &str = "/static/streamflow/legend.svg";
 const STYLES: &str = "/static/streamflow/main.css";
 
 #[test]
+#[ignore = "a demo beside the tests of its stack: make test-full"]
 fn the_demo_saves_loses_and_restores() {
     run_demo(
         "tethys",

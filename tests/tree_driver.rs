@@ -442,3 +442,239 @@ async fn a_dropped_run_leaves_no_helper_and_a_killed_one_is_swept() {
     assert_eq!(stage.helpers_left(), "");
     assert_eq!(foreign.inspect("{{.State.Status}}"), "created");
 }
+
+/// What patterns leave out, no snapshot holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_out_stays_through_every_restore_and_its_undo() {
+    let stage = Stage::new().await;
+    let volume = TestVolume::create(&[]);
+    let container = with_volume(&volume, "/data");
+    let list = "cd /data; find . -type f | sort | xargs grep -H .";
+    container.sh("cd /data; mkdir -p media a/b/cache new; echo film >media/film; echo c >a/b/cache/c; echo saved >doc; echo saved >a/doc");
+    let mut target = volume_target(&volume, "/data");
+    target.options.exclude = vec!["/media/".to_owned(), "cache/".to_owned()];
+    let captured = stage.dump(&container, &target).await;
+    // Today's patterns are others than those of the snapshot.
+    target.options.exclude = vec!["*.log".to_owned()];
+    let change = "cd /data; echo now >doc; rm -f a/doc; mkdir -p gone/cache; echo c >gone/cache/c; echo l >new/l.log; echo e >new/extra";
+    let kept = "./a/b/cache/c:c\n./a/doc:saved\n./doc:saved\n./gone/cache/c:c\n./media/film:film\n./new/l.log:l";
+    let run = |placement, paths: &[&str]| TreeRun {
+        placement,
+        paths: paths
+            .iter()
+            .map(|path| TreePath::parse(path.as_bytes()).unwrap())
+            .collect(),
+        ..TreeRun::default()
+    };
+    for placement in [Placement::Beside, Placement::InPlace] {
+        container.sh(change);
+        let chosen = run(placement, &["a"]);
+        stage.restore(&container, &target, &captured, chosen).await;
+        assert_eq!(
+            container.sh(list),
+            format!(
+                "{}\n./new/l.log:l",
+                "./a/b/cache/c:c\n./a/doc:saved\n./doc:now\n./gone/cache/c:c\n./media/film:film\n./new/extra:e"
+            ),
+            "{placement:?}"
+        );
+        container.sh(change);
+        stage
+            .restore(&container, &target, &captured, run(placement, &[]))
+            .await;
+        assert_eq!(container.sh(list), kept, "{placement:?}");
+    }
+
+    // The way back of a load in place is always the whole of what was there, however it is made.
+    container.sh(change);
+    let before = container.sh(list);
+    let safety = stage.dump(&container, &target).await;
+    for (placement, mode) in [
+        (Placement::InPlace, TreeRestore::Replace),
+        (Placement::InPlace, TreeRestore::Overlay),
+        (Placement::Beside, TreeRestore::KeepExisting),
+    ] {
+        let target = with_mode(target.clone(), mode);
+        let in_place = restore(run(Placement::InPlace, &[]));
+        let driver = stage.driver(&container, &target, in_place).await;
+        driver
+            .load(&record(&target, &captured), &stage.artifacts)
+            .await
+            .unwrap();
+        assert_eq!(container.sh("cat /data/a/doc"), "saved");
+        let driver = stage
+            .driver(&container, &target, restore(run(placement, &["a"])))
+            .await;
+        driver
+            .put_back(&record(&target, &safety), &stage.artifacts)
+            .await
+            .unwrap();
+        assert_eq!(container.sh(list), before, "{placement:?} {mode:?}");
+    }
+    assert_eq!(container.sh("ls -A /data | grep coffer; true"), "");
+}
+
+/// Who moves a directory takes away what a container has mounted there, or leaves it with the old one.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_running_containers_have_mounted_in_a_tree_stays_mounted() {
+    let stage = Stage::new().await;
+    let (outer, inner) = (TestVolume::create(&[]), TestVolume::create(&[]));
+    let host = tempfile::tempdir().unwrap();
+    fs::create_dir_all(host.path().join("tree/part")).unwrap();
+    let host_path = host.path().display();
+    let mounts = [
+        format!("{}:/data", outer.name),
+        format!("{}:/data/sub", inner.name),
+        format!("{host_path}:/host"),
+    ];
+    let container = TestContainer::idle_with(&[
+        "-v",
+        &mounts[0],
+        "-v",
+        &mounts[1],
+        "-v",
+        &mounts[2],
+        "--tmpfs",
+        "/data/deep/er/cache",
+    ]);
+    let others = [
+        format!("{}:/shared", outer.name),
+        format!("{}:/shared/theirs", inner.name),
+        format!("{host_path}/tree/part:/part"),
+    ];
+    let other = TestContainer::idle_with(&["-v", &others[0], "-v", &others[1], "-v", &others[2]]);
+    container.sh(
+        "cd /data; echo o >o; echo i >sub/i; echo t >deep/er/cache/t; echo p >/host/tree/part/p",
+    );
+    for (target, change) in [
+        (
+            volume_target(&outer, "/data"),
+            "echo now >/data/o; echo e >/data/deep/er/e",
+        ),
+        (files_target("/data/deep"), "echo e >/data/deep/er/e"),
+        (
+            files_target("/host/tree"),
+            "echo now >/host/tree/part/p; echo e >/host/tree/e",
+        ),
+    ] {
+        let captured = stage.dump(&container, &target).await;
+        for placement in [Placement::Beside, Placement::InPlace] {
+            container.sh(change);
+            let run = TreeRun {
+                placement,
+                ..TreeRun::default()
+            };
+            stage.restore(&container, &target, &captured, run).await;
+            assert_eq!(
+                container.sh(
+                    "cat /data/o /data/sub/i /data/deep/er/cache/t; ls /data/deep/er /host/tree"
+                ),
+                "o\ni\nt\n/data/deep/er:\ncache\n\n/host/tree:\npart",
+                "{target:?} {placement:?}"
+            );
+            assert_eq!(
+                other.sh("cat /shared/o /shared/theirs/i /part/p"),
+                "o\ni\np"
+            );
+            let mounted = "grep -c -e ' /data/sub ' -e ' /data/deep/er/cache ' -e ' /shared/theirs ' /proc/self/mounts";
+            assert_eq!(
+                (container.sh(mounted), other.sh(mounted)),
+                ("2".to_owned(), "1".to_owned())
+            );
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_volume_without_room_keeps_its_data_and_nothing_else() {
+    let stage = Stage::new().await;
+    for (size, fill, words) in [
+        (
+            "size=8m",
+            "head -c 5000000 /dev/urandom >big",
+            "there is not enough room",
+        ),
+        // The disk is full before all is unpacked, or there are no inodes left for it.
+        (
+            "size=8m",
+            "i=0; while [ $i -lt 900 ]; do head -c 4200 /dev/zero >$i; i=$((i+1)); done",
+            "room",
+        ),
+        (
+            "size=8m,nr_inodes=40",
+            "touch 1 2 3 4 5 6 7 8 9 a b c d e f g h i j k l m n o p q r s t",
+            "room",
+        ),
+    ] {
+        let options = format!("o={size}");
+        let volume = TestVolume::create(&[
+            "--opt",
+            "type=tmpfs",
+            "--opt",
+            "device=tmpfs",
+            "--opt",
+            &options,
+        ]);
+        let container = with_volume(&volume, "/data");
+        container.sh(&format!("cd /data; {fill}"));
+        let target = volume_target(&volume, "/data");
+        let captured = stage.dump(&container, &target).await;
+        let before = container.sh("cd /data; find . | sort; cat * | md5sum");
+        let driver = stage
+            .driver(&container, &target, restore(TreeRun::default()))
+            .await;
+        let failed = driver
+            .load(&record(&target, &captured), &stage.artifacts)
+            .await;
+        let error = failed.unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+        // On what is full now, or fills in the meantime.
+        container.sh("cat /dev/zero >/data/full 2>/dev/null; true");
+        driver.rollback(&target.id).await.unwrap();
+        container.sh("rm -f /data/full");
+        assert_eq!(
+            container.sh("cd /data; find . | sort; cat * | md5sum"),
+            before
+        );
+        let in_place = TreeRun {
+            placement: Placement::InPlace,
+            ..TreeRun::default()
+        };
+        stage
+            .restore(&container, &target, &captured, in_place)
+            .await;
+        assert_eq!(
+            container.sh("cd /data; find . | sort; cat * | md5sum"),
+            before
+        );
+    }
+
+    // Full to the last byte when the exchange begins.
+    let volume = TestVolume::create(&[
+        "--opt",
+        "type=tmpfs",
+        "--opt",
+        "device=tmpfs",
+        "--opt",
+        "o=size=8m",
+    ]);
+    let container = with_volume(&volume, "/data");
+    container.sh("cd /data; mkdir keep; echo saved >doc; touch keep/a.log");
+    let mut target = volume_target(&volume, "/data");
+    target.options.exclude = vec!["*.log".to_owned()];
+    let captured = stage.dump(&container, &target).await;
+    container.sh("echo now >/data/doc");
+    let driver = stage
+        .driver(&container, &target, restore(TreeRun::default()))
+        .await;
+    driver
+        .load(&record(&target, &captured), &stage.artifacts)
+        .await
+        .unwrap();
+    container.sh("cat /dev/zero >/data/full 2>/dev/null; true");
+    driver.commit(&target.id).await.unwrap();
+    assert_eq!(
+        container.sh("cd /data; cat doc; ls -A . keep"),
+        "saved\n.:\ndoc\nkeep\n\nkeep:\na.log"
+    );
+}

@@ -7,7 +7,7 @@ use crate::support::{TestContainer, TestVolume, docker};
 use cofferdam::driver::tree::{Placement, TreeRun};
 use cofferdam::driver::{Driver, WayBack};
 use cofferdam::labels::TreeRestore;
-use cofferdam::manifest::{Transfer, TreeShape};
+use cofferdam::manifest::{Facts, Transfer, TreeShape};
 use cofferdam::tree::TreePath;
 
 /// Everything in a tree, with what a restore has to bring back of it.
@@ -159,12 +159,105 @@ async fn what_the_target_leaves_out_is_never_removed() {
         ".\n./cache\n./cache/x\n./cache/y\n./new\n./new/a.log\n./one"
     );
 
-    // Nor does it go with a directory that was a file.
+    // Nor does it go with a directory that was a file: nothing is restored then, and nothing touched.
     container.sh("cd /opt/app; rm one; mkdir one; touch one/b.log one/extra");
-    stage
-        .restore(&container, &target, &captured, TreeRun::default())
+    let error = stage.load_error(&container, &target, &captured).await;
+    assert!(
+        error.contains("app/one is not a directory in the snapshot"),
+        "{error}"
+    );
+    assert_eq!(container.sh("ls /opt/app/one"), "b.log\nextra");
+
+    // What was saved before a pattern left it out comes back only where nothing is.
+    container.sh("cd /opt/app; rm -r one; echo 1 >one; echo older >cache/older");
+    target.options.exclude = Vec::new();
+    let older = stage.dump(&container, &target).await;
+    container.sh("cd /opt/app; rm cache/older; echo now >cache/x");
+    for mode in [TreeRestore::Replace, TreeRestore::Overlay] {
+        target.options.exclude = vec!["cache/".to_owned()];
+        let target = with_mode(target.clone(), mode);
+        stage
+            .restore(&container, &target, &older, TreeRun::default())
+            .await;
+        assert_eq!(container.sh("cd /opt/app/cache; cat older x"), "older\nnow");
+    }
+}
+
+/// The engine would write through links, and fill holes until its disk is full.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_archive_that_is_not_sound_is_refused_before_anything_is_touched() {
+    let stage = Stage::new().await;
+    let container = TestContainer::idle();
+    container.sh("mkdir -p /opt/app /outside; echo old >/opt/app/word");
+    let target = files_target("/opt/app");
+    let captured = stage.dump(&container, &target).await;
+    let forge = tempfile::tempdir().unwrap();
+    for (script, entries, bytes, words) in [
+        (
+            "mkdir s; echo evil >s/pwn; tar cf t --no-recursion . word s; rm -r s; ln -s /outside s; tar rf t s; mkdir d; echo evil >d/pwn; tar rf t --transform s,^d,s, d/pwn",
+            5,
+            9,
+            "twice",
+        ),
+        (
+            "ln -s /outside s; mkdir d; echo evil >d/pwn; tar cf t --no-recursion . word s; tar rf t --transform s,^d,s, d/pwn",
+            4,
+            9,
+            "writes through s",
+        ),
+        (
+            "tar cf t --no-recursion . word; tar rf t word",
+            3,
+            8,
+            "names word twice",
+        ),
+        (
+            "truncate -s 4P big 2>/dev/null || truncate -s 15T big; tar cSf t --no-recursion . word big",
+            3,
+            0,
+            "not enough room",
+        ),
+        ("tar cf t --no-recursion . word", 9, 4, "9 with"),
+    ] {
+        let output = Command::new("sh")
+            .current_dir(forge.path())
+            .args(["-c", &format!("rm -rf ./*; echo new >word; {script}")])
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{script}: {output:?}");
+        let size = std::fs::metadata(forge.path().join("big")).map_or(0, |big| big.len() + 4);
+        let mut forged = captured.clone();
+        stage.forge(&mut forged, &std::fs::read(forge.path().join("t")).unwrap());
+        let mut of_tree = facts(&forged);
+        (of_tree.entries, of_tree.content_bytes) = (entries, bytes.max(size));
+        forged.facts = Facts::Files(of_tree);
+        let error = stage.load_error(&container, &target, &forged).await;
+        assert!(error.contains(words), "{words}: {error}");
+        assert_eq!(
+            container.sh("cat /opt/app/word; ls -A /opt/app /outside"),
+            "old\n/opt/app:\nword\n\n/outside:"
+        );
+    }
+
+    // A link that is there now is not followed to what was chosen.
+    container.sh("mkdir /opt/app/d; echo saved >/opt/app/d/x");
+    let captured = stage.dump(&container, &target).await;
+    container.sh("cd /opt/app; rm -r d; ln -s /outside d");
+    let run = TreeRun {
+        paths: vec![TreePath::parse(b"d/x").unwrap()],
+        ..TreeRun::default()
+    };
+    let driver = stage.driver(&container, &target, restore(run)).await;
+    let refused = driver
+        .load(&record(&target, &captured), &stage.artifacts)
         .await;
-    assert_eq!(container.sh("ls /opt/app/one"), "b.log");
+    assert!(
+        refused
+            .unwrap_err()
+            .to_string()
+            .contains("is not a directory now")
+    );
+    assert_eq!(container.sh("ls -A /outside"), "");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,9 +9,9 @@ use crate::tree::staging::discard;
 
 pub fn run(task: &StagedTask) -> Result<Settled, Failure> {
     let mount = open_mount(Path::new(MOUNT))?;
-    discard(&mount, task.staging.as_bytes())?;
+    let warnings = discard(&mount, task.staging.as_bytes())?;
     Ok(Settled {
         was_staged: true,
-        warnings: Vec::new(),
+        warnings,
     })
 }

@@ -15,7 +15,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use super::client::Attendant;
-use super::job::{DumpJob, Dumped, Failure};
+use super::job::{DumpJob, Dumped, Failure, Form, RelayJob, Relayed};
+use super::relay::Relay;
+use crate::pipe::archive::Watched;
 use crate::pipe::{Tail, codec};
 
 pub fn run(job: &DumpJob) -> Result<Dumped, Failure> {
@@ -30,20 +32,41 @@ pub fn run(job: &DumpJob) -> Result<Dumped, Failure> {
 }
 
 fn dump(job: &DumpJob, attendant: &Attendant, output: NewFile) -> Result<Dumped, Failure> {
-    let mut client = attendant.start(&job.client, Stdio::null(), Stdio::piped())?;
+    let relay = job.relay.as_ref().map(|relay| begin(relay, job));
+    let argv = match (&relay, &job.relay) {
+        (Some(Ok(_)), Some(relay)) => &relay.client,
+        _ => &job.client,
+    };
+    let mut client = attendant.start(argv, Stdio::null(), Stdio::piped())?;
     let place = output.place.clone();
     let (plain, tail) = Tail::new(client.stdout());
+    let (plain, archive) = Watched::new(plain);
     let compressed = codec::compress(plain, output, job.compression);
     if compressed.is_err() {
         client.end();
     }
     match (compressed, client.wait()) {
-        (Ok(compressed), Ok(stderr)) => Ok(Dumped {
-            plain: compressed.plain,
-            stored: compressed.stored,
-            tail: tail.get(),
-            stderr,
-        }),
+        (Ok(compressed), Ok(stderr)) => {
+            if job.form == Form::PostgresArchive {
+                archive.finish().map_err(|flaw| Failure::Damaged {
+                    what: format!("the dump is not whole: {flaw}"),
+                })?;
+            }
+            Ok(Dumped {
+                plain: compressed.plain,
+                stored: compressed.stored,
+                tail: tail.get(),
+                stderr,
+                relayed: relay.map(|relay| match relay {
+                    Ok(relay) => Relayed::Through {
+                        left_alone: relay.left_alone(),
+                    },
+                    Err(error) => Relayed::NotAtAll {
+                        why: error.to_string(),
+                    },
+                }),
+            })
+        }
         (Ok(_), Err(failure)) => Err(failure),
         // The client was ended because of the first failure.
         (Err(error), _) => {
@@ -51,6 +74,11 @@ fn dump(job: &DumpJob, attendant: &Attendant, output: NewFile) -> Result<Dumped,
             Err(io_failure(&place, "write", error))
         }
     }
+}
+
+fn begin(relay: &RelayJob, job: &DumpJob) -> io::Result<Relay> {
+    let directory = Path::new(&job.output).parent();
+    Relay::begin(relay, directory.unwrap_or(Path::new("/")))
 }
 
 /// A new file that leaves some room beside it: the database may live on the same disk, and must not be stopped by its
@@ -151,6 +179,8 @@ mod tests {
             output: directory.join("dump").display().to_string(),
             compression: Compression::Zstd(3),
             idle_limit_seconds: 60,
+            form: Form::Anything,
+            relay: None,
         }
     }
 

@@ -24,11 +24,11 @@ use super::JOB;
 use super::inside::Removals;
 use super::job::{Failure, Report};
 use super::task::{
-    Destination, ExpectedLayer, MOUNT, PackTask, Packed, Settled, StagedTask, Task, UnpackTask,
-    Unpacked,
+    Destination, ExpectedLayer, FoundRoom, ListTask, Listed, MOUNT, PackTask, Packed, RoomTask,
+    Settled, StagedTask, Task, UnpackTask, Unpacked,
 };
 use super::wire::{Call, HelperJob, Kind, Token};
-use crate::engine::{Engine, EngineError, HelperMount, HelperSource, HelperSpec};
+use crate::engine::{Engine, EngineError, HelperMount, HelperSource, HelperSpec, Limits};
 use crate::pipe::{ByteStream, inlet};
 use crate::target::RunId;
 use crate::tree::TreePath;
@@ -134,7 +134,7 @@ impl Helpers {
         Packing<impl Future<Output = Result<Packed, HelperError>> + Send + use<>>,
         HelperError,
     > {
-        let mut session = self.start(Task::Pack, view, task).await?;
+        let mut session = self.start(Task::Pack, Some(view), task).await?;
         let (mut layer_inlet, layer) = inlet("the helper container");
         let (mut index_inlet, index) = inlet("the helper container");
         let done = async move {
@@ -170,7 +170,7 @@ impl Helpers {
             layers: layers.iter().map(|layer| layer.expected.clone()).collect(),
             selection,
         };
-        let mut session = self.start(Task::Unpack, view, &task).await?;
+        let mut session = self.start(Task::Unpack, Some(view), &task).await?;
         for layer in layers {
             if let Some(report) = session.send_layer(layer).await? {
                 return Err(early(&report));
@@ -190,8 +190,49 @@ impl Helpers {
             // The helper of a load that was given up may still be at work there.
             self.removals.done().await;
         }
-        let session = self.start(task, view, &StagedTask { staging }).await?;
+        let session = self
+            .start(task, Some(view), &StagedTask { staging })
+            .await?;
         session.report().await
+    }
+
+    /// The regular files in a directory of a mount, as paths relative to it.
+    pub async fn list(
+        &self,
+        view: HelperView,
+        place: TreePath,
+    ) -> Result<Vec<Vec<u8>>, HelperError> {
+        let mut session = self
+            .start(Task::List, Some(view), &ListTask { place })
+            .await?;
+        let mut sent = Vec::new();
+        let listed: Listed = loop {
+            let (kind, payload) = session.receive().await?;
+            match kind {
+                Kind::Index => sent.extend_from_slice(&payload),
+                Kind::Report => break parse_report(&payload)?,
+                _ => return Err(unexpected()),
+            }
+        };
+        session.end().await?;
+        let mut paths: Vec<Vec<u8>> = sent.split(|byte| *byte == 0).map(<[u8]>::to_vec).collect();
+        // Behind the last NUL.
+        let rest = paths.pop();
+        if rest.is_none_or(|rest| rest.is_empty()) && paths.len() as u64 == listed.files {
+            return Ok(paths);
+        }
+        Err(HelperError::NoReport(format!(
+            "{} of {} paths arrived",
+            paths.len(),
+            listed.files
+        )))
+    }
+
+    /// Bytes that are free where the engine keeps what containers write into their own layers.
+    pub async fn layer_room(&self) -> Result<u64, HelperError> {
+        let session = self.start(Task::Room, None, &RoomTask {}).await?;
+        let found: FoundRoom = session.report().await?;
+        Ok(found.free_bytes)
     }
 
     /// Whether helpers can be made and reach us, found out by making one that is never started.
@@ -237,7 +278,7 @@ impl Helpers {
     async fn start<W: Serialize>(
         &self,
         task: Task,
-        view: HelperView,
+        view: Option<HelperView>,
         work: &W,
     ) -> Result<Session, HelperError> {
         let network = self.network().await?;
@@ -277,7 +318,13 @@ impl Helpers {
         })
     }
 
-    fn spec(&self, task: Task, view: HelperView, network: String, job: String) -> HelperSpec {
+    fn spec(
+        &self,
+        task: Task,
+        view: Option<HelperView>,
+        network: String,
+        job: String,
+    ) -> HelperSpec {
         HelperSpec {
             name: None,
             image: self.image.clone(),
@@ -286,14 +333,18 @@ impl Helpers {
                 .to_vec(),
             env: vec![(JOB.to_owned(), job)],
             labels: self.labels(),
-            mounts: vec![HelperMount {
-                source: view.source,
-                destination: MOUNT.to_owned(),
-                read_only: view.access == Access::Read,
-            }],
+            mounts: view
+                .map(|view| HelperMount {
+                    source: view.source,
+                    destination: MOUNT.to_owned(),
+                    read_only: view.access == Access::Read,
+                })
+                .into_iter()
+                .collect(),
             network,
             capabilities: CAPABILITIES.to_vec(),
             host_pids: false,
+            limits: Limits::Agent,
         }
     }
 }

@@ -2,11 +2,12 @@
 //!
 //! A visit has a directory of its own (`.cofferdam-<run>-<digits>/`, mode 0700, owned by the user that execs run as). It
 //! holds our own binary and whatever comes and goes. Everything is removed when the visit ends, also when its future is
-//! dropped, and what a killed cofferdam left is removed by the next visit.
+//! dropped. What a killed cofferdam left is removed by whoever recovers its run ([`left`]), or by the next visit.
 //!
 //! Whether the agent can run is decided in one place, [`Visit::begin`]: it is asked to arrive. Where it cannot (a mount
 //! without exec, another architecture) the directory is still there for files: [`Visit::hands`].
 
+pub mod left;
 mod lifeline;
 mod owner;
 mod place;

@@ -2,11 +2,13 @@
 //!
 //! Both sides are the same binary, so neither needs to understand an older other.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::manifest::{Compression, StreamDigest};
+use crate::pipe::Patch;
 use crate::tree::TreePath;
 
 /// What an agent inside a target's container can be asked for.
@@ -62,6 +64,54 @@ pub struct DumpJob {
     pub compression: Compression,
     /// How long the client may print nothing.
     pub idle_limit_seconds: u64,
+    pub form: Form,
+    /// Where the client should rather go, if that can be had.
+    #[serde(default)]
+    pub relay: Option<RelayJob>,
+}
+
+/// What a client's standard output has to be, whatever its exit code says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Form {
+    Anything,
+    /// A whole [archive](crate::pipe::archive) of `pg_dump`.
+    PostgresArchive,
+}
+
+/// The name of a relay's socket, in the directory of the output, which is the client's working directory then.
+pub const RELAY_SOCKET: &str = "relay";
+
+/// Let a MySQL client speak to its server through the agent, which has the server print some columns another way.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RelayJob {
+    /// The client as it connects to [`RELAY_SOCKET`].
+    pub client: Vec<String>,
+    pub server: Endpoint,
+    /// A file of [`Selects`].
+    pub selects: String,
+}
+
+/// Where a server in this container is reached.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Endpoint {
+    Socket { path: String },
+    Loopback { port: u16 },
+}
+
+/// By table: all of its columns, in their order.
+pub type Selects = BTreeMap<String, Vec<SelectedColumn>>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SelectedColumn {
+    pub name: String,
+    /// What is asked for in its place.
+    pub expression: Option<String>,
+    /// A star does not stand for it.
+    pub is_hidden: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -73,6 +123,29 @@ pub struct Dumped {
     pub tail: Vec<u8>,
     /// The end of what the client said although it succeeded: its warnings.
     pub stderr: String,
+    /// Whether each select of [`RelayJob`] was replaced; without a relay there is nothing to be told.
+    #[serde(default)]
+    pub relayed: Option<Relayed>,
+}
+
+/// What became of a relay.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Relayed {
+    /// But for these tables.
+    Through { left_alone: Vec<String> },
+    /// The client spoke to its server itself.
+    NotAtAll { why: String },
+}
+
+impl Relayed {
+    /// Whether the numbers of a table came as the server writes them by itself.
+    pub fn is_rounded(&self, table: &str) -> bool {
+        match self {
+            Self::Through { left_alone } => left_alone.iter().any(|alone| alone == table),
+            Self::NotAtAll { .. } => true,
+        }
+    }
 }
 
 /// Run a client on what [`DumpJob`] made.
@@ -81,6 +154,8 @@ pub struct Dumped {
 pub struct LoadJob {
     pub client: Vec<String>,
     pub feed: Feed,
+    /// What the client gets to read otherwise than it was proven; not looked at where it reads the beginning alone.
+    pub patch: Option<Patch>,
     /// Where the client's standard output goes; without it, nowhere.
     pub stdout: Option<String>,
 }

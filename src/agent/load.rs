@@ -7,7 +7,7 @@
 //! A client may stop reading before the end, as `pg_restore` does when it has what it needs; its exit code says whether
 //! that was right. The rest is verified all the same.
 
-use std::fs::{self, File};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::Stdio;
@@ -15,7 +15,7 @@ use std::process::Stdio;
 use super::client::Attendant;
 use super::dump::{NewFile, io_failure};
 use super::job::{Failure, Feed, LoadJob, Loaded, Place, Stored};
-use crate::pipe::{Verified, codec};
+use crate::pipe::{Patch, Verified, codec};
 
 pub fn run(job: &LoadJob) -> Result<Loaded, Failure> {
     let stdout = match &job.stdout {
@@ -24,15 +24,15 @@ pub fn run(job: &LoadJob) -> Result<Loaded, Failure> {
     };
     let stderr = match &job.feed {
         Feed::Beginning { input, keep } => {
-            let (attendant, source) = begin(input)?;
+            let (attendant, source) = begin(input, None)?;
             source.feed_beginning(&job.client, keep.as_deref(), &attendant, stdout)
         }
         Feed::Stdin { input } => {
-            let (attendant, source) = begin(input)?;
+            let (attendant, source) = begin(input, job.patch.as_ref())?;
             source.feed_all(&job.client, &attendant, stdout)
         }
         Feed::File { input, path } => {
-            let (attendant, source) = begin(input)?;
+            let (attendant, source) = begin(input, job.patch.as_ref())?;
             let loaded = source
                 .unpack(path, &attendant)
                 .and_then(|()| run_on_file(&job.client, path, &attendant, stdout));
@@ -40,12 +40,20 @@ pub fn run(job: &LoadJob) -> Result<Loaded, Failure> {
             let _ = fs::remove_file(path);
             loaded
         }
-        Feed::Kept { path } => run_on_file(&job.client, path, &Attendant::begin(None), stdout),
+        Feed::Kept { path } => {
+            if let Some(patch) = &job.patch {
+                patch_file(patch, path)?;
+            }
+            run_on_file(&job.client, path, &Attendant::begin(None), stdout)
+        }
     }?;
     Ok(Loaded { stderr })
 }
 
-fn begin(input: &Stored) -> Result<(Attendant, Source<'_>), Failure> {
+fn begin<'a>(
+    input: &'a Stored,
+    patch: Option<&'a Patch>,
+) -> Result<(Attendant, Source<'a>), Failure> {
     let (attendant, stored): (_, Box<dyn Read + Send>) = match &input.place {
         Place::File { path } => {
             let file =
@@ -57,7 +65,18 @@ fn begin(input: &Stored) -> Result<(Attendant, Source<'_>), Failure> {
             (attendant, Box::new(incoming))
         }
     };
-    Ok((attendant, Source { input, stored }))
+    let source = Source {
+        input,
+        patch,
+        stored,
+    };
+    Ok((attendant, source))
+}
+
+fn patch_file(patch: &Patch, path: &str) -> Result<(), Failure> {
+    let file = OpenOptions::new().read(true).write(true).open(path);
+    file.and_then(|file| patch.file(file))
+        .map_err(|error| io_failure(path, "patch the dump", error))
 }
 
 fn run_on_file(
@@ -73,12 +92,13 @@ fn run_on_file(
 /// The stored stream, ready to be read.
 struct Source<'a> {
     input: &'a Stored,
+    patch: Option<&'a Patch>,
     stored: Box<dyn Read + Send>,
 }
 
 impl Source<'_> {
-    /// The plain content; its end is an error unless its digest is right.
-    fn verified_plain(self) -> Result<impl Read + use<>, Failure> {
+    /// The plain content, patched; its end is an error unless the digest of what was stored is right.
+    fn verified_plain(self) -> Result<Box<dyn Read>, Failure> {
         let stored = BufReader::with_capacity(codec::CHUNK, self.stored);
         let plain = codec::decompressor(stored, self.input.compression).map_err(unreadable)?;
         let what = "the dump, decompressed,";
@@ -86,9 +106,13 @@ impl Source<'_> {
         let open_beginning =
             |path: &String| File::open(path).map_err(|error| io_failure(path, "open", error));
         let beginning = self.input.beginning.as_ref().map(open_beginning);
-        Ok(Compared {
+        let plain = Compared {
             plain,
             beginning: beginning.transpose()?.map(BufReader::new),
+        };
+        Ok(match self.patch {
+            Some(patch) => Box::new(patch.reader(plain).map_err(unreadable)?),
+            None => Box::new(plain),
         })
     }
 
@@ -257,7 +281,7 @@ fn pour(plain: &mut impl Read, stdin: Option<impl Write>) -> Result<(), Failure>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::job::{ClientEnd, DumpJob};
+    use crate::agent::job::{ClientEnd, DumpJob, Form};
     use crate::manifest::Compression;
 
     /// A stored file of `plain` in a directory of its own.
@@ -274,6 +298,8 @@ mod tests {
             output: path.clone(),
             compression,
             idle_limit_seconds: 60,
+            form: Form::Anything,
+            relay: None,
         })
         .unwrap();
         let file = Stored {
@@ -297,6 +323,7 @@ mod tests {
         LoadJob {
             client: ["sh", "-c", script, "sh"].map(str::to_owned).to_vec(),
             feed,
+            patch: None,
             stdout: Some(directory.path().join("out").display().to_string()),
         }
     }
@@ -379,6 +406,31 @@ mod tests {
         let job = job(&directory, Feed::Kept { path }, READ);
         run(&job).unwrap();
         assert_eq!(fs::read_to_string(job.stdout.unwrap()).unwrap(), kept);
+    }
+
+    #[test]
+    fn a_client_may_read_something_else_than_was_proven() {
+        let plain = format!("set nothing; {}", "set nothing; ".repeat(100_000));
+        let expected = plain.replacen("nothing", "all of ", 1);
+        let (directory, mut input) = stored(&plain);
+        let path = directory.path().join("beginning").display().to_string();
+        fs::write(&path, &plain[..100]).unwrap();
+        input.beginning = Some(path.clone());
+        let patched = |feed: Feed| {
+            let mut job = job(&directory, feed, READ);
+            job.patch = Some(Patch::new(b"nothing".to_vec(), b"all of ".to_vec()));
+            run(&job).map(|_| {
+                let out = job.stdout.unwrap();
+                let read = fs::read_to_string(&out).unwrap();
+                fs::remove_file(out).unwrap();
+                read
+            })
+        };
+        for feed in every_feed(&directory, &input) {
+            assert!(patched(feed).unwrap() == expected);
+        }
+        let kept = Feed::Kept { path };
+        assert_eq!(patched(kept).unwrap(), expected[..100]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use crate::manifest::{Compression, StreamDigest};
 use crate::tree::ahead::Opening;
 use crate::tree::pack::PackReport;
 use crate::tree::staging::StagingPlan;
+use crate::tree::stays::Stays;
 use crate::tree::unpack::{Selection, UnpackReport};
 use crate::tree::{TreeError, TreePath};
 
@@ -24,16 +25,20 @@ pub enum Task {
     Unpack,
     Exchange,
     Discard,
+    List,
+    Room,
     SqlitePack,
     SqliteUnpack,
 }
 
 impl Task {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Pack,
         Self::Unpack,
         Self::Exchange,
         Self::Discard,
+        Self::List,
+        Self::Room,
         Self::SqlitePack,
         Self::SqliteUnpack,
     ];
@@ -44,6 +49,8 @@ impl Task {
             Self::Unpack => "unpack",
             Self::Exchange => "exchange",
             Self::Discard => "discard",
+            Self::List => "list",
+            Self::Room => "room",
             Self::SqlitePack => "sqlite-pack",
             Self::SqliteUnpack => "sqlite-unpack",
         }
@@ -103,7 +110,13 @@ pub enum Destination {
     /// Beside the present tree; [`Task::Exchange`] or [`Task::Discard`] follows.
     Staged(StagingPlan),
     /// Over the present tree.
-    InPlace { place: TreePath, mode: InPlaceMode },
+    InPlace {
+        place: TreePath,
+        mode: InPlaceMode,
+        stays: Stays,
+        /// Paths in it of which nothing beside them is touched; empty for all of it.
+        touched: Vec<TreePath>,
+    },
     /// Into the file that is the mount, which stays the same file.
     Overwrite,
 }
@@ -144,6 +157,28 @@ pub struct Settled {
     /// Whether there was anything to do.
     pub was_staged: bool,
     pub warnings: Vec<String>,
+}
+
+/// Say which files there are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ListTask {
+    /// Where the directory lies in the mount.
+    pub place: TreePath,
+}
+
+/// How many paths were sent before.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Listed {
+    pub files: u64,
+}
+
+/// Tell how much room there is where the engine keeps what containers write.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RoomTask {}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FoundRoom {
+    pub free_bytes: u64,
 }
 
 impl From<TreeError> for Failure {

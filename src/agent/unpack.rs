@@ -13,9 +13,9 @@ use super::job::Failure;
 use super::pack::open_mount;
 use super::task::{Destination, ExpectedLayer, InPlaceMode, MOUNT, UnpackTask, Unpacked};
 use super::wire::{Kind, Line};
-use crate::tree::staging::{Staging, is_staging_name, sweep};
-use crate::tree::unpack::{Existing, UnpackOptions, Unpacker, overwrite};
-use crate::tree::{TreeError, TreePath, fs, remove};
+use crate::tree::staging::{Staging, sweep};
+use crate::tree::unpack::{Existing, Standing, UnpackOptions, Unpacker, overwrite};
+use crate::tree::{TreeError, TreePath, fit, fs, room};
 
 pub fn run(task: &UnpackTask, line: &mut Line) -> Result<Unpacked, Failure> {
     let mount = Path::new(MOUNT);
@@ -23,6 +23,8 @@ pub fn run(task: &UnpackTask, line: &mut Line) -> Result<Unpacked, Failure> {
         Destination::Staged(plan) => {
             let mount = open_mount(mount)?;
             sweep(&mount, &plan.project, &plan.run)?;
+            fit::ensure_replaceable(&mount, plan)?;
+            room::ensure(&mount, needed(task), 0, room::MAKE_ROOM)?;
             let mut staging = Staging::begin(mount, plan.clone())?;
             let options = UnpackOptions {
                 existing: Existing::Refuse,
@@ -31,14 +33,28 @@ pub fn run(task: &UnpackTask, line: &mut Line) -> Result<Unpacked, Failure> {
             let mut unpacker = Unpacker::new(staging.new_tree()?, options);
             receive_layers(&mut unpacker, &task.layers, line)?;
             let unpacked = unpacker.finish()?;
+            fit::ensure_fits(&staging)?;
             staging.loaded(&unpacked.directories)?;
             unpacked.report
         }
-        Destination::InPlace { place, mode } => {
-            let directory = make_way(open_mount(mount)?, place)?;
+        Destination::InPlace {
+            place,
+            mode,
+            stays,
+            touched,
+        } => {
+            let mount = open_mount(mount)?;
+            let present = fs::open_below_if_present(&mount, place)?;
+            let standing = Standing::look(present, stays, touched)?;
+            let freed = match mode {
+                InPlaceMode::Replace => standing.bytes(),
+                InPlaceMode::Overlay | InPlaceMode::KeepExisting => 0,
+            };
+            room::ensure(&mount, needed(task), freed, "make room")?;
+            let directory = make_way(mount, place)?;
             let existing = match mode {
                 InPlaceMode::Replace => {
-                    clear(&directory)?;
+                    standing.clear(&directory)?;
                     Existing::Refuse
                 }
                 InPlaceMode::Overlay => Existing::Replace,
@@ -48,7 +64,7 @@ pub fn run(task: &UnpackTask, line: &mut Line) -> Result<Unpacked, Failure> {
                 existing,
                 selection: task.selection.clone(),
             };
-            let mut unpacker = Unpacker::new(directory, options);
+            let mut unpacker = Unpacker::over(directory, options, standing);
             receive_layers(&mut unpacker, &task.layers, line)?;
             unpacker.finish()?.report
         }
@@ -143,12 +159,11 @@ fn make_way(mount: OwnedFd, place: &TreePath) -> Result<OwnedFd, TreeError> {
     Ok(directory)
 }
 
-fn clear(directory: &OwnedFd) -> Result<(), TreeError> {
-    let root = TreePath::root();
-    for name in fs::names(directory).map_err(TreeError::file("list", &root))? {
-        if !is_staging_name(&name) {
-            remove::remove(directory, &name, &root.join(&name))?;
-        }
+/// Bytes, about, that the tree takes on the disk; 0 when that is not known, since only a part of it is wanted. An archive
+/// has the content of files without their holes.
+fn needed(task: &UnpackTask) -> u64 {
+    if !task.selection.is_everything() {
+        return 0;
     }
-    Ok(())
+    task.layers.iter().map(|layer| layer.plain.bytes).sum()
 }

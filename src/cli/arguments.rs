@@ -114,6 +114,10 @@ pub struct LsArgs {
 /// crash before that ends with all of the old data in place. Containers labelled with `cofferdam.stop: restore` are stopped
 /// first and started again in the order of their dependencies.
 ///
+/// With `latest`, a target that failed in the newest snapshot comes from its newest good copy, which the plan and the report
+/// tell. Exit code 3 means that a target has no good copy, and that the others are restored. With an id, only that snapshot is
+/// read.
+///
 /// Asks before it begins; without a terminal, `--yes` must be given.
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -154,6 +158,11 @@ pub struct RestoreArgs {
     /// Keep the old databases beside the new ones, under other names and closed to connections
     #[arg(long)]
     pub keep_old: bool,
+
+    /// Put back what there is, also where it is not all that was saved: a CouchDB database with fewer documents, a table with
+    /// other rows. What is lost is printed
+    #[arg(long)]
+    pub accept_loss: bool,
 
     /// Take a snapshot of every target first, also of those that have another way back
     #[arg(long)]
@@ -388,16 +397,23 @@ pub struct HealthArgs {}
 /// Finish or undo what an interrupted run left behind
 ///
 /// Starts what it had stopped, puts back what it had half replaced, removes its helpers. Every backup and restore does this
-/// by itself before it begins; a run that is still alive is left alone.
+/// by itself before it begins; a run that is still alive is left alone. As long as restored data is neither all old nor all
+/// new, nothing is started on it.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
   cofferdam recover
-  cofferdam recover --project candigv2 --force")]
+  cofferdam recover --project candigv2 --force
+  cofferdam recover --project candigv2 --give-up")]
 pub struct RecoverArgs {
     /// Take over although the other run seems to be alive: when you know that it is not, as when its machine is gone
     #[arg(long)]
     pub force: bool,
+
+    /// Leave data as it is that can be neither put back nor finished, and start what was stopped. Restore another snapshot
+    /// next
+    #[arg(long)]
+    pub give_up: bool,
 }
 
 /// Print a shell's completion script

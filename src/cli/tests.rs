@@ -598,6 +598,10 @@ fn help_of_restore() {
     with `cofferdam.stop: restore` are stopped first and started again in the order of their
     dependencies.
 
+    With `latest`, a target that failed in the newest snapshot comes from its newest good copy, which
+    the plan and the report tell. Exit code 3 means that a target has no good copy, and that the others
+    are restored. With an id, only that snapshot is read.
+
     Asks before it begins; without a terminal, `--yes` must be given.
 
     Usage: cofferdam restore [OPTIONS] <SNAPSHOT> [TARGET]...
@@ -624,6 +628,10 @@ fn help_of_restore() {
 
           --keep-old
               Keep the old databases beside the new ones, under other names and closed to connections
+
+          --accept-loss
+              Put back what there is, also where it is not all that was saved: a CouchDB database with
+              fewer documents, a table with other rows. What is lost is printed
 
           --safety-snapshot
               Take a snapshot of every target first, also of those that have another way back
@@ -864,7 +872,8 @@ fn help_of_recover() {
     Finish or undo what an interrupted run left behind
 
     Starts what it had stopped, puts back what it had half replaced, removes its helpers. Every backup
-    and restore does this by itself before it begins; a run that is still alive is left alone.
+    and restore does this by itself before it begins; a run that is still alive is left alone. As long
+    as restored data is neither all old nor all new, nothing is started on it.
 
     Usage: cofferdam recover [OPTIONS]
 
@@ -872,6 +881,10 @@ fn help_of_recover() {
           --force
               Take over although the other run seems to be alive: when you know that it is not, as when
               its machine is gone
+
+          --give-up
+              Leave data as it is that can be neither put back nor finished, and start what was stopped.
+              Restore another snapshot next
 
       -h, --help
               Print help (see a summary with '-h')
@@ -881,6 +894,7 @@ fn help_of_recover() {
     Examples:
       cofferdam recover
       cofferdam recover --project candigv2 --force
+      cofferdam recover --project candigv2 --give-up
     ");
 }
 

@@ -91,9 +91,9 @@ impl From<SurveyError> for CommandError {
 impl From<SelectError> for CommandError {
     fn from(error: SelectError) -> Self {
         match error {
-            SelectError::Repository(_) | SelectError::LatestUnreadable { .. } => {
-                Self::failed(error)
-            }
+            SelectError::Repository(_)
+            | SelectError::LatestUnreadable { .. }
+            | SelectError::NoCopy(_) => Self::failed(error),
             SelectError::NoSnapshot { .. }
             | SelectError::Unknown { .. }
             | SelectError::Ambiguous { .. }

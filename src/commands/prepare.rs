@@ -12,7 +12,7 @@ use crate::select;
 use crate::session::Session;
 use crate::survey::Survey;
 use crate::target::{RunId, TargetId, encode_component};
-use crate::targets::{Drivers, RunOptions};
+use crate::targets::{self, Drivers, RunOptions};
 
 /// Everything that a backup of one project needs.
 pub struct Prepared {
@@ -52,7 +52,11 @@ impl Context {
         let drivers = Drivers::prepare(session, survey, run, &options, &[])
             .await
             .map_err(CommandError::failed)?;
-        let (mut targets, mut unreachable) = drivers.targets(survey).await;
+        let targets::Wanted {
+            mut targets,
+            mut unreachable,
+            left_out,
+        } = drivers.targets(survey).await;
         let all: Vec<TargetId> = targets
             .iter()
             .map(|target| &target.id)
@@ -79,6 +83,7 @@ impl Context {
             plan.selection.sort();
             plan.selection.dedup();
         }
+        plan.warnings.extend(left_out);
         plan.may_shrink = may_shrink.into_iter().cloned().collect();
         Ok(Prepared { drivers, plan })
     }

@@ -4,8 +4,9 @@ use super::context::Context;
 use super::error::CommandError;
 use crate::cli::RecoverArgs;
 use crate::exit::Outcome;
-use crate::hold::{HoldError, Journal, Liveness, Lock, Operation};
-use crate::recover::recover;
+use crate::hold::{Liveness, Lock, Operation};
+use crate::recover::{Recovery, Stuck, recover};
+use crate::report;
 use crate::session::Session;
 
 pub async fn run(context: &Context, args: RecoverArgs) -> Result<Outcome, CommandError> {
@@ -17,62 +18,102 @@ pub async fn run(context: &Context, args: RecoverArgs) -> Result<Outcome, Comman
             .as_ref()
             .is_none_or(|names| names.iter().any(|name| name == project))
     };
-    let Recovered { runs, busy } = recover_all(&session, in_scope, args.force).await?;
-    context.print(&runs, || {
-        if runs.is_empty() {
-            return "Nothing was left unfinished.".to_owned();
-        }
-        let lines: Vec<String> = runs
-            .iter()
-            .map(|run| {
-                format!(
-                    "Recovered {} {} of project {}",
-                    run.operation, run.run, run.project
-                )
-            })
-            .collect();
-        lines.join("\n")
+    let recovered = recover_all(&session, in_scope, &args.into()).await?;
+    context.print(&recovered.runs, || match recovered.failed.as_slice() {
+        [] => report::outcome::recover(&recovered.runs),
+        _ => report::outcome::recovered(&recovered.runs),
     })?;
-    match busy {
-        Some(taken) => Err(CommandError::Busy(taken)),
-        None => Ok(Outcome::Done),
+    for error in &recovered.failed {
+        context.tell(error);
+    }
+    Ok(recovered.outcome())
+}
+
+/// How far a recovery may go.
+#[derive(Clone, Copy, Debug)]
+pub struct Authority {
+    /// Runs that seem to be alive are taken over as well.
+    pub force: bool,
+    pub stuck: Stuck,
+}
+
+impl From<RecoverArgs> for Authority {
+    fn from(args: RecoverArgs) -> Self {
+        Self {
+            force: args.force,
+            stuck: if args.give_up {
+                Stuck::GiveUp
+            } else {
+                Stuck::Hold
+            },
+        }
+    }
+}
+
+/// Of itself, as the daemon goes about it.
+impl Default for Authority {
+    fn default() -> Self {
+        Self {
+            force: false,
+            stuck: Stuck::Hold,
+        }
     }
 }
 
 pub struct Recovered {
-    pub runs: Vec<Journal>,
-    /// A run that is alive, or may be.
-    pub busy: Option<HoldError>,
+    pub runs: Vec<Recovery>,
+    /// Runs that could not be recovered, and one that is alive, or may be.
+    pub failed: Vec<CommandError>,
 }
 
-/// Recovers every abandoned run of the projects in scope; `force`: also those that seem to be alive.
+impl Recovered {
+    fn outcome(&self) -> Outcome {
+        let runs = self.runs.iter().map(|run| match run.problems.as_slice() {
+            [] => Outcome::Done,
+            _ => Outcome::Partial,
+        });
+        let all = runs.chain(self.failed.iter().map(CommandError::outcome));
+        all.reduce(Outcome::and).unwrap_or(Outcome::Done)
+    }
+}
+
+/// Recovers every abandoned run of the projects in scope. One that cannot be recovered keeps no other from it.
 pub async fn recover_all(
     session: &Session,
     in_scope: impl Fn(&str) -> bool,
-    force: bool,
+    authority: &Authority,
 ) -> Result<Recovered, CommandError> {
+    let found = Lock::find_all(&session.engine, &session.image, &in_scope).await;
+    let (locks, unreadable) = found.map_err(CommandError::failed)?;
     let mut recovered = Recovered {
         runs: Vec::new(),
-        busy: None,
+        failed: unreadable.into_iter().map(CommandError::failed).collect(),
     };
-    let found = Lock::find_all(&session.engine, &session.image, &in_scope).await;
-    for lock in found.map_err(CommandError::failed)? {
-        let journal = lock.journal().clone();
-        match lock.liveness().await.map_err(CommandError::failed)? {
-            // The old data of a restore is on its own node.
-            Liveness::Dead
-                if lock.elsewhere().is_none() || journal.operation == Operation::Backup => {}
-            _ if force => {}
-            liveness => {
-                recovered.busy = Some(lock.taken(liveness));
-                continue;
-            }
+    for lock in locks {
+        match recover_one(session, lock, authority).await {
+            Ok(run) => recovered.runs.push(run),
+            Err(error) => recovered.failed.push(error),
         }
-        recover(session, lock).await.map_err(CommandError::failed)?;
-        recovered.runs.push(journal);
     }
-    Lock::sweep_decisions(&session.engine, in_scope)
+    Lock::sweep_marks(&session.engine, in_scope)
         .await
         .map_err(CommandError::failed)?;
     Ok(recovered)
+}
+
+async fn recover_one(
+    session: &Session,
+    lock: Lock,
+    authority: &Authority,
+) -> Result<Recovery, CommandError> {
+    match lock.liveness().await.map_err(CommandError::failed)? {
+        // The old data of a restore is on its own node.
+        Liveness::Dead
+            if lock.elsewhere().is_none() || lock.journal().operation == Operation::Backup => {}
+        _ if authority.force => {}
+        liveness => return Err(CommandError::Busy(lock.taken(liveness))),
+    }
+    recover(session, lock, authority.stuck)
+        .await
+        .map_err(CommandError::failed)
 }

@@ -1,25 +1,31 @@
 //! `cofferdam restore`
 
+use std::collections::BTreeMap;
 use std::io::{IsTerminal as _, Write as _};
 
 use anyhow::anyhow;
 use jiff::Timestamp;
+use tracing::warn;
 
 use super::context::Context;
 use super::error::CommandError;
 use crate::cli::{RestoreArgs, SnapshotSelector};
 use crate::discover::Stack;
-use crate::driver::OldDatabase;
-use crate::driver::tree::{Moment, Placement, TreeRun};
+use crate::driver::tree::Placement;
+use crate::driver::{Loss, OldDatabase};
+use crate::engine::{Container, Engine};
 use crate::exit::Outcome;
-use crate::manifest::{Facts, Manifest, TargetRecord};
+use crate::hold::journal::RestoreChoices;
+use crate::manifest::{Manifest, TargetRecord};
 use crate::plan::PlanError;
 use crate::plan::restore::{PlannedRestore, RestorePlan, service_of};
 use crate::report;
 use crate::restore::{FinalState, Restore, Safety};
-use crate::select::{self, Completed};
-use crate::target::{RunId, TargetId};
-use crate::targets::{Drivers, RunOptions};
+use crate::select::{self, Chosen, Completed};
+use crate::survey::{self, Survey};
+use crate::target::{DriverKind, RunId, TargetId};
+use crate::targets::{Drivers, Restored, RunOptions};
+use crate::text::printable;
 use crate::tree::path::TreePath;
 
 pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, CommandError> {
@@ -44,11 +50,23 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
         SnapshotSelector::Latest => select::completed(repository, named).await?,
         SnapshotSelector::Prefix(_) => Completed::alone(named),
     };
-    let (manifest, saved_as) = renamed(chosen(&saved, &args)?, &saved, &args)?;
+    let chosen = chosen(&saved, &args)?;
+    let missing = chosen.missing.iter().map(|it| (*it).clone()).collect();
+    let (manifest, saved_as) = renamed(&chosen, &saved, &args)?;
     let records: Vec<&TargetRecord> = manifest.targets.iter().take(saved_as.len()).collect();
 
     let run = RunId::generate(Timestamp::now());
-    let drivers = Drivers::prepare(&session, &survey, &run, &options(&args)?, &records)
+    let choices = choices(&args)?;
+    let options = RunOptions {
+        loss: if args.accept_loss {
+            Loss::Accepted
+        } else {
+            Loss::Refused
+        },
+        ..RunOptions::restoring(&choices)
+    };
+    let restored: Vec<Restored> = records.iter().map(|record| Restored::of(record)).collect();
+    let drivers = Drivers::prepare(&session, &survey, &run, &options, &restored)
         .await
         .map_err(CommandError::failed)?;
     let targets = records
@@ -60,7 +78,13 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
             Ok(PlannedRestore { older, ..planned })
         })
         .collect::<Result<Vec<_>, CommandError>>()?;
-    let plan = RestorePlan::new(&survey.stack, &manifest, targets).map_err(CommandError::usage)?;
+    let mut plan = RestorePlan::new(&survey.stack, &manifest, targets, missing)
+        .map_err(CommandError::usage)?;
+    ensure_stores_rest(&engine, &survey, &drivers, &plan).await?;
+    for target in &plan.targets {
+        let told = foreseen(&drivers, &manifest, target).await?;
+        plan.warnings.extend(told);
+    }
 
     let restore = Restore {
         session: &session,
@@ -74,6 +98,7 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
         } else {
             Safety::WhereNeeded
         },
+        choices,
     };
     restore.ensure_opens().await?;
     if args.dry_run {
@@ -84,54 +109,70 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
     let report = restore.execute().await?;
     context.print(&report, || report::outcome::restore(&plan, &report))?;
     Ok(match report.state {
-        FinalState::Restored if report.problems.is_empty() => Outcome::Done,
+        FinalState::Restored if report.problems.is_empty() && plan.missing.is_empty() => {
+            Outcome::Done
+        }
         FinalState::Restored => Outcome::Partial,
         FinalState::RolledBack if report.interrupted => Outcome::Interrupted,
         FinalState::RolledBack | FinalState::Unfinished => Outcome::Failed,
     })
 }
 
-fn options(args: &RestoreArgs) -> Result<RunOptions, CommandError> {
+/// The data of a server that runs is put back by its driver, or not at all.
+async fn ensure_stores_rest(
+    engine: &Engine,
+    survey: &Survey,
+    drivers: &Drivers,
+    plan: &RestorePlan,
+) -> Result<(), CommandError> {
+    let services = survey.stack.services.iter();
+    let services: BTreeMap<&str, &Container> = services
+        .map(|service| (service.name.as_str(), &service.container))
+        .collect();
+    let places = plan.targets.iter().filter_map(|target| {
+        let container = services.get(target.id.service.as_str())?;
+        let path = drivers.of(&target.id).ok()?.changed_path(&target.id)?;
+        Some((target.id.clone(), container.place_of(path)))
+    });
+    let places: Vec<(TargetId, String)> = places.collect();
+    let paths: Vec<String> = places.iter().map(|(_, place)| place.clone()).collect();
+    let at_work = survey::at_work(engine, survey, &paths)
+        .await
+        .map_err(CommandError::failed)?;
+    plan.ensure_stores_rest(&survey.stack, &places, &at_work)
+        .map_err(CommandError::usage)
+}
+
+fn choices(args: &RestoreArgs) -> Result<RestoreChoices, CommandError> {
     let paths = args
         .paths
         .iter()
         .map(|path| TreePath::parse(path.as_bytes()));
-    Ok(RunOptions {
+    Ok(RestoreChoices {
         old_database: if args.keep_old {
             OldDatabase::Keep
         } else {
             OldDatabase::Drop
         },
-        trees: TreeRun {
-            placement: if args.in_place {
-                Placement::InPlace
-            } else {
-                Placement::Beside
-            },
-            paths: paths
-                .collect::<Result<_, _>>()
-                .map_err(CommandError::usage)?,
-            moment: Moment::Restore,
-            ..TreeRun::default()
+        placement: if args.in_place {
+            Placement::InPlace
+        } else {
+            Placement::Beside
         },
+        paths: paths
+            .collect::<Result<_, _>>()
+            .map_err(CommandError::usage)?,
     })
 }
 
-/// The records that the arguments choose.
-fn chosen<'m>(
-    manifest: &'m Manifest,
-    args: &RestoreArgs,
-) -> Result<Vec<&'m TargetRecord>, CommandError> {
+/// What the arguments choose.
+fn chosen<'m>(manifest: &'m Manifest, args: &RestoreArgs) -> Result<Chosen<'m>, CommandError> {
     let available = manifest.targets.iter().map(|record| &record.target);
-    let ids = select::targets(available, &args.targets)?;
-    let records: Vec<&TargetRecord> = manifest
-        .targets
-        .iter()
-        .filter(|record| ids.contains(&&record.target))
-        .collect();
-    let is_tree =
-        |record: &TargetRecord| matches!(record.facts, Facts::Volume(_) | Facts::Files(_));
-    let is_one_tree = records.len() == 1 && records.iter().all(|record| is_tree(record));
+    let chosen = select::restored(available, &manifest.failed, &args.targets)?;
+    let is_one_tree = match chosen.targets.as_slice() {
+        [only] => matches!(only.driver, DriverKind::Volume | DriverKind::Files),
+        _ => false,
+    };
     if !(args.paths.is_empty() || is_one_tree) {
         return Err(CommandError::usage(anyhow!(
             "--path chooses files of one volume or directory; name that target too, as in: cofferdam restore {} \
@@ -140,25 +181,25 @@ fn chosen<'m>(
             args.paths[0]
         )));
     }
-    Ok(records)
+    Ok(chosen)
 }
 
 /// The snapshot with what is restored first, under the names of where it goes, and all else after it; and the names that what is
 /// restored was saved by.
 fn renamed(
-    records: Vec<&TargetRecord>,
+    chosen: &Chosen<'_>,
     saved: &Manifest,
     args: &RestoreArgs,
 ) -> Result<(Manifest, Vec<TargetId>), CommandError> {
-    let saved_as: Vec<&TargetId> = records.iter().map(|record| &record.target).collect();
-    let names = select::renamed(&saved_as, &args.maps)?;
-    let saved_as: Vec<TargetId> = saved_as.into_iter().cloned().collect();
+    let names = select::renamed(chosen, &args.maps)?;
+    let saved_as: Vec<TargetId> = chosen.targets.iter().map(|it| (*it).clone()).collect();
     let others = saved
         .targets
         .iter()
         .filter(|record| !saved_as.contains(&record.target) && !names.contains(&record.target));
-    let chosen = records.into_iter().zip(&names);
-    let targets = chosen
+    let records = saved_as.iter().filter_map(|target| saved.target(target));
+    let targets = records
+        .zip(&names)
         .map(|(record, target)| TargetRecord {
             target: target.clone(),
             ..record.clone()
@@ -202,9 +243,33 @@ fn planned(
     })
 }
 
+/// What a driver says of a target before anything is touched.
+async fn foreseen(
+    drivers: &Drivers,
+    manifest: &Manifest,
+    target: &PlannedRestore,
+) -> Result<Vec<String>, CommandError> {
+    let Some(record) = manifest.target(&target.id) else {
+        return Ok(Vec::new());
+    };
+    let driver = drivers.of(&target.id).map_err(CommandError::usage)?;
+    let told = driver.foresee(record).await.map_err(|error| {
+        CommandError::failed(PlanError::Refused {
+            target: target.id.clone(),
+            reason: error.to_string(),
+        })
+    })?;
+    let of_target = |told| format!("{}: {told}", target.id);
+    Ok(told.into_iter().map(of_target).collect())
+}
+
 /// Old data is about to be given up: somebody must have said so.
 fn confirm(context: &Context, plan: &RestorePlan, args: &RestoreArgs) -> Result<(), CommandError> {
     if args.yes {
+        // Nobody sees the plan, so its warnings go to the log.
+        for warning in &plan.warnings {
+            warn!("{}", printable(warning));
+        }
         return Ok(());
     }
     if !std::io::stdin().is_terminal() {

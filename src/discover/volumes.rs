@@ -29,10 +29,10 @@ pub struct WantedVolume {
 /// The named volumes of each service that labels take, by the service's name ([`Service::name`]).
 ///
 /// `declared`: the names of volumes in compose files by their engine names (compose's label on the volume).
-/// `databases`: data directories of the databases that were found in services, by the service's name.
+/// `databases`: data directories of the database servers that were found in services, by the service's name.
 ///
-/// `*` and detection take no anonymous volume; detection takes no volume that holds a database's data, whichever container
-/// it is seen in. A volume that several services take is listed under the first of them by name, with the options that
+/// `*` and detection take no anonymous volume, and no volume that holds a database's data, whichever container it is seen
+/// in. A volume that several services take is listed under the first of them by name, with the options that
 /// any of them gives; it is an error when they give different ones.
 pub fn wanted(
     stack: &Stack,
@@ -49,13 +49,20 @@ pub fn wanted(
         .collect();
 
     let mut errors = LabelErrors::default();
-    let mut first: BTreeMap<String, Claim<'_>> = BTreeMap::new();
+    // Two parts of a volume are two things to save.
+    let mut first: BTreeMap<(String, Option<String>), Claim<'_>> = BTreeMap::new();
     for service in &stack.services {
         let mounted = mounted(service, &stack.project, declared);
         for claim in claims(service, mounted, &of_databases, &mut errors) {
-            match first.get_mut(&claim.volume.volume) {
+            let mount = service.container.mounts.iter().find(|mount| {
+                mount.volume.as_ref() == Some(&claim.volume.volume)
+                    && mount.destination == claim.volume.destination
+            });
+            let subpath = mount.and_then(|mount| mount.subpath.clone());
+            let part = (claim.volume.volume.clone(), subpath);
+            match first.get_mut(&part) {
                 None => {
-                    first.insert(claim.volume.volume.clone(), claim);
+                    first.insert(part, claim);
                 }
                 Some(earlier) => errors.problems.extend(earlier.merge(claim)),
             }
@@ -153,11 +160,10 @@ fn claims<'a>(
     }
     let taken = match (service.labels.opt_in, &service.labels.volumes) {
         (OptIn::No, _) | (OptIn::Labels, None) => return Vec::new(),
-        (OptIn::Detection, _) => mounted
+        (OptIn::Detection, _) | (OptIn::Labels, Some(Selection::All)) => mounted
             .iter()
             .filter(|volume| !of_databases.contains(&volume.volume))
             .collect(),
-        (OptIn::Labels, Some(Selection::All)) => mounted.iter().collect(),
         (OptIn::Labels, Some(Selection::Names(names))) => {
             named(service, &mounted, names, &mut errors.problems)
         }

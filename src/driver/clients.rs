@@ -11,6 +11,7 @@
 mod failure;
 
 use std::fmt;
+use std::io::Cursor;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,10 @@ use tracing::warn;
 
 use super::{ArtifactSink, ArtifactSource, DriverError, NewArtifact};
 use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError, Visitor};
-use crate::agent::job::{DumpJob, Dumped, Feed, LoadJob, Place, Stored};
+use crate::agent::job::{
+    DumpJob, Dumped, Endpoint, Failure, Feed, Form, LoadJob, Place, RelayJob, Relayed, Selects,
+    Stored,
+};
 use crate::engine::{Container, Engine, EngineError, ExecOutput, ExecSpec};
 use crate::labels::TransferChoice;
 use crate::manifest::{Artifact, Compression, Role, Transfer};
@@ -52,6 +56,17 @@ pub struct DumpOrder {
     /// How long the client may print nothing.
     pub idle_limit: Duration,
     pub chatter: Chatter,
+    /// Between the client and its server, where an agent runs.
+    pub relay: Option<RelayOrder>,
+}
+
+/// How a MySQL client is to go through the agent's relay: see [`RelayJob`].
+#[derive(Clone, Debug)]
+pub struct RelayOrder {
+    /// The client as it connects to the relay's socket.
+    pub argv: Vec<String>,
+    pub server: Endpoint,
+    pub selects: Selects,
 }
 
 /// What it means when a client that succeeds says something on standard error.
@@ -71,6 +86,8 @@ pub struct Taken {
     /// How the plain dump ends.
     pub tail: Vec<u8>,
     pub warnings: Vec<String>,
+    /// What became of the relay, where one was ordered.
+    pub relayed: Option<Relayed>,
 }
 
 impl fmt::Debug for Clients {
@@ -159,16 +176,21 @@ impl Clients {
         sink: &dyn ArtifactSink,
     ) -> Result<Taken, DriverError> {
         const FILE: &str = "dump";
-        let job = DumpJob {
-            client: order.argv.clone(),
-            output: visit.path(FILE),
-            compression: sink.compression(),
-            idle_limit_seconds: order.idle_limit.as_secs(),
+        let dumped = async {
+            let job = DumpJob {
+                client: order.argv.clone(),
+                output: visit.path(FILE),
+                compression: sink.compression(),
+                idle_limit_seconds: order.idle_limit.as_secs(),
+                form: Form::Anything,
+                relay: match &order.relay {
+                    Some(relay) => Some(relay.bring_in(visit).await?),
+                    None => None,
+                },
+            };
+            visit.dump(&job, &self.environment).await
         };
-        let dumped = visit
-            .dump(&job, &self.environment)
-            .await
-            .map_err(|error| self.visit_error(error))?;
+        let dumped = dumped.await.map_err(|error| self.visit_error(error))?;
         let artifact = self
             .bring_out(visit, FILE, &dumped, order.new_artifact(), sink)
             .await?;
@@ -181,6 +203,7 @@ impl Clients {
                 Chatter::Progress => Vec::new(),
             },
             tail: dumped.tail,
+            relayed: dumped.relayed,
         })
     }
 
@@ -231,6 +254,9 @@ impl Clients {
             artifact,
             tail: tail.get(),
             warnings: Vec::new(),
+            relayed: order.relay.as_ref().map(|_| Relayed::NotAtAll {
+                why: "the dump was streamed".to_owned(),
+            }),
         })
     }
 
@@ -305,6 +331,7 @@ impl Clients {
         let job = LoadJob {
             client,
             feed: Feed::Stdin { input },
+            patch: None,
             stdout: None,
         };
         let stored = source.open(artifact).await?;
@@ -324,6 +351,27 @@ impl DumpOrder {
             extension,
             compression,
         }
+    }
+}
+
+impl RelayOrder {
+    /// Puts what the relay needs to know beside the agent: there may be more of it than an environment can hold.
+    async fn bring_in(&self, visit: &Visit) -> Result<RelayJob, VisitError> {
+        const SELECTS: &str = "selects";
+        let selects = serde_json::to_vec(&self.selects).map_err(|error| {
+            VisitError::Failed(Failure::Other {
+                message: format!("the names of columns cannot be written down: {error}"),
+            })
+        })?;
+        let bytes = selects.len() as u64;
+        visit
+            .put(SELECTS, bytes, Box::pin(Cursor::new(selects)))
+            .await?;
+        Ok(RelayJob {
+            client: self.argv.clone(),
+            server: self.server.clone(),
+            selects: visit.path(SELECTS),
+        })
     }
 }
 

@@ -1,7 +1,8 @@
 //! Any other store, by commands of the user's own: one prints the data, one reads it, one looks whether it is good.
 //!
 //! The commands run in the store's own container, as [`clients`](super::clients) runs them. What is known of the store is
-//! what they say: a dump counts when its command has printed something and ended with 0, a load when its command has ended
+//! what they say: a dump counts when its command has printed something, ended with 0, and the last line is the one that a label
+//! promises, a load when its command has ended
 //! with 0 and every digest was right.
 //!
 //! A load writes over what is there, so the safety snapshot is its way back: the dump command's output, read by the load
@@ -20,7 +21,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use tracing::warn;
 
-use super::clients::{Chatter, Clients, DumpOrder};
+use super::clients::{Chatter, Clients, DumpOrder, Taken};
 use super::{
     ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
 };
@@ -126,6 +127,33 @@ impl CommandDriver {
         }
     }
 
+    /// Many programs end with 0 although what they printed was cut.
+    fn ensure_it_is_whole(
+        &self,
+        name: &str,
+        command: &CommandLabels,
+        taken: &Taken,
+    ) -> Result<(), DriverError> {
+        let bytes = taken.artifact.plain.bytes;
+        self.ensure_something_was_printed(name, command, bytes)?;
+        match &command.options.ends_with {
+            Some(pattern) if bytes > 0 && !ends_with(&taken.tail, pattern) => {
+                Err(DriverError::failed_with_hint(
+                    format!(
+                        "{} ended well in container {}, but its dump was cut: its last line does not fit `{pattern}`",
+                        program_of(&command.dump),
+                        self.container.name
+                    ),
+                    format!(
+                        "see why the command stops early; where a whole dump ends otherwise, correct {}.ends-with",
+                        label_of(name)
+                    ),
+                ))
+            }
+            _ => Ok(()),
+        }
+    }
+
     fn ensure_something_was_printed(
         &self,
         name: &str,
@@ -147,6 +175,32 @@ impl CommandDriver {
             ),
         ))
     }
+}
+
+/// Whether the last line fits the pattern, blank ones left aside.
+fn ends_with(tail: &[u8], pattern: &str) -> bool {
+    let text = String::from_utf8_lossy(tail);
+    let last = text.trim_end().lines().next_back().unwrap_or_default();
+    fits(last.trim(), pattern)
+}
+
+/// `*` stands for anything, and there is no other wildcard: dumps end in all kinds of brackets.
+fn fits(line: &str, pattern: &str) -> bool {
+    let Some((start, rest)) = pattern.split_once('*') else {
+        return line == pattern;
+    };
+    let (between, end) = rest.rsplit_once('*').unwrap_or(("", rest));
+    let inner = line
+        .strip_prefix(start)
+        .and_then(|line| line.strip_suffix(end));
+    let Some(mut inner) = inner else {
+        return false;
+    };
+    between.split('*').all(|piece| {
+        let found = inner.split_once(piece);
+        inner = found.map_or(inner, |(_, after)| after);
+        found.is_some()
+    })
 }
 
 fn label_of(name: &str) -> String {
@@ -208,11 +262,12 @@ impl Driver for CommandDriver {
             transfer: command.options.transfer,
             idle_limit: command.options.timeout,
             chatter: Chatter::Progress,
+            relay: None,
         };
         let clients = self.clients(&target.name, command);
         let taken = clients.dump(self.visitor(command), &order, sink).await?;
+        self.ensure_it_is_whole(&target.name, command, &taken)?;
         let bytes = taken.artifact.plain.bytes;
-        self.ensure_something_was_printed(&target.name, command, bytes)?;
         Ok(Captured {
             transfer: taken.transfer,
             facts: Facts::Command(CommandFacts {
@@ -311,5 +366,28 @@ impl Driver for CommandDriver {
             format!("there is no safety snapshot that {target} could be put back from"),
             "look at what the load command has left, and restore a snapshot that you trust",
         ))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_line_tells_a_whole_dump() {
+        for (tail, pattern, expected) in [
+            ("…\nline\n# end of dump\n\n", "# end of *", true),
+            ("…\r\n# end of dump\r\n", "# end of dump", true),
+            ("# end of dump\nline\n", "# end of *", false),
+            ("# end of du", "# end of dump", false),
+            ("{\"a\": 1}", "*}", true),
+            ("rows: 7, [done]", "rows: *, [*]", true),
+            ("rows: 7, done]", "rows: *, [*]", false),
+            ("aba", "ab*ba", false),
+            ("anything", "*", true),
+            ("", "*x", false),
+        ] {
+            assert_eq!(ends_with(tail.as_bytes(), pattern), expected, "{tail}");
+        }
     }
 }

@@ -1,9 +1,10 @@
 //! A CouchDB node: its data directory, copied while it serves, and put back with the name of the node it comes to.
 //!
 //! ```text
-//! dump     ask for node and databases ─▶ data directory as of any tree ─▶ ask again
+//! dump     ask for node, databases and shard maps ─▶ data directory as of any tree ─▶ ask again ─▶ compare maps and files
 //! load     source ─▶ helper: unpack beside the data directory
-//! check    a twin of the container on the new directory: rename the node in the shard maps, look at every database, stop
+//! check    a twin of the container on the new directory: compare maps and files, rename the node in the shard maps, look at
+//!          every database, stop
 //! commit   both change places by a rename, as of any tree
 //! ```
 //!
@@ -11,37 +12,44 @@
 //! secondary indexes (`.shards`) copied before databases (`shards`), since an index may lag behind its database but not
 //! run ahead of it: that is the order in which a tree is walked, by the bytes of names, and [`Opening::InOrder`] sees to it that
 //! it is read so; `_dbs.couch`, which tells where every database is, lies between them. What is half compacted is left out; CouchDB begins anew.
+//! `_nodes.couch` is left out too: it names the node that was saved, and a server that finds there another one than itself
+//! waits for it and may end. Each makes its own.
 //!
 //! The shard maps in `_dbs.couch` name the node that has the data. They are documents of the server's own, so a server
 //! rewrites them: not the one that is to be restored, but its twin ([`trial`]), before the old data is given up. The
 //! container of the server is stopped meanwhile ([`DriverKind::state_needed`]).
 //!
-//! Not verified against a real CouchDB, but against a small server that follows its manual.
+//! Verified by hand on CouchDB 3.3.3 and 3.4.3, single node; the tests have a small server that behaves as these do.
 //!
 //! - `node`: what a server says of itself
-//! - `shards`: shard maps, and the names of nodes in them
+//! - `shards`: shard maps, the files and the names of nodes in them
+//! - `listing`: which files were copied
 //! - `trial`: the twin
 //!
 //! Source: the manual of CouchDB 3, "Backing up CouchDB" and "Shard Management".
 
+mod listing;
 mod node;
 mod shards;
 mod trial;
 
-use std::collections::BTreeSet;
-
 use async_trait::async_trait;
 
+use self::listing::Listing;
 use self::node::Node;
+use self::shards::ShardMaps;
 use self::trial::Trial;
 use super::http::{Access, Account, Http, Login, LoginLabels};
+use super::logins::PasswordLabels;
 use super::tree::{DataDirectory, Moment, TreeRun};
-use super::{ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, WayBack};
+use super::{
+    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, Loss, WayBack,
+};
 use crate::agent::helper::Helpers;
 use crate::agent::request::Scheme;
 use crate::engine::{Container, Engine};
 use crate::labels::CouchdbLabels;
-use crate::manifest::{CouchdbFacts, Facts, TargetRecord, TreeFacts};
+use crate::manifest::{CouchdbDatabase, CouchdbFacts, Facts, TargetRecord, TreeFacts};
 use crate::target::{DriverKind, TargetId};
 use crate::tree::ahead::Opening;
 use crate::tree::pack::CHANGED;
@@ -49,8 +57,17 @@ use crate::tree::pack::CHANGED;
 /// The only target of a node.
 pub const NAME: &str = "data";
 
-/// Compactions under way, and what waits to be deleted.
-const LEFT_OUT: [&str; 2] = ["*.compact*", "/.delete/*"];
+/// Compactions under way, what waits to be deleted, and the node's own name.
+const LEFT_OUT: [&str; 3] = ["*.compact*", "/.delete/*", "/_nodes.couch"];
+
+/// Where images and packages keep the server's configuration.
+const CONFIGURATION: [&str; 3] = [
+    "/opt/couchdb/etc",
+    "/opt/bitnami/couchdb/etc",
+    "/etc/couchdb",
+];
+/// What an administrator, or the server itself, changes in it.
+const CHANGED_THERE: [&str; 3] = ["local.d", "local.ini", "vm.args"];
 
 /// One node, for the length of one run.
 pub struct CouchdbDriver {
@@ -58,6 +75,14 @@ pub struct CouchdbDriver {
     container: Container,
     labels: CouchdbLabels,
     data: DataDirectory,
+    loss: Loss,
+}
+
+/// What the labels do not say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CouchdbRun {
+    pub moment: Moment,
+    pub loss: Loss,
 }
 
 impl CouchdbDriver {
@@ -66,7 +91,7 @@ impl CouchdbDriver {
         container: Container,
         service: &str,
         labels: CouchdbLabels,
-        moment: Moment,
+        run: CouchdbRun,
     ) -> Result<Self, DriverError> {
         let data = DataDirectory::prepare(
             helpers.clone(),
@@ -75,7 +100,7 @@ impl CouchdbDriver {
             &labels.data_directory,
             &LEFT_OUT,
             TreeRun {
-                moment,
+                moment: run.moment,
                 opening: Opening::InOrder,
                 ..TreeRun::default()
             },
@@ -86,8 +111,40 @@ impl CouchdbDriver {
             container,
             labels,
             data,
+            loss: run.loss,
         })
     }
+
+    /// Administrators that a restore into a new container would miss.
+    async fn unsaved_administrators(&self, http: &Http<'_>) -> Result<Option<String>, DriverError> {
+        let told = self.container.env.get("COUCHDB_USER");
+        let mut administrators = node::administrators(http).await?;
+        administrators.retain(|name| told != Some(name));
+        let is_mounted = CONFIGURATION.iter().any(|directory| {
+            let path = format!("{directory}/local.d");
+            self.container.mount_of(&path).is_some()
+        });
+        if administrators.is_empty() || is_mounted {
+            return Ok(None);
+        }
+        let names: Vec<&str> = administrators.iter().map(String::as_str).collect();
+        Ok(Some(format!(
+            "administrators defined only in the container's own configuration are not saved ({}): mount a volume at etc/local.d and save it, or set COUCHDB_USER",
+            names.join(", ")
+        )))
+    }
+}
+
+/// What the server needs and may have in its container's own layer: its configuration, and the file with the password.
+fn in_the_layer(container: &Container, labels: &CouchdbLabels) -> Vec<String> {
+    let configuration = CONFIGURATION
+        .iter()
+        .flat_map(|directory| CHANGED_THERE.map(|name| format!("{directory}/{name}")));
+    let usual = "COUCHDB_PASSWORD".to_owned();
+    let variables = labels.password_variable.iter().chain([&usual]);
+    let named = variables.filter_map(|name| container.env.get(&format!("{name}_FILE")));
+    let passwords = labels.password_file.iter().chain(named).cloned();
+    configuration.chain(passwords).collect()
 }
 
 /// How the server that runs in `container` is asked.
@@ -103,8 +160,11 @@ async fn access(
     });
     let login = LoginLabels {
         user: labels.user.as_deref(),
-        password_file: labels.password_file.as_deref(),
-        label: "cofferdam.couchdb.password-file",
+        password: PasswordLabels {
+            file: labels.password_file.as_deref(),
+            variable: labels.password_variable.as_deref(),
+        },
+        label: "cofferdam.couchdb",
     };
     Ok(Access {
         server: "CouchDB",
@@ -146,19 +206,25 @@ impl Driver for CouchdbDriver {
         node.ensure_it_is_alone()?;
         let mut warnings = Vec::new();
         warnings.extend(node.ensure_data_is_in(&self.labels.data_directory)?);
-        let before = node::databases(&http).await?;
+        warnings.extend(self.unsaved_administrators(&http).await?);
+        let maps = ShardMaps::read(&http).await?;
+        maps.ensure_all_is_on(&node.name)?;
+        // Documents that come while the files are copied may be there or not; these are.
+        let mut databases = node::databases(&http).await?;
 
-        let captured = self.data.tree.dump(target, sink).await?;
+        let listing = Listing::new(sink);
+        let captured = self.data.tree.dump(target, &listing).await?;
 
-        let after: BTreeSet<String> = node::names(&http).await?.into_iter().collect();
+        let (maps, anew) = maps.still_in(&ShardMaps::read(&http).await?);
+        maps.ensure_files_are_in(&listing.files())?;
+        databases.retain(|database| maps.of(&database.name).is_some());
+        warnings.extend(anew.into_iter().map(|name| {
+            format!("database {name} was deleted and created anew while it was saved, and may be missing")
+        }));
         warnings.extend(captured.warnings.into_iter().filter(|warning| {
             // To append is all that CouchDB does to its files.
             !warning.ends_with(CHANGED)
         }));
-        let databases = before
-            .into_iter()
-            .filter(|database| after.contains(&database.name))
-            .collect();
         Ok(Captured {
             facts: Facts::Couchdb(CouchdbFacts {
                 server_version: node.version,
@@ -177,14 +243,20 @@ impl Driver for CouchdbDriver {
     }
 
     fn describe_restore(&self, record: &TargetRecord) -> String {
-        let databases = match &record.facts {
-            Facts::Couchdb(facts) => facts.databases.len(),
-            _ => 0,
+        let directory = &self.labels.data_directory;
+        let Facts::Couchdb(facts) = &record.facts else {
+            return format!("replace the data directory {directory}");
         };
-        format!(
-            "replace the data directory {} (databases: {databases})",
-            self.labels.data_directory
-        )
+        let mut replicators = facts.databases.iter().filter(|it| is_replicator(it));
+        let note = match replicators.next() {
+            Some(database) => format!(
+                "; the replications in {} start as soon as the server does",
+                database.name
+            ),
+            None => String::new(),
+        };
+        let databases = facts.databases.len();
+        format!("replace the data directory {directory} (databases: {databases}){note}")
     }
 
     /// See [`CouchdbDriver::refusal`] for where it cannot be.
@@ -208,7 +280,8 @@ impl Driver for CouchdbDriver {
             )));
         };
         let staged = self.data.tree.staged(&record.target)?;
-        Trial::begin(&self.helpers, &self.container, &self.labels, staged)
+        let (helpers, container) = (&self.helpers, &self.container);
+        Trial::begin(helpers, container, &self.labels, staged, self.loss)
             .await?
             .run(facts)
             .await
@@ -221,6 +294,12 @@ impl Driver for CouchdbDriver {
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
         self.data.tree.rollback(target).await
     }
+}
+
+/// Whether replications may be written down in it.
+fn is_replicator(database: &CouchdbDatabase) -> bool {
+    let name = database.name.as_str();
+    (name == "_replicator" || name.ends_with("/_replicator")) && database.documents > 0
 }
 
 fn tree_of(facts: Facts) -> Result<TreeFacts, DriverError> {

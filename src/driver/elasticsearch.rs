@@ -10,16 +10,19 @@
 //! repository of the user's (S3, say), and the artifact only says what the server said of them.
 //!
 //! An index cannot be renamed, so a load writes over what is there: a safety snapshot is the way back. Indices that the
-//! snapshot does not hold stay as they are, and so do those whose names begin with a dot, which are the server's own.
+//! snapshot does not hold stay as they are, and so do those whose names begin with a dot, which are the server's own. What no
+//! safety snapshot can hold (a closed index, one that no label names) is not written over.
 //!
 //! Not verified against a real Elasticsearch or OpenSearch, but against a small server that follows their manuals.
 //!
+//! - `busy`: what has to wait for another snapshot
 //! - `passage`: a repository of ours
 //! - `server`: what it is, what it holds, where it allows repositories
 //! - `snapshots`: the snapshot interface
 //!
 //! Source: the reference of Elasticsearch 8, "Snapshot and restore APIs".
 
+mod busy;
 mod passage;
 mod server;
 mod snapshots;
@@ -30,6 +33,7 @@ use self::passage::{Passage, RESTORING, SAVING};
 use self::server::{Holdings, Server};
 use self::snapshots::{Repository, SnapshotInfo};
 use super::http::{Access, Account, Http, Login, LoginLabels};
+use super::logins::PasswordLabels;
 use super::tree::{Moment, TreeDriver, TreeOrigin, TreeRun, TreeTarget};
 use super::{
     ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, NewArtifact, WayBack,
@@ -44,6 +48,7 @@ use crate::manifest::{
 use crate::pipe::compress;
 use crate::target::{DriverKind, TargetId};
 use async_trait::async_trait;
+use tracing::warn;
 
 /// The only target of a server.
 pub const NAME: &str = "indices";
@@ -54,6 +59,7 @@ pub struct ElasticsearchDriver {
     container: Container,
     service: String,
     labels: ElasticsearchLabels,
+    moment: Moment,
 }
 
 /// A server that is spoken to.
@@ -75,12 +81,14 @@ impl ElasticsearchDriver {
         container: Container,
         service: &str,
         labels: ElasticsearchLabels,
+        moment: Moment,
     ) -> Self {
         Self {
             helpers,
             container,
             service: service.to_owned(),
             labels,
+            moment,
         }
     }
 
@@ -96,8 +104,11 @@ impl ElasticsearchDriver {
         let labels = &self.labels;
         let login = LoginLabels {
             user: labels.user.as_deref(),
-            password_file: labels.password_file.as_deref(),
-            label: "cofferdam.elasticsearch.password-file",
+            password: PasswordLabels {
+                file: labels.password_file.as_deref(),
+                variable: labels.password_variable.as_deref(),
+            },
+            label: "cofferdam.elasticsearch",
         };
         let access = Access {
             server: "Elasticsearch",
@@ -252,7 +263,11 @@ impl Driver for ElasticsearchDriver {
         let call = self.call().await?;
         let http = call.http();
         let server = Server::look(&http).await?;
-        let holdings = Holdings::find(&http, &self.labels.indices).await?;
+        let holdings = match self.moment {
+            Moment::Backup => Holdings::find(&http, &self.labels.indices).await?,
+            // A safety snapshot is of what there is.
+            Moment::Restore => Holdings::present(&http, &self.labels.indices).await?,
+        };
         let theirs = self.labels.repository.as_deref();
         let (info, captured) = match theirs {
             Some(name) => {
@@ -261,7 +276,7 @@ impl Driver for ElasticsearchDriver {
             }
             None => self.dump_ours(&http, target, &holdings, sink).await?,
         };
-        let mut warnings = holdings.warnings;
+        let mut warnings: Vec<String> = holdings.warnings().collect();
         warnings.extend(captured.warnings);
         Ok(Captured {
             facts: Facts::Elasticsearch(ElasticsearchFacts {
@@ -285,7 +300,8 @@ impl Driver for ElasticsearchDriver {
         if let Some(passage) = self.passage(&http, RESTORING).await? {
             passage.ensure_it_is_nobodys().await?;
         }
-        Ok(!Holdings::all(&http).await?.is_empty())
+        let present = Holdings::present(&http, &self.labels.indices).await?;
+        Ok(!present.is_empty())
     }
 
     fn describe_restore(&self, record: &TargetRecord) -> String {
@@ -308,12 +324,19 @@ impl Driver for ElasticsearchDriver {
         let facts = facts_of(record)?;
         let call = self.call().await?;
         let http = call.http();
+        let holdings = Holdings::of(facts);
+        // What is registered there is what a rollback takes away again: nothing yet.
+        if let Some(passage) = self.passage(&http, RESTORING).await? {
+            passage.close().await?;
+        }
+        let wanted = &self.labels.indices;
+        holdings.ensure_there_is_a_copy(&http, wanted).await?;
+        tell_of_missing_templates(&http, &record.target, &holdings).await;
         let repository = match facts.repository.as_deref() {
             Some(name) => Repository { http: &http, name },
             None => self.bring_in(&http, record, source).await?,
         };
         let info = repository.whole(&facts.snapshot).await?;
-        let holdings = Holdings::of(facts);
         info.ensure_it_holds(&holdings)?;
         holdings.delete(&http).await?;
         let restored = repository.restore(&info, &holdings).await;
@@ -364,6 +387,24 @@ impl Driver for ElasticsearchDriver {
         }
         let tree = self.tree(&passage.location, Moment::Restore).await?;
         tree.rollback(target).await
+    }
+}
+
+/// They are no part of a snapshot, and not needed to restore it.
+async fn tell_of_missing_templates(http: &Http<'_>, target: &TargetId, holdings: &Holdings) {
+    match holdings.streams_without_template(http).await {
+        Ok(streams) => {
+            for stream in streams {
+                warn!(
+                    target = %target,
+                    "no index template fits the data stream {stream}: it is restored, but cannot roll over until its template is there"
+                );
+            }
+        }
+        Err(error) => warn!(
+            target = %target,
+            "whether index templates fit the data streams is not known: {error}"
+        ),
     }
 }
 

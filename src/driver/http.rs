@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::DriverError;
-use super::secret_file::SecretFile;
+use super::logins::{Logins, PasswordLabels};
 use crate::agent::helper::{HelperError, Neighbour};
 use crate::agent::request::{Answer, Method, RequestJob, Scheme};
 use crate::engine::{Container, Engine};
@@ -15,6 +15,9 @@ use crate::secret::Secret;
 
 /// For what a server answers at once.
 const SHORT: Duration = Duration::from_secs(120);
+
+/// What keeps a node of CouchDB from serving its databases.
+pub const MAINTENANCE: &str = "is in maintenance mode; end it with `maintenance_mode = false` under [couchdb] in its configuration";
 
 /// Where a server listens in its own network, and who may ask it.
 #[derive(Clone, Debug)]
@@ -46,8 +49,8 @@ pub struct Account {
 #[derive(Clone, Copy, Debug)]
 pub struct LoginLabels<'a> {
     pub user: Option<&'a str>,
-    pub password_file: Option<&'a str>,
-    /// The name of the label that names the file.
+    pub password: PasswordLabels<'a>,
+    /// What the driver's labels begin with.
     pub label: &'static str,
 }
 
@@ -60,37 +63,27 @@ impl Login {
         labels: LoginLabels<'_>,
         accounts: &[Account],
     ) -> Result<Option<Self>, DriverError> {
-        let variable = |name: &str| container.env.get(name).filter(|value| !value.is_empty());
-        let known = accounts
-            .iter()
-            .filter(|account| labels.user.is_none_or(|user| user == account.user))
-            .find_map(|account| {
-                let file = format!("{}_FILE", account.variable);
-                let direct = variable(account.variable).map(|value| (None, value));
-                let password = direct.or_else(|| Some((Some(file.clone()), variable(&file)?)));
-                password.map(|password| (&account.user, password))
-            });
-        let read = async |path: &str, origin: &str| {
-            let file = SecretFile {
-                path,
-                origin,
-                label: labels.label,
-            };
-            file.read(engine, container).await
+        let logins = Logins {
+            engine,
+            container,
+            label: labels.label,
         };
-        let user = labels
-            .user
-            .or(known.as_ref().map(|(user, _)| user.as_str()));
-        let Some(user) = user else { return Ok(None) };
-        let password = match (labels.password_file, &known) {
-            (Some(path), _) => read(path, labels.label).await?,
-            (None, Some((_, (Some(origin), path)))) => read(path, origin).await?,
-            (None, Some((_, (None, value)))) => Secret::new(*value),
-            (None, None) => Secret::new(""),
-        };
-        Ok(Some(Self {
-            user: user.to_owned(),
-            password,
+        let mut user = labels.user.map(str::to_owned);
+        let mut password = logins.labelled(labels.password).await?;
+        for account in accounts {
+            let is_meant = labels.user.is_none_or(|user| user == account.user);
+            if !is_meant || !logins.has(account.variable) {
+                continue;
+            }
+            user = Some(account.user.clone());
+            if password.is_none() {
+                password = logins.secret(account.variable).await?;
+            }
+            break;
+        }
+        Ok(user.map(|user| Self {
+            user,
+            password: password.unwrap_or_else(|| Secret::new("")),
         }))
     }
 }
@@ -137,17 +130,30 @@ impl<'a> Http<'a> {
         self.read(Method::Post, path, Some(body)).await
     }
 
-    /// What is not there is deleted already.
-    pub async fn delete(&self, path: &str) -> Result<(), DriverError> {
-        let answer = self.ask(Method::Delete, path, None).await?;
+    /// Any status is an answer, but those that let nobody in.
+    pub async fn ask(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Value>,
+    ) -> Result<Answer, DriverError> {
+        let answer = self.ask_anyhow(method, path, body).await?;
         match answer.status {
-            404 => Ok(()),
-            _ => self.parse(Method::Delete, path, answer).map(|_: Value| ()),
+            401 | 403 => Err(DriverError::failed_with_hint(
+                format!(
+                    "{} does not allow {} {path}: {}",
+                    self.access.server,
+                    method.as_str(),
+                    words(&answer)
+                ),
+                self.access.remedy,
+            )),
+            _ => Ok(answer),
         }
     }
 
-    /// Any status is an answer, but those that let nobody in.
-    pub async fn ask(
+    /// Any status is an answer.
+    pub async fn ask_anyhow(
         &self,
         method: Method,
         path: &str,
@@ -171,23 +177,12 @@ impl<'a> Http<'a> {
         };
         let password = login.as_ref().map(|login| &login.password);
         let answer = self.neighbour.ask(&job, password).await;
-        let answer = answer.map_err(|error| match error {
+        answer.map_err(|error| match error {
             HelperError::Failed(failure) => {
                 DriverError::failed_with_hint(format!("{server}: {failure}"), *remedy)
             }
             other => other.into(),
-        })?;
-        match answer.status {
-            401 | 403 => Err(DriverError::failed_with_hint(
-                format!(
-                    "{server} does not allow {} {path}: {}",
-                    method.as_str(),
-                    words(&answer)
-                ),
-                *remedy,
-            )),
-            _ => Ok(answer),
-        }
+        })
     }
 
     async fn read<T: DeserializeOwned>(
@@ -231,6 +226,10 @@ pub fn component(name: &str) -> String {
 pub fn words(answer: &Answer) -> String {
     const MOST: usize = 500;
     let body = &answer.body;
+    // All that CouchDB says itself is `progress not possible`.
+    if answer.status == 412 && body["error"] == "nodedown" {
+        return format!("the node {MAINTENANCE} (status 412)");
+    }
     let reason = [&body["error"]["reason"], &body["reason"], &body["error"]]
         .into_iter()
         .find_map(Value::as_str);
@@ -253,6 +252,10 @@ mod tests {
         let said = |status, body| words(&Answer { status, body });
         let couchdb = json!({"error": "not_found", "reason": "Database does not exist."});
         assert_eq!(said(404, couchdb), "Database does not exist. (status 404)");
+        let maintenance = json!({"error": "nodedown", "reason": "progress not possible"});
+        assert!(said(412, maintenance).contains("maintenance mode"));
+        let there = json!({"error": "file_exists", "reason": "The database is there."});
+        assert_eq!(said(412, there), "The database is there. (status 412)");
         let elasticsearch = json!({
             "error": {"type": "repository_exception", "reason": "[r] location doesn't match"},
             "status": 500

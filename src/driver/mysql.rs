@@ -1,7 +1,7 @@
 //! MySQL and MariaDB, by their own clients in their own container.
 //!
-//! A target is a database: its tables and rows, views, triggers, routines and events. Users and grants are the server's, and
-//! are not saved.
+//! A target is a database: its tables and rows, views, triggers, routines and events. Or [`USERS`]: the accounts that
+//! somebody made, and what they may do, which are loaded first.
 //!
 //! A dump and a load go the ways that [`crate::driver::clients`] describes. See `state` for how loaded tables take the old
 //! ones' places, and for what a crash at any point leaves.
@@ -14,14 +14,21 @@
 //! - `sql`, `orders`: quoting, patterns, orders as text
 //! - `holdings`: what is in databases
 //! - `definitions`: views, triggers, routines and events as text
-//! - `dump`: a database out; `load`: a database in
-//! - `names`, `mark`, `state`, `swap`: new tables into the old ones' places
+//! - `dump`: a database out, `exact`: its numbers; `load`: a database in; `checksums`: whether they are equal
+//! - `names`, `mark`, `state`, `swap`: new tables into the old ones' places; `away`: the old ones out of the way
+//! - `settings`, `grants`: what a load sets, and what it would take away
+//! - `users`, `accounts`: who may log in
 //! - `detect`: containers that carry no label
 
+mod accounts;
+mod away;
+mod checksums;
 mod credentials;
 mod definitions;
 mod detect;
 mod dump;
+mod exact;
+mod grants;
 mod holdings;
 mod load;
 mod mark;
@@ -29,10 +36,12 @@ mod names;
 mod orders;
 mod programs;
 mod server;
+mod settings;
 mod sql;
 mod state;
 mod swap;
 mod trouble;
+mod users;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -40,16 +49,19 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use serde::Deserialize;
 use tokio::sync::OnceCell;
+use tracing::warn;
 
 pub use self::detect::{Detected, detect, look_at};
 use self::holdings::databases;
-use self::load::{Load, Standing, check_database};
+use self::load::{Load, check_database};
 use self::names::mark_of_staging;
 pub use self::server::Server;
 pub use self::swap::Committed;
 use self::swap::Swap;
+pub use self::users::USERS;
+use self::users::{Users, accounts, dump_users};
 use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets,
+    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, Loss,
     OldDatabase, WayBack,
 };
 use crate::agent::inside::{OWN_PROGRAM, Removals, Visitor};
@@ -65,6 +77,7 @@ const SYSTEM: [&str; 4] = ["information_schema", "mysql", "performance_schema", 
 #[derive(Clone, Debug)]
 pub struct MysqlOptions {
     pub old_database: OldDatabase,
+    pub loss: Loss,
     /// Cofferdam's own binary, static, to be put into containers.
     pub program: PathBuf,
     /// Shared by all drivers of a process, which waits for it before it ends.
@@ -75,6 +88,7 @@ impl Default for MysqlOptions {
     fn default() -> Self {
         Self {
             old_database: OldDatabase::default(),
+            loss: Loss::default(),
             program: PathBuf::from(OWN_PROGRAM),
             removals: Removals::default(),
         }
@@ -128,11 +142,54 @@ impl MysqlDriver {
             .await
     }
 
+    /// The beginning of a load under the database's own name, of so many steps.
+    pub async fn leave_steps(
+        &self,
+        target: &TargetId,
+        most_steps: usize,
+    ) -> Result<(), DriverError> {
+        Swap::new(self.server().await?, &target.name, &self.run)
+            .move_away(self.options.old_database, most_steps)
+            .await
+            .map(drop)
+    }
+
+    /// A rollback that stops after so many steps; the next one goes on from there.
+    pub async fn rollback_steps(
+        &self,
+        target: &TargetId,
+        most_steps: usize,
+    ) -> Result<(), DriverError> {
+        Swap::new(self.server().await?, &target.name, &self.run)
+            .roll_back(most_steps)
+            .await
+            .map(drop)
+    }
+
     /// Logs in on first use. A failure is not kept: the next use tries again.
     async fn server(&self) -> Result<&Server, DriverError> {
         self.server
             .get_or_try_init(|| Server::connect(&self.engine, &self.container, &self.labels))
             .await
+    }
+
+    /// The target of users, where somebody made any.
+    async fn users(&self, server: &Server) -> Result<Option<FoundTarget>, DriverError> {
+        let Some(accounts) = accounts(server).await? else {
+            warn!(
+                "users and grants of container {} are not saved: cofferdam.mysql.user may not read them",
+                self.container.name
+            );
+            return Ok(None);
+        };
+        Ok((!accounts.is_empty()).then(|| FoundTarget {
+            id: TargetId::new(
+                self.container.service(),
+                DriverKind::Mysql,
+                USERS.to_owned(),
+            ),
+            what: "users and grants".to_owned(),
+        }))
     }
 
     fn labels(&self) -> &MysqlLabels {
@@ -145,6 +202,10 @@ impl MysqlDriver {
 
     fn old_database(&self) -> OldDatabase {
         self.options.old_database
+    }
+
+    fn loss(&self) -> Loss {
+        self.options.loss
     }
 
     fn visitor<'a>(&'a self, server: &'a Server) -> Visitor<'a> {
@@ -236,9 +297,15 @@ impl Driver for MysqlDriver {
         };
         names.sort();
         names.dedup();
+        if names.iter().any(|name| name == USERS) {
+            return Err(DriverError::failed(format!(
+                "database {USERS} has the name that stands for users and grants: rename it"
+            )));
+        }
         let (present, missing): (Vec<String>, Vec<String>) =
             names.into_iter().partition(|name| there.contains(name));
         let id = |name: String| TargetId::new(self.container.service(), DriverKind::Mysql, name);
+        let users = self.users(server).await?;
         let found = |name: String| FoundTarget {
             what: format!("database {name}"),
             id: id(name),
@@ -248,8 +315,12 @@ impl Driver for MysqlDriver {
             target: id(name),
         };
         Ok(FoundTargets {
-            targets: present.into_iter().map(found).collect(),
+            targets: users
+                .into_iter()
+                .chain(present.into_iter().map(found))
+                .collect(),
             missing: missing.into_iter().map(failure).collect(),
+            ..FoundTargets::default()
         })
     }
 
@@ -258,27 +329,31 @@ impl Driver for MysqlDriver {
         target: &TargetId,
         sink: &dyn ArtifactSink,
     ) -> Result<Captured, DriverError> {
-        dump::dump_database(self, self.server().await?, &target.name, sink).await
+        let server = self.server().await?;
+        if target.name == USERS {
+            return dump_users(server, sink).await;
+        }
+        dump::dump_database(self, server, &target.name, sink).await
     }
 
     async fn exists(&self, target: &TargetId) -> Result<bool, DriverError> {
         let there = databases(self.server().await?).await?;
-        Ok(there.contains(&target.name))
+        Ok(target.name == USERS || there.contains(&target.name))
     }
 
     fn describe_restore(&self, record: &TargetRecord) -> String {
         let name = &record.target.name;
+        if name == USERS {
+            return "create users that are missing".to_owned();
+        }
         match self.labels.restore {
             MysqlRestore::Swap => format!("swap database {name}"),
-            MysqlRestore::Recreate => format!("drop, create and load database {name}"),
+            MysqlRestore::Recreate => format!("move database {name} away and load it anew"),
         }
     }
 
     fn way_back(&self, _target: &TargetId) -> WayBack {
-        match self.labels.restore {
-            MysqlRestore::Swap => WayBack::Staged,
-            MysqlRestore::Recreate => WayBack::SafetySnapshot,
-        }
+        WayBack::Staged
     }
 
     async fn load(
@@ -286,38 +361,35 @@ impl Driver for MysqlDriver {
         record: &TargetRecord,
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError> {
-        let server = self.server().await?;
-        Load::of(self, server, record, facts_of(record)?)?
-            .run(source)
-            .await
-    }
-
-    async fn put_back(
-        &self,
-        record: &TargetRecord,
-        source: &dyn ArtifactSource,
-    ) -> Result<(), DriverError> {
-        let server = self.server().await?;
-        Load::of(self, server, record, facts_of(record)?)?
-            .in_place(source, Standing::Final)
-            .await?;
-        self.check(record).await
+        let (server, facts) = (self.server().await?, facts_of(record)?);
+        if record.target.name == USERS {
+            let users = Users::new(server, &self.run);
+            return users.load(record, facts, source).await;
+        }
+        Load::of(self, server, record, facts)?.run(source).await
     }
 
     /// The load ends with a check of everything else.
     async fn check(&self, record: &TargetRecord) -> Result<(), DriverError> {
+        if record.target.name == USERS {
+            return Ok(());
+        }
         check_database(self, self.server().await?, record, facts_of(record)?).await
     }
 
     async fn commit(&self, target: &TargetId) -> Result<(), DriverError> {
+        if target.name == USERS {
+            return Users::new(self.server().await?, &self.run).commit().await;
+        }
         self.commit_steps(target, usize::MAX).await.map(drop)
     }
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
-        let server = self.server().await?;
-        Swap::new(server, &target.name, &self.run)
-            .roll_back()
-            .await
-            .map(drop)
+        if target.name == USERS {
+            return Users::new(self.server().await?, &self.run)
+                .roll_back()
+                .await;
+        }
+        self.rollback_steps(target, usize::MAX).await
     }
 }

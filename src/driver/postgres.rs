@@ -13,16 +13,19 @@
 //! and for what a crash at any point leaves. Statistics of the new database come from the server's own autovacuum.
 //!
 //! - `credentials`, `server`, `queries`: logging in, asking
-//! - `trouble`: errors with their remedies
+//! - `sqlstate`, `trouble`: errors, and errors with their remedies
 //! - `sql`: quoting, and reading scripts
-//! - `dump`, `patterns`, `contents`, `tee`: a database out; `watch`: no client is left behind
-//! - `load`, `inlet`, `create`, `swap`, `names`: a database in
-//! - `globals`: roles and tablespaces; `dumpall`: everything in one script
+//! - `dump`, `patterns`, `contents`, `tee`, `bound`: a database out; `watch`: no client is left behind
+//! - `load`, `inlet`, `session`, `script`, `create`: a database in
+//! - `swap`, `state`, `names`, `obstacles`: how it takes the old one's place
+//! - `globals`, `missing`, `memberships`: roles and tablespaces; `dumpall`, `cluster`: everything in one script
 //! - `targets`: what there is to save
 //! - `basebackup`: the data directory itself, by a driver of its own
 //! - `detect`: containers that carry no label
 
 pub mod basebackup;
+mod bound;
+mod cluster;
 mod contents;
 mod create;
 mod credentials;
@@ -32,11 +35,18 @@ mod dumpall;
 mod globals;
 mod inlet;
 mod load;
+mod memberships;
+mod missing;
 mod names;
+mod obstacles;
 mod patterns;
 mod queries;
+mod script;
 mod server;
+mod session;
 mod sql;
+mod sqlstate;
+mod state;
 mod swap;
 mod targets;
 mod tee;
@@ -44,13 +54,17 @@ mod trouble;
 mod watch;
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
 
+use self::cluster::Cluster;
 pub use self::detect::{Detected, detect, look_at};
 pub use self::inlet::Jobs;
+use self::obstacles::Obstacles;
 pub use self::server::Server;
+use self::swap::Swap;
 use self::targets::Subject;
 pub use self::targets::{CLUSTER, GLOBALS};
 use self::watch::Watch;
@@ -94,6 +108,7 @@ pub struct PostgresDriver {
     run: RunId,
     options: PostgresOptions,
     server: OnceCell<Server>,
+    notices: Mutex<Vec<String>>,
 }
 
 impl PostgresDriver {
@@ -112,6 +127,7 @@ impl PostgresDriver {
             run,
             options,
             server: OnceCell::new(),
+            notices: Mutex::default(),
         }
     }
 
@@ -119,8 +135,10 @@ impl PostgresDriver {
     async fn server(&self) -> Result<&Server, DriverError> {
         self.server
             .get_or_try_init(|| async {
-                let server = Server::connect(&self.engine, &self.container, &self.labels).await?;
-                Ok(server.for_run(&self.run))
+                let (engine, container, run) = (&self.engine, &self.container, &self.run);
+                let server =
+                    Server::connect_for(engine, container, &self.labels, Some(run)).await?;
+                Ok(server.for_run(run))
             })
             .await
     }
@@ -145,6 +163,13 @@ impl PostgresDriver {
 
     fn jobs(&self) -> Option<Jobs> {
         self.options.jobs
+    }
+
+    fn notice(&self, notice: String) {
+        self.notices
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(notice);
     }
 
     fn watch(&self, server: &Server) -> Watch {
@@ -172,6 +197,10 @@ fn facts_of(record: &TargetRecord) -> Result<&PostgresFacts, DriverError> {
             record.target
         ))),
     }
+}
+
+fn bound_to_name(record: &TargetRecord) -> &[String] {
+    facts_of(record).map_or(&[], |facts| &facts.bound_to_name)
 }
 
 #[async_trait]
@@ -209,10 +238,18 @@ impl Driver for PostgresDriver {
     fn describe_restore(&self, record: &TargetRecord) -> String {
         match (Subject::of(&record.target), self.labels.restore) {
             (Subject::Globals, _) => "create missing roles and tablespaces".to_owned(),
-            (Subject::Cluster, _) => "drop, create and load all databases of the server".to_owned(),
-            (Subject::Database(name), PostgresRestore::Swap) => format!("swap database {name}"),
+            (Subject::Cluster, _) => {
+                "rename the databases of the server away, and load all of them".to_owned()
+            }
+            (Subject::Database(name), PostgresRestore::Swap) => match bound_to_name(record) {
+                [] => format!("swap database {name}"),
+                why => format!(
+                    "load database {name} under its own name ({}), the old one renamed meanwhile",
+                    why.join(", ")
+                ),
+            },
             (Subject::Database(name), PostgresRestore::Recreate) => {
-                format!("drop, create and load database {name}")
+                format!("rename database {name} away, and load the new one in its place")
             }
             (Subject::Database(name), PostgresRestore::Clean) => {
                 format!("clean and load database {name}")
@@ -222,11 +259,35 @@ impl Driver for PostgresDriver {
 
     fn way_back(&self, target: &TargetId) -> WayBack {
         match (Subject::of(target), self.labels.restore) {
-            // Only what is missing is created.
-            (Subject::Globals, _) => WayBack::Staged,
-            (Subject::Database(_), PostgresRestore::Swap) => WayBack::Staged,
-            (Subject::Cluster | Subject::Database(_), _) => WayBack::SafetySnapshot,
+            (Subject::Database(_), PostgresRestore::Clean) => WayBack::SafetySnapshot,
+            // Of roles and tablespaces only what is missing is created.
+            (Subject::Globals | Subject::Cluster | Subject::Database(_), _) => WayBack::Staged,
         }
+    }
+
+    async fn foresee(&self, record: &TargetRecord) -> Result<Vec<String>, DriverError> {
+        let names = match Subject::of(&record.target) {
+            Subject::Globals => return Ok(Vec::new()),
+            Subject::Cluster => facts_of(record)?
+                .databases
+                .iter()
+                .map(String::as_str)
+                .collect(),
+            Subject::Database(name) => vec![name],
+        };
+        let server = self.server().await?;
+        let mut told = Vec::new();
+        for name in names {
+            let seat = server.seat_beside(name);
+            let obstacles = Obstacles::of(server, &seat, name).await?;
+            told.extend(obstacles.foresee(name, self.labels.restore, self.old_database())?);
+        }
+        Ok(told)
+    }
+
+    fn take_notices(&self) -> Vec<String> {
+        let mut notices = self.notices.lock().unwrap_or_else(PoisonError::into_inner);
+        std::mem::take(&mut notices)
     }
 
     async fn load(
@@ -258,21 +319,33 @@ impl Driver for PostgresDriver {
     }
 
     async fn commit(&self, target: &TargetId) -> Result<(), DriverError> {
-        let Subject::Database(name) = Subject::of(target) else {
-            return Ok(());
+        let left = match Subject::of(target) {
+            Subject::Globals => return Ok(()),
+            Subject::Cluster => {
+                let server = self.server().await?;
+                Cluster::new(server, &self.run).commit().await?
+            }
+            Subject::Database(name) => {
+                let server = self.server().await?;
+                Swap::new(server, name, &self.run).commit().await?
+            }
         };
-        let server = self.server().await?;
-        swap::Swap::new(server, name, &self.run).commit().await
+        left.into_iter().for_each(|left| self.notice(left));
+        Ok(())
     }
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
-        let Subject::Database(name) = Subject::of(target) else {
-            return Ok(());
-        };
-        let server = self.server().await?;
-        swap::Swap::new(server, name, &self.run)
-            .roll_back()
-            .await
-            .map(drop)
+        match Subject::of(target) {
+            Subject::Globals => Ok(()),
+            Subject::Cluster => {
+                let server = self.server().await?;
+                Cluster::new(server, &self.run).roll_back().await
+            }
+            Subject::Database(name) => {
+                let server = self.server().await?;
+                let swap = Swap::new(server, name, &self.run);
+                swap.roll_back().await.map(drop)
+            }
+        }
     }
 }

@@ -12,6 +12,7 @@
 //!
 //! - `site`: where a target really lies
 //! - `dump`, `load`: through helpers
+//! - `neighbours`: what containers have mounted in a tree
 //! - `archive`, `places`: through the archive API, and where entries go there
 //! - `data_directory`: a tree on which a server is tried out
 //! - `exact`, `removal`: what `replace` takes away there, and the agent that does it
@@ -21,6 +22,7 @@ mod data_directory;
 mod dump;
 mod exact;
 mod load;
+mod neighbours;
 mod places;
 mod removal;
 pub(super) mod site;
@@ -29,6 +31,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use tracing::warn;
 
 use self::archive::Wanted;
@@ -44,7 +47,7 @@ use crate::agent::inside::OWN_PROGRAM;
 use crate::agent::task::Task;
 use crate::engine::{Container, Engine};
 use crate::labels::{TreeOptions, TreeRestore};
-use crate::manifest::{Failure, TargetRecord};
+use crate::manifest::{Failure, TargetRecord, TreeFacts, TreeShape};
 use crate::target::{DriverKind, TargetId};
 use crate::tree::TreePath;
 use crate::tree::ahead::Opening;
@@ -84,7 +87,8 @@ impl TreeOrigin {
 }
 
 /// Where a restore puts the new tree.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum Placement {
     /// Beside the old one, which needs room for both, and can be undone at any moment.
     #[default]
@@ -93,14 +97,28 @@ pub enum Placement {
     InPlace,
 }
 
+/// What becomes of what patterns leave out, when the tree around it is replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LeftOut {
+    /// No snapshot holds it.
+    #[default]
+    Stays,
+    /// It is worth nothing without the rest.
+    Goes,
+}
+
 /// What the labels do not say.
 #[derive(Clone, Debug)]
 pub struct TreeRun {
     pub placement: Placement,
+    /// How a run that died has loaded what it restored, for whoever recovers it. It says more than `placement`, and than
+    /// what can be done now.
+    pub ways: BTreeMap<TargetId, WayBack>,
     /// Paths in the tree that are restored, each with all that is below it; empty for the whole tree.
     pub paths: Vec<TreePath>,
     pub moment: Moment,
     pub opening: Opening,
+    pub left_out: LeftOut,
     /// Cofferdam's own binary, static, to be put into containers.
     pub program: PathBuf,
 }
@@ -109,9 +127,11 @@ impl Default for TreeRun {
     fn default() -> Self {
         Self {
             placement: Placement::default(),
+            ways: BTreeMap::new(),
             paths: Vec::new(),
             moment: Moment::default(),
             opening: Opening::default(),
+            left_out: LeftOut::default(),
             program: PathBuf::from(OWN_PROGRAM),
         }
     }
@@ -210,14 +230,21 @@ impl TreeDriver {
     }
 
     /// Whether a restore of this target lies beside the present tree until it is committed.
-    fn is_staged(&self, site: &Site) -> bool {
-        self.run.placement == Placement::Beside && self.no_helpers.is_none() && site.can_be_staged()
+    fn is_staged(&self, target: &TargetId, site: &Site) -> bool {
+        match self.run.ways.get(target) {
+            Some(way_back) => *way_back == WayBack::Staged,
+            None => {
+                self.run.placement == Placement::Beside
+                    && self.no_helpers.is_none()
+                    && site.can_be_staged()
+            }
+        }
     }
 
     /// Where the new tree waits until it is committed; an error where it does not wait beside the old one.
     pub(super) fn staged(&self, target: &TargetId) -> Result<Staged, DriverError> {
         match self.tree(target)?.site()? {
-            site @ Site::Mount(mount) if self.is_staged(site) => Ok(Staged {
+            site @ Site::Mount(mount) if self.is_staged(target, site) => Ok(Staged {
                 mount: mount.view(Access::Write),
                 path: new_tree_path(&self.helpers.run, target),
                 replaces: mount.path.clone(),
@@ -228,12 +255,40 @@ impl TreeDriver {
         }
     }
 
+    /// For people: what a replacement goes around.
+    fn what_stays(&self, tree: &Tree, record: &TargetRecord) -> String {
+        let mut stays = tree_facts(record)
+            .map(|facts| self.left_out(&tree.target, facts))
+            .unwrap_or_default();
+        if let Ok(site) = &tree.site {
+            stays.extend_from_slice(site.hidden());
+        }
+        match stays.as_slice() {
+            [] => String::new(),
+            stays => format!(", but for {}, which stays as it is", stays.join(", ")),
+        }
+    }
+
+    /// The patterns of the snapshot, and those of today: what they leave out, no snapshot holds.
+    fn left_out(&self, target: &TreeTarget, facts: &TreeFacts) -> Vec<String> {
+        if self.run.left_out == LeftOut::Goes || facts.shape == TreeShape::File {
+            return Vec::new();
+        }
+        let mut patterns = facts.exclude.clone();
+        for pattern in &target.options.exclude {
+            if !patterns.contains(pattern) {
+                patterns.push(pattern.clone());
+            }
+        }
+        patterns
+    }
+
     async fn settle(&self, task: Task, target: &TargetId) -> Result<(), DriverError> {
         let site = self.tree(target)?.site()?;
         let Site::Mount(mount) = site else {
             return Ok(());
         };
-        if !self.is_staged(site) {
+        if !self.is_staged(target, site) {
             return Ok(());
         }
         let staging = staging_name(&self.helpers.run, target);
@@ -282,6 +337,11 @@ impl Driver for TreeDriver {
         tree.site.as_ref().err().map(String::as_str)
     }
 
+    fn changed_path(&self, target: &TargetId) -> Option<&str> {
+        let tree = self.trees.get(target)?;
+        tree.site.as_ref().ok().map(Site::path)
+    }
+
     async fn dump(
         &self,
         target: &TargetId,
@@ -325,7 +385,7 @@ impl Driver for TreeDriver {
             return format!("put {} back into {place}", paths.join(", "));
         }
         match tree.target.options.restore {
-            TreeRestore::Replace => format!("replace {place}"),
+            TreeRestore::Replace => format!("replace {place}{}", self.what_stays(tree, record)),
             TreeRestore::Overlay => format!("lay over {place}"),
             TreeRestore::KeepExisting => format!("put back into {place} what it lacks"),
         }
@@ -333,7 +393,7 @@ impl Driver for TreeDriver {
 
     fn way_back(&self, target: &TargetId) -> WayBack {
         match self.tree(target).map(|tree| &tree.site) {
-            Ok(Ok(site)) if !self.is_staged(site) => WayBack::SafetySnapshot,
+            Ok(Ok(site)) if !self.is_staged(target, site) => WayBack::SafetySnapshot,
             // What cannot be found cannot be loaded either.
             _ => WayBack::Staged,
         }
@@ -345,37 +405,43 @@ impl Driver for TreeDriver {
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError> {
         let tree = self.tree(&record.target)?;
+        let wanted = Wanted {
+            paths: &self.run.paths,
+            mode: tree.target.options.restore,
+            placement: self.run.placement,
+        };
         match tree.site()? {
             Site::Mount(mount) if self.no_helpers.is_none() => {
-                self.load_mount(&tree.target, mount, record, source).await
+                self.load_mount(&tree.target, mount, wanted, record, source)
+                    .await
             }
             site => {
-                let wanted = Wanted {
-                    paths: &self.run.paths,
-                    mode: tree.target.options.restore,
-                };
                 self.load_by_archive(&tree.target, site, wanted, record, source)
                     .await
             }
         }
     }
 
-    /// What a load by the archive API added goes again, whatever was chosen to be restored and however.
+    /// What a load added goes again, whatever was chosen to be restored and however.
     async fn put_back(
         &self,
         record: &TargetRecord,
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError> {
         let tree = self.tree(&record.target)?;
+        // A helper or an agent of a load that was interrupted must not change what is put back now.
+        self.helpers.removals.done().await;
+        let wanted = Wanted {
+            paths: &[],
+            mode: TreeRestore::Replace,
+            placement: Placement::InPlace,
+        };
         match tree.site()? {
-            Site::Mount(_) if self.no_helpers.is_none() => self.load(record, source).await,
+            Site::Mount(mount) if self.no_helpers.is_none() => {
+                self.load_mount(&tree.target, mount, wanted, record, source)
+                    .await
+            }
             site => {
-                // An agent of a load that was interrupted must not remove what is put back now.
-                self.helpers.removals.done().await;
-                let wanted = Wanted {
-                    paths: &[],
-                    mode: TreeRestore::Replace,
-                };
                 self.load_by_archive(&tree.target, site, wanted, record, source)
                     .await
             }

@@ -67,8 +67,10 @@ pub struct Mount {
     pub kind: MountKind,
     /// The engine's name of a volume.
     pub volume: Option<String>,
-    /// The path on the engine's host.
+    /// The path on the engine's host; of a volume, the whole of it.
     pub source: String,
+    /// The part of a volume that is mounted, when it is not the whole.
+    pub subpath: Option<String>,
     /// The path in the container.
     pub destination: String,
     pub writable: bool,
@@ -226,6 +228,25 @@ impl Container {
             .max_by_key(|mount| mount.destination.len())
     }
 
+    /// Where `path` lies, the same for every container that sees it; in no mount, in this container's own layer.
+    pub fn place_of(&self, path: &str) -> String {
+        match self.mount_of(path) {
+            None => format!("container:{}{path}", self.id),
+            Some(mount) => {
+                let root = mount.destination.trim_end_matches('/');
+                let below = path.strip_prefix(root).unwrap_or_default();
+                format!("{}{below}", mount.root())
+            }
+        }
+    }
+
+    /// Whether it sees the place, what lies around it, or what lies in it.
+    pub fn reaches(&self, place: &str) -> bool {
+        let mut mounts = self.mounts.iter().map(Mount::root);
+        place.starts_with(&format!("container:{}/", self.id))
+            || mounts.any(|root| overlap(place, &root))
+    }
+
     /// Whether the archive API cannot see `path`, because a tmpfs is mounted over it.
     pub fn is_on_tmpfs(&self, path: &str) -> bool {
         self.tmpfs.iter().any(|tmpfs| is_within(path, tmpfs))
@@ -236,6 +257,25 @@ impl Container {
 }
 
 impl Mount {
+    /// What is mounted, on the engine's host; where it does not tell that, by the volume's name.
+    fn root(&self) -> String {
+        match (self.on_the_host(), &self.volume) {
+            (Some(path), _) => path,
+            (None, Some(volume)) => format!("volume:{volume}"),
+            (None, None) => self.source.clone(),
+        }
+    }
+
+    /// What is mounted, as a path on the engine's host; `None` where that has no path there.
+    pub fn on_the_host(&self) -> Option<String> {
+        let source = self.source.strip_suffix('/').unwrap_or(&self.source);
+        match &self.subpath {
+            _ if !source.starts_with('/') => None,
+            Some(subpath) => Some(format!("{source}/{}", subpath.trim_matches('/'))),
+            None => Some(source.to_owned()),
+        }
+    }
+
     /// A volume that nobody named.
     pub fn is_anonymous(&self) -> bool {
         self.volume.as_deref().is_some_and(is_anonymous)
@@ -254,6 +294,11 @@ pub fn is_within(path: &str, parent: &str) -> bool {
         Some(rest) => rest.is_empty() || rest.starts_with('/'),
         None => false,
     }
+}
+
+/// Whether one of two places lies in the other.
+pub fn overlap(one: &str, other: &str) -> bool {
+    is_within(one, other) || is_within(other, one)
 }
 
 #[cfg(test)]
@@ -293,6 +338,7 @@ mod tests {
             kind,
             volume: None,
             source: String::new(),
+            subpath: None,
             destination: destination.to_owned(),
             writable: true,
         };

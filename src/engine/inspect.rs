@@ -244,7 +244,7 @@ fn read(raw: ContainerInspectResponse) -> Result<Container, String> {
             .mounts
             .unwrap_or_default()
             .into_iter()
-            .map(read_mount)
+            .map(|mount| read_mount(mount, &host))
             .collect(),
         read_only_root: host.readonly_rootfs.unwrap_or_default(),
         network_of: host
@@ -308,7 +308,18 @@ fn read_tmpfs(host: &HostConfig) -> Vec<String> {
     paths
 }
 
-fn read_mount(mount: MountPoint) -> Mount {
+/// The engine tells a subpath only among what was asked for.
+fn subpath_of(destination: &str, host: &HostConfig) -> Option<String> {
+    let clean = |path: &str| path.trim_end_matches('/').to_owned();
+    let asked = host.mounts.iter().flatten().find(|mount| {
+        let target = mount.target.as_deref().map(clean);
+        target.as_deref() == Some(&clean(destination))
+    })?;
+    let subpath = asked.volume_options.as_ref()?.subpath.as_ref()?;
+    (!subpath.is_empty()).then(|| subpath.clone())
+}
+
+fn read_mount(mount: MountPoint, host: &HostConfig) -> Mount {
     let kind = match mount.typ.as_deref() {
         Some("volume") => MountKind::Volume,
         Some("bind") => MountKind::Bind,
@@ -321,6 +332,7 @@ fn read_mount(mount: MountPoint) -> Mount {
             .filter(|name| kind == MountKind::Volume && !name.is_empty()),
         kind,
         source: mount.source.unwrap_or_default(),
+        subpath: subpath_of(mount.destination.as_deref().unwrap_or_default(), host),
         destination: mount.destination.unwrap_or_default(),
         writable: mount.rw.unwrap_or_default(),
     }

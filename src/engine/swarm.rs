@@ -177,6 +177,7 @@ impl MountShape {
             volume: (kind == MountKind::Volume && !self.source.is_empty())
                 .then(|| self.source.clone()),
             source: self.source,
+            subpath: None,
             destination: self.target,
             writable: !self.read_only,
         }

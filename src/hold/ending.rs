@@ -104,13 +104,34 @@ impl Ending {
         ran.is_ok()
     }
 
+    /// Releases nothing: what would start now would find data that is neither all old nor all new.
+    pub fn keep_held(&mut self, lock: &Lock) {
+        let held = lock.journal().held.iter();
+        let names: Vec<&str> = held.map(|held| held.service.as_str()).collect();
+        if !names.is_empty() {
+            self.problem(format!(
+                "{}: not started, because the data is neither all old nor all new",
+                names.join(", ")
+            ));
+        }
+    }
+
+    /// What cannot be finished is left as it is, and nobody tries again.
+    pub fn give_up(&mut self) {
+        self.unfinished = false;
+    }
+
+    /// Whether something is left that only a later run can finish.
+    pub fn is_unfinished(&self) -> bool {
+        self.unfinished
+    }
+
     /// Frees the project, unless a later run has something to finish: then the journal stays, and says so.
     pub async fn close(&mut self, lock: Lock) {
         if self.unfinished {
             let project = lock.journal().project.clone();
             self.problem(format!(
-                "the hold of project {project} is not wholly released; when the cause is mended, run: cofferdam recover \
-                 --project {project}"
+                "the run of project {project} is not finished; fix the cause, then run: cofferdam recover --project {project}"
             ));
             return;
         }
@@ -119,7 +140,7 @@ impl Ending {
         }
     }
 
-    /// Something is left that only a later run can finish.
+    /// Writes down what only a later run can finish.
     pub fn leave_unfinished(&mut self, why: String) {
         self.unfinished = true;
         self.problem(why);

@@ -1,12 +1,20 @@
-//! What a run writes down before it holds anything.
+//! What a run writes down before it holds anything: all that whoever recovers it needs, and cannot learn elsewhere.
+//!
+//! - `services`: how the project was labelled then
+//! - `restore`: what a restore does to each target
+
+mod restore;
+mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+pub use restore::{RestoreChoices, RestoreJournal, RestoreStep};
+pub use services::{ServiceThen, relabel};
+
 use super::{HoldError, LABEL_HOLD, LABEL_JOURNAL, LABEL_RUN, Owner};
-use crate::driver::WayBack;
 use crate::engine::Container;
 use crate::labels::Moment;
 use crate::repository::SnapshotRef;
@@ -15,15 +23,24 @@ use crate::target::{RunId, TargetId};
 /// The format of the journal; another cofferdam may have to read it.
 const VERSION: u32 = 1;
 
+const TOOL: &str = concat!("cofferdam ", env!("CARGO_PKG_VERSION"));
+
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Journal {
     version: u32,
+    /// Name and version of the program that wrote it.
+    tool: String,
     pub run: RunId,
     pub project: String,
     pub operation: Operation,
     pub owner: Owner,
     /// In the order in which they start.
     pub held: Vec<Held>,
+    /// All of the project, as they were labelled when the run began.
+    pub services: Vec<ServiceThen>,
+    /// What a backup saves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub saved: Vec<TargetId>,
     pub restore: Option<RestoreJournal>,
 }
 
@@ -97,35 +114,22 @@ pub enum Action {
     Pause,
 }
 
-/// What is needed to finish or undo a restore whose process died.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestoreJournal {
-    /// The project that the snapshot is of.
-    pub project: String,
-    pub snapshot: RunId,
-    /// The repository as the user named it, for messages.
-    pub repository: String,
-    pub targets: Vec<RestoreStep>,
-    /// The snapshot that holds the old data of targets that load in place. It may not exist yet: then none was touched.
-    pub safety: Option<RunId>,
+/// What can be read of a journal of any version.
+#[derive(Deserialize)]
+struct Origin {
+    version: u32,
+    tool: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RestoreStep {
-    pub target: TargetId,
-    /// Its id in the snapshot.
-    pub saved_as: TargetId,
-    /// The snapshot, where it is another one than the restore's.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub snapshot: Option<RunId>,
-    pub way_back: WayBack,
-}
-
-impl RestoreJournal {
-    /// Where a target comes from.
-    pub fn snapshot_of(&self, step: &RestoreStep) -> SnapshotRef {
-        let snapshot = step.snapshot.as_ref().unwrap_or(&self.snapshot);
-        SnapshotRef::new(&self.project, snapshot.clone())
+impl Origin {
+    fn ensure_it_is_understood(&self) -> Result<(), String> {
+        if self.version == VERSION {
+            return Ok(());
+        }
+        Err(format!(
+            "{} wrote it (journal version {}, this one reads {VERSION}); run `cofferdam recover` of that version",
+            self.tool, self.version
+        ))
     }
 }
 
@@ -139,11 +143,14 @@ impl Journal {
     ) -> Self {
         Self {
             version: VERSION,
+            tool: TOOL.to_owned(),
             run,
             project,
             operation,
             owner,
             held,
+            services: Vec::new(),
+            saved: Vec::new(),
             restore: None,
         }
     }
@@ -194,20 +201,18 @@ impl Journal {
         let text = labels
             .get(LABEL_JOURNAL)
             .ok_or_else(|| format!("it has no label {LABEL_JOURNAL}"))?;
-        let journal: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
-        if journal.version > VERSION {
-            return Err(format!(
-                "it was written by a newer cofferdam (journal version {}, this one knows {VERSION})",
-                journal.version
-            ));
-        }
-        Ok(journal)
+        let origin: Origin = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        origin.ensure_it_is_understood()?;
+        serde_json::from_str(text).map_err(|error| error.to_string())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::driver::tree::Placement;
+    use crate::driver::{OldDatabase, WayBack};
+    use crate::engine::container::tests_support::container;
 
     #[test]
     fn a_journal_survives_its_labels() {
@@ -241,9 +246,16 @@ mod tests {
                 saved_as: "db/postgres/clinical".parse().unwrap(),
                 snapshot: None,
                 way_back: WayBack::Staged,
+                path: Some("/data".to_owned()),
             }],
             safety: None,
+            choices: RestoreChoices {
+                old_database: OldDatabase::Keep,
+                placement: Placement::InPlace,
+                paths: vec!["invoices/2025".to_owned().try_into().unwrap()],
+            },
         });
+        journal.services = vec![ServiceThen::of(&container("katsu"))];
         let names = |journal: &Journal| -> Vec<String> {
             journal.snapshots().map(|one| one.to_string()).collect()
         };
@@ -275,15 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_of_the_time_before_swarms_is_read() {
-        let held: Held =
-            serde_json::from_str(r#"{"container":"0a","service":"katsu","action":"stop"}"#)
-                .unwrap();
-        assert_eq!(held.subject, Subject::Container("0a".to_owned()));
-    }
-
-    #[test]
-    fn a_journal_of_a_newer_version_is_not_guessed_at() {
+    fn a_journal_of_another_version_is_not_guessed_at() {
         let mut journal = Journal::new(
             "20261121T020000Z-9f2c61aa".parse().unwrap(),
             "p".to_owned(),
@@ -292,7 +296,12 @@ mod tests {
             Vec::new(),
         );
         journal.version = VERSION + 1;
+        journal.tool = "cofferdam 9.0.0".to_owned();
         let error = Journal::from_labels(&journal.to_labels()).unwrap_err();
-        assert!(error.contains("newer cofferdam"), "{error}");
+        assert!(error.starts_with("cofferdam 9.0.0 wrote it"), "{error}");
+        assert!(
+            error.contains("`cofferdam recover` of that version"),
+            "{error}"
+        );
     }
 }

@@ -196,6 +196,9 @@ impl<'a> Parser<'a> {
             }
             PostgresLabel::User => postgres.user = Some(values::text(value, "a role's name")?),
             PostgresLabel::PasswordFile => postgres.password_file = Some(values::path(value)?),
+            PostgresLabel::PasswordVariable => {
+                postgres.password_variable = Some(values::variable(value)?);
+            }
             PostgresLabel::Port => postgres.port = Some(values::port(value)?),
             PostgresLabel::MaintenanceDb => {
                 postgres.maintenance_db = values::text(value, "a database's name")?;
@@ -226,6 +229,9 @@ impl<'a> Parser<'a> {
             }
             MysqlLabel::User => mysql.user = Some(values::text(value, "a user's name")?),
             MysqlLabel::PasswordFile => mysql.password_file = Some(values::path(value)?),
+            MysqlLabel::PasswordVariable => {
+                mysql.password_variable = Some(values::variable(value)?);
+            }
             MysqlLabel::Port => mysql.port = Some(values::port(value)?),
             MysqlLabel::ExcludeTables => {
                 mysql.exclude_tables = values::list(value, "patterns of tables, as `jobs, tmp_*`")?;
@@ -301,14 +307,14 @@ impl<'a> Parser<'a> {
             .into_iter()
             .filter_map(|(point, draft)| Some((point, draft.finish()?)))
             .collect();
-        labels.couchdb = self.couchdb.finish();
-        labels.elasticsearch = self.elasticsearch.finish();
         labels.opt_in = match labels.enable {
             Some(false) => OptIn::No,
             _ if names_a_target => OptIn::Labels,
             Some(true) => OptIn::Detection,
             None => OptIn::No,
         };
+        labels.couchdb = self.couchdb.finish(labels.opt_in);
+        labels.elasticsearch = self.elasticsearch.finish(labels.opt_in);
         let options_for_detection =
             labels.opt_in == OptIn::Detection && self.postgres != PostgresLabels::default();
         if self.databases.is_some() || options_for_detection {

@@ -49,6 +49,7 @@ pub enum PostgresLabel {
     Databases,
     User,
     PasswordFile,
+    PasswordVariable,
     Port,
     MaintenanceDb,
     Mode,
@@ -65,6 +66,7 @@ pub enum MysqlLabel {
     Databases,
     User,
     PasswordFile,
+    PasswordVariable,
     Port,
     ExcludeTables,
     ExcludeTableData,
@@ -79,6 +81,7 @@ pub enum CouchdbLabel {
     Databases,
     User,
     PasswordFile,
+    PasswordVariable,
     Port,
     DataDirectory,
 }
@@ -88,6 +91,7 @@ pub enum ElasticsearchLabel {
     Indices,
     User,
     PasswordFile,
+    PasswordVariable,
     Port,
     Tls,
     Location,
@@ -107,6 +111,7 @@ pub enum CommandLabel {
     Load,
     Check,
     AllowEmpty,
+    EndsWith,
     DataDirectory,
     Timeout,
     Transfer,
@@ -186,6 +191,11 @@ pub const TABLE: &[Entry] = &[
         "file in the container that holds the password",
     ),
     entry(
+        "cofferdam.postgres.password-variable",
+        Label::Postgres(PostgresLabel::PasswordVariable),
+        "variable of the container that holds the password",
+    ),
+    entry(
         "cofferdam.postgres.port",
         Label::Postgres(PostgresLabel::Port),
         "port of the server inside the container",
@@ -246,6 +256,11 @@ pub const TABLE: &[Entry] = &[
         "file in the container that holds the password",
     ),
     entry(
+        "cofferdam.mysql.password-variable",
+        Label::Mysql(MysqlLabel::PasswordVariable),
+        "variable of the container that holds the password",
+    ),
+    entry(
         "cofferdam.mysql.port",
         Label::Mysql(MysqlLabel::Port),
         "port of the server inside the container",
@@ -296,6 +311,11 @@ pub const TABLE: &[Entry] = &[
         "file in the container that holds the password",
     ),
     entry(
+        "cofferdam.couchdb.password-variable",
+        Label::Couchdb(CouchdbLabel::PasswordVariable),
+        "variable of the container that holds the password",
+    ),
+    entry(
         "cofferdam.couchdb.port",
         Label::Couchdb(CouchdbLabel::Port),
         "port of the server inside the container",
@@ -319,6 +339,11 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.elasticsearch.password-file",
         Label::Elasticsearch(ElasticsearchLabel::PasswordFile),
         "file in the container that holds the password",
+    ),
+    entry(
+        "cofferdam.elasticsearch.password-variable",
+        Label::Elasticsearch(ElasticsearchLabel::PasswordVariable),
+        "variable of the container that holds the password",
     ),
     entry(
         "cofferdam.elasticsearch.port",
@@ -399,6 +424,11 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.command.<name>.allow-empty",
         Label::Command(CommandLabel::AllowEmpty),
         "`true`: an empty store prints nothing",
+    ),
+    entry(
+        "cofferdam.command.<name>.ends-with",
+        Label::Command(CommandLabel::EndsWith),
+        "last line of a whole dump; `*` stands for anything",
     ),
     entry(
         "cofferdam.command.<name>.data-directory",

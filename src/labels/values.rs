@@ -95,6 +95,19 @@ pub fn selection(value: &str, example: &str) -> Result<Selection, BadValue> {
     }
 }
 
+/// The name of an environment variable. What else is written there may be what the variable should hold: it is not shown.
+pub fn variable(value: &str) -> Result<String, BadValue> {
+    let name = text(value, "the name of a variable of the container")?;
+    let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
+    if name.starts_with(|first: char| first.is_ascii_digit()) || !name.chars().all(is_word) {
+        return Err(BadValue::new(
+            "is no name of a variable",
+            "write the name of the container's variable that holds the password, as `DB_PASSWORD`",
+        ));
+    }
+    Ok(name)
+}
+
 /// An absolute path in the container's terms, without `.`, `..` and doubled slashes, and without a slash at its end.
 pub fn path(value: &str) -> Result<String, BadValue> {
     let shown = text(value, "an absolute path, as the container sees it")?;

@@ -22,6 +22,17 @@ pub enum Facts {
 }
 
 impl Facts {
+    /// Where files, a database in a file, or a data directory lay, as the container saw it.
+    pub fn path(&self) -> Option<&str> {
+        match self {
+            Self::Volume(tree) | Self::Files(tree) => Some(&tree.path),
+            Self::Basebackup(facts) => Some(&facts.tree.path),
+            Self::Couchdb(facts) => Some(&facts.tree.path),
+            Self::Sqlite(facts) => Some(&facts.path),
+            Self::Postgres(_) | Self::Mysql(_) | Self::Command(_) | Self::Elasticsearch(_) => None,
+        }
+    }
+
     /// Whose facts these are.
     pub fn driver(&self) -> DriverKind {
         match self {
@@ -50,6 +61,13 @@ pub struct PostgresFacts {
     /// `pg_database_size`, in bytes.
     #[serde(default)]
     pub size: u64,
+    /// The schemas in which the database's users look for names, as the server writes a `search_path`: those of its settings,
+    /// then those of its extensions. Empty where that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub search_path: String,
+    /// What in the database depends on the database's name, so that it is loaded under no other: `extension pg_cron`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub bound_to_name: Vec<String>,
     /// Entries that `pg_restore --list` counted in the dump.
     #[serde(default)]
     pub entries: u64,
@@ -134,6 +152,10 @@ pub struct MysqlTableFacts {
     /// The server's estimate for the table and its indexes, in bytes; 0 when it has none.
     #[serde(default)]
     pub bytes: u64,
+    /// What `CHECKSUM TABLE` said before the dump and after it; absent where that was not the same, not cheap, or would mean
+    /// nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checksum: Option<u64>,
 }
 
 /// How many of what is kept as text there are.
@@ -142,6 +164,7 @@ pub struct MysqlPrograms {
     pub views: u64,
     pub triggers: u64,
     pub routines: u64,
+    /// But for those that the server drops by itself when their time is over.
     pub events: u64,
 }
 
@@ -246,6 +269,12 @@ pub struct CouchdbFacts {
     #[serde(default)]
     pub databases: Vec<CouchdbDatabase>,
     pub tree: TreeFacts,
+}
+
+impl CouchdbFacts {
+    pub fn has(&self, database: &str) -> bool {
+        self.databases.iter().any(|it| it.name == database)
+    }
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -62,6 +62,7 @@ fn mounted(text: &str) -> Mount {
             Some(volume) => format!("/var/lib/docker/volumes/{volume}/_data"),
             None => parts[0].to_owned(),
         },
+        subpath: None,
         volume,
         destination: parts[1].to_owned(),
         writable: parts.get(2) != Some(&"ro"),

@@ -100,13 +100,7 @@ fn unsaved_volume(survey: &Survey, service: &Service, volume: &MountedVolume) ->
 
 /// Whether a service is stopped while targets of the service `name` are put back.
 fn is_held_for(service: &Service, name: &str) -> bool {
-    service.labels.stop.contains(&Moment::Restore) && holds_for(service, name)
-}
-
-/// Whether the holds of a service serve the service `name`.
-fn holds_for(service: &Service, name: &str) -> bool {
-    let served = service.labels.hold_for.as_ref();
-    served.is_none_or(|services| services.iter().any(|served| served == name))
+    service.labels.stop.contains(&Moment::Restore) && service.holds_for(name)
 }
 
 /// Services whose own SQLite database cannot be put back while they run.

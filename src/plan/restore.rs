@@ -10,11 +10,12 @@ use super::hold::{PlannedHold, plan_holds};
 use crate::discover::{Service, Stack};
 use crate::driver::WayBack;
 use crate::engine::Container;
-use crate::engine::container::{SWARM_SERVICE_NAME, is_within};
+use crate::engine::container::{SWARM_SERVICE_NAME, is_within, overlap};
 use crate::engine::swarm::Mode;
 use crate::hold::Operation;
 use crate::labels::Moment;
-use crate::manifest::{Facts, Manifest, TargetRecord};
+use crate::manifest::{Facts, Failure, Manifest, TargetRecord};
+use crate::survey::StoreAtWork;
 use crate::target::{RunId, StateNeeded, TargetId};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -25,6 +26,9 @@ pub struct RestorePlan {
     pub targets: Vec<PlannedRestore>,
     pub holds: Vec<PlannedHold>,
     pub hooks: Vec<PlannedHook>,
+    /// What is not restored because no snapshot that may be read for it has a good copy.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<Failure>,
     /// What an administrator ought to know before saying yes.
     pub warnings: Vec<String>,
 }
@@ -35,8 +39,8 @@ pub struct PlannedRestore {
     /// Its id in the snapshot.
     pub saved_as: TargetId,
     /// The snapshot that it comes from, where it is another one than the plan's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub older: Option<RunId>,
+    #[serde(flatten)]
+    pub older: Option<Older>,
     pub container: String,
     /// [`crate::driver::Driver::describe_restore`]
     pub what: String,
@@ -46,6 +50,16 @@ pub struct PlannedRestore {
     /// [`crate::driver::Driver::closed_path`]
     #[serde(skip)]
     pub closed_path: Option<String>,
+}
+
+/// Where a target comes from that the snapshot does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Older {
+    #[serde(rename = "older")]
+    pub snapshot: RunId,
+    /// Why the newest attempt at it failed, when it did.
+    #[serde(rename = "newer_failure", skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// The service in the stack that a record's target belongs to, in a state in which it can be restored.
@@ -111,10 +125,12 @@ fn on_another_node(stack: &Stack, target: &TargetId) -> Option<PlanError> {
 }
 
 impl RestorePlan {
+    /// `missing`: what was asked for, and failed when it was saved.
     pub fn new(
         stack: &Stack,
         manifest: &Manifest,
         mut targets: Vec<PlannedRestore>,
+        missing: Vec<Failure>,
     ) -> Result<Self, PlanError> {
         // Roles come before the databases that they own, and volumes before the databases that lie on them: the exchange of
         // a whole volume would take one away again.
@@ -131,14 +147,65 @@ impl RestorePlan {
         for target in &targets {
             ensure_closed(stack, target, &holds)?;
         }
-        let warnings = warnings(stack, manifest, &targets, &holds);
+        let mut warnings = warnings_of_snapshot(manifest, &targets, &missing);
+        warnings.extend(left_out_on_purpose(manifest, &targets));
+        warnings.extend(databases_that_go_with_a_tree(manifest, &targets));
+        warnings.extend(writers_that_run_on(stack, manifest, &targets, &holds));
         Ok(Self {
             project: stack.project.clone(),
             snapshot: manifest.snapshot.clone(),
             targets,
             holds,
             hooks: planned_hooks(stack, Operation::Restore),
+            missing,
             warnings,
+        })
+    }
+
+    /// `places`: where the targets lie whose files are replaced ([`Container::place_of`]). No server may run on them meanwhile
+    /// that a restore knows: it would go on with what it has in memory and in open files, or write it over the new data.
+    pub fn ensure_stores_rest(
+        &self,
+        stack: &Stack,
+        places: &[(TargetId, String)],
+        at_work: &[StoreAtWork],
+    ) -> Result<(), PlanError> {
+        let is_held = |container: &Container| {
+            let mut subjects = self.holds.iter().map(|hold| &hold.subject);
+            subjects.any(|subject| subject.includes(container))
+        };
+        let mut running = at_work.iter().filter(|found| !is_held(&found.container));
+        let in_the_way = running.find_map(|found| {
+            let own = found.directories.iter();
+            let own: Vec<String> = own.map(|path| found.container.place_of(path)).collect();
+            let is_own = |place: &str| own.iter().any(|own| overlap(own, place));
+            let target = places.iter().find(|(_, place)| is_own(place));
+            target.map(|(target, _)| (target, found))
+        });
+        let Some((
+            target,
+            StoreAtWork {
+                container, store, ..
+            },
+        )) = in_the_way
+        else {
+            return Ok(());
+        };
+        let stop = how_to_stop(container);
+        let mut services = stack.services.iter();
+        let is_of_stack = services.any(|service| service.container.id == container.id);
+        Err(PlanError::StoreRuns {
+            target: target.clone(),
+            store: *store,
+            container: container.name.clone(),
+            mend: if is_of_stack {
+                format!(
+                    "give it the label cofferdam.stop: restore, or stop it first: {stop}; to save the server itself, `{}`",
+                    store.label()
+                )
+            } else {
+                format!("stop it first: {stop}")
+            },
         })
     }
 
@@ -146,7 +213,10 @@ impl RestorePlan {
     pub fn snapshots(&self) -> BTreeSet<&RunId> {
         self.targets
             .iter()
-            .map(|target| target.older.as_ref().unwrap_or(&self.snapshot))
+            .map(|target| match &target.older {
+                Some(older) => &older.snapshot,
+                None => &self.snapshot,
+            })
             .collect()
     }
 
@@ -160,8 +230,8 @@ impl RestorePlan {
 fn is_database(record: &TargetRecord) -> bool {
     match &record.facts {
         Facts::Postgres(facts) => !facts.database.is_empty(),
-        Facts::Mysql(_)
-        | Facts::Basebackup(_)
+        Facts::Mysql(facts) => !facts.database.is_empty(),
+        Facts::Basebackup(_)
         | Facts::Command(_)
         | Facts::Sqlite(_)
         | Facts::Couchdb(_)
@@ -243,32 +313,100 @@ fn databases_that_go_with_a_tree(manifest: &Manifest, targets: &[PlannedRestore]
     warnings
 }
 
-fn warnings(
+/// What the snapshot lacks, and what is doubtful of what it holds.
+fn warnings_of_snapshot(
+    manifest: &Manifest,
+    targets: &[PlannedRestore],
+    missing: &[Failure],
+) -> Vec<String> {
+    let newest = &manifest.snapshot;
+    let missing = missing.iter().map(|failure| {
+        format!(
+            "{} is not restored: there is no good copy of it, since its backup failed: {}",
+            failure.target, failure.reason
+        )
+    });
+    let older = targets.iter().filter_map(|target| {
+        let Older { snapshot, failure } = target.older.as_ref()?;
+        let taken = snapshot.time().map(|time| format!(" of {time}"));
+        let copy = format!(
+            "the copy{} in snapshot {snapshot}",
+            taken.unwrap_or_default()
+        );
+        Some(match failure {
+            Some(reason) => format!(
+                "{} failed in {newest} ({reason}): it comes from {copy}, the newest good one",
+                target.saved_as
+            ),
+            None => format!(
+                "{} is not in {newest}: it comes from {copy}",
+                target.saved_as
+            ),
+        })
+    });
+    let saved_as = |id: &TargetId| targets.iter().any(|target| target.saved_as == *id);
+    let shrunken = manifest.shrunken.iter().filter(|one| saved_as(&one.target));
+    let shrunken = shrunken.map(|one| {
+        format!(
+            "the copy of {} is far smaller than the one before it, in snapshot {}: see that nothing is lost",
+            one.target, one.before
+        )
+    });
+    let disturbed = (!manifest.disturbed.is_empty()).then(|| {
+        format!(
+            "{newest} may not be of one moment: {} ran while it was taken, and was to be stopped",
+            manifest.disturbed.join(", ")
+        )
+    });
+    let partial = (!manifest.selection.is_empty()).then(|| {
+        format!(
+            "the snapshot was taken of {} only: what else the project has stays as it is",
+            manifest.selection.join(", ")
+        )
+    });
+    missing
+        .chain(older)
+        .chain(shrunken)
+        .chain(disturbed)
+        .chain(partial)
+        .collect()
+}
+
+/// Tables and rows that labels kept out of the snapshot.
+fn left_out_on_purpose(manifest: &Manifest, targets: &[PlannedRestore]) -> Vec<String> {
+    let told = targets.iter().filter_map(|target| {
+        let (tables, rows) = match &manifest.target(&target.id)?.facts {
+            Facts::Postgres(facts) => (&facts.exclude_tables, &facts.exclude_table_data),
+            Facts::Mysql(facts) => (&facts.exclude_tables, &facts.exclude_table_data),
+            _ => return None,
+        };
+        // A load over the old data leaves tables alone that it does not know, and there is no old database to keep.
+        let is_over = target.way_back == WayBack::SafetySnapshot;
+        let tables = tables.iter().filter(|_| !is_over);
+        let patterns: Vec<&str> = tables.chain(rows).map(String::as_str).collect();
+        let advice = if is_over {
+            ""
+        } else {
+            "; --keep-old keeps the old database"
+        };
+        (!patterns.is_empty()).then(|| {
+            format!(
+                "{}: the snapshot does not hold the data matching {}, and the restore removes it{advice}",
+                target.id,
+                patterns.join(", ")
+            )
+        })
+    });
+    told.collect()
+}
+
+fn writers_that_run_on(
     stack: &Stack,
     manifest: &Manifest,
     targets: &[PlannedRestore],
     holds: &[PlannedHold],
 ) -> Vec<String> {
-    let mut warnings: Vec<String> = manifest
-        .failed
-        .iter()
-        .map(|failure| format!("the snapshot lacks {}: {}", failure.target, failure.reason))
-        .collect();
-    for target in targets {
-        if let Some(older) = &target.older {
-            warnings.push(format!(
-                "{} is not in {}: it comes from {older}, the newest snapshot that holds it",
-                target.saved_as, manifest.snapshot
-            ));
-        }
-    }
-    if !manifest.selection.is_empty() {
-        warnings.push(format!(
-            "the snapshot was taken of {} only: what else the project has stays as it is",
-            manifest.selection.join(", ")
-        ));
-    }
-    warnings.extend(databases_that_go_with_a_tree(manifest, targets));
+    let mut warnings = Vec::new();
     let is_held = |service: &Service| {
         let mut subjects = holds.iter().map(|hold| &hold.subject);
         subjects.any(|subject| subject.includes(&service.container))

@@ -6,6 +6,7 @@ use crate::backup::BackupReport;
 use crate::copy::{Copied, CopyOutcome, CopyReport, SnapshotCopy};
 use crate::export::ExportedFile;
 use crate::plan::restore::RestorePlan;
+use crate::recover::{RecoveredData, Recovery};
 use crate::report::amounts::{counted, size};
 use crate::report::{View, prune, shrinkage};
 use crate::restore::{FinalState, RestoreReport};
@@ -31,6 +32,9 @@ fn backup(report: &BackupReport, view: &View) -> String {
             ""
         }
     );
+    for warning in &manifest.warnings {
+        let _ = writeln!(text, "  warning: {}", printable(warning));
+    }
     for record in &manifest.targets {
         for warning in &record.warnings {
             let _ = writeln!(text, "  warning: {}: {}", record.target, printable(warning));
@@ -74,6 +78,37 @@ pub fn restore(plan: &RestorePlan, report: &RestoreReport) -> String {
         let _ = writeln!(text, "  cause: {}", printable(cause));
     }
     problems(&mut text, &report.problems);
+    for notice in &report.notices {
+        let _ = writeln!(text, "  warning: {}", printable(notice));
+    }
+    text
+}
+
+pub fn recover(runs: &[Recovery]) -> String {
+    if runs.is_empty() {
+        return "Nothing was left unfinished.".to_owned();
+    }
+    recovered(runs)
+}
+
+/// Those alone that came to an end.
+pub fn recovered(runs: &[Recovery]) -> String {
+    let mut text = String::new();
+    for run in runs {
+        let project = printable(&run.project);
+        let what = format!("{} {} of project {project}", run.operation, run.run);
+        let _ = match run.data {
+            RecoveredData::Untouched => writeln!(text, "Recovered {what}"),
+            RecoveredData::Old => writeln!(text, "Recovered {what}: the old data is in place"),
+            RecoveredData::New => writeln!(text, "Recovered {what}: the restored data is in place"),
+            RecoveredData::GivenUp => writeln!(
+                text,
+                "GAVE UP {what}: the data is neither all old nor all new. Restore a snapshot:\n  \
+                 cofferdam restore latest --project {project}"
+            ),
+        };
+        problems(&mut text, &run.problems);
+    }
     text
 }
 

@@ -226,12 +226,12 @@ fn elasticsearch(page: &mut Page, facts: &ElasticsearchFacts) {
 }
 
 fn mysql(page: &mut Page, facts: &MysqlFacts) {
-    let what = format!(
-        "database `{}` of {} {}",
-        printable(&facts.database),
-        facts.flavour,
-        printable(&facts.server_version)
-    );
+    let server = format!("{} {}", facts.flavour, printable(&facts.server_version));
+    if facts.database.is_empty() {
+        page.field("What", &format!("users and grants of {server}"));
+        return;
+    }
+    let what = format!("database `{}` of {server}", printable(&facts.database));
     page.field("What", &what);
 
     let rows = facts.tables.iter().filter_map(|table| table.estimated_rows);

@@ -75,8 +75,10 @@ fn database() -> TargetRecord {
         server_version: "15.8 (Debian 15.8-0+deb12u1)".to_owned(),
         database: "clinical".to_owned(),
         databases: Vec::new(),
+        search_path: String::new(),
         size: 1_200_000_000,
         entries: 120,
+        bound_to_name: Vec::new(),
         tables: vec![
             table("patient", Some(118_000)),
             table("sample", Some(2_345)),

@@ -230,7 +230,8 @@ async fn completed_from(place: &Place, day: u8) -> (Vec<(String, RunId)>, bool) 
     let newest = place.repository.manifest(&newest).await.unwrap();
     let Completed { manifest, older } = completed(&place.repository, newest).await.unwrap();
     let from = |record: &TargetRecord| {
-        let run = older.get(&record.target).unwrap_or(&manifest.snapshot);
+        let older = older.get(&record.target).map(|it| &it.snapshot);
+        let run = older.unwrap_or(&manifest.snapshot);
         // The record is that of the snapshot that is named.
         assert!(
             record.artifacts[0]
@@ -297,31 +298,133 @@ async fn what_is_gone_from_a_service_does_not_come_back() {
     assert!(whole);
 }
 
+fn fails(manifest: &mut Manifest, service: &str, name: &str) {
+    let target = TargetId::new(service, DriverKind::Volume, name);
+    let reason = format!("no {name} on day {}", &manifest.snapshot.as_str()[6..8]);
+    manifest.failed.push(Failure { target, reason });
+}
+
+async fn completed_on(place: &Place, day: u8) -> Completed {
+    let newest = SnapshotRef::new("shop", id(day));
+    let newest = place.repository.manifest(&newest).await.unwrap();
+    completed(&place.repository, newest).await.unwrap()
+}
+
+fn missing(completed: &Completed) -> Vec<String> {
+    let failed = completed.manifest.failed.iter();
+    failed
+        .map(|failure| format!("{}: {}", failure.target, failure.reason))
+        .collect()
+}
+
 #[tokio::test]
-async fn what_has_failed_since_is_not_completed_in_silence() {
+async fn what_failed_comes_from_its_newest_good_copy() {
     let place = Place::new().await;
-    let database = TargetId::new("db", DriverKind::Volume, "data");
     place
-        .commit("shop", 10, |manifest| saves(manifest, &["db", "web"], true))
+        .commit("shop", 10, |it| saves(it, &["db", "web", "dropped"], true))
+        .await;
+    place
+        .commit("shop", 11, |it| saves(it, &["db", "web"], true))
+        .await;
+    place.safety("shop", 12).await;
+    for day in [13, 14] {
+        place
+            .commit("shop", day, |manifest| {
+                saves(manifest, &["web"], true);
+                fails(manifest, "db", "data");
+                fails(manifest, "never", "data");
+            })
+            .await;
+    }
+    let (found, whole) = completed_from(&place, 14).await;
+    let web = ("web".to_owned(), id(14));
+    assert_eq!(found, [web.clone(), ("db".to_owned(), id(11))]);
+    assert!(whole);
+    let completed = completed_on(&place, 14).await;
+    assert_eq!(
+        missing(&completed),
+        ["never/volume/data: no data on day 14"]
+    );
+    let failures: Vec<_> = completed.older.values().map(|it| &it.failure).collect();
+    assert_eq!(failures, [&Some("no data on day 14".to_owned())]);
+
+    // What cannot be read hides what is older, and nothing else.
+    place.damage("shop", 13);
+    let completed = completed_on(&place, 14).await;
+    assert_eq!(completed.older.len(), 0);
+    let told = missing(&completed);
+    assert!(
+        told[0].starts_with("db/volume/data: no data on day 14 (and no copy"),
+        "{told:?}"
+    );
+    let (found, _) = completed_from(&place, 11).await;
+    assert_eq!(
+        found,
+        [("db".to_owned(), id(11)), ("web".to_owned(), id(11))]
+    );
+}
+
+#[tokio::test]
+async fn a_server_that_was_not_reached_comes_back_as_it_last_was() {
+    let place = Place::new().await;
+    let holds = |manifest: &mut Manifest, names: &[&str]| {
+        let run = manifest.snapshot.clone();
+        for name in names {
+            let target = TargetId::new("db", DriverKind::Volume, *name);
+            let object = path("shop", &run, name);
+            manifest
+                .targets
+                .push(record(target, vec![artifact(object, "rows")]));
+        }
+    };
+    place
+        .commit("shop", 10, |it| holds(it, &["a", "b", "dropped"]))
+        .await;
+    place
+        .commit("shop", 11, |manifest| {
+            holds(manifest, &["a"]);
+            fails(manifest, "db", "b");
+        })
+        .await;
+    place
+        .commit("shop", 12, |manifest| {
+            saves(manifest, &["web"], true);
+            fails(manifest, "db", "*");
+        })
+        .await;
+    let completed = completed_on(&place, 12).await;
+    let older: Vec<_> = completed
+        .older
+        .iter()
+        .map(|(target, older)| (target.name.as_str(), older.snapshot.clone()))
+        .collect();
+    assert_eq!(older, [("a", id(11)), ("b", id(10))]);
+    assert_eq!(missing(&completed), [""; 0]);
+}
+
+#[tokio::test]
+async fn what_failed_in_a_part_comes_from_an_older_one_too() {
+    let place = Place::new().await;
+    place
+        .commit("shop", 10, |it| saves(it, &["db", "web"], true))
         .await;
     place
         .commit("shop", 11, |manifest| {
             saves(manifest, &["web"], false);
             manifest.selection.push("db/*".to_owned());
-            let reason = "not reached".to_owned();
-            let target = TargetId::new("db", DriverKind::Volume, "*");
-            manifest.failed.push(Failure { target, reason });
+            fails(manifest, "db", "*");
         })
         .await;
     place
-        .commit("shop", 12, |manifest| saves(manifest, &["logs"], false))
+        .commit("shop", 12, |it| saves(it, &["logs"], false))
         .await;
-    let newest = SnapshotRef::new("shop", id(12));
-    let newest = place.repository.manifest(&newest).await.unwrap();
-    let Completed { manifest, older } = completed(&place.repository, newest).await.unwrap();
-    assert!(manifest.target(&database).is_none());
-    assert_eq!(manifest.failed.len(), 1);
-    assert_eq!(older.len(), 1);
+    let (found, whole) = completed_from(&place, 12).await;
+    let expected = [("logs", 12), ("web", 11), ("db", 10)];
+    assert_eq!(
+        found,
+        expected.map(|(name, day)| (name.to_owned(), id(day)))
+    );
+    assert!(whole);
 
     place.damage("shop", 11);
     let newest = SnapshotRef::new("shop", id(12));
@@ -330,6 +433,51 @@ async fn what_has_failed_since_is_not_completed_in_silence() {
     assert!(
         refused.to_string().contains("name it by its id"),
         "{refused}"
+    );
+}
+
+#[test]
+fn what_has_no_good_copy_is_missed_where_it_was_asked_for() {
+    let available = [
+        TargetId::new("db", DriverKind::Postgres, "clinical"),
+        TargetId::new("app", DriverKind::Volume, "storage"),
+    ];
+    let failed = [
+        ("db", DriverKind::Postgres, "genomic"),
+        ("search", DriverKind::Elasticsearch, "*"),
+    ]
+    .map(|(service, driver, name)| Failure {
+        target: TargetId::new(service, driver, name),
+        reason: "it was down".to_owned(),
+    });
+    let choose = |patterns: &[&str]| {
+        let patterns: Vec<TargetPattern> = patterns
+            .iter()
+            .map(|pattern| pattern.parse().unwrap())
+            .collect();
+        restored(&available, &failed, &patterns)
+            .map(|chosen| {
+                let missing = chosen.missing.iter().map(|it| it.target.service.clone());
+                (chosen.targets.len(), missing.collect::<Vec<_>>())
+            })
+            .map_err(|error| error.to_string())
+    };
+    let both = vec!["db".to_owned(), "search".to_owned()];
+    assert_eq!(choose(&[]), Ok((2, both)));
+    assert_eq!(choose(&["app/*"]), Ok((1, Vec::new())));
+    assert_eq!(choose(&["db/*"]), Ok((1, vec!["db".to_owned()])));
+    assert_eq!(
+        choose(&["app/*", "search/elasticsearch/indices"]),
+        Ok((1, vec!["search".to_owned()]))
+    );
+    assert_eq!(
+        choose(&["db/postgres/genomic"]).unwrap_err(),
+        "there is no good copy of db/postgres/genomic: it was down"
+    );
+    assert!(
+        choose(&["db/postgres/other"])
+            .unwrap_err()
+            .starts_with("no target fits")
     );
 }
 

@@ -2,23 +2,22 @@
 
 use std::path::PathBuf;
 
-use super::{RunOptions, ServiceDriver};
+use super::{Restored, RunOptions, ServiceDriver};
 use crate::agent::helper::Helpers;
 use crate::agent::inside::OWN_PROGRAM;
 use crate::discover::{self, MountedVolume, Service};
 use crate::driver::DriverError;
 use crate::driver::command::{CommandDriver, CommandRun};
-use crate::driver::couchdb::CouchdbDriver;
+use crate::driver::couchdb::{CouchdbDriver, CouchdbRun};
 use crate::driver::elasticsearch::ElasticsearchDriver;
 use crate::driver::mysql::{MysqlDriver, MysqlOptions};
 use crate::driver::postgres::basebackup::BasebackupDriver;
 use crate::driver::postgres::{self, PostgresDriver, PostgresOptions};
 use crate::driver::sqlite::{DatabaseFile, SqliteDriver, SqliteOptions, database_files};
-use crate::driver::tree::{TreeDriver, TreeOrigin, TreeTarget};
+use crate::driver::tree::{Moment, TreeDriver, TreeOrigin, TreeTarget};
 use crate::labels::{OptIn, PostgresLabels, PostgresMode, TreeOptions};
-use crate::manifest::{Facts, TargetRecord};
 use crate::session::Session;
-use crate::survey::{FoundServer, Survey};
+use crate::survey::{FoundServer, Survey, couchdb_labels};
 use crate::target::{DriverKind, RunId, TargetId};
 
 pub(super) struct Making<'a> {
@@ -30,7 +29,7 @@ pub(super) struct Making<'a> {
 }
 
 impl Making<'_> {
-    pub async fn all(&self, restored: &[&TargetRecord]) -> Result<Vec<ServiceDriver>, DriverError> {
+    pub async fn all(&self, restored: &[Restored]) -> Result<Vec<ServiceDriver>, DriverError> {
         let mut drivers = vec![
             self.postgres(),
             self.mysql(),
@@ -62,10 +61,15 @@ impl Making<'_> {
 
     fn postgres_driver(&self) -> PostgresDriver {
         let found = self.found_postgres();
+        let mut labels = found.map(|(labels, _)| labels.clone()).unwrap_or_default();
+        if self.options.trees.moment == Moment::Restore {
+            // What a restore dumps is its way back: tables that it makes anew may not lose rows.
+            labels.exclude_table_data.clear();
+        }
         let driver = PostgresDriver::new(
             self.session.engine.clone(),
             self.service.container.clone(),
-            found.map(|(labels, _)| labels.clone()).unwrap_or_default(),
+            labels,
             self.run.clone(),
             PostgresOptions {
                 old_database: self.options.old_database,
@@ -82,15 +86,15 @@ impl Making<'_> {
     /// Only where the labels, or a record that is restored, are about a data directory.
     async fn basebackup(
         &self,
-        restored: &[&TargetRecord],
+        restored: &[Restored],
     ) -> Result<Option<ServiceDriver>, DriverError> {
         let name = &self.service.name;
         let is_asked = self
             .found_postgres()
             .is_some_and(|(labels, _)| labels.mode == PostgresMode::Basebackup);
-        let saved = restored.iter().find_map(|record| match &record.facts {
-            Facts::Basebackup(facts) if record.target.service == *name => Some(&facts.tree.path),
-            _ => None,
+        let saved = restored.iter().find_map(|restored| {
+            let is_own = self.is_own(restored, DriverKind::Basebackup);
+            restored.path.as_ref().filter(|_| is_own)
         });
         let present = self.survey.data_directories(name).next();
         let Some(directory) = present.or(saved.map(String::as_str)) else {
@@ -125,10 +129,7 @@ impl Making<'_> {
     }
 
     /// Only where a label, or a record that is restored, is about a node of CouchDB.
-    async fn couchdb(
-        &self,
-        restored: &[&TargetRecord],
-    ) -> Result<Option<ServiceDriver>, DriverError> {
+    async fn couchdb(&self, restored: &[Restored]) -> Result<Option<ServiceDriver>, DriverError> {
         let labels = &self.service.labels;
         let asked = labels.couchdb.as_ref().filter(|_| labels.skip.is_none());
         let is_restored = self.is_restored(DriverKind::Couchdb, restored);
@@ -139,8 +140,15 @@ impl Making<'_> {
             self.helpers(),
             self.service.container.clone(),
             &self.service.name,
-            labels.couchdb.clone().unwrap_or_default(),
-            self.options.trees.moment,
+            match &labels.couchdb {
+                Some(labels) => labels.clone(),
+                // One that was detected is not seen while it is stopped.
+                None => couchdb_labels(&self.service.container),
+            },
+            CouchdbRun {
+                moment: self.options.trees.moment,
+                loss: self.options.loss,
+            },
         )
         .await?;
         Ok(Some(ServiceDriver {
@@ -150,7 +158,7 @@ impl Making<'_> {
     }
 
     /// Only where a label, or a record that is restored, is about a server of Elasticsearch.
-    fn elasticsearch(&self, restored: &[&TargetRecord]) -> Option<ServiceDriver> {
+    fn elasticsearch(&self, restored: &[Restored]) -> Option<ServiceDriver> {
         let labels = &self.service.labels;
         let asked = labels.elasticsearch.as_ref();
         let is_asked = asked.is_some() && labels.skip.is_none();
@@ -162,6 +170,7 @@ impl Making<'_> {
             self.service.container.clone(),
             &self.service.name,
             asked.cloned().unwrap_or_default(),
+            self.options.trees.moment,
         );
         Some(ServiceDriver {
             driver: Box::new(driver),
@@ -169,22 +178,24 @@ impl Making<'_> {
         })
     }
 
-    fn is_restored(&self, kind: DriverKind, restored: &[&TargetRecord]) -> bool {
-        restored.iter().any(|record| {
-            record.target.driver == kind && record.target.service == self.service.name
-        })
+    fn is_restored(&self, kind: DriverKind, restored: &[Restored]) -> bool {
+        restored.iter().any(|restored| self.is_own(restored, kind))
     }
 
-    fn commands(&self, restored: &[&TargetRecord]) -> ServiceDriver {
+    fn is_own(&self, restored: &Restored, kind: DriverKind) -> bool {
+        restored.target.driver == kind && restored.target.service == self.service.name
+    }
+
+    fn commands(&self, restored: &[Restored]) -> ServiceDriver {
         let labels = &self.service.labels;
-        let is_own =
-            |id: &&TargetId| id.service == self.service.name && id.driver == DriverKind::Command;
-        let restored = restored.iter().map(|record| &record.target);
+        let restored = restored
+            .iter()
+            .filter(|restored| self.is_own(restored, DriverKind::Command));
         let driver = CommandDriver::new(
             self.session.engine.clone(),
             self.service.container.clone(),
             labels.commands.clone(),
-            restored.filter(is_own).map(|id| id.name.clone()),
+            restored.map(|restored| restored.target.name.clone()),
             CommandRun {
                 id: self.run.clone(),
                 program: PathBuf::from(OWN_PROGRAM),
@@ -212,6 +223,7 @@ impl Making<'_> {
             self.run.clone(),
             MysqlOptions {
                 old_database: self.options.old_database,
+                loss: self.options.loss,
                 removals: self.session.removals.clone(),
                 ..MysqlOptions::default()
             },
@@ -225,7 +237,7 @@ impl Making<'_> {
         }
     }
 
-    async fn trees(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
+    async fn trees(&self, restored: &[Restored]) -> Result<ServiceDriver, DriverError> {
         let labelled = trees_of(self.survey, self.service);
         let unlabelled = unlabelled_trees(self.survey, self.service, &labelled, restored);
         let container = self.service.container.clone();
@@ -238,7 +250,7 @@ impl Making<'_> {
         })
     }
 
-    async fn sqlite(&self, restored: &[&TargetRecord]) -> Result<ServiceDriver, DriverError> {
+    async fn sqlite(&self, restored: &[Restored]) -> Result<ServiceDriver, DriverError> {
         let labelled = databases_of(self.service);
         let unlabelled = unlabelled_databases(self.service, &labelled, restored);
         let container = self.service.container.clone();
@@ -275,21 +287,20 @@ fn unlabelled_trees(
     survey: &Survey,
     service: &Service,
     labelled: &[TreeTarget],
-    restored: &[&TargetRecord],
+    restored: &[Restored],
 ) -> Vec<TreeTarget> {
     let mounted = discover::mounted(service, &survey.stack.project, &survey.declared);
     let mut trees = Vec::new();
-    for record in restored {
-        let id = &record.target;
+    for Restored { target: id, path } in restored {
         if id.service != service.name || labelled.iter().any(|tree| tree.id == *id) {
             continue;
         }
-        let origin = match &record.facts {
-            Facts::Volume(_) => mounted
+        let origin = match id.driver {
+            DriverKind::Volume => mounted
                 .iter()
                 .find(|volume| volume.name == id.name)
                 .map(origin_of),
-            Facts::Files(facts) => Some(TreeOrigin::Path(facts.path.clone())),
+            DriverKind::Files => path.clone().map(TreeOrigin::Path),
             _ => None,
         };
         trees.extend(origin.map(|origin| TreeTarget {
@@ -314,18 +325,16 @@ fn databases_of(service: &Service) -> Vec<DatabaseFile> {
 fn unlabelled_databases(
     service: &Service,
     labelled: &[DatabaseFile],
-    restored: &[&TargetRecord],
+    restored: &[Restored],
 ) -> Vec<DatabaseFile> {
     let mut files = Vec::new();
-    for record in restored {
-        let id = &record.target;
+    for Restored { target: id, path } in restored {
+        let is_own = id.service == service.name && id.driver == DriverKind::Sqlite;
         let is_known = labelled.iter().any(|file| file.id == *id);
-        if let (Facts::Sqlite(facts), false) = (&record.facts, is_known)
-            && id.service == service.name
-        {
+        if let (Some(path), true, false) = (path, is_own, is_known) {
             files.push(DatabaseFile {
                 id: id.clone(),
-                path: facts.path.clone(),
+                path: path.clone(),
             });
         }
     }

@@ -5,8 +5,8 @@ use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{
-    AtFlags, Mode, OFlags, RenameFlags, fsync, mkdirat, openat, renameat, renameat_with, syncfs,
-    unlinkat,
+    AtFlags, FallocateFlags, Mode, OFlags, RenameFlags, fallocate, fsync, mkdirat, openat,
+    renameat, renameat_with, syncfs, unlinkat,
 };
 use rustix::io::Errno;
 
@@ -134,6 +134,27 @@ pub fn write_file(directory: &OwnedFd, name: &str, content: &[u8]) -> Result<()>
     renameat(directory, next.as_str(), directory, name).map_err(io("move into place"))?;
     fault::point()?;
     fsync(directory).map_err(io("write to the disk"))
+}
+
+/// A file that takes room on the disk, and is good for nothing but removal.
+pub fn reserve(directory: &OwnedFd, name: &str, bytes: usize) -> Result<()> {
+    fault::point()?;
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::TRUNC | OFlags::NOFOLLOW;
+    let mode = Mode::RUSR | Mode::WUSR;
+    let file = openat(directory, name, flags | OFlags::CLOEXEC, mode)
+        .map_err(TreeError::file("make", name))?;
+    match fallocate(&file, FallocateFlags::empty(), 0, bytes as u64) {
+        Err(Errno::OPNOTSUPP | Errno::NOSYS) => {
+            let mut file = std::fs::File::from(file);
+            let written = file.write_all(&vec![0xA5; bytes]);
+            written.map_err(|source| TreeError::File {
+                action: "write",
+                path: name.to_owned(),
+                source,
+            })
+        }
+        other => other.map_err(TreeError::file("reserve room in", name)),
+    }
 }
 
 /// Everything that was changed on the file system of `file` is on the disk when this returns.

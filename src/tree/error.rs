@@ -24,10 +24,29 @@ pub enum TreeError {
     Pattern { pattern: String, why: String },
     #[error("{0}")]
     NotAFile(String),
+    #[error(
+        "{0} lies more than {max} levels deep, and nothing as deep can be restored; move it, or leave it out",
+        max = super::path::MAX_DEPTH
+    )]
+    TooDeep(String),
     #[error("there is no {0} in the archive")]
     NotInArchive(String),
     #[error(transparent)]
     Path(#[from] BadPath),
+    /// Entries that carry the flags of `chattr +i` or `chattr +a`.
+    #[error(
+        "immutable or append-only files cannot be replaced: {0}; unlock them with `chattr -i -a`, and restore again"
+    )]
+    Locked(String),
+    /// Something of the live tree cannot make room. Nothing was touched.
+    #[error("{0}")]
+    InTheWay(String),
+    #[error("there is not enough room: {needed} are needed and {free} free; {hint}")]
+    NoRoom {
+        needed: String,
+        free: String,
+        hint: &'static str,
+    },
     /// What lies in the staging directory does not allow this step.
     #[error("{what}; {hint}")]
     Staging { what: String, hint: &'static str },

@@ -3,27 +3,33 @@
 //! Deciding is one durable write. After it every step can be repeated: whoever was interrupted, and wherever, the next
 //! call sees from what lies where what is still to be done.
 //!
-//! - `replace` of a whole mount: extra entries move to `old`, then each new entry takes its place, the present one
-//!   having moved to `old` before: an entry of `new` that has a namesake in `old` has made room already.
 //! - `replace` of something below a mount's root: it changes places with the live one in a single step. Which of the two
 //!   is the new one shows in its inode, which was noted when the exchange was decided.
+//! - `replace` of what cannot change places as a whole, because it is the mount's root or something in it stays: entry by
+//!   entry, around what stays ([`around`]).
 //! - What belongs to the present entry (`companions`: a database's journals) moves to `old` before the new one takes its
 //!   place, and is on the disk as moved: a journal of the old database would be applied to the new one. Once the new one is
 //!   in its place, what lies beside it is its own, and stays. A machine that dies in between comes back with the old
 //!   entry without its companions; it has been given up already, and nobody may use it before this is finished.
-//! - `overlay` and `keep-existing`: entries leave `new` one by one until none is left.
+//! - `overlay` and `keep-existing`: entries leave `new` one by one until none is left ([`merge`]).
+
+mod around;
+mod merge;
 
 use std::os::fd::OwnedFd;
 
 use rustix::fs::Mode;
 use rustix::io::Errno;
 
+use self::merge::Merge;
 use super::change::{self, Exchanged, Spot};
 use super::entry::Time;
 use super::error::TreeError;
 use super::fs;
+use super::live::Live;
 use super::path::TreePath;
-use super::staging::{NEW, OLD, Phase, StagedUnit, Staging, is_staging_name};
+use super::staging::{NEW, OLD, Phase, StagedUnit, Staging, StagingPlan};
+use super::stays::Keeper;
 use crate::labels::TreeRestore;
 use crate::manifest::TreeShape;
 
@@ -44,19 +50,22 @@ pub fn exchange(mount: &OwnedFd, name: &[u8]) -> Result<(Outcome, Vec<String>)> 
         super::staging::discard(mount, name)?;
         return Ok((Outcome::Nothing, Vec::new()));
     };
+    if matches!(staging.phase(), Phase::Loading | Phase::Discarding) {
+        return Err(TreeError::Staging {
+            what: "the restored data is not complete".to_owned(),
+            hint: "the old data is untouched; restore again",
+        });
+    }
+    let keeper = Keeper::new(&staging.plan().stays)?;
     let mut exchange = Exchange {
+        live: survey(&staging.mount, staging.plan(), &keeper)?,
+        keeper,
         staging,
         warnings: Vec::new(),
     };
     loop {
         match exchange.staging.phase() {
-            Phase::Loading | Phase::Discarding => {
-                return Err(TreeError::Staging {
-                    what: "the restored data is not complete".to_owned(),
-                    hint: "the old data is untouched; restore again",
-                });
-            }
-            Phase::Loaded => exchange.decide()?,
+            Phase::Loading | Phase::Discarding | Phase::Loaded => exchange.decide()?,
             Phase::Clearing => exchange.clear()?,
             Phase::Placing => exchange.place()?,
             Phase::Finishing => {
@@ -66,38 +75,35 @@ pub fn exchange(mount: &OwnedFd, name: &[u8]) -> Result<(Outcome, Vec<String>)> 
     }
 }
 
+/// The live tree of a plan; one that is not there, or is not a directory, has nothing that could stay.
+pub fn survey(mount: &OwnedFd, plan: &StagingPlan, keeper: &Keeper) -> Result<Live> {
+    match plan.shape {
+        TreeShape::File => Ok(Live::default()),
+        TreeShape::Directory => match fs::open_below_if_present(mount, &plan.place)? {
+            Some(root) => Live::survey(root, keeper, &plan.selection),
+            None => Ok(Live::default()),
+        },
+    }
+}
+
 struct Exchange {
     staging: Staging,
+    keeper: Keeper,
+    live: Live,
     warnings: Vec<String>,
 }
 
 impl Exchange {
-    /// The whole of a mount: its root itself cannot be exchanged, since it is mounted.
-    fn is_whole_mount(&self) -> bool {
-        let plan = self.staging.plan();
-        plan.place.is_root()
-            && plan.selection.is_empty()
-            && plan.shape == TreeShape::Directory
-            && plan.mode == TreeRestore::Replace
-    }
-
     /// From here on there is no way back, and a way forward for everyone.
     fn decide(&mut self) -> Result<()> {
         self.staging.state.units = self.units()?;
-        let first = if self.is_whole_mount() {
-            Phase::Clearing
-        } else {
-            Phase::Placing
-        };
-        self.staging.enter(first)
+        self.staging.enter(Phase::Clearing)
     }
 
-    /// What takes its place as a whole.
+    /// What takes its place as a whole, or around what stays in it.
     fn units(&self) -> Result<Vec<StagedUnit>> {
         let plan = self.staging.plan();
-        if self.is_whole_mount()
-            || (plan.mode != TreeRestore::Replace && plan.shape == TreeShape::Directory)
-        {
+        if plan.mode != TreeRestore::Replace && plan.shape == TreeShape::Directory {
             return Ok(Vec::new());
         }
         let new = self.staging.new_tree()?;
@@ -117,79 +123,58 @@ impl Exchange {
                 .map(|path| (path.clone(), plan.place.join_path(path)))
                 .collect(),
         };
-        pairs
-            .into_iter()
-            .map(|(staged, live)| {
-                let (directory, name) = self.staged_spot(&staged)?;
-                let status = fs::status(&directory, &name)
-                    .map_err(TreeError::file("look at the restored", &staged))?;
-                Ok(StagedUnit {
-                    staged,
-                    live,
-                    device: status.identity.device,
-                    inode: status.identity.inode,
-                })
+        let units = pairs.into_iter().map(|(staged, live)| {
+            let (directory, name) = self.staged_spot(&staged)?;
+            let status = fs::status(&directory, &name)
+                .map_err(TreeError::file("look at the restored", &staged))?;
+            Ok(StagedUnit {
+                around: plan.shape == TreeShape::Directory
+                    && (live.is_root() || self.live.is_passage(&staged, Some(&status))),
+                staged,
+                live,
+                device: status.identity.device,
+                inode: status.identity.inode,
             })
-            .collect()
+        });
+        units.collect()
     }
 
     /// Moves out what the saved tree does not have. Nothing new is in its place yet, so all that is here is old.
     fn clear(&mut self) -> Result<()> {
-        let (mount, new, old) = (&self.staging.mount, self.new_tree()?, self.old()?);
-        for name in fs::names(mount).map_err(TreeError::file("list", TreePath::root()))? {
-            let path = TreePath::root().join(&name);
-            let staged = Spot::new(&new, &name, &path);
-            if is_staging_name(&name) || staged.status()?.is_some() {
-                continue;
-            }
-            let moved = change::rename(
-                Spot::new(mount, &name, &path),
-                Spot::new(&old, &name, &path),
-            );
-            keep_mounts(moved, &path, &mut self.warnings)?;
+        for unit in self.units_around() {
+            self.clear_around(&unit)?;
         }
-        change::sync(mount)?;
+        change::sync(&self.staging.mount)?;
         self.staging.enter(Phase::Placing)
     }
 
     fn place(&mut self) -> Result<()> {
-        let plan = self.staging.plan();
-        if self.is_whole_mount() {
-            self.place_entries()?;
-        } else if plan.mode == TreeRestore::Replace || plan.shape == TreeShape::File {
+        let plan = self.staging.plan().clone();
+        if plan.mode == TreeRestore::Replace || plan.shape == TreeShape::File {
             self.move_companions()?;
             for (number, unit) in self.staging.state.units.clone().iter().enumerate() {
-                self.place_unit(unit, number)?;
+                if unit.around {
+                    self.place_around(unit)?;
+                } else {
+                    self.place_unit(unit, number)?;
+                }
             }
         } else {
-            let live = self.way_to(&plan.place.clone())?;
+            let live = self.way_to(&plan.place)?;
             let mut merge = Merge {
                 mode: plan.mode,
+                keeper: &self.keeper,
                 warnings: &mut self.warnings,
             };
-            merge.merge(&self.staging.new_tree()?, &live, &TreePath::root())?;
+            merge.merge(self.staging.new_tree()?, live, &TreePath::root())?;
         }
         change::sync(&self.staging.mount)?;
         self.staging.enter(Phase::Finishing)
     }
 
-    fn place_entries(&mut self) -> Result<()> {
-        let (mount, new, old) = (&self.staging.mount, self.new_tree()?, self.old()?);
-        for name in fs::names(&new).map_err(TreeError::file("list", "new"))? {
-            let path = TreePath::root().join(&name);
-            let live = Spot::new(mount, &name, &path);
-            let aside = Spot::new(&old, &name, &path);
-            if live.status()?.is_some() {
-                if aside.status()?.is_some() {
-                    // It made room before; what is here now was made since, by a program that ought to be stopped.
-                    change::remove(live)?;
-                } else if !keep_mounts(change::rename(live, aside), &path, &mut self.warnings)? {
-                    continue;
-                }
-            }
-            change::rename(Spot::new(&new, &name, &path), live)?;
-        }
-        Ok(())
+    fn units_around(&self) -> Vec<StagedUnit> {
+        let units = self.staging.state.units.iter();
+        units.filter(|unit| unit.around).cloned().collect()
     }
 
     fn move_companions(&self) -> Result<()> {
@@ -251,7 +236,6 @@ impl Exchange {
         let staged = Spot::new(&staged_directory, &staged_name, &unit.live);
         let live = Spot::new(&parent, live_name, &unit.live);
         let aside = Spot::new(&old, old_name.as_bytes(), &unit.live);
-
         let in_place = live.status()?;
         let waiting = staged.status()?;
         let is_new = |status: &Option<fs::Status>| {
@@ -280,36 +264,66 @@ impl Exchange {
     }
 
     /// Directories get their looks, the old tree and the staging directory go.
-    fn finish(self) -> Result<Vec<String>> {
+    fn finish(mut self) -> Result<Vec<String>> {
+        let root_modified = self.look_as_saved()?;
+        let modified = root_modified.unwrap_or(self.staging.state.mount_modified);
+        let left = self.staging.remove(modified)?;
+        self.warnings.extend(left);
+        Ok(self.warnings)
+    }
+
+    /// The time of the mount's root, when that was restored too.
+    fn look_as_saved(&self) -> Result<Option<Time>> {
         let plan = self.staging.plan();
-        let mode = plan.mode;
-        let mut root_modified: Option<Time> = None;
-        if plan.shape == TreeShape::Directory && mode != TreeRestore::KeepExisting {
-            let merged = mode == TreeRestore::Overlay;
-            let directories = self.staging.directories()?;
-            for (path, looks) in directories.iter().rev() {
-                let is_mount_root = plan.place.is_root() && path.is_root();
-                let is_due = merged || (is_mount_root && self.is_whole_mount());
-                if !is_due || looks.implied {
-                    continue;
-                }
-                let live = match fs::open_below(&self.staging.mount, &plan.place.join_path(path)) {
-                    // Something that stayed, because it is mounted, may stand in its place; or a program has
-                    // changed it since it was placed.
-                    Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::NOENT)) => {
-                        continue;
-                    }
-                    other => other?,
-                };
-                change::apply(&live, &looks.metadata, path)?;
-                if is_mount_root {
-                    root_modified = Some(looks.metadata.modified);
-                }
+        if plan.shape != TreeShape::Directory || plan.mode == TreeRestore::KeepExisting {
+            return Ok(None);
+        }
+        let around = self.units_around();
+        let mut root_modified = None;
+        let directories = self.staging.directories()?;
+        // Of directories that are not in the snapshot, only the time has changed.
+        for (path, passage) in self.live.passages.iter().rev() {
+            let is_due = around.iter().any(|unit| path.is_within(&unit.staged));
+            if is_due
+                && !directories.contains_key(path)
+                && let Some(live) = self.live_directory(path)?
+            {
+                change::set_modified(&live, passage.modified, path)?;
             }
         }
-        let modified = root_modified.unwrap_or(self.staging.state.mount_modified);
-        self.staging.remove(modified)?;
-        Ok(self.warnings)
+        for (path, looks) in directories.iter().rev() {
+            let stayed = || {
+                around.iter().any(|unit| {
+                    unit.staged == *path
+                        || path.is_within(&unit.staged) && self.live.passages.contains_key(path)
+                })
+            };
+            let is_due = match plan.mode {
+                TreeRestore::Overlay => !self.keeper.leaves_out(path, true),
+                _ => stayed(),
+            };
+            if !is_due || looks.implied {
+                continue;
+            }
+            // Something that stayed, because it is mounted, may stand in its place; or a program has changed it since it
+            // was placed.
+            let Some(live) = self.live_directory(path)? else {
+                continue;
+            };
+            change::apply(&live, &looks.metadata, path)?;
+            if plan.place.join_path(path).is_root() {
+                root_modified = Some(looks.metadata.modified);
+            }
+        }
+        Ok(root_modified)
+    }
+
+    /// A directory of the live tree, by its path in the tree.
+    fn live_directory(&self, path: &TreePath) -> Result<Option<OwnedFd>> {
+        fs::open_below_if_present(
+            &self.staging.mount,
+            &self.staging.plan().place.join_path(path),
+        )
     }
 
     fn new_tree(&self) -> Result<OwnedFd> {
@@ -359,47 +373,6 @@ impl Exchange {
     }
 }
 
-/// Moves entries out of `new` into a live directory, until there is nothing left that has a place.
-struct Merge<'a> {
-    mode: TreeRestore,
-    warnings: &'a mut Vec<String>,
-}
-
-impl Merge<'_> {
-    fn merge(&mut self, new: &OwnedFd, live: &OwnedFd, at: &TreePath) -> Result<()> {
-        for name in fs::names(new).map_err(TreeError::file("list", at))? {
-            let path = at.join(&name);
-            let from = Spot::new(new, &name, &path);
-            let to = Spot::new(live, &name, &path);
-            let Some(staged) = from.status()? else {
-                continue;
-            };
-            let present = to.status()?;
-            match present.map(|present| present.is_directory()) {
-                Some(true) if staged.is_directory() => {
-                    let below = |directory| {
-                        fs::open_directory(directory, &name).map_err(TreeError::file("open", &path))
-                    };
-                    self.merge(&below(new)?, &below(live)?, &path)?;
-                    if self.mode == TreeRestore::Overlay {
-                        change::remove_empty(from)?;
-                    }
-                }
-                None => change::rename(from, to)?,
-                Some(_) if self.mode == TreeRestore::KeepExisting => {}
-                Some(false) if !staged.is_directory() => {
-                    keep_mounts(change::rename(from, to), &path, self.warnings)?;
-                }
-                Some(_) => {
-                    change::remove(to)?;
-                    change::rename(from, to)?;
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
 /// Something that is mounted cannot be moved: it stays, and the restored entry of its name goes. `false` then.
 fn keep_mounts(moved: Result<()>, path: &TreePath, warnings: &mut Vec<String>) -> Result<bool> {
     match moved {
@@ -423,5 +396,7 @@ fn ambiguous(path: &TreePath) -> TreeError {
 
 #[cfg(test)]
 mod companion_tests;
+#[cfg(test)]
+mod stays_tests;
 #[cfg(test)]
 mod tests;

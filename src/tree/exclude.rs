@@ -67,6 +67,10 @@ impl Excludes {
         })
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.any.is_empty() && self.directories.is_empty()
+    }
+
     /// Whether an entry is left out by itself. The caller leaves out what lies below it.
     pub fn matches(&self, path: &TreePath, is_directory: bool) -> bool {
         let path = OsStr::from_bytes(path.as_bytes());

@@ -38,6 +38,8 @@ pub struct Status {
     pub device: (u32, u32),
     /// Another file system, or another part of one, is mounted here; `None` when the kernel (before 5.8) does not say.
     pub mount_root: Option<bool>,
+    /// `chattr +i` or `+a`: it can be neither moved nor removed, and nothing be put into it or be taken out of it.
+    pub locked: bool,
 }
 
 impl Status {
@@ -66,6 +68,9 @@ impl Status {
             device: (raw.stx_rdev_major, raw.stx_rdev_minor),
             mount_root: tells_mounts
                 .then(|| raw.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+            locked: raw
+                .stx_attributes
+                .intersects(StatxAttributes::IMMUTABLE | StatxAttributes::APPEND),
         }
     }
 
@@ -130,6 +135,25 @@ pub fn open_below(root: impl AsFd, path: &TreePath) -> std::result::Result<Owned
         directory = open_directory(&directory, component).map_err(TreeError::file("open", path))?;
     }
     Ok(directory)
+}
+
+/// `None` when there is no such directory.
+pub fn open_below_if_present(
+    root: impl AsFd,
+    path: &TreePath,
+) -> std::result::Result<Option<OwnedFd>, TreeError> {
+    match open_below(root, path) {
+        Ok(directory) => Ok(Some(directory)),
+        Err(error)
+            if matches!(
+                error.errno(),
+                Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP)
+            ) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
 }
 
 /// Opens a file to read it, if possible without a trace in its access time. A FIFO that took its place does not block.

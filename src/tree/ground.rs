@@ -9,11 +9,11 @@ use rustix::io::Errno;
 use super::error::TreeError;
 use super::fs::{open_directory, status_of};
 use super::path::TreePath;
+use super::trail::Trail;
 
-/// Keeps the directories on the way to the last one open: an archive comes in the order of a walk, so the next is near.
+/// Keeps the way to the last directory: an archive comes in the order of a walk, so the next is near.
 pub struct Ground {
-    root: Arc<OwnedFd>,
-    open: Vec<(Vec<u8>, Arc<OwnedFd>)>,
+    trail: Trail,
     borders: Borders,
 }
 
@@ -34,8 +34,7 @@ enum Missing {
 impl Ground {
     pub fn new(root: OwnedFd, borders: Borders) -> Self {
         Self {
-            root: Arc::new(root),
-            open: Vec::new(),
+            trail: Trail::new(Arc::new(root)),
             borders,
         }
     }
@@ -51,18 +50,19 @@ impl Ground {
 
     /// To be called when an entry was removed: a directory that is open may not have its name any more.
     pub fn forget(&mut self) {
-        self.open.clear();
+        self.trail.truncate(0);
     }
 
     fn walk(&mut self, path: &TreePath, missing: Missing) -> Result<Arc<OwnedFd>, TreeError> {
+        let failed = || TreeError::file("open", path);
         let shared = path
             .components()
-            .zip(&self.open)
-            .take_while(|(wanted, (open, _))| wanted == open)
+            .zip(self.trail.names())
+            .take_while(|(wanted, open)| wanted == open)
             .count();
-        self.open.truncate(shared);
+        self.trail.truncate(shared);
         for component in path.components().skip(shared) {
-            let last = self.last();
+            let last = self.trail.last().map_err(failed())?;
             let opened = match open_directory(&last, component) {
                 Err(Errno::NOENT) if missing == Missing::Make => {
                     mkdirat(&last, component, Mode::RWXU)
@@ -72,10 +72,10 @@ impl Ground {
             };
             let opened = opened
                 .and_then(|opened| self.ensure_inside(&last, opened))
-                .map_err(TreeError::file("open", path))?;
-            self.open.push((component.to_vec(), Arc::new(opened)));
+                .map_err(failed())?;
+            self.trail.push(component, opened);
         }
-        Ok(self.last())
+        self.trail.last().map_err(failed())
     }
 
     fn ensure_inside(&self, parent: &OwnedFd, opened: OwnedFd) -> Result<OwnedFd, Errno> {
@@ -85,10 +85,5 @@ impl Ground {
             return Err(Errno::BUSY);
         }
         Ok(opened)
-    }
-
-    fn last(&self) -> Arc<OwnedFd> {
-        let last = self.open.last().map_or(&self.root, |(_, open)| open);
-        Arc::clone(last)
     }
 }

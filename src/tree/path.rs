@@ -12,6 +12,11 @@ use serde::{Deserialize, Serialize};
 #[serde(try_from = "String", into = "String")]
 pub struct TreePath(Vec<u8>);
 
+/// How deep a tree may be that is saved and restored. No program reaches as deep by a path, which has at most 4,096 bytes.
+pub const MAX_DEPTH: usize = 4096;
+/// As many bytes of a path are shown to people: its beginning and its end.
+const MAX_SHOWN: usize = 400;
+
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadPath {
     #[error("`{0}` is an absolute path")]
@@ -29,7 +34,7 @@ impl TreePath {
 
     /// Reads a path as an archive or a person writes it: `./a//b/` is `a/b`.
     pub fn parse(bytes: &[u8]) -> Result<Self, BadPath> {
-        let shown = || encode(bytes);
+        let shown = || shorten(encode(bytes));
         if bytes.first() == Some(&b'/') {
             return Err(BadPath::Absolute(shown()));
         }
@@ -49,7 +54,7 @@ impl TreePath {
 
     /// Undoes [`TreePath::encode`].
     pub fn decode(text: &str) -> Result<Self, BadPath> {
-        let bytes = decode(text).ok_or_else(|| BadPath::Malformed(text.to_owned()))?;
+        let bytes = decode(text).ok_or_else(|| BadPath::Malformed(shorten(text.to_owned())))?;
         Self::parse(&bytes)
     }
 
@@ -71,6 +76,23 @@ impl TreePath {
         path.extend_from_slice(&self.0);
         push(&mut path, name);
         Self(path)
+    }
+
+    /// Goes down by one component, as [`TreePath::join`] does.
+    pub fn push(&mut self, name: &[u8]) {
+        push(&mut self.0, name);
+    }
+
+    /// Goes up by one component, and returns it; `None` at the root.
+    pub fn pop(&mut self) -> Option<Vec<u8>> {
+        let (parent, name) = self.split_last()?;
+        let (length, name) = (parent.0.len(), name.to_vec());
+        self.0.truncate(length);
+        Some(name)
+    }
+
+    pub fn depth(&self) -> usize {
+        self.components().count()
     }
 
     pub fn join_path(&self, below: &TreePath) -> Self {
@@ -156,6 +178,16 @@ pub fn encode(bytes: &[u8]) -> String {
     text
 }
 
+/// A long path, fit for a message.
+fn shorten(text: String) -> String {
+    if text.len() <= MAX_SHOWN {
+        return text;
+    }
+    let head = text.floor_char_boundary(MAX_SHOWN / 2);
+    let tail = text.ceil_char_boundary(text.len() - MAX_SHOWN / 2);
+    format!("{}[…]{}", &text[..head], &text[tail..])
+}
+
 /// Undoes [`encode`]; `None` when a `%` is not followed by two hexadecimal digits.
 pub fn decode(text: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(text.len());
@@ -176,12 +208,13 @@ pub fn decode(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// For people: a very long path is shortened in its middle.
 impl fmt::Display for TreePath {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.is_root() {
             formatter.write_str(".")
         } else {
-            formatter.write_str(&self.encode())
+            formatter.write_str(&shorten(self.encode()))
         }
     }
 }
@@ -244,6 +277,16 @@ mod tests {
         assert!(!path("a").is_within(&path("a/b")));
         assert_eq!(path("a/b/c").below(&path("a")), Some(path("b/c")));
         assert_eq!(path("a").below(&TreePath::root()), Some(path("a")));
+    }
+
+    #[test]
+    fn a_very_long_path_is_not_shown_whole() {
+        let path = TreePath::parse("ä/".repeat(30_000).as_bytes()).unwrap();
+        assert_eq!(path.depth(), 30_000);
+        assert!(path.to_string().len() < 500 && path.to_string().contains("[…]"));
+        assert_eq!(TreePath::decode(&path.encode()), Ok(path));
+        let error = TreePath::parse(&b"a/../".repeat(30_000)).unwrap_err();
+        assert!(error.to_string().len() < 500);
     }
 
     #[test]

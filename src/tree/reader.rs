@@ -7,7 +7,7 @@ use super::acl;
 use super::entry::{ACCESS_ACL, Attribute, DEFAULT_ACL, Entry, Extent, Kind, Metadata, Time};
 use super::error::TreeError;
 use super::header::{BLOCK, Header};
-use super::path::TreePath;
+use super::path::{MAX_DEPTH, TreePath};
 use super::{pax, sparse};
 
 /// Extended headers hold names and attributes; no file system allows more of them than this.
@@ -204,8 +204,14 @@ impl<R: Read> ArchiveReader<R> {
         if name.last() == Some(&b'/') && !kind.is_directory() {
             return Err(damaged("a file has the name of a directory"));
         }
+        let path = TreePath::parse(&name).map_err(|error| TreeError::Hostile(error.to_string()))?;
+        if path.depth() > MAX_DEPTH {
+            return Err(TreeError::Hostile(format!(
+                "{path} lies more than {MAX_DEPTH} levels deep"
+            )));
+        }
         Ok(Entry {
-            path: TreePath::parse(&name).map_err(|error| TreeError::Hostile(error.to_string()))?,
+            path,
             metadata: extended.metadata(header)?,
             kind,
         })

@@ -1,6 +1,7 @@
 //! Removes entries: with all that is below them, or one by one.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, unlinkat};
 use rustix::io::Errno;
@@ -9,6 +10,7 @@ use super::error::TreeError;
 use super::fs;
 use super::ground::{Borders, Ground};
 use super::path::TreePath;
+use super::trail::{Descent, Turn};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Removed {
@@ -75,55 +77,46 @@ impl Removal {
     }
 }
 
-struct Level {
-    directory: OwnedFd,
-    path: TreePath,
-    names: Vec<Vec<u8>>,
-}
-
-impl Level {
-    fn open(parent: impl AsFd, name: &[u8], path: &TreePath) -> Result<Self, TreeError> {
-        let failed = || TreeError::file("remove", path);
-        let parent_identity = fs::status_of(&parent).map_err(failed())?.identity;
-        let directory = fs::open_directory(&parent, name).map_err(failed())?;
-        let status = fs::status_of(&directory).map_err(failed())?;
-        if status.is_mount(&parent_identity) {
-            return Err(failed()(Errno::BUSY));
-        }
-        Ok(Self {
-            names: fs::names(&directory).map_err(failed())?,
-            directory,
-            path: path.clone(),
-        })
-    }
-}
-
-/// Without recursion: a tree may be deeper than a stack.
+/// Without recursion, and with few directories open: a tree may be deeper than a stack.
 fn remove_directory(parent: impl AsFd, name: &[u8], path: &TreePath) -> Result<(), TreeError> {
-    let mut levels = vec![Level::open(&parent, name, path)?];
-    while let Some(level) = levels.last_mut() {
-        let Some(child) = level.names.pop() else {
-            let emptied = levels.pop().map(|level| level.path).unwrap_or_default();
-            let (above, name) = match levels.last() {
-                Some(level) => (level.directory.as_fd(), emptied.name()),
-                None => (parent.as_fd(), name),
-            };
-            match unlinkat(above, name, AtFlags::REMOVEDIR) {
-                Ok(()) | Err(Errno::NOENT) => continue,
-                Err(errno) => return Err(TreeError::file("remove", &emptied)(errno)),
-            }
+    let failed = |at: &TreePath| TreeError::file("remove", path.join_path(at));
+    let root = TreePath::root();
+    let opened = open_inside(&parent, name).map_err(failed(&root))?;
+    let mut descent = Descent::new(Arc::new(opened)).map_err(failed(&root))?;
+    while let Some(turn) = descent.turn() {
+        let directory = descent.directory().map_err(failed(descent.path()))?;
+        let gone = match &turn {
+            Turn::Left(child) => unlinkat(&directory, child.as_slice(), AtFlags::REMOVEDIR),
+            Turn::Name(child) => unlinkat(&directory, child.as_slice(), AtFlags::empty()),
         };
-        match unlinkat(&level.directory, child.as_slice(), AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => {}
-            Err(Errno::ISDIR | Errno::PERM) => {
-                let path = level.path.join(&child);
-                let below = Level::open(&level.directory, &child, &path)?;
-                levels.push(below);
+        let (Turn::Left(child) | Turn::Name(child)) = &turn;
+        match (gone, &turn) {
+            (Ok(()) | Err(Errno::NOENT), _) => {}
+            (Err(refused @ (Errno::ISDIR | Errno::PERM)), Turn::Name(_)) => {
+                let entered = match open_inside(&directory, child) {
+                    // An immutable file answers EPERM as a directory may, and is none.
+                    Err(Errno::NOTDIR | Errno::LOOP) => Err(refused),
+                    opened => opened.and_then(|opened| descent.enter(child, opened)),
+                };
+                entered.map_err(failed(&descent.path().join(child)))?;
             }
-            Err(errno) => return Err(TreeError::file("remove", level.path.join(&child))(errno)),
+            (Err(errno), _) => return Err(failed(&descent.path().join(child))(errno)),
         }
     }
-    Ok(())
+    match unlinkat(&parent, name, AtFlags::REMOVEDIR) {
+        Ok(()) | Err(Errno::NOENT) => Ok(()),
+        Err(errno) => Err(failed(&root)(errno)),
+    }
+}
+
+/// A directory in which nothing else is mounted.
+fn open_inside(parent: impl AsFd, name: &[u8]) -> fs::Result<OwnedFd> {
+    let directory = fs::open_directory(&parent, name)?;
+    let status = fs::status_of(&directory)?;
+    if status.is_mount(&fs::status_of(&parent)?.identity) {
+        return Err(Errno::BUSY);
+    }
+    Ok(directory)
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 //! ```text
 //! <the mount's root>/.cofferdam-<run>-<target>/
 //!   state          what is restored, how, and how far it came; absent only at the very beginning and the very end
+//!   reserve        room that is given back when the exchange begins, which must not fail on a full disk
 //!   new/           the tree as it was saved
+//!   dropped/       what was `new`, once it was given up: that takes no room either
 //!   old/           what the exchange moved out of the way
 //!   directories    what directories have to look like (overlay: their children are moved one by one)
 //! ```
@@ -26,6 +28,7 @@ use super::entry::{Metadata, Time};
 use super::error::TreeError;
 use super::fs::{self, Identity};
 use super::path::TreePath;
+use super::stays::Stays;
 use super::unpack::Directories;
 use crate::labels::TreeRestore;
 use crate::manifest::TreeShape;
@@ -37,6 +40,10 @@ const STATE: &str = "state";
 const DIRECTORIES: &str = "directories";
 pub(super) const NEW: &[u8] = b"new";
 pub(super) const OLD: &[u8] = b"old";
+const DROPPED: &[u8] = b"dropped";
+const RESERVE: &str = "reserve";
+/// For a new state, and for what directories grow by when entries are moved into them.
+const RESERVED: usize = 256 * 1024;
 /// How long something in the shape of a staging directory, of which nothing is known, is left alone.
 const STRANGER: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -84,6 +91,8 @@ pub struct StagingPlan {
     /// Below the mount's root: what belongs to the present entry, whatever of it there is, and goes with it.
     #[serde(default)]
     pub companions: Vec<TreePath>,
+    #[serde(default)]
+    pub stays: Stays,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -127,6 +136,8 @@ pub(super) struct StagedUnit {
     pub staged: TreePath,
     /// Below the mount's root.
     pub live: TreePath,
+    /// It is exchanged entry by entry, since it stays itself.
+    pub around: bool,
     pub device: (u32, u32),
     pub inode: u64,
 }
@@ -181,9 +192,10 @@ impl Staging {
         };
         change::apply(&staging.directory, &passage, &shown)?;
         staging.write_state()?;
-        for name in [NEW, OLD] {
+        for name in [OLD, NEW] {
             change::make_directory(staging.spot(name, &shown), Mode::RWXU)?;
         }
+        change::reserve(&staging.directory, RESERVE, RESERVED)?;
         Ok(staging)
     }
 
@@ -198,9 +210,13 @@ impl Staging {
         let Some(content) = read_file(&directory, STATE)? else {
             return Ok(None);
         };
-        let state: State = serde_json::from_slice(&content).map_err(|error| unreadable(&error))?;
+        let mut state: State =
+            serde_json::from_slice(&content).map_err(|error| unreadable(&error))?;
         if state.format > FORMAT {
             return Err(unreadable(&"it is of a newer cofferdam"));
+        }
+        if !state.phase.is_decided() && !is_present(&directory, NEW)? {
+            state.phase = Phase::Discarding;
         }
         Ok(Some(Self {
             mount,
@@ -235,9 +251,25 @@ impl Staging {
         serde_json::from_slice(&content).map_err(|error| unreadable(&error))
     }
 
+    /// On a full disk, in the room that was reserved for it.
     pub(super) fn enter(&mut self, phase: Phase) -> Result<(), TreeError> {
         self.state.phase = phase;
-        self.write_state()
+        match self.write_state() {
+            Err(error) if error.errno() == Some(Errno::NOSPC) => {
+                self.give_back_reserve()?;
+                self.write_state()?;
+            }
+            other => other?,
+        }
+        if phase.is_decided() {
+            self.give_back_reserve()?;
+        }
+        Ok(())
+    }
+
+    fn give_back_reserve(&self) -> Result<(), TreeError> {
+        let shown = TreePath::root().join(&self.name);
+        change::remove(self.spot(RESERVE.as_bytes(), &shown))
     }
 
     fn write_state(&self) -> Result<(), TreeError> {
@@ -251,38 +283,66 @@ impl Staging {
 
     /// Removes the staging directory with all that is in it, the state last, and gives the mount's root back the time
     /// it ought to have. A kill between the last two steps leaves that root with the time of the kill.
-    pub(super) fn remove(self, mount_modified: Time) -> Result<(), TreeError> {
+    ///
+    /// Nothing that anybody needs is in it any more: what cannot be removed is told, and tried again by [`sweep`].
+    pub(super) fn remove(self, mount_modified: Time) -> Result<Vec<String>, TreeError> {
         let shown = TreePath::root().join(&self.name);
-        for name in [NEW, OLD] {
-            change::remove(self.spot(name, &shown))?;
-        }
-        remove_files(&self.directory, &shown)?;
-        change::remove_empty(Spot::new(&self.mount, &self.name, &shown))?;
+        let removed = self.remove_content(&shown);
+        let left = match removed {
+            Err(error @ TreeError::File { .. }) => vec![format!(
+                "{shown} could not be removed, and the next restore tries again: {error}"
+            )],
+            other => {
+                other?;
+                Vec::new()
+            }
+        };
         change::set_modified(&self.mount, mount_modified, &TreePath::root())?;
-        change::sync(&self.mount)
+        change::sync(&self.mount)?;
+        Ok(left)
+    }
+
+    fn remove_content(&self, shown: &TreePath) -> Result<(), TreeError> {
+        for name in [NEW, DROPPED, OLD] {
+            change::remove(self.spot(name, shown))?;
+        }
+        remove_files(&self.directory, shown)?;
+        change::remove_empty(Spot::new(&self.mount, &self.name, shown))
     }
 }
 
 /// The state is the last to go.
 fn remove_files(directory: &OwnedFd, shown: &TreePath) -> Result<(), TreeError> {
-    for name in ["directories.next", DIRECTORIES, "state.next", STATE] {
+    for name in [
+        RESERVE,
+        "directories.next",
+        DIRECTORIES,
+        "state.next",
+        STATE,
+    ] {
         change::remove(Spot::new(directory, name.as_bytes(), shown))?;
     }
     Ok(())
 }
 
 /// Removes what was staged, and leaves the live tree as it was. Fails when the exchange was decided; does nothing when
-/// there is nothing.
-pub fn discard(mount: &OwnedFd, name: &[u8]) -> Result<(), TreeError> {
+/// there is nothing. Takes no room: what is given up loses its name first. Warnings tell of what could not be removed.
+pub fn discard(mount: &OwnedFd, name: &[u8]) -> Result<Vec<String>, TreeError> {
     let own = mount.try_clone().map_err(TreeError::Stream)?;
     match Staging::find(own, name)? {
-        None => remove_bare(mount, name),
+        None => remove_bare(mount, name).map(|()| Vec::new()),
         Some(staging) if staging.phase().is_decided() => Err(TreeError::Staging {
             what: "the restored data is taking the place of the old already".to_owned(),
             hint: "`cofferdam recover` finishes that",
         }),
-        Some(mut staging) => {
-            staging.enter(Phase::Discarding)?;
+        Some(staging) => {
+            let shown = TreePath::root().join(name);
+            if is_present(&staging.directory, NEW)? {
+                // Of an attempt to remove it that came to nothing.
+                change::remove(staging.spot(DROPPED, &shown))?;
+                change::rename(staging.spot(NEW, &shown), staging.spot(DROPPED, &shown))?;
+                change::sync(&staging.directory)?;
+            }
             let modified = staging.state.mount_modified;
             staging.remove(modified)
         }
@@ -329,6 +389,13 @@ pub fn sweep(mount: &OwnedFd, project: &str, run: &RunId) -> Result<(), TreeErro
         }
     }
     Ok(())
+}
+
+fn is_present(directory: &OwnedFd, name: &[u8]) -> Result<bool, TreeError> {
+    let status = fs::status_if_present(directory, name);
+    Ok(status
+        .map_err(TreeError::file("look at", "the staging directory"))?
+        .is_some())
 }
 
 fn is_old(mount: &OwnedFd, name: &[u8]) -> Result<bool, TreeError> {

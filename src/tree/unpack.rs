@@ -8,6 +8,7 @@
 
 mod overwrite;
 mod selection;
+mod standing;
 mod writers;
 
 use std::collections::BTreeMap;
@@ -22,6 +23,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use self::selection::Chosen;
+use self::standing::Meeting;
 use self::writers::{FileJob, Writers};
 use super::attributes::{Place, Unsupported};
 use super::entry::{Entry, Kind, Metadata};
@@ -31,9 +33,11 @@ use super::ground::{Borders, Ground};
 use super::path::{TreePath, encode};
 use super::reader::ArchiveReader;
 use super::remove::{Removed, remove};
+use super::room;
 
 pub use overwrite::overwrite;
 pub use selection::Selection;
+pub use standing::Standing;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UnpackOptions {
@@ -82,6 +86,9 @@ pub struct Unpacked {
 
 pub struct Unpacker {
     ground: Ground,
+    /// `None` when the directory was empty.
+    standing: Option<Standing>,
+    room: room::Watch,
     options: UnpackOptions,
     directories: Directories,
     found: Vec<bool>,
@@ -95,11 +102,21 @@ impl Unpacker {
         Self {
             found: vec![false; options.selection.paths.len()],
             ground: Ground::new(root, Borders::Cross),
+            standing: None,
+            room: room::Watch::default(),
             options,
             directories: Directories::new(),
             report: UnpackReport::default(),
             warnings: Warnings::default(),
             layers: 0,
+        }
+    }
+
+    /// Over a tree that stands there.
+    pub fn over(root: OwnedFd, options: UnpackOptions, standing: Standing) -> Self {
+        Self {
+            standing: Some(standing),
+            ..Self::new(root, options)
         }
     }
 
@@ -165,13 +182,14 @@ impl Unpacker {
         writers: &Writers,
     ) -> Result<(), TreeError> {
         self.report.entries += 1;
-        self.report.content_bytes += entry.kind.size();
+        self.report.content_bytes = self.report.content_bytes.saturating_add(entry.kind.size());
         let selection = &self.options.selection;
         for (found, wanted) in self.found.iter_mut().zip(&selection.paths) {
             *found |= entry.path.is_within(wanted);
         }
         match selection.choose(entry)? {
             Chosen::No => Ok(()),
+            Chosen::Yes(entry) | Chosen::Above(entry) if self.is_hidden(&entry.path) => Ok(()),
             Chosen::Above(entry) => self.directory(entry, true),
             Chosen::Yes(entry) => match entry.kind {
                 Kind::Directory => self.directory(entry, false),
@@ -185,7 +203,7 @@ impl Unpacker {
         let Entry { path, metadata, .. } = entry;
         let keeps = self.options.existing == Existing::Keep;
         let is_wanted = match path.split_last() {
-            None => !keeps,
+            None => !(keeps || implied && self.standing.is_some()),
             Some((parent, name)) => {
                 let Some(directory) = self.parent(&parent)? else {
                     return Ok(());
@@ -193,7 +211,9 @@ impl Unpacker {
                 let status = fs::status_if_present(&directory, name)
                     .map_err(TreeError::file("look at", &path))?;
                 if status.is_some_and(|present| present.is_directory()) {
+                    let standing = self.standing.as_ref();
                     !keeps
+                        && !standing.is_some_and(|standing| implied || standing.keeps_looks(&path))
                 } else {
                     self.make(&directory, name, &path, |directory, name| {
                         mkdirat(directory, name, Mode::RWXU)
@@ -230,6 +250,7 @@ impl Unpacker {
         let Some(directory) = self.parent(&parent)? else {
             return Ok(());
         };
+        self.room.ensure(&directory, archive.remaining())?;
         let made = self.make(&directory, name, &path, |directory, name| {
             let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW;
             let mode = Mode::RUSR | Mode::WUSR;
@@ -316,7 +337,10 @@ impl Unpacker {
         match self.ground.make_way(path) {
             Ok(directory) => Ok(Some(directory)),
             Err(error) if matches!(error.errno(), Some(Errno::NOTDIR | Errno::LOOP)) => {
-                if self.options.existing == Existing::Keep {
+                let leaves_alone = |standing: &Standing| standing.leaves_alone(path, false);
+                if self.options.existing == Existing::Keep
+                    || self.standing.as_ref().is_some_and(leaves_alone)
+                {
                     return Ok(None);
                 }
                 Err(TreeError::Hostile(format!(
@@ -339,7 +363,16 @@ impl Unpacker {
             Err(Errno::EXIST) => {}
             other => return other.map(Some).map_err(TreeError::file("make", path)),
         }
-        match self.options.existing {
+        let existing = match self.meet(directory, name, path)? {
+            Some(existing) => existing,
+            None => {
+                self.warnings.push(format!(
+                    "{path}: a pattern leaves it out, and it stayed as it was"
+                ));
+                return Ok(None);
+            }
+        };
+        match existing {
             Existing::Keep => Ok(None),
             Existing::Refuse => Err(TreeError::Hostile(format!("it names {path} twice"))),
             Existing::Replace => {
@@ -348,6 +381,35 @@ impl Unpacker {
                 made.map(Some).map_err(TreeError::file("make", path))
             }
         }
+    }
+
+    /// What to do about an entry that has the name already; `None` when it stays because it is not a part of the tree.
+    fn meet(
+        &self,
+        directory: &OwnedFd,
+        name: &[u8],
+        path: &TreePath,
+    ) -> Result<Option<Existing>, TreeError> {
+        let existing = self.options.existing;
+        let (Some(standing), Some(present)) = (
+            &self.standing,
+            fs::status_if_present(directory, name).map_err(TreeError::file("look at", path))?,
+        ) else {
+            return Ok(Some(existing));
+        };
+        if existing == Existing::Keep {
+            return Ok(Some(existing));
+        }
+        Ok(match standing.meet(&present, path)? {
+            Meeting::GivesWay => None,
+            Meeting::IsFree if standing.may_go(&present, path) => Some(Existing::Replace),
+            Meeting::IsFree => Some(existing),
+        })
+    }
+
+    fn is_hidden(&self, path: &TreePath) -> bool {
+        let standing = self.standing.as_ref();
+        standing.is_some_and(|standing| standing.hides(path))
     }
 
     /// Removes an entry with all that is below it, and everything that was remembered of it.

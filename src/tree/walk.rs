@@ -3,7 +3,7 @@
 //! A tree that is in use changes while it is walked: what vanishes between two looks is a warning. What cannot be read
 //! is an error. Other mounts are not entered: they are not this tree's data.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use rustix::fs::{FileType, readlinkat};
@@ -14,8 +14,9 @@ use super::entry::{Entry, Kind};
 use super::error::TreeError;
 use super::exclude::Excludes;
 use super::fs::{self, Identity, Status};
-use super::path::{TreePath, encode};
+use super::path::{MAX_DEPTH, TreePath, encode};
 use super::staging;
+use super::trail::{Descent, Turn};
 
 pub enum Step {
     /// All there is to know of an entry that is not a regular file.
@@ -39,27 +40,20 @@ pub struct Candidate {
 
 pub struct Walk<'a> {
     excludes: &'a Excludes,
-    levels: Vec<Level>,
     /// Not yet walked into.
-    root: Option<OwnedFd>,
+    root: Option<Arc<OwnedFd>>,
+    descent: Option<Descent>,
     /// Kinds of ACLs that were met and cannot be saved; each is told once.
     foreign: Vec<Vec<u8>>,
     warnings: Vec<String>,
-}
-
-struct Level {
-    directory: Arc<OwnedFd>,
-    identity: Identity,
-    path: TreePath,
-    names: std::vec::IntoIter<Vec<u8>>,
 }
 
 impl<'a> Walk<'a> {
     pub fn new(root: OwnedFd, excludes: &'a Excludes) -> Self {
         Self {
             excludes,
-            levels: Vec::new(),
-            root: Some(root),
+            root: Some(Arc::new(root)),
+            descent: None,
             foreign: Vec::new(),
             warnings: Vec::new(),
         }
@@ -67,25 +61,30 @@ impl<'a> Walk<'a> {
 
     fn step(&mut self) -> Result<Option<Step>, TreeError> {
         if let Some(root) = self.root.take() {
-            return self.enter(root, TreePath::root()).map(Some);
+            let descent = Descent::new(Arc::clone(&root));
+            self.descent = Some(descent.map_err(TreeError::file("list", TreePath::root()))?);
+            return self.directory(root.as_fd(), TreePath::root()).map(Some);
         }
         loop {
             if let Some(warning) = self.warnings.pop() {
                 return Ok(Some(Step::Warning(warning)));
             }
-            let Some(level) = self.levels.last_mut() else {
+            let Some(descent) = &mut self.descent else {
                 return Ok(None);
             };
-            let Some(name) = level.names.next() else {
-                self.levels.pop();
-                continue;
+            let name = match descent.turn() {
+                None => return Ok(None),
+                Some(Turn::Left(_)) => continue,
+                Some(Turn::Name(name)) => name,
             };
-            if level.path.is_root() && staging::is_staging_name(&name) {
+            if descent.path().is_root() && staging::is_staging_name(&name) {
                 continue;
             }
-            let path = level.path.join(&name);
-            let directory = Arc::clone(&level.directory);
-            let parent = level.identity;
+            let path = descent.path().join(&name);
+            let (directory, parent) = match (descent.directory(), descent.status()) {
+                (Ok(directory), Some(status)) => (directory, status.identity),
+                _ => return Ok(Some(vanished(&path))),
+            };
             if let Some(step) = self.visit(path, directory, name, parent)? {
                 return Ok(Some(step));
             }
@@ -124,7 +123,7 @@ impl<'a> Walk<'a> {
                     },
                     status,
                 })),
-                Ok(opened) => self.enter(opened, path).map(Some),
+                Ok(opened) => self.enter(&name, opened, path).map(Some),
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Some(vanished(&path))),
                 Err(errno) => Err(TreeError::file("open", &path)(errno)),
             },
@@ -143,18 +142,24 @@ impl<'a> Walk<'a> {
     }
 
     /// The entry of a directory; its content comes next.
-    fn enter(&mut self, directory: OwnedFd, path: TreePath) -> Result<Step, TreeError> {
-        let status = fs::status_of(&directory).map_err(TreeError::file("look at", &path))?;
+    fn enter(&mut self, name: &[u8], opened: OwnedFd, path: TreePath) -> Result<Step, TreeError> {
+        let step = self.directory(opened.as_fd(), path.clone())?;
+        if path.depth() >= MAX_DEPTH {
+            return Err(TreeError::TooDeep(path.to_string()));
+        }
+        if let Some(descent) = &mut self.descent {
+            descent
+                .enter(name, opened)
+                .map_err(TreeError::file("list", &path))?;
+        }
+        Ok(step)
+    }
+
+    fn directory(&mut self, opened: BorrowedFd<'_>, path: TreePath) -> Result<Step, TreeError> {
+        let status = fs::status_of(opened).map_err(TreeError::file("look at", &path))?;
         let attributes = self
-            .attributes(Place::Open(directory.as_fd()))
+            .attributes(Place::Open(opened))
             .map_err(TreeError::file("read the attributes of", &path))?;
-        let names = fs::names(&directory).map_err(TreeError::file("list", &path))?;
-        self.levels.push(Level {
-            directory: Arc::new(directory),
-            identity: status.identity,
-            path: path.clone(),
-            names: names.into_iter(),
-        });
         Ok(Step::Entry {
             entry: Entry {
                 path,
@@ -168,7 +173,7 @@ impl<'a> Walk<'a> {
     fn special(
         &mut self,
         path: TreePath,
-        directory: std::os::fd::BorrowedFd<'_>,
+        directory: BorrowedFd<'_>,
         name: &[u8],
         status: Status,
     ) -> Result<Option<Step>, TreeError> {

@@ -1,25 +1,18 @@
-//! JSON over HTTP, spoken from inside a container that has Python.
+//! JSON over HTTP, spoken by `curl` inside the server's container.
 
 use serde_json::Value;
 
-use super::TestContainer;
-use super::{docker, docker_succeeds};
+use super::{TestContainer, docker};
 
-/// Prints the status and, on the next line, the body.
-const CLIENT: &str = r#"
-import base64, ssl, sys, urllib.error, urllib.request
-method, url, login, body = sys.argv[1:]
-headers = {"Content-Type": "application/json"}
-if login:
-    headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
-request = urllib.request.Request(url, data=body.encode() or None, headers=headers, method=method)
-try:
-    answer = urllib.request.urlopen(request, context=ssl._create_unverified_context(), timeout=60)
-except urllib.error.HTTPError as error:
-    answer = error
-print(answer.status)
-print(answer.read().decode())
-"#;
+/// The last line that it prints is the status.
+const CURL: [&str; 6] = [
+    "--silent",
+    "--insecure",
+    "--max-time",
+    "60",
+    "--write-out",
+    r"\n%{http_code}",
+];
 
 /// A server in a container.
 pub struct Server {
@@ -34,21 +27,20 @@ impl Server {
     /// Status and body.
     #[track_caller]
     pub fn ask(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let body = body.map(|body| body.to_string()).unwrap_or_default();
+        let body = body.map(|body| body.to_string());
         let url = format!("{}{path}", self.base);
-        let id = &self.container.id;
-        let told = docker([
-            "exec",
-            id,
-            "python3",
-            "-c",
-            CLIENT,
-            method,
-            &url,
-            &self.login,
-            &body,
-        ]);
-        let (status, body) = told.split_once('\n').expect("two lines");
+        let mut client = vec!["exec", &self.container.id, "curl"];
+        client.extend(CURL);
+        client.extend(["--request", method, &url]);
+        if !self.login.is_empty() {
+            client.extend(["--user", &self.login]);
+        }
+        if let Some(body) = &body {
+            client.extend(["--header", "Content-Type: application/json"]);
+            client.extend(["--data-binary", body]);
+        }
+        let told = docker(client);
+        let (body, status) = told.rsplit_once('\n').expect("body and status");
         let body = serde_json::from_str(body).unwrap_or(Value::Null);
         (status.parse().expect("a status"), body)
     }
@@ -81,10 +73,8 @@ impl Server {
     }
 
     pub fn wait_until_it_answers(&self) {
-        let url = format!("{}/", self.base);
-        let client = ["exec", &self.container.id, "python3", "-c", CLIENT];
-        super::stack::eventually("the server answers", || {
-            docker_succeeds(client.iter().chain(&["GET", &url, &self.login, ""]))
-        });
+        // Whatever the answer is.
+        let client = format!("curl --silent --insecure {}/ >/dev/null", self.base);
+        self.container.wait_until(&client);
     }
 }

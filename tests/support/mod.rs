@@ -23,6 +23,7 @@ pub mod trees;
 pub mod web;
 
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use cofferdam::engine::{Endpoint, Engine};
@@ -37,6 +38,16 @@ pub fn endpoint() -> Endpoint {
 
 pub async fn engine() -> Engine {
     Engine::connect(endpoint()).await.expect("an engine")
+}
+
+/// The program that is tested: the one that is shipped where `TESTED_COFFERDAM` names it, cargo's otherwise. The tests
+/// put it into containers again and again, and the one that is shipped is small.
+pub fn program() -> &'static str {
+    static PROGRAM: LazyLock<String> = LazyLock::new(|| {
+        let named = std::env::var("TESTED_COFFERDAM");
+        named.unwrap_or_else(|_| env!("CARGO_BIN_EXE_cofferdam").to_owned())
+    });
+    &PROGRAM
 }
 
 /// A name that no other test and no other run has.
@@ -121,6 +132,16 @@ impl TestContainer {
     /// Runs a shell line inside and returns what it printed.
     pub fn sh(&self, line: &str) -> String {
         docker(["exec", &self.id, "sh", "-c", line])
+    }
+
+    /// Waits until a shell line succeeds inside. One exec does the waiting: many would cost more than what is waited for.
+    pub fn wait_until(&self, line: &str) {
+        let waiting = format!("until {line}; do sleep 0.2; done");
+        assert!(
+            docker_succeeds(["exec", &self.id, "timeout", "180", "sh", "-c", &waiting]),
+            "never: {line}\n{}",
+            docker(["logs", &self.id])
+        );
     }
 
     /// One value of `docker inspect`, by a Go template.

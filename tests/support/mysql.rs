@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use cofferdam::driver::mysql::{MysqlDriver, MysqlOptions};
 use cofferdam::driver::{ArtifactSink, Driver, DriverError, NewArtifact};
@@ -22,8 +21,7 @@ use cofferdam::repository::snapshot::{SnapshotReader, SnapshotWriter};
 use cofferdam::target::{DriverKind, RunId, TargetId};
 use tokio::io::AsyncReadExt;
 
-use super::postgres::PROGRAM;
-use super::{TestContainer, docker, docker_succeeds, remove_at_exit};
+use super::{TestContainer, docker_succeeds, program, remove_at_exit};
 
 pub const MARIADB: &str = "mariadb:10.11";
 pub const MYSQL: &str = "mysql:9";
@@ -89,16 +87,9 @@ impl MysqlServer {
 
     /// Waits for the server that comes after the initialisation: the first one listens on no port.
     pub fn wait(&self) {
-        let deadline = Instant::now() + Duration::from_secs(120);
-        let ready = "cat /proc/1/comm | grep -qE '^(mysqld|mariadbd)$' && bash -c ': </dev/tcp/127.0.0.1/3306'";
-        while !docker_succeeds(["exec", &self.container.id, "sh", "-c", ready]) {
-            assert!(
-                Instant::now() < deadline,
-                "the server does not come up: {}",
-                docker(["logs", &self.container.id])
-            );
-            std::thread::sleep(Duration::from_millis(200));
-        }
+        self.container.wait_until(
+            "cat /proc/1/comm | grep -qE '^(mysqld|mariadbd)$' && bash -c ': </dev/tcp/127.0.0.1/3306' 2>/dev/null",
+        );
     }
 
     pub fn is_mariadb(&self) -> bool {
@@ -313,7 +304,7 @@ impl MysqlRun {
             repository: Arc::new(repository),
             id: RunId::generate(jiff::Timestamp::now()),
             options: MysqlOptions {
-                program: PathBuf::from(PROGRAM),
+                program: PathBuf::from(program()),
                 ..MysqlOptions::default()
             },
             _directory: Arc::new(directory),

@@ -5,7 +5,6 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use cofferdam::driver::postgres::{PostgresDriver, PostgresOptions};
 use cofferdam::driver::{Driver, DriverError};
@@ -19,10 +18,7 @@ use cofferdam::repository::local::LocalRepository;
 use cofferdam::repository::snapshot::{SnapshotReader, SnapshotWriter};
 use cofferdam::target::{DriverKind, RunId, TargetId};
 
-use super::{TestContainer, docker, docker_succeeds};
-
-/// The binary that is put into containers.
-pub const PROGRAM: &str = env!("CARGO_BIN_EXE_cofferdam");
+use super::{TestContainer, docker_succeeds, program};
 
 pub struct PostgresServer {
     pub container: TestContainer,
@@ -62,16 +58,8 @@ impl PostgresServer {
 
     /// Waits for the server that comes after the initialisation: the first one has process id 1's children only for a while.
     pub fn wait(&self) {
-        let deadline = Instant::now() + Duration::from_secs(60);
-        let ready = "[ \"$(cat /proc/1/comm)\" = postgres ] && pg_isready -q -h 127.0.0.1";
-        while !docker_succeeds(["exec", &self.container.id, "sh", "-c", ready]) {
-            assert!(
-                Instant::now() < deadline,
-                "the server does not come up: {}",
-                docker(["logs", &self.container.id])
-            );
-            std::thread::sleep(Duration::from_millis(100));
-        }
+        self.container
+            .wait_until("[ \"$(cat /proc/1/comm)\" = postgres ] && pg_isready -q -h 127.0.0.1");
     }
 
     /// Runs SQL in a database and returns what it printed, without the last newline; panics when it fails.
@@ -157,7 +145,7 @@ impl Run {
             repository: Arc::new(repository),
             id: RunId::generate(jiff::Timestamp::now()),
             options: PostgresOptions {
-                program: PathBuf::from(PROGRAM),
+                program: PathBuf::from(program()),
                 ..PostgresOptions::default()
             },
             compression: Compression::DEFAULT,

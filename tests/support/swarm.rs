@@ -13,7 +13,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use super::stack::{POSTGRES, Run, eventually};
-use super::{TEST_LABEL, busybox_image, docker, docker_succeeds, unique};
+use super::{TEST_LABEL, busybox_image, docker, docker_succeeds, program, unique};
 
 const ENGINE: &str = "cofferdam-test/engine:26";
 /// As the nodes call it.
@@ -182,7 +182,7 @@ impl Node {
 
     /// The program under test, as the only file of an image.
     fn load_cofferdam(&self) {
-        let program = Path::new(env!("CARGO_BIN_EXE_cofferdam"));
+        let program = Path::new(program());
         let directory = program.parent().expect("a directory").display();
         let import = format!(
             "tar --directory {directory} --create cofferdam | docker exec --interactive {} docker import \

@@ -11,12 +11,12 @@ use cofferdam::driver::tree::{Moment, TreeDriver, TreeOrigin, TreeRun, TreeTarge
 use cofferdam::driver::{Captured, Driver};
 use cofferdam::engine::Engine;
 use cofferdam::labels::{TreeOptions, TreeRestore};
-use cofferdam::manifest::{ContainerRecord, Facts, TargetRecord};
+use cofferdam::manifest::{Compression, ContainerRecord, Facts, StreamDigest, TargetRecord};
 use cofferdam::target::{DriverKind, RunId, TargetId};
 use jiff::Timestamp;
 
 use super::artifacts::Artifacts;
-use super::{TestContainer, TestVolume, docker, engine, unique};
+use super::{TestContainer, TestVolume, docker, engine, program, unique};
 
 /// One project's runs on a real engine.
 pub struct Stage {
@@ -29,7 +29,7 @@ pub struct Stage {
 impl Stage {
     pub async fn new() -> Self {
         let engine = engine().await;
-        let binary = Path::new(env!("CARGO_BIN_EXE_cofferdam"));
+        let binary = Path::new(program());
         Self {
             image: engine.agent_image_of(binary).await.unwrap(),
             engine,
@@ -67,7 +67,7 @@ impl Stage {
     ) -> TreeDriver {
         let container = self.engine.inspect(&container.id).await.unwrap();
         let run = TreeRun {
-            program: PathBuf::from(env!("CARGO_BIN_EXE_cofferdam")),
+            program: PathBuf::from(program()),
             ..run
         };
         let targets = vec![target.clone()];
@@ -100,6 +100,32 @@ impl Stage {
         driver.load(&record, &self.artifacts).await.unwrap();
         driver.check(&record).await.unwrap();
         driver.commit(&target.id).await.unwrap();
+    }
+
+    /// What a load says that fails.
+    pub async fn load_error(
+        &self,
+        container: &TestContainer,
+        target: &TreeTarget,
+        captured: &Captured,
+    ) -> String {
+        let run = restore(TreeRun::default());
+        let driver = self.driver(container, target, run).await;
+        let record = record(target, captured);
+        let failed = driver.load(&record, &self.artifacts).await;
+        failed.unwrap_err().to_string()
+    }
+
+    /// Puts another archive into the place of the layer, with digests that fit.
+    pub fn forge(&self, captured: &mut Captured, archive: &[u8]) {
+        let digest = StreamDigest {
+            bytes: archive.len() as u64,
+            sha256: sha256(archive),
+        };
+        let layer = &mut captured.artifacts[0];
+        std::fs::write(self.artifacts.path_of(layer), archive).unwrap();
+        (layer.plain, layer.stored) = (digest.clone(), digest);
+        layer.compression = Compression::None;
     }
 
     pub fn helpers_left(&self) -> String {
@@ -176,4 +202,11 @@ pub fn facts(captured: &Captured) -> cofferdam::manifest::TreeFacts {
         Facts::Volume(facts) | Facts::Files(facts) => facts.clone(),
         other => panic!("not a tree: {other:?}"),
     }
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest, Sha256};
+
+    let digest = Sha256::digest(bytes);
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -7,11 +7,14 @@ use std::time::Duration;
 use super::{HelperContainer, HelperError, Helpers};
 use crate::agent::request::{Answer, PASSWORD, RequestJob};
 use crate::agent::{IDLE, REQUEST};
+use crate::engine::container::is_within;
 use crate::engine::{Container, ExecSpec, HelperSpec, Substitute};
 use crate::secret::Secret;
 
 /// Beyond what the server itself may take.
 const MARGIN: Duration = Duration::from_secs(60);
+/// How long the engine may stay silent while it hands out a few small files.
+const CARRY: Duration = Duration::from_secs(60);
 
 /// Removes its container when it is dropped.
 pub struct Neighbour(HelperContainer);
@@ -37,15 +40,24 @@ impl Helpers {
         Ok(Neighbour(helper))
     }
 
-    /// Starts a container like `model` with other data ([`Engine::create_twin`]), and a helper beside it.
+    /// Starts a container like `model` with other data ([`Engine::create_twin`]), and a helper beside it. `carried`: paths in
+    /// the model's own layer, which the twin, made of the image, would have as they are there.
     ///
     /// [`Engine::create_twin`]: crate::engine::Engine::create_twin
-    pub async fn twin(&self, model: &Container, instead: &Substitute) -> Result<Twin, HelperError> {
+    pub async fn twin(
+        &self,
+        model: &Container,
+        instead: &Substitute,
+        carried: &[String],
+    ) -> Result<Twin, HelperError> {
         let id = self
             .engine
             .create_twin(&model.id, instead, &self.labels())
             .await?;
         let container = self.guard(id);
+        for path in carried {
+            self.carry(model, &container.id, path).await?;
+        }
         self.engine.start(&container.id).await?;
         match self.neighbour_in(&container.id).await {
             Ok(neighbour) => Ok(Twin {
@@ -58,6 +70,22 @@ impl Helpers {
                 self.engine.last_words(&container.id).await?,
             )),
         }
+    }
+
+    /// What is in a mount is the twin's already, and must not be written to.
+    async fn carry(&self, model: &Container, twin: &str, path: &str) -> Result<(), HelperError> {
+        let mut mounts = model.mounts.iter();
+        let is_mounted = mounts.any(|mount| {
+            is_within(path, &mount.destination) || is_within(&mount.destination, path)
+        });
+        let is_layer = !is_mounted && !model.is_on_tmpfs(path) && !model.read_only_root;
+        if !is_layer || self.engine.stat(&model.id, path).await?.is_none() {
+            return Ok(());
+        }
+        let (parent, _) = path.rsplit_once('/').unwrap_or_default();
+        let archive = self.engine.archive_get(&model.id, path, CARRY).await?;
+        let parent = if parent.is_empty() { "/" } else { parent };
+        Ok(self.engine.archive_put(twin, parent, archive).await?)
     }
 }
 

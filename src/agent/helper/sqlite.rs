@@ -22,7 +22,7 @@ impl Helpers {
         SqlitePacking<impl Future<Output = Result<SqlitePacked, HelperError>> + Send + use<>>,
         HelperError,
     > {
-        let mut session = self.start(Task::SqlitePack, view, task).await?;
+        let mut session = self.start(Task::SqlitePack, Some(view), task).await?;
         let (mut sender, dump) = inlet("the helper container");
         let done = async move {
             loop {
@@ -47,7 +47,7 @@ impl Helpers {
         task: &SqliteUnpackTask,
         dump: LayerInput<'_>,
     ) -> Result<SqliteUnpacked, HelperError> {
-        let mut session = self.start(Task::SqliteUnpack, view, task).await?;
+        let mut session = self.start(Task::SqliteUnpack, Some(view), task).await?;
         if let Some(report) = session.send_layer(dump).await? {
             return Err(early(&report));
         }

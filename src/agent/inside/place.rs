@@ -86,6 +86,7 @@ mod tests {
             kind,
             volume: None,
             source: String::new(),
+            subpath: None,
             destination: destination.to_owned(),
             writable,
         }

@@ -26,7 +26,7 @@ use crate::tree::attributes::Place;
 use crate::tree::entry::{Metadata, Time};
 use crate::tree::staging::{Staging, StagingPlan, discard, staging_name, sweep};
 use crate::tree::unpack::Directories;
-use crate::tree::{TreeError, TreePath, fs};
+use crate::tree::{TreeError, TreePath, fit, fs, room};
 
 const COPY: &str = "copy";
 
@@ -39,10 +39,11 @@ pub fn pack(task: &SqlitePackTask, line: &mut Line) -> Result<SqlitePacked, Fail
         .and_then(|_| pack_copy(task, line));
     let removed = discard(&mount, name_of(&task.plan).as_bytes());
     let mut packed = packed?;
-    if let Err(error) = removed {
-        let left = format!("the copy stays beside the database until the next run: {error}");
-        packed.found.warnings.push(left);
-    }
+    let left = removed.unwrap_or_else(|error| vec![error.to_string()]);
+    packed.found.warnings.extend(
+        left.iter()
+            .map(|left| format!("the copy stays beside the database until the next run: {left}")),
+    );
     Ok(packed)
 }
 
@@ -82,6 +83,8 @@ fn send(copy: &Path, compression: Compression, line: &Line) -> Result<Streamed, 
 pub fn unpack(task: &SqliteUnpackTask, line: &mut Line) -> Result<SqliteUnpacked, Failure> {
     let mount = open_mount(Path::new(MOUNT))?;
     sweep(&mount, &task.plan.project, &task.plan.run)?;
+    fit::ensure_replaceable(&mount, &task.plan)?;
+    room::ensure(&mount, task.layer.plain.bytes, 0, room::MAKE_ROOM)?;
     let looks = looks(&mount, &task.plan.place, task.saved_owner)?;
     let mut staging = Staging::begin(mount, task.plan.clone())?;
     let new = staging.new_tree()?;

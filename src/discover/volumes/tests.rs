@@ -14,6 +14,7 @@ fn service(name: &str, mounts: &[(&str, &str)], labels: &[(&str, &str)]) -> Serv
             kind: MountKind::Volume,
             volume: Some((*volume).to_owned()),
             source: format!("/var/lib/docker/volumes/{volume}/_data"),
+            subpath: None,
             destination: (*destination).to_owned(),
             writable: true,
         });
@@ -99,7 +100,7 @@ fn volumes_are_taken_as_labels_ask() {
 }
 
 #[test]
-fn detection_leaves_the_databases_own_data_alone() {
+fn a_databases_own_data_is_only_taken_by_its_name() {
     let db = |labels: &[(&str, &str)]| {
         let mounts = [
             ("candigv2_pg", "/var/lib/postgresql"),
@@ -113,7 +114,9 @@ fn detection_leaves_the_databases_own_data_alone() {
     let detected = taken_beside(vec![db(&[("enable", "true")]), peek()], &directory);
     assert_eq!(detected.unwrap(), ["db/conf"]);
     let asked_for = taken_beside(vec![db(&[("volumes", "*")])], &directory);
-    assert_eq!(asked_for.unwrap(), ["db/conf", "db/pg", "db/space"]);
+    assert_eq!(asked_for.unwrap(), ["db/conf"]);
+    let named = taken_beside(vec![db(&[("volumes", "pg")])], &directory);
+    assert_eq!(named.unwrap(), ["db/pg"]);
 }
 
 #[test]

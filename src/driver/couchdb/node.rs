@@ -1,10 +1,14 @@
 //! What a server says of itself: its node, its configuration, its databases.
 
-use serde::Deserialize;
-use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use serde_json::json;
+
+use crate::agent::request::Method;
 use crate::driver::DriverError;
-use crate::driver::http::Http;
+use crate::driver::http::{Http, component, words};
 use crate::manifest::CouchdbDatabase;
 
 /// As many as a server tells of at once, unless it is told to tell of fewer.
@@ -112,46 +116,73 @@ pub async fn name(http: &Http<'_>) -> Result<String, DriverError> {
     Ok(local.name)
 }
 
-pub async fn names(http: &Http<'_>) -> Result<Vec<String>, DriverError> {
-    http.get("/_all_dbs").await
-}
-
 /// Every database, and how much is in it.
 pub async fn databases(http: &Http<'_>) -> Result<Vec<CouchdbDatabase>, DriverError> {
-    let names = names(http).await?;
-    let mut databases = Vec::with_capacity(names.len());
-    for (name, found) in look_at(http, &names).await? {
-        match found {
-            Ok(database) => databases.push(database),
-            Err(why) => {
+    let names: Vec<String> = http.get("/_all_dbs").await?;
+    let Found { mut open, closed } = look_at(http, &names).await?;
+    for name in closed {
+        let answer = http.ask(Method::Get, &path_of(&name), None).await?;
+        match (answer.status, Info::deserialize(&answer.body)) {
+            // It was deleted since the names were asked for.
+            (404, _) => {}
+            (200, Ok(info)) => open.push(info.of(name)),
+            _ => {
                 return Err(DriverError::failed(format!(
-                    "CouchDB cannot open its database {name}: {why}"
+                    "CouchDB cannot open its database {name}: {}",
+                    words(&answer)
                 )));
             }
         }
     }
-    Ok(databases)
+    Ok(open)
 }
 
-/// What is in each of these databases, or why that cannot be told.
-pub async fn look_at(
-    http: &Http<'_>,
-    names: &[String],
-) -> Result<Vec<(String, Result<CouchdbDatabase, String>)>, DriverError> {
-    let mut found = Vec::with_capacity(names.len());
+fn path_of(database: &str) -> String {
+    format!("/{}", component(database))
+}
+
+/// What was found out of databases.
+#[derive(Default)]
+pub struct Found {
+    pub open: Vec<CouchdbDatabase>,
+    /// Names of those that cannot be opened.
+    pub closed: Vec<String>,
+}
+
+/// What is in each of these databases.
+pub async fn look_at(http: &Http<'_>, names: &[String]) -> Result<Found, DriverError> {
+    let mut found = Found::default();
     for keys in names.chunks(AT_ONCE) {
         let told: Vec<Told> = http.post("/_dbs_info", json!({ "keys": keys })).await?;
-        found.extend(told.into_iter().map(Told::into_pair));
+        for Told { key, info } in told {
+            match info {
+                Some(info) => found.open.push(info.of(key)),
+                None => found.closed.push(key),
+            }
+        }
     }
     Ok(found)
+}
+
+/// Why a database cannot be opened, in the server's words. Of several, it says `not_found` whatever the reason.
+pub async fn why_closed(http: &Http<'_>, name: &str) -> Result<String, DriverError> {
+    let answer = http.ask(Method::Get, &path_of(name), None).await?;
+    Ok(match answer.status {
+        200 => "it does not say why".to_owned(),
+        _ => words(&answer),
+    })
+}
+
+/// Administrators that stand in the server's configuration, by name.
+pub async fn administrators(http: &Http<'_>) -> Result<BTreeSet<String>, DriverError> {
+    let admins: BTreeMap<String, IgnoredAny> = http.get("/_node/_local/_config/admins").await?;
+    Ok(admins.into_keys().collect())
 }
 
 #[derive(Deserialize)]
 struct Told {
     key: String,
     info: Option<Info>,
-    #[serde(default)]
-    error: Value,
 }
 
 #[derive(Deserialize)]
@@ -161,17 +192,13 @@ struct Info {
     doc_del_count: u64,
 }
 
-impl Told {
-    fn into_pair(self) -> (String, Result<CouchdbDatabase, String>) {
-        let database = match self.info {
-            Some(info) => Ok(CouchdbDatabase {
-                name: self.key.clone(),
-                documents: info.doc_count,
-                deleted: info.doc_del_count,
-            }),
-            None => Err(self.error.as_str().unwrap_or("it does not say").to_owned()),
-        };
-        (self.key, database)
+impl Info {
+    fn of(self, name: String) -> CouchdbDatabase {
+        CouchdbDatabase {
+            name,
+            documents: self.doc_count,
+            deleted: self.doc_del_count,
+        }
     }
 }
 

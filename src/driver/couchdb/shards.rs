@@ -6,46 +6,218 @@
 //!  "by_node": {"couchdb@a": ["00000000-7fffffff"]},
 //!  "by_range": {"00000000-7fffffff": ["couchdb@a"]}}
 //! ```
+//!
+//! The range lies in the file `shards/00000000-7fffffff/patients.1.couch`. A server that does not find it makes it anew, empty,
+//! without a word: so whether each is there has to be looked at before a server opens its database.
+
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
+use super::listing::Files;
 use crate::driver::DriverError;
-use crate::driver::http::{Http, component};
+use crate::driver::http::Http;
 
 const MAPS: &str = "/_node/_local/_dbs";
-const NODES: &str = "/_node/_local/_nodes";
-/// How many documents are read at once.
+/// How many documents are read, or written, at once.
 const PAGE: usize = 200;
+/// How many files are named when they are missing.
+const NAMED: usize = 5;
 
-#[derive(Deserialize)]
-struct Page {
-    rows: Vec<Row>,
+/// All maps of a node, by database.
+#[derive(Clone, Debug, Default)]
+pub struct ShardMaps(BTreeMap<String, ShardMap>);
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct ShardMap {
+    pub database: String,
+    document: Value,
+    /// The files of the ranges, below the data directory, each with the nodes that hold it.
+    files: BTreeMap<String, Vec<String>>,
 }
 
-#[derive(Deserialize)]
-struct Row {
-    id: String,
-    doc: Value,
-}
-
-/// Gives every range of every database that the node `from` had to the node `to`, and forgets `from`.
-pub async fn give(http: &Http<'_>, from: &str, to: &str) -> Result<(), DriverError> {
-    let mut seen = 0;
-    loop {
-        let path = format!("{MAPS}/_all_docs?include_docs=true&limit={PAGE}&skip={seen}");
-        let page: Page = http.get(&path).await?;
-        if page.rows.is_empty() {
-            break;
+impl ShardMaps {
+    pub async fn read(http: &Http<'_>) -> Result<Self, DriverError> {
+        #[derive(Deserialize)]
+        struct Page {
+            rows: Vec<Row>,
         }
-        seen += page.rows.len();
-        for Row { id, doc } in page.rows {
-            if let Some(map) = given(&doc, from, to) {
-                http.put(&format!("{MAPS}/{}", component(&id)), map).await?;
+        #[derive(Deserialize)]
+        struct Row {
+            id: String,
+            doc: Value,
+        }
+        let mut maps = BTreeMap::new();
+        let mut seen = 0;
+        loop {
+            let path = format!("{MAPS}/_all_docs?include_docs=true&limit={PAGE}&skip={seen}");
+            let Page { rows } = http.get(&path).await?;
+            if rows.is_empty() {
+                return Ok(Self(maps));
+            }
+            seen += rows.len();
+            for Row { id, doc } in rows {
+                if !id.starts_with("_design/") {
+                    maps.insert(id.clone(), ShardMap::parse(id, doc)?);
+                }
             }
         }
     }
-    forget(http, from).await
+
+    pub fn of(&self, database: &str) -> Option<&ShardMap> {
+        self.0.get(database)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &ShardMap> {
+        self.0.values()
+    }
+
+    /// A range that another node holds is not in the data of this one.
+    pub fn ensure_all_is_on(&self, node: &str) -> Result<(), DriverError> {
+        let elsewhere = self.iter().find_map(|map| {
+            let mut files = map.files.iter();
+            let (file, holders) =
+                files.find(|(_, holders)| !holders.iter().any(|it| it == node))?;
+            Some((map, file, holders))
+        });
+        let Some((map, file, holders)) = elsewhere else {
+            return Ok(());
+        };
+        Err(DriverError::failed_with_hint(
+            format!(
+                "by its shard map, database {} keeps {file} on {}, and this server is {node}",
+                map.database,
+                holders.join(", ")
+            ),
+            "correct the shard map, or delete the database, as the manual of CouchDB has it under `Shard Management`",
+        ))
+    }
+
+    /// Those that are in `later` too, with the same files; and the names of those that were made anew in between.
+    pub fn still_in(self, later: &Self) -> (Self, Vec<String>) {
+        let mut anew = Vec::new();
+        let mut same = self.0;
+        same.retain(|database, map| match later.of(database) {
+            Some(now) if now.files.keys().eq(map.files.keys()) => true,
+            Some(_) => {
+                anew.push(database.clone());
+                false
+            }
+            None => false,
+        });
+        (Self(same), anew)
+    }
+
+    /// Every range has its file in the data that was copied.
+    pub fn ensure_files_are_in(&self, copied: &Files) -> Result<(), DriverError> {
+        let mut missing = self.iter().flat_map(|map| map.missing_in(copied));
+        let named: Vec<&str> = missing.by_ref().take(NAMED).collect();
+        if named.is_empty() {
+            return Ok(());
+        }
+        let more = missing.count();
+        let more = if more > 0 {
+            format!(" and {more} more")
+        } else {
+            String::new()
+        };
+        Err(DriverError::failed_with_hint(
+            format!(
+                "the shard maps name files that are missing in the data directory: {}{more}",
+                named.join(", ")
+            ),
+            "a server that starts on it makes them anew, empty: bring the files back, or delete the database",
+        ))
+    }
+
+    /// Gives every range that the node `from` had to the node `to`.
+    pub async fn give(&self, http: &Http<'_>, from: &str, to: &str) -> Result<(), DriverError> {
+        let given = self
+            .iter()
+            .filter_map(|map| given(&map.document, from, to))
+            .collect();
+        write(http, given).await
+    }
+
+    /// Takes the maps of these databases away: there are none any more.
+    pub async fn drop(&self, http: &Http<'_>, databases: &[&str]) -> Result<(), DriverError> {
+        let dropped = self
+            .iter()
+            .filter(|map| databases.contains(&&*map.database));
+        let dropped = dropped
+            .map(|map| {
+                json!({ "_id": map.database, "_rev": map.document["_rev"], "_deleted": true })
+            })
+            .collect();
+        write(http, dropped).await
+    }
+}
+
+impl ShardMap {
+    fn parse(database: String, document: Value) -> Result<Self, DriverError> {
+        #[derive(Deserialize)]
+        struct Layout {
+            shard_suffix: Vec<u8>,
+            by_range: BTreeMap<String, Vec<String>>,
+        }
+        let malformed = |why: String| {
+            DriverError::failed(format!(
+                "the shard map of database {database} is not understood: {why}"
+            ))
+        };
+        let layout =
+            Layout::deserialize(&document).map_err(|error| malformed(error.to_string()))?;
+        let suffix =
+            String::from_utf8(layout.shard_suffix).map_err(|error| malformed(error.to_string()))?;
+        if layout.by_range.is_empty() {
+            return Err(malformed("it has no ranges".to_owned()));
+        }
+        let file = |range: &str| format!("shards/{range}/{database}{suffix}.couch");
+        let files = layout
+            .by_range
+            .into_iter()
+            .map(|(range, holders)| (file(&range), holders))
+            .collect();
+        Ok(Self {
+            files,
+            document,
+            database,
+        })
+    }
+
+    /// The files that are not there.
+    pub fn missing_in<'a>(&'a self, there: &'a Files) -> impl Iterator<Item = &'a str> {
+        let files = self.files.keys().map(String::as_str);
+        files.filter(|file| !there.contains(file))
+    }
+}
+
+/// Many at once: each request takes its time, and the node is down meanwhile.
+async fn write(http: &Http<'_>, documents: Vec<Value>) -> Result<(), DriverError> {
+    #[derive(Deserialize)]
+    struct Written {
+        id: String,
+        error: Option<String>,
+        reason: Option<String>,
+    }
+    for documents in documents.chunks(PAGE) {
+        let path = format!("{MAPS}/_bulk_docs");
+        let written: Vec<Written> = http.post(&path, json!({ "docs": documents })).await?;
+        let mut written = written.into_iter();
+        let ids: BTreeSet<&str> = documents
+            .iter()
+            .filter_map(|it| it["_id"].as_str())
+            .collect();
+        if let Some(refused) = written.find(|it| it.error.is_some() || !ids.contains(&*it.id)) {
+            return Err(DriverError::failed(format!(
+                "CouchDB did not take the shard map of database {}: {}",
+                refused.id,
+                refused.reason.or(refused.error).unwrap_or_default()
+            )));
+        }
+    }
+    Ok(())
 }
 
 /// The map with the node's name changed; `None` where it does not name it.
@@ -80,48 +252,5 @@ fn rename_in(value: &mut Value, from: &str, to: &str) {
     }
 }
 
-/// A node that a server waits for and that never comes is one that it cannot work without.
-async fn forget(http: &Http<'_>, node: &str) -> Result<(), DriverError> {
-    #[derive(Deserialize)]
-    struct Document {
-        #[serde(rename = "_rev")]
-        revision: String,
-    }
-    let path = format!("{NODES}/{}", component(node));
-    let Some(document) = http.find::<Document>(&path).await? else {
-        return Ok(());
-    };
-    let revision = component(&document.revision);
-    http.delete(&format!("{path}?rev={revision}")).await
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn a_map_is_given_to_another_node() {
-        let map = json!({
-            "_id": "patients", "_rev": "1-a", "shard_suffix": [46, 49], "props": {},
-            "changelog": [["add", "00000000-7fffffff", "couchdb@old"], ["add", "80000000-ffffffff", "couchdb@old"]],
-            "by_node": {"couchdb@old": ["00000000-7fffffff", "80000000-ffffffff"]},
-            "by_range": {"00000000-7fffffff": ["couchdb@old"], "80000000-ffffffff": ["couchdb@old"]}
-        });
-        let text = map.to_string();
-        let given = given(&map, "couchdb@old", "couchdb@new").unwrap();
-        assert_eq!(
-            given.to_string(),
-            text.replace("couchdb@old", "couchdb@new")
-        );
-    }
-
-    #[test]
-    fn a_map_of_others_stays() {
-        let map = json!({"_id": "x", "by_node": {"couchdb@new": ["0"]}, "by_range": {"0": ["couchdb@new"]}});
-        assert_eq!(given(&map, "couchdb@old", "couchdb@new"), None);
-        let design = json!({"_id": "_design/x", "views": {"a": "couchdb@old"}});
-        assert_eq!(given(&design, "couchdb@old", "couchdb@new"), None);
-    }
-}
+mod tests;

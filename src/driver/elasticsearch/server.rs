@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::busy;
 use crate::agent::request::Method;
 use crate::driver::DriverError;
 use crate::driver::http::{Http, component};
@@ -66,7 +67,8 @@ pub async fn allowed_place(http: &Http<'_>) -> Result<Option<String>, DriverErro
 pub struct Holdings {
     pub indices: Vec<String>,
     pub data_streams: Vec<String>,
-    pub warnings: Vec<String>,
+    /// Indices that are there and not open, which no snapshot takes.
+    pub closed: Vec<String>,
 }
 
 #[derive(Deserialize)]
@@ -103,9 +105,7 @@ impl Holdings {
         for Row { index, status } in rows {
             match status.as_deref() {
                 _ if index.starts_with(OWN) => {}
-                Some("close") => holdings
-                    .warnings
-                    .push(format!("index {index} is closed, and not saved; open it")),
+                Some("close") => holdings.closed.push(index),
                 _ => holdings.indices.push(index),
             }
         }
@@ -150,15 +150,30 @@ impl Holdings {
         Ok(Self {
             indices: self.indices.into_iter().filter(is_chosen).collect(),
             data_streams: self.data_streams.into_iter().filter(is_chosen).collect(),
-            warnings: Vec::new(),
+            closed: Vec::new(),
         })
+    }
+
+    /// What there is of what the labels ask for, if anything.
+    pub async fn present(http: &Http<'_>, wanted: &Selection) -> Result<Self, DriverError> {
+        let mut all = Self::all(http).await?;
+        if let Selection::Names(names) = wanted {
+            all.indices.retain(|name| names.contains(name));
+            all.data_streams.retain(|name| names.contains(name));
+        }
+        Ok(all)
+    }
+
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        let closed = self.closed.iter();
+        closed.map(|index| format!("index {index} is closed, and not saved; open it"))
     }
 
     pub fn of(facts: &ElasticsearchFacts) -> Self {
         Self {
             indices: facts.indices.clone(),
             data_streams: facts.data_streams.clone(),
-            warnings: Vec::new(),
+            closed: Vec::new(),
         }
     }
 
@@ -176,12 +191,80 @@ impl Holdings {
     pub async fn delete(&self, http: &Http<'_>) -> Result<(), DriverError> {
         for stream in &self.data_streams {
             let path = format!("/_data_stream/{}", component(stream));
-            http.delete(&path).await?;
+            busy::delete(http, &path).await?;
         }
         for index in &self.indices {
-            http.delete(&format!("/{}", component(index))).await?;
+            busy::delete(http, &format!("/{}", component(index))).await?;
         }
         Ok(())
+    }
+
+    /// What a restore is about to delete must be what a safety snapshot holds: `wanted`, as far as it is open.
+    pub async fn ensure_there_is_a_copy(
+        &self,
+        http: &Http<'_>,
+        wanted: &Selection,
+    ) -> Result<(), DriverError> {
+        let present = Self::all(http).await?;
+        let is_restored =
+            |name: &&String| self.indices.contains(name) || self.data_streams.contains(name);
+        if let Some(closed) = present.closed.iter().find(is_restored) {
+            return Err(DriverError::failed_with_hint(
+                format!(
+                    "index {closed} is there and closed, so that no snapshot can be made of it first"
+                ),
+                format!("open it (POST /{closed}/_open) or delete it, and restore again"),
+            ));
+        }
+        let is_unwanted = |name: &&String| match wanted {
+            Selection::All => false,
+            Selection::Names(names) => !names.contains(name),
+        };
+        let mut present = present.indices.iter().chain(&present.data_streams);
+        match present.find(|name| is_restored(name) && is_unwanted(name)) {
+            None => Ok(()),
+            Some(name) => Err(DriverError::failed_with_hint(
+                format!(
+                    "index {name} would be replaced, and no label saves it, so that there is no copy of it"
+                ),
+                format!("add {name} to cofferdam.elasticsearch, or delete it, and restore again"),
+            )),
+        }
+    }
+
+    /// A data stream that is restored gets no further index unless a template fits its name: they are no part of a snapshot.
+    pub async fn streams_without_template(
+        &self,
+        http: &Http<'_>,
+    ) -> Result<Vec<&str>, DriverError> {
+        #[derive(Deserialize)]
+        struct Templates {
+            index_templates: Vec<Named>,
+        }
+        #[derive(Deserialize)]
+        struct Named {
+            index_template: Template,
+        }
+        #[derive(Deserialize)]
+        struct Template {
+            #[serde(default)]
+            index_patterns: Vec<String>,
+            data_stream: Option<Value>,
+        }
+        if self.data_streams.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Templates { index_templates } = http.get("/_index_template").await?;
+        let templates = index_templates
+            .into_iter()
+            .map(|named| named.index_template);
+        let patterns: Vec<String> = templates
+            .filter(|template| template.data_stream.is_some())
+            .flat_map(|template| template.index_patterns)
+            .collect();
+        let has_none = |stream: &&str| !patterns.iter().any(|pattern| fits(pattern, stream));
+        let streams = self.data_streams.iter().map(String::as_str);
+        Ok(streams.filter(has_none).collect())
     }
 
     pub async fn ensure_they_are_there(&self, http: &Http<'_>) -> Result<(), DriverError> {
@@ -203,15 +286,42 @@ impl Holdings {
     }
 }
 
+/// Whether a name fits a pattern of a template, in which only `*` has a meaning.
+fn fits(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else {
+        return pattern == name;
+    };
+    let Some(name) = name.strip_prefix(head) else {
+        return false;
+    };
+    let mut ends = name.char_indices().map(|(at, _)| at).chain([name.len()]);
+    ends.any(|at| fits(rest, &name[at..]))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_fits_with_stars() {
+        for (pattern, name, expected) in [
+            ("logs", "logs", true),
+            ("logs", "logs-1", false),
+            ("logs-*", "logs-app", true),
+            ("*", "anything", true),
+            ("*-app-*", "logs-app-1", true),
+            ("*-app-*", "logs-app", false),
+            ("logs*x", "logsx", true),
+        ] {
+            assert_eq!(fits(pattern, name), expected, "{pattern} {name}");
+        }
+    }
 
     fn holdings() -> Holdings {
         Holdings {
             indices: ["cases", "forms"].map(str::to_owned).to_vec(),
             data_streams: vec!["logs".to_owned()],
-            warnings: vec!["index old is closed".to_owned()],
+            closed: vec!["old".to_owned()],
         }
     }
 

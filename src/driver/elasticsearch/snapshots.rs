@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
+use super::busy;
 use super::server::Holdings;
 use crate::agent::request::Method;
 use crate::driver::DriverError;
@@ -71,7 +72,7 @@ impl Repository<'_> {
 
     /// Its files stay.
     pub async fn unregister(&self) -> Result<(), DriverError> {
-        self.http.delete(&self.path()).await
+        busy::delete(self.http, &self.path()).await
     }
 
     /// Makes a snapshot, and waits until it is whole.
@@ -123,7 +124,7 @@ impl Repository<'_> {
 
     pub async fn delete_all(&self) -> Result<(), DriverError> {
         for info in self.all().await? {
-            self.http.delete(&self.path_of(&info.snapshot)).await?;
+            busy::delete(self.http, &self.path_of(&info.snapshot)).await?;
         }
         Ok(())
     }
@@ -296,7 +297,7 @@ mod tests {
         let holdings = |indices: &[&str], streams: &[&str]| Holdings {
             indices: indices.iter().map(|name| (*name).to_owned()).collect(),
             data_streams: streams.iter().map(|name| (*name).to_owned()).collect(),
-            warnings: Vec::new(),
+            closed: Vec::new(),
         };
         assert!(
             snapshot

@@ -1,19 +1,20 @@
-//! How to log in: what the labels say, else the official images' variables, `MARIADB_…` before `MYSQL_…`; root where its
-//! password is known.
+//! How to log in: what the labels say, else the variables of the official images and of Bitnami's, `MARIADB_…` before
+//! `MYSQL_…`; root where its password is known.
 
 use crate::driver::DriverError;
-use crate::driver::secret_file::SecretFile;
+use crate::driver::logins::{Logins, PasswordLabels};
 use crate::engine::{Container, Engine};
 use crate::labels::MysqlLabels;
 use crate::secret::Secret;
 
-const PASSWORD_FILE: &str = "cofferdam.mysql.password-file";
+const LABEL: &str = "cofferdam.mysql";
 const ROOT: &str = "root";
 /// What the official images set their variables' names off with.
 const PREFIXES: [&str; 2] = ["MARIADB_", "MYSQL_"];
-const EMPTY_PASSWORD: [&str; 2] = [
+const EMPTY_PASSWORD: [&str; 3] = [
     "MARIADB_ALLOW_EMPTY_ROOT_PASSWORD",
     "MYSQL_ALLOW_EMPTY_PASSWORD",
+    "ALLOW_EMPTY_PASSWORD",
 ];
 
 #[derive(Clone, Debug)]
@@ -30,28 +31,33 @@ impl Credentials {
         container: &Container,
         labels: &MysqlLabels,
     ) -> Result<Self, DriverError> {
-        let variables = Variables { engine, container };
-        if let Some(path) = &labels.password_file {
-            let password = variables.file(path, PASSWORD_FILE).await?;
-            return Ok(Self {
-                user: labels.user.clone().unwrap_or_else(|| ROOT.to_owned()),
-                password: Some(password),
-            });
+        let variables = Variables(Logins {
+            engine,
+            container,
+            label: LABEL,
+        });
+        let root = variables.root().await?;
+        let labelled = PasswordLabels {
+            file: labels.password_file.as_deref(),
+            variable: labels.password_variable.as_deref(),
+        };
+        if let password @ Some(_) = variables.0.labelled(labelled).await? {
+            return Ok(Self::of(labels.user.as_deref().unwrap_or(&root), password));
         }
         let root_password = match labels.user.as_deref() {
-            None | Some(ROOT) => variables.read("ROOT_PASSWORD").await?,
-            Some(_) => None,
+            Some(user) if user != root => None,
+            _ => variables.read("ROOT_PASSWORD").await?,
         };
         if root_password.is_some() {
-            return Ok(Self::of(ROOT, root_password));
+            return Ok(Self::of(&root, root_password));
         }
         let named = variables.read("USER").await?;
         let named = named.as_ref().map(Secret::expose);
         let user = match (labels.user.as_deref(), named) {
             (Some(user), _) => user,
-            (None, _) if variables.allow_empty_password() => ROOT,
+            (None, _) if variables.allow_empty_password() => &root,
             (None, Some(user)) => user,
-            (None, None) => ROOT,
+            (None, None) => &root,
         };
         let password = match named {
             Some(named) if named == user => variables.read("PASSWORD").await?,
@@ -68,42 +74,25 @@ impl Credentials {
     }
 }
 
-struct Variables<'a> {
-    engine: &'a Engine,
-    container: &'a Container,
-}
+struct Variables<'a>(Logins<'a>);
 
 impl Variables<'_> {
-    fn value(&self, name: &str) -> Option<&str> {
-        let value = self.container.env.get(name).map(String::as_str);
-        value.filter(|value| !value.is_empty())
+    fn allow_empty_password(&self) -> bool {
+        EMPTY_PASSWORD
+            .iter()
+            .any(|name| self.0.value(name).is_some())
     }
 
-    fn allow_empty_password(&self) -> bool {
-        EMPTY_PASSWORD.iter().any(|name| self.value(name).is_some())
+    /// Bitnami's images let root have another name.
+    async fn root(&self) -> Result<String, DriverError> {
+        let root = self.read("ROOT_USER").await?;
+        Ok(root.map_or_else(|| ROOT.to_owned(), |root| root.expose().to_owned()))
     }
 
     /// `MARIADB_<name>`, or the file of `MARIADB_<name>_FILE`, or the same with `MYSQL_`.
     async fn read(&self, name: &str) -> Result<Option<Secret>, DriverError> {
-        for prefix in PREFIXES {
-            let variable = format!("{prefix}{name}");
-            if let Some(value) = self.value(&variable) {
-                return Ok(Some(Secret::new(value)));
-            }
-            let variable = format!("{variable}_FILE");
-            if let Some(path) = self.value(&variable) {
-                return self.file(path, &variable).await.map(Some);
-            }
-        }
-        Ok(None)
-    }
-
-    async fn file(&self, path: &str, origin: &str) -> Result<Secret, DriverError> {
-        let file = SecretFile {
-            path,
-            origin,
-            label: PASSWORD_FILE,
-        };
-        file.read(self.engine, self.container).await
+        let variables = PREFIXES.map(|prefix| format!("{prefix}{name}"));
+        let variables = variables.each_ref().map(String::as_str);
+        self.0.first(&variables).await
     }
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use super::holdings::Holdings;
-use super::server::Server;
+use super::server::{Server, Way};
 use super::sql::{from_hex, hex_literal, quote_table};
 use crate::driver::DriverError;
 
@@ -82,7 +82,7 @@ async fn add(
     named: &[&str],
     script: &mut Vec<u8>,
 ) -> Result<(), DriverError> {
-    let mut argv = server.dump_argv();
+    let mut argv = server.dump_argv(Way::Direct);
     let rest = options.iter().chain(&["--"]).chain(named);
     argv.extend(rest.map(|&argument| argument.to_owned()));
     let text = server.output_of(argv, IDLE).await?;

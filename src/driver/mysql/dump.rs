@@ -6,9 +6,11 @@
 use std::time::Duration;
 
 use super::MysqlDriver;
+use super::checksums::{Checksums, checksums_of, unchanged_since};
 use super::definitions::ensure_whole;
+use super::exact::{inexact, warning_of_rounded};
 use super::holdings::{Detail, Holdings, Table, look};
-use super::server::Server;
+use super::server::{Server, Way};
 use super::sql::matches;
 use crate::driver::clients::{Chatter, DumpOrder};
 use crate::driver::{ArtifactSink, Captured, DriverError};
@@ -30,13 +32,23 @@ pub(super) async fn dump_database(
     let labels = driver.labels();
     let before = observe(server, database).await?;
     let excluded = Excluded::of(labels, &before);
+    let with_rows = excluded.with_rows(&before);
+    let inexact = inexact(server, database, &with_rows).await?;
+    let checksums = checksums_of(server, database, &with_rows, &before.events).await;
+    let argv = |way| dump_argv(server, way, database, &excluded, &before);
+    let relay = if inexact.selects.is_empty() {
+        None
+    } else {
+        Some(inexact.relay(server, argv).await)
+    };
     let order = DumpOrder {
-        argv: dump_argv(server, database, &excluded, &before)?,
+        argv: argv(Way::Direct)?,
         role: Role::Dump,
         extension: "sql",
         transfer: labels.transfer,
         idle_limit: IDLE,
         chatter: Chatter::Warning,
+        relay: relay.as_ref().and_then(|relay| relay.clone().ok()),
     };
     let taken = server
         .clients()
@@ -45,13 +57,21 @@ pub(super) async fn dump_database(
         .map_err(|error| super::load::told_by(server.dump_client(), error))?;
     ensure_whole(server.dump_client(), &taken.tail)?;
     let after = observe(server, database).await?;
+    let mut checksums = unchanged_since(server, database, checksums).await;
 
     let mut warnings = taken.warnings;
+    let relayed = taken.relayed.or(relay.and_then(Result::err));
+    if let Some(relayed) = relayed {
+        checksums.retain(|table, _| !inexact.is_rounded(table, &relayed));
+        warnings.extend(warning_of_rounded(&inexact.floats, &relayed));
+    }
     warnings.extend(excluded.warnings(database));
     warnings.extend(warnings_of_tables(server, &before, &excluded));
     Ok(Captured {
         transfer: taken.transfer,
-        facts: Facts::Mysql(facts(server, labels, database, &excluded, &before, &after)),
+        facts: Facts::Mysql(facts(
+            server, labels, database, &excluded, &before, &after, &checksums,
+        )),
         artifacts: vec![taken.artifact],
         warnings,
     })
@@ -116,6 +136,13 @@ impl Excluded {
         self.whole.iter().any(|excluded| excluded == name)
     }
 
+    /// The tables whose rows are saved.
+    fn with_rows<'a>(&self, holdings: &'a Holdings) -> Vec<&'a Table> {
+        let is_saved =
+            |table: &&Table| !self.is_whole(&table.name) && !self.rows.contains(&table.name);
+        holdings.tables.iter().filter(is_saved).collect()
+    }
+
     fn warnings(&self, database: &str) -> Vec<String> {
         let idle = self.idle.iter();
         idle.map(|(label, pattern)| {
@@ -129,12 +156,13 @@ impl Excluded {
 /// tables come first in the one script. They count only when they are whole.
 fn dump_argv(
     server: &Server,
+    way: Way,
     database: &str,
     excluded: &Excluded,
     holdings: &Holdings,
 ) -> Result<Vec<String>, DriverError> {
     let knows = server.knows();
-    let mut argv = server.dump_argv();
+    let mut argv = server.dump_argv(way);
     argv.extend(["--triggers", "--routines", "--events"].map(str::to_owned));
     if knows.dump_history && holdings.tables.iter().any(|table| table.has_history) {
         argv.push("--dump-history".to_owned());
@@ -154,7 +182,7 @@ fn dump_argv(
     argv.extend(without("ignore-table", &excluded.rows));
     argv.extend(["--".to_owned(), database.to_owned()]);
 
-    let mut definitions = server.dump_argv();
+    let mut definitions = server.dump_argv(Way::Direct);
     definitions.extend(["--no-data", "--triggers", "--", database].map(str::to_owned));
     definitions.extend(excluded.rows.iter().cloned());
     in_turn(&definitions, &argv)
@@ -182,10 +210,9 @@ fn in_turn(first: &[String], second: &[String]) -> Result<Vec<String>, DriverErr
 }
 
 fn warnings_of_tables(server: &Server, holdings: &Holdings, excluded: &Excluded) -> Vec<String> {
-    let saved =
-        |table: &&Table| !excluded.is_whole(&table.name) && !excluded.rows.contains(&table.name);
+    let saved = excluded.with_rows(holdings);
     let names = |wanted: &dyn Fn(&Table) -> bool| -> Vec<&str> {
-        let tables = holdings.tables.iter().filter(saved);
+        let tables = saved.iter();
         tables
             .filter(|table| wanted(table))
             .map(|table| table.name.as_str())
@@ -225,6 +252,7 @@ fn facts(
     excluded: &Excluded,
     before: &Holdings,
     after: &Holdings,
+    checksums: &Checksums,
 ) -> MysqlFacts {
     let tables: Vec<MysqlTableFacts> = before
         .tables
@@ -234,6 +262,7 @@ fn facts(
             name: table.name.clone(),
             estimated_rows: table.estimated_rows,
             bytes: table.bytes,
+            checksum: checksums.get(&table.name).copied(),
         })
         .collect();
     let programs = |holdings: &Holdings| {
@@ -245,7 +274,7 @@ fn facts(
                 .filter(|trigger| !excluded.is_whole(&trigger.table))
                 .count() as u64,
             routines: holdings.routines.len() as u64,
-            events: holdings.events.len() as u64,
+            events: holdings.lasting_events(),
         }
     };
     let (first, last) = (programs(before), programs(after));

@@ -22,6 +22,8 @@ pub struct Holdings {
     pub triggers: Vec<Trigger>,
     pub routines: Vec<Routine>,
     pub events: Vec<String>,
+    /// How many of these the server drops by itself, and never makes anew, once their time is over.
+    pub passing_events: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +80,11 @@ impl Holdings {
         self.table_names().any(|there| there == name)
     }
 
+    /// How many events are there for good.
+    pub fn lasting_events(&self) -> u64 {
+        self.events.len() as u64 - self.passing_events
+    }
+
     /// Whether there is anything that is kept as text.
     pub fn has_definitions(&self) -> bool {
         !(self.views.is_empty()
@@ -128,6 +135,7 @@ enum Row {
     Event {
         of: String,
         name: String,
+        passes: u8,
     },
 }
 
@@ -207,9 +215,10 @@ pub async fn look(
                     holdings.routines.push(Routine { name, kind });
                 }
             }
-            Row::Event { of, name } => {
+            Row::Event { of, name, passes } => {
                 if let Some(holdings) = found.get_mut(&of) {
                     holdings.events.push(name);
+                    holdings.passing_events += u64::from(passes);
                 }
             }
             Row::Database { .. } | Row::Table { .. } => {}
@@ -246,7 +255,8 @@ fn query(databases: &[&str], detail: Detail) -> String {
             FROM information_schema.TRIGGERS WHERE TRIGGER_SCHEMA IN ({within}); \
         SELECT JSON_OBJECT('is', 'routine', 'of', ROUTINE_SCHEMA, 'name', ROUTINE_NAME, 'kind', ROUTINE_TYPE) \
             FROM information_schema.ROUTINES WHERE ROUTINE_SCHEMA IN ({within}); \
-        SELECT JSON_OBJECT('is', 'event', 'of', EVENT_SCHEMA, 'name', EVENT_NAME) \
+        SELECT JSON_OBJECT('is', 'event', 'of', EVENT_SCHEMA, 'name', EVENT_NAME, \
+            'passes', IF(ON_COMPLETION = 'NOT PRESERVE' AND COALESCE(EXECUTE_AT, ENDS) IS NOT NULL, 1, 0)) \
             FROM information_schema.EVENTS WHERE EVENT_SCHEMA IN ({within})"
     )
 }

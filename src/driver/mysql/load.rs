@@ -1,26 +1,25 @@
 //! Putting a database back.
 //!
-//! `swap` loads into a database of another name, which the commit takes the tables out of (see [`super::swap`]).
-//! `recreate` drops the database and loads it anew; the safety snapshot is its way back.
+//! `swap` loads into a database of another name, which the commit takes the tables out of (see [`super::swap`]). What can
+//! only be loaded under its own name (a default that takes numbers from a sequence, a view that calls a function: both are
+//! written with the database's name) is then loaded like `recreate` does it: the old database is moved away first, and
+//! stays whole until the commit (see [`super::away`]).
 
 use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::MysqlDriver;
+use super::away::Stranger;
+use super::grants::grants_on_routines;
 use super::holdings::{Detail, Holdings, look};
 use super::server::Server;
+use super::settings::loading_session;
 use super::sql::quote_literal;
 use super::swap::Swap;
-use crate::driver::{ArtifactSource, DriverError};
+use super::trouble::error_number;
+use super::{MysqlDriver, checksums};
+use crate::driver::{ArtifactSource, DriverError, OldDatabase};
 use crate::labels::MysqlRestore;
 use crate::manifest::{Artifact, MysqlFacts, MysqlFlavour, MysqlPrograms, Role, TargetRecord};
-
-/// Whether a load in place is part of a restore that may still be undone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Standing {
-    UntilCommitted,
-    Final,
-}
 
 /// What a load needs to know.
 pub(super) struct Load<'a> {
@@ -52,21 +51,31 @@ impl<'a> Load<'a> {
     }
 
     pub async fn run(&self, source: &dyn ArtifactSource) -> Result<(), DriverError> {
-        match self.driver.labels().restore {
-            MysqlRestore::Swap => self.beside(source).await,
-            MysqlRestore::Recreate => self.in_place(source, Standing::UntilCommitted).await,
+        if self.driver.labels().restore == MysqlRestore::Recreate {
+            return self.under_own_name(source).await;
+        }
+        match self.beside(source).await {
+            Err(error) if wants_own_name(&error) => {
+                warn!(
+                    "database {} cannot be loaded under another name ({error}): its tables are moved away, and it is loaded \
+                     under its own",
+                    self.swap.names.database
+                );
+                self.under_own_name(source).await
+            }
+            loaded => loaded,
         }
     }
 
     async fn beside(&self, source: &dyn ArtifactSource) -> Result<(), DriverError> {
-        self.swap.roll_back().await?;
+        self.swap.roll_back(usize::MAX).await?;
         self.ensure_nobody_refers().await?;
         let staged = self.swap.names.staged();
         let MysqlFacts {
             charset, collation, ..
         } = self.facts;
         self.swap.make_marked(&staged, charset, collation).await?;
-        self.fill(&staged, source).await?;
+        self.fill(&staged, &staged, source).await?;
         let holdings = self.loaded_in(&staged).await?;
         self.warn_of_missing_definers(&staged).await;
         self.swap
@@ -74,29 +83,53 @@ impl<'a> Load<'a> {
             .await
     }
 
-    pub async fn in_place(
-        &self,
-        source: &dyn ArtifactSource,
-        standing: Standing,
-    ) -> Result<(), DriverError> {
-        self.swap.roll_back().await?;
+    async fn under_own_name(&self, source: &dyn ArtifactSource) -> Result<(), DriverError> {
+        self.swap.roll_back(usize::MAX).await?;
         let database = &self.swap.names.database;
-        self.swap.drop_database().await?;
+        let old = self.driver.old_database();
+        let strangers = self.swap.strangers_of(database).await?;
+        if old == OldDatabase::Keep {
+            ensure_none(&strangers, "they would stay with its old tables")?;
+        }
+        let present = look(self.server, &[database], Detail::Names).await?;
+        let grants = match present.get(database) {
+            Some(holdings) => grants_on_routines(self.server, database, holdings).await,
+            None => Vec::new(),
+        };
+        let old = self.swap.move_away(old, usize::MAX).await?;
         let MysqlFacts {
             charset, collation, ..
         } = self.facts;
-        self.swap.make_marked(database, charset, collation).await?;
-        self.fill(database, source).await?;
-        self.loaded_in(database).await?;
+        self.swap.make_new(charset, collation).await?;
+        let aside = self.swap.names.aside(old);
+        self.fill(database, &aside, source).await?;
+        let holdings = self.loaded_in(database).await?;
+        let has_trigger = |stranger: &Stranger| {
+            let mut triggers = holdings.triggers.iter();
+            triggers.any(|trigger| trigger.table == stranger.table)
+        };
+        let torn: Vec<Stranger> = strangers.into_iter().filter(has_trigger).collect();
+        ensure_none(&torn, "they cannot be led to new tables that have triggers")?;
         self.warn_of_missing_definers(database).await;
-        match standing {
-            Standing::UntilCommitted => self.swap.mark_loaded_in_place().await,
-            Standing::Final => self.swap.unmark().await,
+        if !grants.is_empty() {
+            // Of routines that are there no more, none is missed.
+            let granted = self.server.run_script(database, grants).await;
+            granted.unwrap_or_else(|error| {
+                warn!("not all privileges on routines of {database} are as they were: {error}");
+            });
         }
+        self.swap.mark_arrived(&holdings, old).await
     }
 
-    async fn fill(&self, database: &str, source: &dyn ArtifactSource) -> Result<(), DriverError> {
-        let argv = self.server.load_argv(database);
+    /// `noted_in`: the database whose mark belongs to this load.
+    async fn fill(
+        &self,
+        database: &str,
+        noted_in: &str,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), DriverError> {
+        let session = loading_session(self.server).await?;
+        let argv = self.server.load_argv(database, &session);
         let has_sandbox_line = self.facts.flavour == MysqlFlavour::Mariadb;
         let argv = if has_sandbox_line && !self.server.knows().sandbox {
             without_first_line(argv)
@@ -104,6 +137,7 @@ impl<'a> Load<'a> {
             argv
         };
         let clients = self.server.clients();
+        self.swap.trust_creators(noted_in).await?;
         clients
             .load(
                 self.driver.visitor(self.server),
@@ -113,7 +147,8 @@ impl<'a> Load<'a> {
                 self.artifact,
             )
             .await
-            .map_err(|error| told_by(self.server.client(), error))
+            .map_err(|error| told_by(self.server.client(), error))?;
+        self.swap.end_trust(noted_in).await
     }
 
     /// What is in the loaded database, which has to be what was saved. Our own mark is not.
@@ -133,36 +168,14 @@ impl<'a> Load<'a> {
 
     /// A foreign key of another database would go with the old table, out of its place.
     async fn ensure_nobody_refers(&self) -> Result<(), DriverError> {
-        #[derive(Deserialize)]
-        struct Reference {
-            of: String,
-            name: String,
-            to: String,
-        }
         let database = &self.swap.names.database;
-        let references: Vec<Reference> = self
-            .server
-            .query(&format!(
-                "SELECT JSON_OBJECT('of', CONSTRAINT_SCHEMA, 'name', TABLE_NAME, 'to', UNIQUE_CONSTRAINT_SCHEMA) \
-                 FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE UNIQUE_CONSTRAINT_SCHEMA = {}",
-                quote_literal(database)
-            ))
-            .await?;
-        let strangers: Vec<String> = references
-            .into_iter()
-            .filter(|reference| reference.to == *database && reference.of != *database)
-            .map(|reference| format!("{}.{}", reference.of, reference.name))
-            .collect();
-        if strangers.is_empty() {
-            return Ok(());
-        }
-        Err(DriverError::failed_with_hint(
-            format!(
-                "foreign keys of tables in other databases refer to {database}, and would go with its old tables: {}",
-                strangers.join(", ")
-            ),
-            "set cofferdam.mysql.restore: recreate",
-        ))
+        let strangers = self.swap.strangers_of(database).await?;
+        ensure_none(&strangers, "they would go with its old tables").map_err(|error| {
+            DriverError::failed_with_hint(
+                error.to_string(),
+                "set cofferdam.mysql.restore: recreate",
+            )
+        })
     }
 
     /// Whoever calls a view or a routine whose definer does not exist is refused by the server.
@@ -205,7 +218,27 @@ impl<'a> Load<'a> {
     }
 }
 
-/// Every table that the dump held is there.
+fn ensure_none(strangers: &[Stranger], why: &str) -> Result<(), DriverError> {
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    let tables: Vec<String> = strangers.iter().map(Stranger::table_of_it).collect();
+    Err(DriverError::failed(format!(
+        "foreign keys of tables in other databases refer to this one, and {why}: {}",
+        tables.join(", ")
+    )))
+}
+
+/// Whether something was not found that has the database's own name before it.
+fn wants_own_name(error: &DriverError) -> bool {
+    /// No such database, column (of a view whose definer is gone, MariaDB writes all names in full), table, function, part of a
+    /// view, sequence; a trigger that names its database, whose table is elsewhere or has it already.
+    const OF_ANOTHER_DATABASE: [u32; 8] = [1049, 1054, 1146, 1305, 1356, 4091, 1359, 1435];
+    let number = error_number(&error.to_string());
+    number.is_some_and(|number| OF_ANOTHER_DATABASE.contains(&number))
+}
+
+/// Every table that the dump held is there, and holds the rows that it held.
 pub(super) async fn check_database(
     driver: &MysqlDriver,
     server: &Server,
@@ -214,9 +247,9 @@ pub(super) async fn check_database(
 ) -> Result<(), DriverError> {
     let swap = Swap::new(server, &record.target.name, driver.run());
     let state = swap.state().await?;
-    let holdings = match (state.staged, state.database) {
-        (Some(staged), _) => staged.holdings,
-        (None, Some(database)) => database,
+    let (loaded, holdings) = match (state.staged, state.database) {
+        (Some(staged), _) => (swap.names.staged(), staged.holdings),
+        (None, Some(database)) => (swap.names.database.clone(), database),
         (None, None) => {
             return Err(DriverError::failed(format!(
                 "nothing was loaded for {}",
@@ -224,7 +257,8 @@ pub(super) async fn check_database(
             )));
         }
     };
-    ensure_tables(facts, &holdings)
+    ensure_tables(facts, &holdings)?;
+    checksums::compare(server, &loaded, facts, driver.loss()).await
 }
 
 fn ensure_tables(facts: &MysqlFacts, holdings: &Holdings) -> Result<(), DriverError> {
@@ -252,7 +286,7 @@ fn ensure_programs(facts: &MysqlFacts, holdings: &Holdings) -> Result<(), Driver
         views: holdings.views.len() as u64,
         triggers: holdings.triggers.len() as u64,
         routines: holdings.routines.len() as u64,
-        events: holdings.events.len() as u64,
+        events: holdings.lasting_events(),
     };
     if found == saved {
         return Ok(());

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 
 use super::orders::defaults;
-use super::sql::{quote_ident, quote_table};
+use super::sql::{quote_ident, quote_literal, quote_table};
 use super::state::{Mark, Phase};
 use super::swap::Swap;
 use crate::driver::{DriverError, OldDatabase};
@@ -44,6 +44,8 @@ impl Swap<'_> {
                 OldDatabase::Drop
             },
             tables: of("table").map(|row| row.text.clone()).collect(),
+            new: of("new").map(|row| row.text.clone()).collect(),
+            had_old: of("create").next().is_some(),
         }))
     }
 
@@ -92,17 +94,20 @@ impl Swap<'_> {
         )
     }
 
-    /// Notes that the database itself, written over, is whole.
-    pub async fn mark_loaded_in_place(&self) -> Result<(), DriverError> {
-        self.server
-            .execute(&self.set_phase(&self.names.database, Phase::Loaded))
-            .await
-    }
-
-    pub async fn unmark(&self) -> Result<(), DriverError> {
-        let mark = self.mark_in(&self.names.database);
-        self.server
-            .execute(&format!("DROP TABLE IF EXISTS {mark}"))
-            .await
+    /// Rows of a kind that hold one name each.
+    pub(super) fn insert_names<'n>(
+        &self,
+        database: &str,
+        kind: &str,
+        names: impl IntoIterator<Item = &'n str>,
+    ) -> String {
+        let mark = self.mark_in(database);
+        names
+            .into_iter()
+            .map(|name| {
+                let name = quote_literal(name);
+                format!("INSERT INTO {mark} (kind, content) VALUES ('{kind}', {name});\n")
+            })
+            .collect()
     }
 }

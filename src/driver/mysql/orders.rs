@@ -1,6 +1,6 @@
 //! The text of orders about whole databases and what they keep as text.
 
-use super::holdings::Holdings;
+use super::holdings::{Holdings, RoutineKind};
 use super::sql::{is_plain_word, quote_table};
 use crate::driver::DriverError;
 
@@ -39,11 +39,18 @@ pub fn drops_of_routines(database: &str, holdings: &Holdings) -> Vec<String> {
     let routines = holdings.routines.iter();
     routines
         .map(|routine| {
-            format!(
+            let drop = format!(
                 "DROP {} IF EXISTS {}",
                 routine.kind.sql(),
                 quote_table(database, &routine.name)
-            )
+            );
+            match routine.kind {
+                RoutineKind::Procedure | RoutineKind::Function => drop,
+                // Other modes do not know the word.
+                RoutineKind::Package | RoutineKind::PackageBody => {
+                    format!("SET SESSION sql_mode = 'ORACLE'; {drop}; SET SESSION sql_mode = ''")
+                }
+            }
         })
         .collect()
 }

@@ -27,6 +27,8 @@ pub struct Knows {
     pub gtid_purged: bool,
     /// Whether the password may be sent over TCP to a server without TLS, which then has to show a key (MySQL 8).
     pub public_key: bool,
+    /// Whether TLS is turned off by a mode (MySQL).
+    pub ssl_mode: bool,
     /// Definitions without rows of single tables (MariaDB).
     pub ignore_table_data: bool,
     /// The past of system-versioned tables (MariaDB 10.11).
@@ -89,6 +91,7 @@ impl Knows {
             public_key: [dump, client]
                 .iter()
                 .all(|help| lists(help, "--get-server-public-key")),
+            ssl_mode: [dump, client].iter().all(|help| lists(help, "--ssl-mode")),
             ignore_table_data: lists(dump, "--ignore-table-data"),
             dump_history: lists(dump, "--dump-history"),
             sandbox: lists(client, "--sandbox"),
@@ -160,6 +163,7 @@ mod tests {
             Knows {
                 gtid_purged: false,
                 public_key: false,
+                ssl_mode: false,
                 ignore_table_data: true,
                 dump_history: true,
                 sandbox: true,

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io::Cursor;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::credentials::Credentials;
 use super::programs::{Knows, Programs};
 use super::trouble::Trouble;
 use crate::agent::inside::ClientEnvironment;
+use crate::agent::job::{Endpoint, RELAY_SOCKET};
 use crate::driver::DriverError;
 use crate::driver::clients::{Clients, Remedy};
 use crate::engine::{Container, Engine, ExecOutput, ExecSpec};
@@ -42,17 +44,19 @@ const LONGEST_ARGUMENT: usize = 100 * 1024;
 /// the way is dealt with, and it is given again. Tables are moved one by one, and refer to each other meanwhile.
 const SESSION: &str =
     "SET SESSION sql_mode='', autocommit=1, foreign_key_checks=0, lock_wait_timeout=10";
-const LOADING_SESSION: &str =
-    "SET SESSION sql_mode='', autocommit=1, foreign_key_checks=0, unique_checks=0";
 
 /// Answers with [`ServerFacts`].
-const FACTS: &str = "SELECT JSON_OBJECT('version', CONVERT(VERSION() USING utf8mb4), 'data_directory', CONVERT(@@datadir USING utf8mb4))";
+const FACTS: &str = "SELECT JSON_OBJECT('version', CONVERT(VERSION() USING utf8mb4), \
+    'data_directory', CONVERT(@@datadir USING utf8mb4), 'socket', CONVERT(@@socket USING utf8mb4), 'port', @@port)";
 
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ServerFacts {
     /// As the server prints it.
     pub version: String,
     pub data_directory: String,
+    /// Below its data directory where it is relative.
+    pub socket: String,
+    pub port: u16,
 }
 
 impl ServerFacts {
@@ -71,6 +75,14 @@ enum Address {
     Socket,
     /// `None`: the usual port.
     Loopback(Option<u16>),
+}
+
+/// How a dump client comes to its server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    Direct,
+    /// Through the agent's relay: see [`super::exact`].
+    Relay,
 }
 
 #[derive(Clone)]
@@ -207,16 +219,14 @@ impl Server {
     }
 
     /// What every client is told of where to connect to, and how to speak.
-    fn connection(&self) -> Vec<String> {
+    fn connection(&self, way: Way) -> Vec<String> {
         let mut argv = vec![format!("--user={}", self.user)];
-        match self.address {
-            Address::Socket => argv.push("--protocol=socket".to_owned()),
-            Address::Loopback(port) => {
-                argv.extend(["--protocol=tcp", "--host=127.0.0.1"].map(str::to_owned));
-                argv.extend(port.map(|port| format!("--port={port}")));
-                if self.programs.knows.public_key {
-                    argv.push("--get-server-public-key".to_owned());
-                }
+        match way {
+            Way::Direct => argv.extend(self.own_address()),
+            Way::Relay => {
+                argv.push("--protocol=socket".to_owned());
+                argv.push(format!("--socket={RELAY_SOCKET}"));
+                argv.push(self.without_tls());
             }
         }
         argv.extend(
@@ -231,9 +241,58 @@ impl Server {
         argv
     }
 
+    fn own_address(&self) -> Vec<String> {
+        match self.address {
+            Address::Socket => vec!["--protocol=socket".to_owned()],
+            Address::Loopback(port) => {
+                let mut argv = ["--protocol=tcp", "--host=127.0.0.1"]
+                    .map(str::to_owned)
+                    .to_vec();
+                argv.extend(port.map(|port| format!("--port={port}")));
+                if self.programs.knows.public_key {
+                    argv.push("--get-server-public-key".to_owned());
+                }
+                argv
+            }
+        }
+    }
+
+    /// Nobody can read along within a container.
+    fn without_tls(&self) -> String {
+        let option = if self.programs.knows.ssl_mode {
+            "--ssl-mode=DISABLED"
+        } else {
+            "--skip-ssl"
+        };
+        option.to_owned()
+    }
+
+    /// Where the server is for whoever is in its container.
+    pub fn endpoint(&self) -> Endpoint {
+        match self.address {
+            Address::Loopback(port) => Endpoint::Loopback {
+                port: port.unwrap_or(self.facts.port),
+            },
+            Address::Socket => {
+                let path = Path::new(&self.facts.data_directory).join(&self.facts.socket);
+                Endpoint::Socket {
+                    path: path.display().to_string(),
+                }
+            }
+        }
+    }
+
+    /// Whether the server lets us in without TLS.
+    pub async fn ensure_plain_login(&self) -> Result<(), DriverError> {
+        let mut argv = self.client_argv(SESSION);
+        argv.push(self.without_tls());
+        argv.push("--execute=DO 0".to_owned());
+        self.output_of(argv, QUERY_LIMIT).await.map(drop)
+    }
+
     fn client_argv(&self, session: &str) -> Vec<String> {
         let mut argv = vec![self.programs.client.clone()];
-        argv.extend(self.connection());
+        argv.extend(self.connection(Way::Direct));
         argv.extend(
             [
                 "--batch",
@@ -253,12 +312,14 @@ impl Server {
     /// The dump client, with what goes for every dump.
     ///
     /// The options that an image's own option file may have turned off are turned on.
-    pub fn dump_argv(&self) -> Vec<String> {
+    pub fn dump_argv(&self, way: Way) -> Vec<String> {
         let mut argv = vec![self.programs.dump.clone()];
-        argv.extend(self.connection());
+        argv.extend(self.connection(way));
         argv.extend(
             [
                 "--opt",
+                // Rows whose default takes a number from a sequence are refused where only their table is locked.
+                "--skip-add-locks",
                 "--single-transaction",
                 "--quote-names",
                 "--comments",
@@ -277,8 +338,8 @@ impl Server {
 
     /// A client that reads a dump on standard input. The client's own commands, which could name programs and files, are
     /// not looked for in it.
-    pub fn load_argv(&self, database: &str) -> Vec<String> {
-        let mut argv = self.client_argv(LOADING_SESSION);
+    pub fn load_argv(&self, database: &str, session: &str) -> Vec<String> {
+        let mut argv = self.client_argv(session);
         argv.extend(["--binary-mode".to_owned(), format!("--database={database}")]);
         argv
     }

@@ -2,10 +2,12 @@
 //!
 //! For a restore of `x`, all names but `x` carry the run's digits:
 //!
-//! - `x_loading_…`, the staged database: what a load fills
+//! - `x_loading_…`, the staged database: what a load beside the old database fills
 //! - `x_replaced_…` or `x_before_…`, the aside: takes the old tables, to be dropped at the end or to be kept
-//! - `cofferdam_…`, the mark: a table of ours in both. In the staged database it holds the phase, the names of the loaded
-//!   tables, and the text of what no order can move (views, triggers, routines, events)
+//! - `cofferdam_…`, the mark: a table of ours in both. It holds the phase, the names of tables, and the text of what no order
+//!   can move (views, triggers, routines, events)
+//!
+//! # Beside the old database
 //!
 //! | staged | aside | state | commit | rollback |
 //! | --- | --- | --- | --- | --- |
@@ -26,23 +28,55 @@
 //! any more; all others are old.
 //!
 //! The staged database is dropped before the aside, so that one without a mark is known for what it is.
+//!
+//! # Under its own name
+//!
+//! There is no staged database. The old tables go into the aside first, whose mark holds all that is needed to bring the
+//! old database back; nothing of it is dropped but what is kept there as text.
+//!
+//! | aside | state | load | commit | rollback |
+//! | --- | --- | --- | --- | --- |
+//! | no mark, empty | just made | note what there is: leaving | error | drop the aside |
+//! | leaving | the old goes out | definitions go, tables move, note it: away | error | note it: returning |
+//! | away | `x` is being loaded | – | error | drop `x`, note it: returning |
+//! | arrived | loaded and checked | – | drop the aside, or note that it is kept | as away |
+//! | returning | the old comes back | – | error | make `x`, move tables, make definitions, note it: returned |
+//! | returned | it is back | – | error | drop the aside |
+//!
+//! A foreign key of another database follows a table that it refers to, and so comes to refer to the aside. Before that is
+//! dropped, such a key is led back to the new table.
 
 use std::collections::BTreeSet;
 
 use super::holdings::Holdings;
 use crate::driver::OldDatabase;
 
-/// What the mark of a load says of it.
+/// What a mark says of a restore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     Loading,
     Loaded,
     Placed,
     Defined,
+    Leaving,
+    Away,
+    Arrived,
+    Returning,
+    Returned,
 }
 
 impl Phase {
-    pub const ALL: [Self; 4] = [Self::Loading, Self::Loaded, Self::Placed, Self::Defined];
+    pub const ALL: [Self; 9] = [
+        Self::Loading,
+        Self::Loaded,
+        Self::Placed,
+        Self::Defined,
+        Self::Leaving,
+        Self::Away,
+        Self::Arrived,
+        Self::Returning,
+        Self::Returned,
+    ];
 
     pub fn word(self) -> &'static str {
         match self {
@@ -50,6 +84,11 @@ impl Phase {
             Self::Loaded => "loaded",
             Self::Placed => "placed",
             Self::Defined => "defined",
+            Self::Leaving => "leaving",
+            Self::Away => "away",
+            Self::Arrived => "arrived",
+            Self::Returning => "returning",
+            Self::Returned => "returned",
         }
     }
 }
@@ -58,8 +97,6 @@ impl Phase {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct State {
     pub database: Option<Holdings>,
-    /// The phase of a load that wrote over the database itself.
-    pub in_place: Option<Phase>,
     pub staged: Option<Staged>,
     pub aside: Option<Aside>,
 }
@@ -75,14 +112,28 @@ pub struct Mark {
     pub phase: Phase,
     /// What is to become of the old database.
     pub old: OldDatabase,
-    /// Every table that was loaded.
+    /// Every table that was loaded; in an aside, every old one.
     pub tables: BTreeSet<String>,
+    /// In an aside: every table that was loaded.
+    pub new: BTreeSet<String>,
+    /// In an aside: whether there was an old database.
+    pub had_old: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Aside {
     pub old: OldDatabase,
-    pub is_marked: bool,
+    pub mark: Option<Mark>,
+    /// What it holds.
+    pub tables: BTreeSet<String>,
+    /// Those of them that foreign keys of other databases refer to.
+    pub referred: BTreeSet<String>,
+}
+
+impl Aside {
+    fn phase(&self) -> Option<Phase> {
+        self.mark.as_ref().map(|mark| mark.phase)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,25 +153,30 @@ pub enum Step {
     Place,
     Define,
     DropStaged,
-    DropAside,
-    /// The load wrote over the database itself, and its mark goes.
-    Unmark,
-    /// The same database, which nobody decided for.
-    DropDatabase,
+    DropAside(OldDatabase),
+    /// Notes in the aside all that the old database is.
+    MarkLeaving(OldDatabase),
+    Note(Phase),
+    /// Foreign keys of other databases to the new tables of these names.
+    LeadBack(Vec<String>),
+    /// New tables that were left in the aside when that broke off.
+    LeadIn(Vec<String>),
+    /// The database that a load under its own name has made.
+    DropNew,
+    /// The old database, empty.
+    MakeOld,
+    MoveBack(Vec<String>),
+    DefineOld,
 }
 
 /// The next step to put the new tables into their place; `None`: all done.
 pub fn next_of_commit(state: &State) -> Result<Option<Step>, String> {
     const NEVER: &str = "its load was never completed";
-    match (&state.staged, state.aside) {
-        (None, Some(aside)) if aside.old == OldDatabase::Drop => Ok(Some(Step::DropAside)),
-        (None, _) => match (&state.database, state.in_place) {
-            (_, Some(Phase::Loading)) => Err(NEVER.to_owned()),
-            (_, Some(_)) => Ok(Some(Step::Unmark)),
-            (Some(_), None) => Ok(None),
-            (None, None) => {
-                Err("neither a loaded database nor the restored one is there".to_owned())
-            }
+    match (&state.staged, &state.aside) {
+        (None, Some(aside)) => next_of_settled(state, aside).ok_or_else(|| NEVER.to_owned()),
+        (None, None) => match &state.database {
+            Some(_) => Ok(None),
+            None => Err("neither a loaded database nor the restored one is there".to_owned()),
         },
         (Some(Staged { mark: None, .. }), Some(_)) => Ok(Some(Step::DropStaged)),
         (Some(Staged { mark: None, .. }), None) => Err(NEVER.to_owned()),
@@ -131,15 +187,45 @@ pub fn next_of_commit(state: &State) -> Result<Option<Step>, String> {
             }),
             aside,
         ) => match mark.phase {
-            Phase::Loading => Err(NEVER.to_owned()),
-            Phase::Loaded => Ok(Some(next_way_in(state, holdings, mark, aside))),
-            Phase::Placed => ensure_all_placed(state, mark).map(|()| Some(Step::Define)),
-            Phase::Defined => ensure_all_placed(state, mark).map(|()| Some(Step::DropStaged)),
+            Phase::Loaded => Ok(Some(next_way_in(state, holdings, mark, aside.as_ref()))),
+            Phase::Placed => ensure_all_there(state, &mark.tables).map(|()| Some(Step::Define)),
+            Phase::Defined => {
+                ensure_all_there(state, &mark.tables).map(|()| Some(Step::DropStaged))
+            }
+            _ => Err(NEVER.to_owned()),
         },
     }
 }
 
-fn next_way_in(state: &State, staged: &Holdings, mark: &Mark, aside: Option<Aside>) -> Step {
+/// What is due with the aside when the new database is whole; `None`: it is not.
+fn next_of_settled(state: &State, aside: &Aside) -> Option<Option<Step>> {
+    let is_there = |name: &str| {
+        let database = state.database.as_ref();
+        database.is_some_and(|database| database.has_table(name))
+    };
+    match (aside.phase(), aside.old) {
+        (None | Some(Phase::Loaded), OldDatabase::Keep) => Some(None),
+        (Some(Phase::Arrived), OldDatabase::Keep) => Some(Some(Step::Note(Phase::Loaded))),
+        (None | Some(Phase::Loaded | Phase::Arrived), OldDatabase::Drop) => {
+            let new = aside.mark.iter().flat_map(|mark| &mark.new);
+            let left = new.filter(|name| !is_there(name) && aside.tables.contains(*name));
+            let left: Vec<String> = left.cloned().collect();
+            if !left.is_empty() {
+                return Some(Some(Step::LeadIn(left)));
+            }
+            let led = aside.referred.iter().filter(|name| is_there(name));
+            let led: Vec<String> = led.cloned().collect();
+            Some(Some(if led.is_empty() {
+                Step::DropAside(aside.old)
+            } else {
+                Step::LeadBack(led)
+            }))
+        }
+        (Some(_), _) => None,
+    }
+}
+
+fn next_way_in(state: &State, staged: &Holdings, mark: &Mark, aside: Option<&Aside>) -> Step {
     let Some(aside) = aside else {
         // What is not there need not be kept.
         let old = state
@@ -148,7 +234,7 @@ fn next_way_in(state: &State, staged: &Holdings, mark: &Mark, aside: Option<Asid
             .map_or(OldDatabase::Drop, |_| mark.old);
         return Step::MakeAside(old);
     };
-    if !aside.is_marked {
+    if aside.mark.is_none() {
         return Step::MarkAside(aside.old);
     }
     let Some(database) = &state.database else {
@@ -174,42 +260,109 @@ fn next_way_in(state: &State, staged: &Holdings, mark: &Mark, aside: Option<Asid
     }
 }
 
-/// Before anything old is given up for good.
-fn ensure_all_placed(state: &State, mark: &Mark) -> Result<(), String> {
-    let missing: Vec<&str> = mark
-        .tables
-        .iter()
-        .map(String::as_str)
-        .filter(|name| {
-            !state
-                .database
-                .as_ref()
-                .is_some_and(|database| database.has_table(name))
-        })
-        .collect();
+/// Before anything else is given up for good.
+fn ensure_all_there(state: &State, tables: &BTreeSet<String>) -> Result<(), String> {
+    let missing = missing(tables, |name| {
+        let database = state.database.as_ref();
+        database.is_some_and(|database| database.has_table(name))
+    });
     if missing.is_empty() {
         return Ok(());
     }
     Err(format!(
-        "these tables were put in place, and somebody has removed them since: {}",
-        missing.join(", ")
+        "these tables were put in place, and somebody has removed them since: {missing}"
     ))
 }
 
-/// The next step back to the old database; `None`: all done.
-pub fn next_of_rollback(state: &State) -> Result<Option<Step>, &'static str> {
-    match (&state.staged, state.aside) {
-        (Some(_), None) => Ok(Some(Step::DropStaged)),
-        (Some(_), Some(_))
-        | (
-            None,
-            Some(Aside {
-                old: OldDatabase::Drop,
-                ..
-            }),
-        ) => Err("its new tables are being put in place, which is only ever finished"),
-        (None, _) => Ok(state.in_place.map(|_| Step::DropDatabase)),
+fn ensure_all_aside(aside: &Aside, tables: &BTreeSet<String>) -> Result<(), String> {
+    let missing = missing(tables, |name| aside.tables.contains(name));
+    if missing.is_empty() {
+        return Ok(());
     }
+    Err(format!(
+        "these tables were moved away, and somebody has removed them since: {missing}"
+    ))
+}
+
+fn missing(tables: &BTreeSet<String>, is_there: impl Fn(&str) -> bool) -> String {
+    let names = tables.iter().map(String::as_str);
+    let missing: Vec<&str> = names.filter(|name| !is_there(name)).collect();
+    missing.join(", ")
+}
+
+/// The next step to move the old database away, before a load under its own name; `None`: it is away.
+pub fn next_of_leaving(state: &State, old: OldDatabase) -> Result<Option<Step>, String> {
+    const ELSEWHERE: &str = "another restore of this run has begun";
+    if state.staged.is_some() {
+        return Err(ELSEWHERE.to_owned());
+    }
+    let Some(aside) = &state.aside else {
+        // What is not there need not be kept.
+        let old = state.database.as_ref().map_or(OldDatabase::Drop, |_| old);
+        return Ok(Some(Step::MakeAside(old)));
+    };
+    let Some(mark) = &aside.mark else {
+        return Ok(Some(Step::MarkLeaving(aside.old)));
+    };
+    match mark.phase {
+        Phase::Away => Ok(None),
+        Phase::Leaving => match &state.database {
+            Some(database) if database.has_definitions() => Ok(Some(Step::ClearOld)),
+            Some(database) if !database.tables.is_empty() => Ok(Some(Step::Move {
+                out: database.table_names().map(str::to_owned).collect(),
+                into: Vec::new(),
+            })),
+            _ => ensure_all_aside(aside, &mark.tables).map(|()| Some(Step::Note(Phase::Away))),
+        },
+        _ => Err(ELSEWHERE.to_owned()),
+    }
+}
+
+/// The next step back to the old database; `None`: all done.
+pub fn next_of_rollback(state: &State) -> Result<Option<Step>, String> {
+    const ONLY_FORWARD: &str = "its new tables are being put in place, which is only ever finished";
+    let aside = match (&state.staged, &state.aside) {
+        (Some(_), None) => return Ok(Some(Step::DropStaged)),
+        (Some(_), Some(_)) => return Err(ONLY_FORWARD.to_owned()),
+        (None, None) => return Ok(None),
+        (None, Some(aside)) => aside,
+    };
+    let Some(mark) = &aside.mark else {
+        // It was made a moment ago, or is being dropped.
+        return if aside.tables.is_empty() {
+            Ok(Some(Step::DropAside(aside.old)))
+        } else {
+            Err(ONLY_FORWARD.to_owned())
+        };
+    };
+    match (mark.phase, aside.old) {
+        (Phase::Leaving, _) => Ok(Some(Step::Note(Phase::Returning))),
+        (Phase::Away | Phase::Arrived, _) => {
+            ensure_all_aside(aside, &mark.tables)?;
+            Ok(Some(match state.database {
+                Some(_) => Step::DropNew,
+                None => Step::Note(Phase::Returning),
+            }))
+        }
+        (Phase::Returning, _) => next_way_back(state, aside, mark).map(Some),
+        (Phase::Returned, _) => Ok(Some(Step::DropAside(aside.old))),
+        // A restore that was finished, whose old database is kept.
+        (_, OldDatabase::Keep) => Ok(None),
+        (_, OldDatabase::Drop) => Err(ONLY_FORWARD.to_owned()),
+    }
+}
+
+fn next_way_back(state: &State, aside: &Aside, mark: &Mark) -> Result<Step, String> {
+    if !mark.had_old {
+        return Ok(Step::DropAside(aside.old));
+    }
+    if state.database.is_none() {
+        return Ok(Step::MakeOld);
+    }
+    if !aside.tables.is_empty() {
+        return Ok(Step::MoveBack(aside.tables.iter().cloned().collect()));
+    }
+    ensure_all_there(state, &mark.tables).map(|()| Step::DefineOld)
 }
 
 #[cfg(test)]
@@ -248,12 +401,51 @@ mod tests {
         let tables = ["a", "b"].map(str::to_owned).into();
         Some(Staged {
             holdings,
-            mark: Some(Mark { phase, old, tables }),
+            mark: Some(Mark {
+                phase,
+                old,
+                tables,
+                new: BTreeSet::new(),
+                had_old: false,
+            }),
         })
     }
 
+    fn names(names: &[&str]) -> BTreeSet<String> {
+        names.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    /// Of a restore beside the old database.
     fn aside(old: OldDatabase, is_marked: bool) -> Option<Aside> {
-        Some(Aside { old, is_marked })
+        let mark = Mark {
+            phase: Phase::Loaded,
+            old,
+            tables: BTreeSet::new(),
+            new: BTreeSet::new(),
+            had_old: false,
+        };
+        Some(Aside {
+            old,
+            mark: is_marked.then_some(mark),
+            tables: names(&["old"]),
+            referred: BTreeSet::new(),
+        })
+    }
+
+    /// Of a restore under the database's own name, whose tables `a` and `old` go away.
+    fn own(old: OldDatabase, phase: Phase, tables: &[&str]) -> Option<Aside> {
+        Some(Aside {
+            old,
+            mark: Some(Mark {
+                phase,
+                old,
+                tables: names(&["a", "old"]),
+                new: names(&["a", "b"]),
+                had_old: true,
+            }),
+            tables: names(tables),
+            referred: BTreeSet::new(),
+        })
     }
 
     fn moving(out: &[&str], into: &[&str]) -> Step {
@@ -395,21 +587,20 @@ mod tests {
                 Some(both()),
                 None,
                 aside(Drop, true),
-                Ok(Some(Step::DropAside)),
+                Ok(Some(Step::DropAside(Drop))),
                 Err(()),
             ),
             (
                 Some(both()),
                 None,
                 aside(Drop, false),
-                Ok(Some(Step::DropAside)),
+                Ok(Some(Step::DropAside(Drop))),
                 Err(()),
             ),
             (Some(both()), None, aside(Keep, true), Ok(None), Ok(None)),
         ] {
             let state = State {
                 database,
-                in_place: None,
                 staged,
                 aside,
             };
@@ -426,19 +617,199 @@ mod tests {
         }
     }
 
+    /// Every row of the second table above.
     #[test]
-    fn a_load_in_place_is_kept_or_dropped() {
-        for (phase, commit) in [
-            (Phase::Loading, Err(())),
-            (Phase::Loaded, Ok(Some(Step::Unmark))),
-        ] {
+    fn under_its_own_name_the_old_database_goes_away_and_comes_back() {
+        use OldDatabase::{Drop, Keep};
+        type Due = Result<Option<Step>, ()>;
+        let there = Some(holding(&["a", "old"]));
+        let empty = Some(holding(&[]));
+        let new = Some(holding(&["a", "b"]));
+        let both = ["a", "old"];
+        let note = |phase| Ok(Some(Step::Note(phase)));
+        let made = Aside {
+            mark: None,
+            tables: BTreeSet::new(),
+            ..own(Drop, Phase::Leaving, &[]).unwrap()
+        };
+        let back = |names: &[&str]| {
+            let names = names.iter().map(|&name| name.to_owned()).collect();
+            Ok(Some(Step::MoveBack(names)))
+        };
+        let rows: [(_, _, Due, Due, Due); 14] = [
+            (
+                there.clone(),
+                None,
+                Ok(Some(Step::MakeAside(Drop))),
+                Ok(None),
+                Ok(None),
+            ),
+            (
+                there.clone(),
+                Some(made),
+                Ok(Some(Step::MarkLeaving(Drop))),
+                Ok(Some(Step::DropAside(Drop))),
+                Ok(Some(Step::DropAside(Drop))),
+            ),
+            (
+                Some(with_trigger(&both)),
+                own(Drop, Phase::Leaving, &[]),
+                Ok(Some(Step::ClearOld)),
+                Err(()),
+                note(Phase::Returning),
+            ),
+            (
+                there.clone(),
+                own(Drop, Phase::Leaving, &[]),
+                Ok(Some(moving(&both, &[]))),
+                Err(()),
+                note(Phase::Returning),
+            ),
+            (
+                empty.clone(),
+                own(Drop, Phase::Leaving, &both),
+                note(Phase::Away),
+                Err(()),
+                note(Phase::Returning),
+            ),
+            // Somebody has dropped what was moved.
+            (
+                empty.clone(),
+                own(Drop, Phase::Leaving, &["a"]),
+                Err(()),
+                Err(()),
+                note(Phase::Returning),
+            ),
+            (
+                new.clone(),
+                own(Drop, Phase::Away, &["a"]),
+                Ok(None),
+                Err(()),
+                Err(()),
+            ),
+            (
+                new.clone(),
+                own(Drop, Phase::Away, &both),
+                Ok(None),
+                Err(()),
+                Ok(Some(Step::DropNew)),
+            ),
+            (
+                None,
+                own(Keep, Phase::Away, &both),
+                Ok(None),
+                Err(()),
+                note(Phase::Returning),
+            ),
+            (
+                new.clone(),
+                own(Drop, Phase::Arrived, &both),
+                Err(()),
+                Ok(Some(Step::DropAside(Drop))),
+                Ok(Some(Step::DropNew)),
+            ),
+            (
+                new.clone(),
+                own(Keep, Phase::Arrived, &both),
+                Err(()),
+                note(Phase::Loaded),
+                Ok(Some(Step::DropNew)),
+            ),
+            (
+                None,
+                own(Drop, Phase::Returning, &both),
+                Err(()),
+                Err(()),
+                Ok(Some(Step::MakeOld)),
+            ),
+            (
+                empty.clone(),
+                own(Drop, Phase::Returning, &both),
+                Err(()),
+                Err(()),
+                back(&both),
+            ),
+            (
+                there.clone(),
+                own(Drop, Phase::Returned, &[]),
+                Err(()),
+                Err(()),
+                Ok(Some(Step::DropAside(Drop))),
+            ),
+        ];
+        for (database, aside, leaving, commit, rollback) in rows {
             let state = State {
-                database: Some(holding(&["a"])),
-                in_place: Some(phase),
-                ..State::default()
+                database,
+                staged: None,
+                aside,
             };
-            assert_eq!(next_of_commit(&state).map_err(drop), commit);
-            assert_eq!(next_of_rollback(&state), Ok(Some(Step::DropDatabase)));
+            assert_eq!(
+                next_of_leaving(&state, Drop).map_err(drop),
+                leaving,
+                "leaving of {state:?}"
+            );
+            assert_eq!(
+                next_of_commit(&state).map_err(drop),
+                commit,
+                "commit of {state:?}"
+            );
+            assert_eq!(
+                next_of_rollback(&state).map_err(drop),
+                rollback,
+                "rollback of {state:?}"
+            );
         }
+    }
+
+    #[test]
+    fn what_comes_back_is_all_there_before_its_way_is_given_up() {
+        let state = |database: Holdings, aside| State {
+            database: Some(database),
+            staged: None,
+            aside,
+        };
+        let returning = |tables: &[&str]| own(OldDatabase::Drop, Phase::Returning, tables);
+        let whole = state(holding(&["a", "old"]), returning(&[]));
+        assert_eq!(next_of_rollback(&whole), Ok(Some(Step::DefineOld)));
+        // The server died in the middle of an order.
+        let half = state(holding(&["a"]), returning(&["old"]));
+        assert_eq!(
+            next_of_rollback(&half),
+            Ok(Some(Step::MoveBack(vec!["old".to_owned()])))
+        );
+        let lost = state(holding(&["a"]), returning(&[]));
+        assert!(next_of_rollback(&lost).unwrap_err().contains("old"));
+        // There was none.
+        let mut none = returning(&[]).unwrap();
+        none.mark.as_mut().unwrap().had_old = false;
+        let none = state(holding(&[]), Some(none));
+        assert_eq!(
+            next_of_rollback(&none),
+            Ok(Some(Step::DropAside(OldDatabase::Drop)))
+        );
+    }
+
+    #[test]
+    fn keys_of_others_are_led_back_to_tables_that_are_there() {
+        let mut aside = own(OldDatabase::Drop, Phase::Arrived, &["a", "old"]).unwrap();
+        aside.referred = names(&["a", "old"]);
+        let state = State {
+            database: Some(holding(&["a", "b"])),
+            staged: None,
+            aside: Some(aside),
+        };
+        assert_eq!(
+            next_of_commit(&state),
+            Ok(Some(Step::LeadBack(vec!["a".to_owned()])))
+        );
+        // The server died with the new table in the old one's place.
+        let cut = State {
+            database: Some(holding(&["b"])),
+            ..state
+        };
+        assert_eq!(
+            next_of_commit(&cut),
+            Ok(Some(Step::LeadIn(vec!["a".to_owned()])))
+        );
     }
 }

@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tracing::{debug, info, warn};
 
 use super::definitions::{programs_of, script_of, statements_to_store, stored, views_of};
+use super::grants::grants_on_routines;
 use super::holdings::{Detail, Holdings, look};
 use super::mark::DEFINITIONS;
 use super::names::Names;
@@ -17,8 +18,9 @@ use super::orders::{
     defaults, drops_of_events, drops_of_routines, drops_of_triggers, drops_of_views,
 };
 use super::server::Server;
-use super::sql::{literals, quote_ident, quote_literal, quote_table};
+use super::sql::{literals, quote_ident, quote_table};
 use super::state::{Aside, Phase, Staged, State, Step, next_of_commit, next_of_rollback};
+use super::trouble::error_number;
 use crate::driver::{DriverError, OldDatabase};
 use crate::target::RunId;
 
@@ -72,8 +74,8 @@ impl<'a> Swap<'a> {
         Ok(Committed::Done)
     }
 
-    /// Removes what an attempt of this run has left. Idempotent; an error once the decision has begun to be carried out.
-    pub async fn roll_back(&self) -> Result<State, DriverError> {
+    /// Removes what an attempt of this run has left, in at most so many steps. Idempotent; an error once the decision has begun to be carried out.
+    pub async fn roll_back(&self, most_steps: usize) -> Result<State, DriverError> {
         let next = |state: &State| {
             next_of_rollback(state).map_err(|why| {
                 DriverError::failed_with_hint(
@@ -85,12 +87,12 @@ impl<'a> Swap<'a> {
                 )
             })
         };
-        self.go(usize::MAX, next).await
+        self.go(most_steps, next).await
     }
 
     /// Takes step after step until there is none. A step that failed because somebody had done the same is no failure: what
     /// exists has changed then.
-    async fn go(
+    pub(super) async fn go(
         &self,
         most_steps: usize,
         next: impl Fn(&State) -> Result<Option<Step>, DriverError>,
@@ -129,13 +131,9 @@ impl<'a> Swap<'a> {
         };
         let (database, staged) = (take(&self.names.database), take(&staged_name));
         let aside = asides.iter().find_map(|(old, name)| {
-            let (_, is_marked) = take(name)?;
-            Some((*old, name, is_marked))
+            let (holdings, is_marked) = take(name)?;
+            Some((*old, name, holdings, is_marked))
         });
-        let in_place = match &database {
-            Some((_, true)) => self.mark_of(&self.names.database).await?,
-            _ => None,
-        };
         let staged = match staged {
             None => None,
             Some((holdings, is_marked)) => Some(Staged {
@@ -149,13 +147,25 @@ impl<'a> Swap<'a> {
         };
         let aside = match aside {
             None => None,
-            Some((old, name, is_marked)) => Some(Aside {
-                old,
-                is_marked: is_marked && self.mark_of(name).await?.is_some(),
-            }),
+            Some((old, name, holdings, is_marked)) => {
+                let mark = match is_marked {
+                    true => self.mark_of(name).await?,
+                    false => None,
+                };
+                let has_arrived = mark.as_ref().map(|mark| mark.phase) == Some(Phase::Arrived);
+                let strangers = match has_arrived {
+                    true => self.strangers_of(name).await?,
+                    false => Vec::new(),
+                };
+                Some(Aside {
+                    old,
+                    mark,
+                    tables: holdings.table_names().map(str::to_owned).collect(),
+                    referred: strangers.into_iter().map(|one| one.table).collect(),
+                })
+            }
         };
         Ok(State {
-            in_place: in_place.map(|mark| mark.phase),
             database: database.map(|(holdings, _)| holdings),
             staged,
             aside,
@@ -169,7 +179,8 @@ impl<'a> Swap<'a> {
         old: OldDatabase,
     ) -> Result<(), DriverError> {
         let staged = self.names.staged();
-        let script = script_of(self.server, &staged, holdings).await?;
+        let mut script = script_of(self.server, &staged, holdings).await?;
+        script.extend(grants_on_routines(self.server, &self.names.database, holdings).await);
         let mark = self.mark_in(&staged);
         let mut orders = format!(
             "START TRANSACTION;\nINSERT INTO {mark} (kind, content) VALUES ('old', '{}');\n",
@@ -178,12 +189,7 @@ impl<'a> Swap<'a> {
                 OldDatabase::Keep => "keep",
             }
         );
-        for name in holdings.table_names() {
-            let name = quote_literal(name);
-            orders.push_str(&format!(
-                "INSERT INTO {mark} (kind, content) VALUES ('table', {name});\n"
-            ));
-        }
+        orders.push_str(&self.insert_names(&staged, "table", holdings.table_names()));
         let mark_name = self.names.mark();
         orders.push_str(&statements_to_store(
             &staged,
@@ -208,10 +214,6 @@ impl<'a> Swap<'a> {
         self.perform(&Step::ClearStaged, &state).await
     }
 
-    pub async fn drop_database(&self) -> Result<(), DriverError> {
-        self.drop(&self.names.database).await
-    }
-
     async fn drop(&self, database: &str) -> Result<(), DriverError> {
         self.alone(
             &[database],
@@ -227,16 +229,29 @@ impl<'a> Swap<'a> {
             let holdings = state.staged.as_ref().map(|staged| &staged.holdings);
             holdings.ok_or_else(|| DriverError::failed(format!("there is no {staged}")))
         };
+        let old = || {
+            let aside = state.aside.as_ref().map(|aside| aside.old);
+            aside.ok_or_else(|| DriverError::failed("there is no aside"))
+        };
         match step {
             Step::MakeAside(old) => {
                 let aside = quote_ident(&self.names.aside(*old));
-                let like = state.database.as_ref().map_or_else(loaded, Ok)?;
-                let defaults = defaults(&like.charset, &like.collation)?;
+                // What there is neither of gets the server's default.
+                let like = state.database.as_ref().or(loaded().ok());
+                let defaults = match like {
+                    Some(like) => defaults(&like.charset, &like.collation)?,
+                    None => String::new(),
+                };
                 self.server
                     .execute(&format!("CREATE DATABASE IF NOT EXISTS {aside} {defaults}"))
                     .await
             }
             Step::MarkAside(old) => self.mark_aside(*old, state).await,
+            Step::MarkLeaving(old) => self.mark_leaving(*old, state).await,
+            Step::Note(phase) => {
+                let aside = self.names.aside(old()?);
+                self.server.execute(&self.set_phase(&aside, *phase)).await
+            }
             Step::MakeDatabase => {
                 let like = loaded()?;
                 let defaults = defaults(&like.charset, &like.collation)?;
@@ -266,19 +281,14 @@ impl<'a> Swap<'a> {
                 self.alone(&[database], &orders.concat().join("; ")).await
             }
             Step::Move { out, into } => {
-                let aside = state.aside.map(|aside| self.names.aside(aside.old));
-                let aside = aside.ok_or_else(|| DriverError::failed("there is no aside"))?;
-                let moves = |names: &[String], from: &str, to: &str| -> Vec<String> {
-                    names
-                        .iter()
-                        .map(|name| {
-                            format!("{} TO {}", quote_table(from, name), quote_table(to, name))
-                        })
-                        .collect()
-                };
+                let aside = self.names.aside(old()?);
                 let moves = [moves(out, database, &aside), moves(into, &staged, database)];
-                let order = format!("RENAME TABLE {}", moves.concat().join(", "));
-                self.alone(&[database, &staged], &order).await
+                self.rename(&moves.concat(), &[database, &staged]).await
+            }
+            Step::MoveBack(tables) | Step::LeadIn(tables) => {
+                let aside = self.names.aside(old()?);
+                let moves = moves(tables, &aside, database);
+                self.rename(&moves, &[database, &aside]).await
             }
             Step::Place => {
                 let like = loaded()?;
@@ -293,65 +303,102 @@ impl<'a> Swap<'a> {
                 )
                 .await
             }
-            Step::Define => {
-                let mut script = Vec::new();
-                // Those that an attempt before this one has made.
-                let made = state.database.clone().unwrap_or_default();
-                for order in drops_of_triggers(database, &made) {
-                    script.extend_from_slice(order.as_bytes());
-                    script.extend_from_slice(b";\n");
-                }
-                let mark = self.names.mark();
-                script.extend(stored(self.server, &staged, &mark, DEFINITIONS).await?);
-                // In the same script, so that it is noted only when the client has come that far.
-                script.extend_from_slice(self.set_phase(&staged, Phase::Defined).as_bytes());
-                script.extend_from_slice(b";\n");
-                self.server.run_script(database, script).await
+            Step::Define => self.define(&staged, Phase::Defined, state).await,
+            Step::DefineOld => {
+                let aside = self.names.aside(old()?);
+                self.define(&aside, Phase::Returned, state).await
             }
-            Step::DropStaged => self.drop(&staged).await,
-            Step::DropAside => {
-                let aside = self.names.aside(OldDatabase::Drop);
+            Step::DropStaged => {
+                let staged_mark = state
+                    .staged
+                    .as_ref()
+                    .and_then(|staged| staged.mark.as_ref());
+                if staged_mark.is_some() {
+                    self.end_trust(&staged).await?;
+                }
+                self.drop(&staged).await
+            }
+            Step::DropAside(old) => {
+                let aside = self.names.aside(*old);
+                if state
+                    .aside
+                    .as_ref()
+                    .is_some_and(|aside| aside.mark.is_some())
+                {
+                    self.end_trust(&aside).await?;
+                }
                 self.drop(&aside).await.map_err(|error| {
                     DriverError::failed_with_hint(
-                        format!("the restored database {database} is in place, but the old tables cannot be dropped: {error}"),
+                        format!("database {database} is in place, but what was moved out of its way cannot be dropped: {error}"),
                         format!("drop database {aside} by hand"),
                     )
                 })
             }
-            Step::Unmark => self.unmark().await,
-            Step::DropDatabase => self.drop_database().await,
+            Step::LeadBack(tables) => self.lead_back(tables, old()?).await,
+            Step::DropNew => self.drop(database).await,
+            Step::MakeOld => self.make_old(old()?).await,
         }
     }
 
-    /// The text of all that the old database keeps, as far as the dump client can tell it. A view that is broken already
-    /// must not hold up a restore.
-    async fn script_of_old(&self, holdings: &Holdings) -> Vec<u8> {
+    /// Makes what is kept as text in the mark of `noted_in`, and notes there that it is made.
+    async fn define(&self, noted_in: &str, done: Phase, state: &State) -> Result<(), DriverError> {
+        let database = &self.names.database;
+        let mut script = Vec::new();
+        // Those that an attempt before this one has made.
+        let made = state.database.clone().unwrap_or_default();
+        for order in drops_of_triggers(database, &made) {
+            script.extend_from_slice(order.as_bytes());
+            script.extend_from_slice(b";\n");
+        }
+        let mark = self.names.mark();
+        script.extend(stored(self.server, noted_in, &mark, DEFINITIONS).await?);
+        // In the same script, so that it is noted only when the client has come that far.
+        script.extend_from_slice(self.set_phase(noted_in, done).as_bytes());
+        script.extend_from_slice(b";\n");
+        self.trust_creators(noted_in).await?;
+        let defined = self.server.run_script(database, script).await;
+        self.end_trust(noted_in).await?;
+        defined
+    }
+
+    async fn rename(&self, moves: &[String], databases: &[&str]) -> Result<(), DriverError> {
+        /// A foreign key to columns that are not unique, which newer servers of MySQL's allow only who asks for it.
+        const NOT_UNIQUE: u32 = 6125;
+        let order = format!("RENAME TABLE {}", moves.join(", "));
+        match self.alone(databases, &order).await {
+            Err(error) if error_number(&error.to_string()) == Some(NOT_UNIQUE) => {
+                let order = format!("SET SESSION restrict_fk_on_non_standard_key=0; {order}");
+                self.alone(databases, &order).await
+            }
+            renamed => renamed,
+        }
+    }
+
+    /// The text of all that the old database keeps. A view that is broken already must not hold up a restore: it may be what
+    /// the restore is there for.
+    pub(super) async fn script_of_old(&self, holdings: &Holdings) -> Result<Vec<u8>, DriverError> {
         let database = &self.names.database;
         if let Ok(script) = script_of(self.server, database, holdings).await {
-            return script;
+            return Ok(script);
         }
-        let mut script = Vec::new();
-        match programs_of(self.server, database, holdings).await {
-            Ok(text) => script.extend(text),
-            Err(error) => warn!(
-                "the triggers, routines and events of the old database {database} are not kept: {error}"
-            ),
-        }
+        let mut script = programs_of(self.server, database, holdings).await?;
         for view in &holdings.views {
             match views_of(self.server, database, std::slice::from_ref(view)).await {
                 Ok(text) => script.extend(text),
                 Err(error) => {
-                    warn!("view {view} of the old database {database} is not kept: {error}");
+                    warn!(
+                        "view {view} of the old database {database} is broken, and is not kept: {error}"
+                    );
                 }
             }
         }
-        script
+        Ok(script)
     }
 
     async fn mark_aside(&self, old: OldDatabase, state: &State) -> Result<(), DriverError> {
         let aside = self.names.aside(old);
         let script = match (&state.database, old) {
-            (Some(holdings), OldDatabase::Keep) => self.script_of_old(holdings).await,
+            (Some(holdings), OldDatabase::Keep) => self.script_of_old(holdings).await?,
             _ => Vec::new(),
         };
         let mark_name = self.names.mark();
@@ -366,7 +413,7 @@ impl<'a> Swap<'a> {
     }
 
     /// Gives orders that wait for whoever uses these databases. Sessions that do not go by themselves are ended.
-    async fn alone(&self, databases: &[&str], orders: &str) -> Result<(), DriverError> {
+    pub(super) async fn alone(&self, databases: &[&str], orders: &str) -> Result<(), DriverError> {
         if orders.is_empty() {
             return Ok(());
         }
@@ -406,4 +453,12 @@ impl<'a> Swap<'a> {
         }
         Ok(())
     }
+}
+
+/// `` `from`.`a` TO `to`.`a` ``
+fn moves(names: &[String], from: &str, to: &str) -> Vec<String> {
+    names
+        .iter()
+        .map(|name| format!("{} TO {}", quote_table(from, name), quote_table(to, name)))
+        .collect()
 }

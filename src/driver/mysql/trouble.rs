@@ -19,6 +19,7 @@ pub enum Trouble {
     BrokenView,
     NoTable,
     NoCollation,
+    WaryOfFunctions,
     TooOld,
     Gone,
 }
@@ -54,6 +55,7 @@ impl Trouble {
             (&[1356], Trouble::BrokenView),
             (&[1146], Trouble::NoTable),
             (&[1115, 1273, 1253], Trouble::NoCollation),
+            (&[1418], Trouble::WaryOfFunctions),
             (&[2006, 2013, 1053], Trouble::Gone),
         ];
         let sign = SIGNS
@@ -79,7 +81,7 @@ impl Trouble {
                 "is the server in container {container} up, and on its usual socket, or on the port that cofferdam.mysql.port says?"
             ),
             Self::Denied => format!(
-                "set cofferdam.mysql.user (now {user}) and cofferdam.mysql.password-file to what the server accepts"
+                "set cofferdam.mysql.user (now {user}) and cofferdam.mysql.password-file or .password-variable to what the server accepts"
             ),
             Self::Peer => format!(
                 "set cofferdam.mysql.exec-user to the container's system user that may log in as {user}, often root"
@@ -111,12 +113,15 @@ impl Trouble {
             }
             Self::NoTable => {
                 "a view uses a table that is not there: one that cofferdam.mysql.exclude-tables leaves out (then leave the view out too), \
-                 or one of another database (then restore that first), or of its own by its full name (then use cofferdam.mysql.restore: recreate)"
+                 or one of another database (then restore that first)"
                     .to_owned()
             }
             Self::NoCollation => {
                 "the snapshot was taken from another family or a newer version of server: restore it into one of the same".to_owned()
             }
+            Self::WaryOfFunctions => format!(
+                "let {user} set global variables (SYSTEM_VARIABLES_ADMIN), or run the server with log_bin_trust_function_creators=1"
+            ),
             Self::TooOld => "the server has to be MySQL 5.7.8 or later, or MariaDB 10.2.3 or later".to_owned(),
             Self::Gone => format!("look into the log of container {container} for why the server ended the connection"),
         }
@@ -124,7 +129,7 @@ impl Trouble {
 }
 
 /// `ERROR 1045 (28000): Access denied`, `mysqldump: Got error: 1045: "Access denied"`, `… View 'x' references … (1356)`.
-fn error_number(words: &str) -> Option<u32> {
+pub fn error_number(words: &str) -> Option<u32> {
     const BEFORE: [&str; 3] = ["ERROR ", "Got error: ", "Error: "];
     let number = |text: &str| {
         let digits = text.len() - text.trim_start_matches(|c: char| c.is_ascii_digit()).len();

@@ -91,7 +91,7 @@ impl Driver for BasebackupDriver {
                 id: TargetId::new(service, DriverKind::Basebackup, NAME),
                 what: format!("data directory {directory} of PostgreSQL"),
             }],
-            missing: Vec::new(),
+            ..FoundTargets::default()
         })
     }
 

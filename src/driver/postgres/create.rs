@@ -3,7 +3,7 @@
 //! `pg_restore --create` always gives a database the name that it was saved under. So its script of the database alone is
 //! taken, and run with another name in its place.
 
-use super::sql::{Statement, quote_ident, statements};
+use super::sql::{Statement, bytes_of, quote_ident, statements, text_of};
 use crate::driver::DriverError;
 
 /// Arguments that make `pg_restore` print the script of the database itself and of nothing in it: what stands in no schema
@@ -18,9 +18,9 @@ pub fn pg_restore_script(run_digits: &str) -> Vec<String> {
 
 /// The script with every mention of the database's name replaced by `name`, which has to be ASCII.
 ///
-/// The script is in the database's encoding, which it states itself, so it is bytes; each is looked at as one character.
+/// The script is in the database's encoding, which it states itself, so it is bytes.
 pub fn renamed_script(script: &[u8], name: &str) -> Result<Vec<u8>, DriverError> {
-    let text: String = script.iter().copied().map(char::from).collect();
+    let text = text_of(script);
     let statements = statements(&text).map_err(|error| {
         DriverError::failed(format!("the dump's description of its database: {error}"))
     })?;
@@ -28,7 +28,7 @@ pub fn renamed_script(script: &[u8], name: &str) -> Result<Vec<u8>, DriverError>
     let mut creates = false;
     for statement in &statements {
         match kind(statement) {
-            Kind::Encoding => renamed.push_str(statement.text),
+            Kind::Kept => renamed.push_str(statement.text),
             Kind::Session => continue,
             Kind::Database { at } => {
                 creates |= statement.begins_with(&["create"]);
@@ -51,16 +51,13 @@ pub fn renamed_script(script: &[u8], name: &str) -> Result<Vec<u8>, DriverError>
             "the dump does not say how its database is created",
         ));
     }
-    // The way back of `char::from`; the new name is ASCII.
-    Ok(renamed
-        .chars()
-        .map(|character| character as u32 as u8)
-        .collect())
+    // The new name is ASCII.
+    Ok(bytes_of(&renamed))
 }
 
 enum Kind {
-    /// The script's encoding, and how its strings are read.
-    Encoding,
+    /// The script's encoding, how its strings are read, and who grants what.
+    Kept,
     /// Settings for the loading of data.
     Session,
     /// `at`: the token that is the database's name.
@@ -71,10 +68,15 @@ enum Kind {
 }
 
 fn kind(statement: &Statement<'_>) -> Kind {
-    if statement.begins_with(&["set", "client_encoding"])
-        || statement.begins_with(&["set", "standard_conforming_strings"])
-    {
-        return Kind::Encoding;
+    let kept: [&[&str]; 4] = [
+        &["set", "client_encoding"],
+        &["set", "standard_conforming_strings"],
+        // Around a grant by somebody who is not the owner.
+        &["set", "session", "authorization"],
+        &["reset", "session", "authorization"],
+    ];
+    if kept.iter().any(|words| statement.begins_with(words)) {
+        return Kind::Kept;
     }
     if statement.begins_with(&["set"]) || statement.begins_with(&["select", "pg_catalog"]) {
         return Kind::Session;
@@ -139,6 +141,9 @@ SECURITY LABEL FOR p ON DATABASE "we""ird 'n=x" IS 'on database x';
 
 REVOKE CONNECT,TEMPORARY ON DATABASE "we""ird 'n=x" FROM PUBLIC;
 GRANT CONNECT ON DATABASE "we""ird 'n=x" TO database WITH GRANT OPTION;
+SET SESSION AUTHORIZATION database;
+GRANT CONNECT ON DATABASE "we""ird 'n=x" TO bob;
+RESET SESSION AUTHORIZATION;
 
 \unrestrict N9JTStMea7ueWLsuJfox0ntYsqqr4M5wdugW3axG2L50tSHrUlp04DkgABz4xaM
 "#;
@@ -158,6 +163,9 @@ GRANT CONNECT ON DATABASE "we""ird 'n=x" TO database WITH GRANT OPTION;
         SECURITY LABEL FOR p ON DATABASE "new_one" IS 'on database x';
         REVOKE CONNECT,TEMPORARY ON DATABASE "new_one" FROM PUBLIC;
         GRANT CONNECT ON DATABASE "new_one" TO database WITH GRANT OPTION;
+        SET SESSION AUTHORIZATION database;
+        GRANT CONNECT ON DATABASE "new_one" TO bob;
+        RESET SESSION AUTHORIZATION;
         "#);
     }
 

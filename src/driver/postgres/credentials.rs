@@ -1,12 +1,26 @@
-//! How to log in: what the labels say, else the official image's variables, else `postgres`.
+//! How to log in: what the labels say, else the variables of the images that people run, else `postgres`.
+//!
+//! | image | superuser | its password |
+//! | --- | --- | --- |
+//! | official | `POSTGRES_USER` | `POSTGRES_PASSWORD` |
+//! | Bitnami's | `postgres` | `POSTGRESQL_POSTGRES_PASSWORD`; `POSTGRESQL_PASSWORD` where no other user is made |
+//! | Red Hat's | `postgres` | `POSTGRESQL_ADMIN_PASSWORD` |
+//!
+//! The last two also make a user that is none (`POSTGRESQL_USERNAME`, `POSTGRESQL_USER`, `POSTGRESQL_PASSWORD`), who serves
+//! where nothing better is known.
 
+use super::server::LABEL;
 use crate::driver::DriverError;
-use crate::driver::secret_file::SecretFile;
+use crate::driver::logins::{Logins, PasswordLabels};
 use crate::engine::{Container, Engine};
 use crate::labels::PostgresLabels;
 use crate::secret::Secret;
 
-const PASSWORD_FILE: &str = "cofferdam.postgres.password-file";
+const SUPERUSER: &str = "postgres";
+const SUPERUSER_PASSWORDS: [&str; 2] =
+    ["POSTGRESQL_POSTGRES_PASSWORD", "POSTGRESQL_ADMIN_PASSWORD"];
+const USERS: [&str; 3] = ["POSTGRES_USER", "POSTGRESQL_USERNAME", "POSTGRESQL_USER"];
+const PASSWORDS: [&str; 2] = ["POSTGRES_PASSWORD", "POSTGRESQL_PASSWORD"];
 
 #[derive(Clone, Debug)]
 pub struct Credentials {
@@ -22,44 +36,37 @@ impl Credentials {
         container: &Container,
         labels: &PostgresLabels,
     ) -> Result<Self, DriverError> {
-        let variable = |name: &str| container.env.get(name).filter(|value| !value.is_empty());
-        let user = match (
-            &labels.user,
-            variable("POSTGRES_USER"),
-            variable("POSTGRES_USER_FILE"),
-        ) {
-            (Some(user), _, _) | (None, Some(user), _) => user.clone(),
-            (None, None, Some(path)) => read(engine, container, path, "POSTGRES_USER_FILE")
+        let logins = Logins {
+            engine,
+            container,
+            label: LABEL,
+        };
+        let labelled = PasswordLabels {
+            file: labels.password_file.as_deref(),
+            variable: labels.password_variable.as_deref(),
+        };
+        let password = logins.labelled(labelled).await?;
+        let superuser = match (&password, labels.user.as_deref()) {
+            (None, None | Some(SUPERUSER)) => logins.first(&SUPERUSER_PASSWORDS).await?,
+            _ => None,
+        };
+        if superuser.is_some() {
+            return Ok(Self {
+                user: SUPERUSER.to_owned(),
+                password: superuser,
+            });
+        }
+        let user = match &labels.user {
+            Some(user) => user.clone(),
+            None => logins
+                .first(&USERS)
                 .await?
-                .expose()
-                .to_owned(),
-            (None, None, None) => "postgres".to_owned(),
+                .map_or_else(|| SUPERUSER.to_owned(), |user| user.expose().to_owned()),
         };
-        let file = match (&labels.password_file, variable("POSTGRES_PASSWORD_FILE")) {
-            (Some(path), _) => Some((path, PASSWORD_FILE)),
-            (None, Some(path)) if variable("POSTGRES_PASSWORD").is_none() => {
-                Some((path, "POSTGRES_PASSWORD_FILE"))
-            }
-            (None, _) => None,
-        };
-        let password = match file {
-            Some((path, origin)) => Some(read(engine, container, path, origin).await?),
-            None => variable("POSTGRES_PASSWORD").map(Secret::new),
+        let password = match password {
+            None => logins.first(&PASSWORDS).await?,
+            labelled => labelled,
         };
         Ok(Self { user, password })
     }
-}
-
-async fn read(
-    engine: &Engine,
-    container: &Container,
-    path: &str,
-    origin: &str,
-) -> Result<Secret, DriverError> {
-    let file = SecretFile {
-        path,
-        origin,
-        label: PASSWORD_FILE,
-    };
-    file.read(engine, container).await
 }

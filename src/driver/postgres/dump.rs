@@ -2,7 +2,7 @@
 //!
 //! `pg_dump` in its custom format, not compressed inside, so that the stream is compressed once and on all cores. Three
 //! ways out, see [`crate::driver::postgres`]; on each the dump counts only when `pg_dump` has ended with 0, `pg_restore
-//! --list` has read its table of contents, and what arrived has the length and the digest that were sent.
+//! --list` has read its table of contents, all of the data that this names has followed, and what arrived has the length and the digest that were sent.
 
 use std::io;
 use std::time::Duration;
@@ -10,14 +10,16 @@ use std::time::Duration;
 use serde::Deserialize;
 
 use super::PostgresDriver;
+use super::bound::bound_to_name;
 use super::contents::Contents;
 use super::patterns;
 use super::server::Server;
+use super::session::SEARCH_PATH;
 use super::sql::connection_string;
 use super::tee::tee;
 use super::watch::Watch;
 use crate::agent::inside::{Hands, Visit, VisitError};
-use crate::agent::job::{DumpJob, Feed, LoadJob, Place, Stored};
+use crate::agent::job::{DumpJob, Feed, Form, LoadJob, Place, Stored};
 use crate::driver::clients::said;
 use crate::driver::{ArtifactSink, Captured, DriverError, NewArtifact};
 use crate::engine::ExecOutput;
@@ -25,6 +27,7 @@ use crate::labels::{PostgresLabels, TransferChoice};
 use crate::manifest::{
     Artifact, Compression, Facts, PostgresFacts, Role, StreamDigest, TableFacts, Transfer,
 };
+use crate::pipe::archive::{ArchiveHandle, Watched};
 
 /// How long a table may be locked by someone else before the dump gives up. Meanwhile the dump's own locks are in the way
 /// of those who want to change tables, and they in the way of everybody else.
@@ -44,7 +47,14 @@ pub(super) async fn dump_database(
 ) -> Result<Captured, DriverError> {
     let labels = driver.labels();
     let observed = observe(server, database).await?;
+    let bound_to_name = bound_to_name(server, database).await?;
     let mut warnings = patterns::idle(server, database, labels).await?;
+    if observed.has_timescale {
+        warnings.push(format!(
+            "database {database} uses TimescaleDB: its dump cannot be restored without timescaledb_pre_restore(), which \
+             Cofferdam does not call; save the server with cofferdam.postgres.mode: basebackup"
+        ));
+    }
     let client = pg_dump(labels, database);
     let (transfer, taken) = match labels.transfer {
         TransferChoice::Stream => (
@@ -85,7 +95,9 @@ pub(super) async fn dump_database(
             database: database.to_owned(),
             databases: Vec::new(),
             size: observed.size,
+            search_path: observed.search_path,
             entries: taken.contents.entries,
+            bound_to_name,
             tables,
             exclude_tables: labels.exclude_tables.clone(),
             exclude_table_data: labels.exclude_table_data.clone(),
@@ -125,6 +137,8 @@ fn pg_restore_list() -> Vec<String> {
 #[derive(Deserialize)]
 struct Observed {
     size: u64,
+    search_path: String,
+    has_timescale: bool,
     tables: Vec<Table>,
 }
 
@@ -165,7 +179,11 @@ const OBSERVE: &str = "SELECT pg_catalog.pg_database_size(pg_catalog.current_dat
         ORDER BY n.nspname, c.relname) AS found) AS tables";
 
 async fn observe(server: &Server, database: &str) -> Result<Observed, DriverError> {
-    let mut rows: Vec<Observed> = server.query(database, OBSERVE).await?;
+    let query = format!(
+        "{OBSERVE}, ({SEARCH_PATH}) AS search_path, \
+         EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'timescaledb') AS has_timescale"
+    );
+    let mut rows: Vec<Observed> = server.query(database, &query).await?;
     rows.pop()
         .ok_or_else(|| DriverError::failed("the server told nothing of the database"))
 }
@@ -223,6 +241,8 @@ async fn by_agent(
         output: path.clone(),
         compression,
         idle_limit_seconds: IDLE.as_secs(),
+        form: Form::PostgresArchive,
+        relay: None,
     };
     let environment = server.environment();
     let dumped = visit.dump(&job, environment).await.map_err(failed)?;
@@ -238,6 +258,7 @@ async fn by_agent(
             },
             keep: None,
         },
+        patch: None,
         stdout: Some(visit.path(LIST_FILE)),
     };
     visit.load(&list, environment).await.map_err(failed)?;
@@ -284,7 +305,10 @@ async fn by_file(
         .await
         .map_err(|error| server.clients().visit_error(error))?;
     let clients = server.clients();
+    let (body, archive) = Watched::new(body);
+    let body = Box::pin(body);
     let artifact = clients.store_compressed(new_artifact, body, sink).await?;
+    ensure_whole(&archive)?;
     if artifact.plain.bytes != bytes {
         let expected = StreamDigest {
             bytes,
@@ -317,7 +341,8 @@ async fn stream(
         .exec_stream(&clients.container.id, &spec, IDLE)
         .await
         .map_err(|error| clients.engine_error(error))?;
-    let (body, beginning) = tee(body);
+    let (body, archive) = Watched::new(body);
+    let (body, beginning) = tee(Box::pin(body));
     let list = clients.spec(pg_restore_list(), server.environment().clone());
     let (stored, listed) = tokio::join!(
         clients.store_compressed(new_artifact, body, sink),
@@ -328,11 +353,18 @@ async fn stream(
     watch.dismiss();
     let listed = listed?;
     clients.ensure_success("pg_restore", &listed)?;
+    ensure_whole(&archive)?;
     Ok(Taken {
         artifact,
         contents: contents_of(listed).await?,
         warnings: Vec::new(),
     })
+}
+
+/// A client may end with 0, and something between it and us have cut what it wrote.
+fn ensure_whole(archive: &ArchiveHandle) -> Result<(), DriverError> {
+    let finished = archive.finish();
+    finished.map_err(|flaw| DriverError::failed(format!("the dump is not whole: {flaw}")))
 }
 
 async fn contents_of(listed: ExecOutput) -> Result<Contents, DriverError> {

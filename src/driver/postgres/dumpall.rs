@@ -1,11 +1,10 @@
 //! A whole server as one script: `pg_dumpall`, put back through `psql`.
 //!
 //! The script begins with roles and tablespaces, of which a load creates what is missing, as [`super::globals`] does. The rest
-//! makes databases and fills them, stopping at the first error; so those that it makes are dropped before, but for `postgres`
-//! and `template1`: the script drops those itself, each from within the other. Databases that it does not know stay.
-//!
-//! All of this writes over what was there: its way back is a safety snapshot.
+//! makes databases and fills them, stopping at the first error; so those of the same names are renamed away before (see
+//! [`super::cluster`]). Databases that it does not know stay.
 
+use std::collections::BTreeSet;
 use std::io::Cursor;
 
 use serde::Deserialize;
@@ -13,13 +12,15 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tracing::warn;
 
 use super::PostgresDriver;
+use super::cluster::Cluster;
 use super::dump::{IDLE, LOCK_WAIT};
-use super::globals::{create_missing, ensure_trailer, pg_dumpall};
+use super::globals::{create_missing, ensure_names_are_utf8, ensure_trailer, pg_dumpall};
 use super::load::ensure_not_older;
-use super::queries::end_sessions_in;
+use super::names::is_of_a_restore;
+use super::queries::Database;
 use super::server::{Server, psql_argv, utf8};
-use super::sql::quote_ident;
-use super::swap::Swap;
+use super::session::{SEARCH_PATH, Session, both, may_be_the_session};
+use super::sql::text_of;
 use crate::driver::clients::{Chatter, DumpOrder};
 use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError};
 use crate::manifest::{Facts, PostgresFacts, Role, TargetRecord};
@@ -30,14 +31,13 @@ use crate::repository::snapshot::open_plain;
 const DATABASES: &str = "-- Databases";
 /// A bound for what is held in memory: hundreds of thousands of roles.
 const MOST_GLOBALS: usize = 64 * 1024 * 1024;
-const POSTGRES: &str = "postgres";
-const TEMPLATE: &str = "template1";
 
 pub(super) async fn dump_all(
     driver: &PostgresDriver,
     server: &Server,
     sink: &dyn ArtifactSink,
 ) -> Result<Captured, DriverError> {
+    ensure_names_are_utf8(server).await?;
     let databases = server.databases(server.maintenance_db()).await?;
     let mut warnings = Vec::new();
     let mut argv = pg_dumpall(server, &mut warnings);
@@ -50,7 +50,9 @@ pub(super) async fn dump_all(
         transfer: driver.labels().transfer,
         idle_limit: IDLE,
         chatter: Chatter::Warning,
+        relay: None,
     };
+    let search_path = search_path(server, &databases).await?;
     let clients = server.clients();
     let taken = clients.dump(driver.visitor(server), &order, sink).await?;
     ensure_trailer(&taken.tail)?;
@@ -65,11 +67,30 @@ pub(super) async fn dump_all(
                 .map(|database| database.name)
                 .collect(),
             size: size(server).await?,
+            search_path,
             ..PostgresFacts::default()
         }),
         artifacts: vec![taken.artifact],
         warnings,
     })
+}
+
+/// Of all databases together, as far as it can be written in any of their encodings.
+async fn search_path(server: &Server, databases: &[Database]) -> Result<String, DriverError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        path: String,
+    }
+    let mut paths = BTreeSet::new();
+    for database in databases {
+        if database.allows_connections && !database.is_template {
+            let query = format!("SELECT ({SEARCH_PATH}) AS path");
+            let answers: Vec<Answer> = server.query(&database.name, &query).await?;
+            paths.extend(answers.into_iter().map(|answer| answer.path));
+        }
+    }
+    let paths: Vec<String> = paths.into_iter().filter(|path| path.is_ascii()).collect();
+    Ok(paths.join(", "))
 }
 
 /// Of all databases, in bytes.
@@ -98,17 +119,42 @@ pub(super) async fn load_all(
             record.target
         ))
     })?;
-    let plain = open_plain(source, artifact).await?;
-    let script = Script::split(server, plain).await?;
-    create_missing(server, &script.globals).await?;
-    // The script needs these two also where the saved server had lost one of them.
-    let everywhere = [POSTGRES, TEMPLATE];
-    let others = facts.databases.iter().map(String::as_str);
-    let others = others.filter(|name| !everywhere.contains(name));
-    for database in everywhere.into_iter().chain(others) {
-        make_way(driver, server, database).await?;
+    let load = async |session: &Session| {
+        let plain = open_plain(source, artifact).await?;
+        let script = Script::split(server, plain).await?;
+        load_script(driver, server, facts, script, session).await
+    };
+    let Err(error) = load(&Session::AsDumped).await else {
+        return Ok(());
+    };
+    if !may_be_the_session(&error) {
+        return Err(error);
     }
-    fill(driver, server, script.databases).await
+    let session = Session::own_of_each(&facts.search_path);
+    warn!(
+        container = server.container().name,
+        "{}",
+        session.instead_of(&error)
+    );
+    load(&session).await.map_err(|again| both(error, again))
+}
+
+async fn load_script(
+    driver: &PostgresDriver,
+    server: &Server,
+    facts: &PostgresFacts,
+    script: Script,
+    session: &Session,
+) -> Result<(), DriverError> {
+    let cluster = Cluster::new(server, driver.run());
+    // An attempt that failed may have closed the database that the next orders are given from.
+    cluster.roll_back().await?;
+    create_missing(server, &script.globals).await?;
+    cluster
+        .make_way(&facts.databases, driver.old_database())
+        .await?;
+    fill(driver, cluster.seated(), script.databases, session).await?;
+    cluster.mark_loaded().await
 }
 
 /// A script in two parts.
@@ -137,8 +183,7 @@ impl Script {
                 break;
             }
         }
-        let globals = String::from_utf8(globals)
-            .map_err(|_| DriverError::failed("the script's roles are not UTF-8"))?;
+        let globals = text_of(&globals);
         let databases = Cursor::new(restriction(&globals)).chain(plain);
         Ok(Self {
             databases: Box::pin(databases),
@@ -158,49 +203,22 @@ fn restriction(globals: &str) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-/// Lets the script find what it expects: nobody in `postgres` and `template1`, which are there, and no other of its databases.
-async fn make_way(
-    driver: &PostgresDriver,
-    server: &Server,
-    database: &str,
-) -> Result<(), DriverError> {
-    let seat = server.seat_beside(database);
-    let present = server.databases(&seat).await?;
-    let is_present = present.iter().any(|found| found.name == database);
-    let order = match (database, is_present) {
-        (POSTGRES | TEMPLATE, true) => end_sessions_in(&[database]),
-        (POSTGRES | TEMPLATE, false) => {
-            format!(
-                "CREATE DATABASE {} TEMPLATE template0",
-                quote_ident(database)
-            )
-        }
-        (_, true) => {
-            return Swap::new(server, database, driver.run())
-                .drop_database()
-                .await;
-        }
-        (_, false) => return Ok(()),
-    };
-    server.execute(&seat, &[&order]).await
-}
-
 async fn fill(
     driver: &PostgresDriver,
     server: &Server,
     databases: ByteStream,
+    session: &Session,
 ) -> Result<(), DriverError> {
-    // The script's first act is to drop `template1`, from where it expects to begin.
-    let mut argv = psql_argv(POSTGRES);
+    let mut argv = psql_argv(server.maintenance_db());
     argv.extend(["-f", "-"].map(str::to_owned));
     let watch = driver.watch(server);
     let clients = server.clients();
-    let spec = clients.spec(argv, utf8(watch.mark(server.loading_environment())));
+    let spec = clients.spec(argv, utf8(watch.mark(server.loading_environment(session))));
     // Some proxies do not carry the end of an input.
-    let input = databases.chain(Cursor::new(b"\n\\quit\n"));
-    let output = clients.exec_with_input(&spec, Box::pin(input)).await?;
+    let input = session.script(databases).chain(Cursor::new(b"\n\\quit\n"));
+    server.feed(&spec, Box::pin(input)).await?;
     watch.dismiss();
-    clients.ensure_success("psql", &output)
+    Ok(())
 }
 
 /// Every database of the script is there.
@@ -218,10 +236,10 @@ pub(super) async fn check_all(server: &Server, facts: &PostgresFacts) -> Result<
             missing.join(", ")
         )));
     }
-    for extra in present
-        .iter()
-        .filter(|database| database.allows_connections && !known.contains(&database.name.as_str()))
-    {
+    for extra in present.iter().filter(|database| {
+        let name = database.name.as_str();
+        database.allows_connections && !known.contains(&name) && !is_of_a_restore(name)
+    }) {
         warn!(
             container = server.container().name,
             "database {} is not in the snapshot and stays as it is", extra.name

@@ -7,12 +7,14 @@ use tokio::io::AsyncReadExt;
 use tracing::info;
 
 use super::server::Server;
+use super::session::Session;
 use super::watch::Watch;
 use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError};
 use crate::agent::job::{Feed, LoadJob, Place, Stored};
 use crate::driver::{ArtifactSource, DriverError};
 use crate::engine::EngineError;
 use crate::manifest::Artifact;
+use crate::pipe::ByteStream;
 use crate::repository::snapshot::open_plain;
 
 const PLAIN_FILE: &str = "plain";
@@ -37,7 +39,7 @@ pub enum Inlet<'a> {
     /// Sent to the agent, which decompresses it, proves it, and feeds it to the client.
     Agent(ByAgent<'a>),
     /// Plain in the container, and proven on its way there.
-    File { visit: &'a Visit },
+    File(ByFile<'a>),
     /// Decompressed here, where it was read and proven once; by the exec's standard input.
     Stream(ByStream<'a>),
 }
@@ -59,11 +61,13 @@ impl<'a> Inlet<'a> {
                 has_script: AtomicBool::new(false),
             })),
             Hands::Clients { .. } => {
-                let plain = open_plain(source, artifact).await?;
-                let put = visit.put(PLAIN_FILE, artifact.plain.bytes, plain);
-                put.await
-                    .map_err(|error| server.clients().visit_error(error))?;
-                Ok(Self::File { visit })
+                let file = ByFile {
+                    visit,
+                    source,
+                    artifact,
+                };
+                file.put(server, &Session::AsDumped).await?;
+                Ok(Self::File(file))
             }
         }
     }
@@ -85,7 +89,7 @@ impl<'a> Inlet<'a> {
     pub fn cores(&self) -> usize {
         match self {
             Self::Agent(agent) => agent.cores,
-            Self::File { .. } | Self::Stream(_) => 1,
+            Self::File(_) | Self::Stream(_) => 1,
         }
     }
 
@@ -98,11 +102,14 @@ impl<'a> Inlet<'a> {
         let environment = server.environment().clone();
         match self {
             Self::Agent(agent) => agent.script(server, argv).await,
-            Self::File { visit } => {
-                argv.push(visit.path(PLAIN_FILE));
+            Self::File(file) => {
+                argv.push(file.visit.path(PLAIN_FILE));
                 Ok(server.run(argv, environment).await?.stdout)
             }
-            Self::Stream(stream) => stream.run(server, argv, environment).await,
+            Self::Stream(stream) => {
+                let session = Session::AsDumped;
+                stream.run(server, argv, environment, &session).await
+            }
         }
     }
 
@@ -114,15 +121,31 @@ impl<'a> Inlet<'a> {
         watch: &Watch,
         mut argv: Vec<String>,
         jobs: Jobs,
+        session: &Session,
     ) -> Result<(), DriverError> {
-        let environment = watch.mark(server.loading_environment());
+        let environment = watch.mark(server.loading_environment(session));
         match self {
-            Self::Agent(agent) => agent.restore(server, argv, environment, jobs).await,
-            Self::File { visit } => {
-                argv.push(visit.path(PLAIN_FILE));
+            Self::Agent(agent) => {
+                let restoring = Restoring {
+                    agent,
+                    server,
+                    environment: &environment,
+                    session,
+                };
+                let restored = restoring.restore(argv, jobs).await;
+                restored.map_err(|error| error.at(server))
+            }
+            Self::File(file) => {
+                if *session != Session::AsDumped {
+                    file.put(server, session).await?;
+                }
+                argv.push(file.visit.path(PLAIN_FILE));
                 server.run(argv, environment).await.map(drop)
             }
-            Self::Stream(stream) => stream.run(server, argv, environment).await.map(drop),
+            Self::Stream(stream) => {
+                let restored = stream.run(server, argv, environment, session);
+                restored.await.map(drop)
+            }
         }
     }
 }
@@ -175,6 +198,7 @@ impl ByAgent<'_> {
                 input: self.input(),
                 keep: Some(self.visit.path(CONTENTS_FILE)),
             },
+            patch: None,
             stdout: Some(self.visit.path(SCRIPT_FILE)),
         };
         self.run(server, job, server.environment())
@@ -190,89 +214,73 @@ impl ByAgent<'_> {
             .map_err(|error| server.clients().body_error(error))?;
         Ok(bytes)
     }
+}
 
-    async fn restore(
-        &self,
-        server: &Server,
-        client: Vec<String>,
-        environment: ClientEnvironment,
-        jobs: Jobs,
-    ) -> Result<(), DriverError> {
-        let loaded = match jobs {
-            Jobs::One => self.restore_from_stdin(server, client, &environment).await,
-            Jobs::Indexes(jobs) => {
-                self.restore_in_parts(server, client, &environment, jobs)
-                    .await
-            }
-            Jobs::All(jobs) => {
-                let feed = Feed::File {
-                    input: self.input(),
-                    path: self.visit.path(PLAIN_FILE),
-                };
-                let job = LoadJob {
-                    client: in_parallel(&client, jobs),
-                    feed,
-                    stdout: None,
-                };
-                match self.run(server, job, &environment).await {
-                    // The client has not been started.
-                    Err(LoadError::NoRoom(place)) => {
-                        info!(
-                            "no room for the decompressed dump in {place}: filling one table after the other"
-                        );
-                        self.restore_in_parts(server, client, &environment, jobs)
-                            .await
-                    }
-                    loaded => loaded,
+/// One `pg_restore` by the agent, or two.
+struct Restoring<'a> {
+    agent: &'a ByAgent<'a>,
+    server: &'a Server,
+    environment: &'a ClientEnvironment,
+    session: &'a Session,
+}
+
+impl Restoring<'_> {
+    async fn restore(&self, client: Vec<String>, jobs: Jobs) -> Result<(), LoadError> {
+        match jobs {
+            Jobs::One => self.by_stdin(client).await,
+            Jobs::Indexes(jobs) => self.in_parts(client, jobs).await,
+            Jobs::All(jobs) => match self.by_file(&client, jobs).await {
+                // The client has not been started.
+                Err(LoadError::NoRoom(place)) => {
+                    info!(
+                        "no room for the decompressed dump in {place}: filling one table after the other"
+                    );
+                    self.in_parts(client, jobs).await
                 }
-            }
-        };
-        loaded.map_err(|error| error.at(server))
+                loaded => loaded,
+            },
+        }
     }
 
-    async fn restore_from_stdin(
-        &self,
-        server: &Server,
-        client: Vec<String>,
-        environment: &ClientEnvironment,
-    ) -> Result<(), LoadError> {
-        let job = LoadJob {
+    fn job(&self, client: Vec<String>, feed: Feed) -> LoadJob {
+        LoadJob {
             client,
-            feed: Feed::Stdin {
-                input: self.input(),
-            },
+            feed,
+            patch: self.session.patch(),
             stdout: None,
+        }
+    }
+
+    async fn by_stdin(&self, client: Vec<String>) -> Result<(), LoadError> {
+        let input = self.agent.input();
+        let job = self.job(client, Feed::Stdin { input });
+        self.agent.run(self.server, job, self.environment).await
+    }
+
+    async fn by_file(&self, client: &[String], jobs: NonZero<usize>) -> Result<(), LoadError> {
+        let feed = Feed::File {
+            input: self.agent.input(),
+            path: self.agent.visit.path(PLAIN_FILE),
         };
-        self.run(server, job, environment).await
+        let job = self.job(in_parallel(client, jobs), feed);
+        self.agent.run(self.server, job, self.environment).await
     }
 
     /// What comes after the data is described by the table of contents alone, so the second `pg_restore`, which needs a file
     /// to work in parallel, gets along with the dump's beginning.
-    async fn restore_in_parts(
-        &self,
-        server: &Server,
-        client: Vec<String>,
-        environment: &ClientEnvironment,
-        jobs: NonZero<usize>,
-    ) -> Result<(), LoadError> {
+    async fn in_parts(&self, client: Vec<String>, jobs: NonZero<usize>) -> Result<(), LoadError> {
         let mut filling = client.clone();
         filling.extend(["--section=pre-data", "--section=data"].map(str::to_owned));
-        self.restore_from_stdin(server, filling, environment)
-            .await?;
+        self.by_stdin(filling).await?;
 
         let mut finishing = in_parallel(&client, jobs);
         finishing.push("--section=post-data".to_owned());
-        let job = LoadJob {
-            client: finishing,
-            feed: Feed::Kept {
-                path: self.visit.path(CONTENTS_FILE),
-            },
-            stdout: None,
-        };
-        let finished = self.visit.load(&job, environment).await;
+        let path = self.agent.visit.path(CONTENTS_FILE);
+        let job = self.job(finishing, Feed::Kept { path });
+        let finished = self.agent.visit.load(&job, self.environment).await;
         finished
             .map(drop)
-            .map_err(|error| LoadError::Other(server.clients().visit_error(error)))
+            .map_err(|error| LoadError::Other(self.server.clients().visit_error(error)))
     }
 }
 
@@ -294,6 +302,39 @@ fn in_parallel(argv: &[String], jobs: NonZero<usize>) -> Vec<String> {
     [argv, &[format!("--jobs={jobs}")]].concat()
 }
 
+pub struct ByFile<'a> {
+    visit: &'a Visit,
+    source: &'a dyn ArtifactSource,
+    artifact: &'a Artifact,
+}
+
+impl ByFile<'_> {
+    /// Brings the dump into the container, over one that is there.
+    async fn put(&self, server: &Server, session: &Session) -> Result<(), DriverError> {
+        let plain = open_for(server, self.source, self.artifact, session).await?;
+        let put = self.visit.put(PLAIN_FILE, self.artifact.plain.bytes, plain);
+        put.await
+            .map_err(|error| server.clients().visit_error(error))
+    }
+}
+
+/// The plain dump, as this session needs it.
+async fn open_for(
+    server: &Server,
+    source: &dyn ArtifactSource,
+    artifact: &Artifact,
+    session: &Session,
+) -> Result<ByteStream, DriverError> {
+    let plain = open_plain(source, artifact).await?;
+    match session.patch() {
+        None => Ok(plain),
+        Some(patch) => patch
+            .stream(plain)
+            .await
+            .map_err(|error| server.clients().body_error(error)),
+    }
+}
+
 pub struct ByStream<'a> {
     source: &'a dyn ArtifactSource,
     artifact: &'a Artifact,
@@ -306,8 +347,9 @@ impl ByStream<'_> {
         server: &Server,
         argv: Vec<String>,
         environment: ClientEnvironment,
+        session: &Session,
     ) -> Result<Vec<u8>, DriverError> {
-        let plain = open_plain(self.source, self.artifact).await?;
+        let plain = open_for(server, self.source, self.artifact, session).await?;
         let clients = server.clients();
         let spec = clients.spec(argv, environment);
         let output = clients.exec_with_input(&spec, plain).await?;

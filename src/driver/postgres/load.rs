@@ -1,8 +1,9 @@
 //! Putting a database back.
 //!
-//! `swap` and `recreate` load into a new database of another name (see [`super::swap`]): `recreate` drops the old one first
-//! and puts the new one into its place by itself, `swap` leaves that to the commit. `clean` loads into the database that is
-//! there, in one transaction, so that a load that fails has changed nothing.
+//! `swap` loads into a new database of another name, beside the old one; `recreate` into one that has the old one's name, and
+//! so does `swap` when the database is bound to its name (see [`super::swap`]). Either way the old one is renamed, and given up
+//! by the commit. `clean` loads into the database that is there, in one transaction, so that a load that fails has changed
+//! nothing.
 
 use std::num::NonZero;
 
@@ -13,8 +14,9 @@ use super::PostgresDriver;
 use super::create::{pg_restore_script, renamed_script};
 use super::inlet::{Inlet, Jobs};
 use super::server::{Server, Transaction};
+use super::session::{Session, both, may_be_the_session};
 use super::sql::connection_string;
-use super::swap::{State, Swap};
+use super::swap::Swap;
 use crate::agent::inside::{Visit, VisitError};
 use crate::driver::{ArtifactSource, DriverError};
 use crate::labels::{PostgresRestore, TransferChoice};
@@ -98,32 +100,62 @@ struct Load<'a> {
     swap: Swap<'a>,
 }
 
+/// Where a new database is loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Under another name.
+    Beside,
+    /// Under the name that is restored. The old one has made way.
+    OwnName,
+}
+
 impl Load<'_> {
     async fn through(&self, inlet: &Inlet<'_>) -> Result<(), DriverError> {
         let present = self.swap.roll_back().await?.is_present();
-        match self.driver.labels().restore {
-            PostgresRestore::Swap => {
-                let script = self.script(inlet).await?;
-                self.create_and_fill(inlet, script).await.map(drop)
-            }
-            PostgresRestore::Recreate => {
-                let script = self.script(inlet).await?;
-                if present {
-                    self.swap.drop_database().await?;
-                }
-                let loaded = self.create_and_fill(inlet, script).await?;
-                self.swap.commit_from(loaded).await
-            }
-            PostgresRestore::Clean if present => {
-                let options = ["--clean", "--if-exists", "--single-transaction"];
-                let argv = pg_restore(&options, &self.swap.names.database);
-                self.fill(inlet, argv, Jobs::One).await
-            }
-            PostgresRestore::Clean => {
-                let script = self.script(inlet).await?;
-                let loaded = self.create_and_fill(inlet, script).await?;
-                self.swap.commit_from(loaded).await
-            }
+        let restore = self.driver.labels().restore;
+        if restore == PostgresRestore::Clean && present {
+            return self.clean_and_fill(inlet).await;
+        }
+        self.swap.ensure_may_go().await?;
+        let script = self.script(inlet).await?;
+        if restore != PostgresRestore::Swap || !self.facts.bound_to_name.is_empty() {
+            return self.create_and_fill(inlet, &script, Place::OwnName).await;
+        }
+        let Err(error) = self.create_and_fill(inlet, &script, Place::Beside).await else {
+            return Ok(());
+        };
+        if !may_be_the_session(&error) {
+            return Err(error);
+        }
+        self.swap.roll_back().await?;
+        let loaded = self.create_and_fill(inlet, &script, Place::OwnName).await;
+        loaded.map_err(|again| {
+            DriverError::failed(format!(
+                "{again}; that was under its own name, and under another name it had ended with: {error}"
+            ))
+        })?;
+        self.driver.notice(format!(
+            "database {} could not be loaded under another name ({error}), so it was loaded under its own, while the old one \
+             was out of the way",
+            self.swap.names.database
+        ));
+        Ok(())
+    }
+
+    /// Into the database that is there.
+    async fn clean_and_fill(&self, inlet: &Inlet<'_>) -> Result<(), DriverError> {
+        let options = ["--clean", "--if-exists", "--single-transaction"];
+        let argv = pg_restore(&options, &self.swap.names.database);
+        let fill = async |session: Session| {
+            let argv = argv.clone();
+            self.fill(inlet, argv, Jobs::One, &session).await
+        };
+        let Err(error) = fill(Session::AsDumped).await else {
+            return Ok(());
+        };
+        match self.second_session(&error) {
+            Some(session) => fill(session).await.map_err(|again| both(error, again)),
+            None => Err(error),
         }
     }
 
@@ -137,19 +169,67 @@ impl Load<'_> {
     async fn create_and_fill(
         &self,
         inlet: &Inlet<'_>,
-        script: Vec<u8>,
-    ) -> Result<State, DriverError> {
+        script: &[u8],
+        place: Place,
+    ) -> Result<(), DriverError> {
+        let first = self
+            .create_and_fill_in(inlet, script, place, Session::AsDumped)
+            .await;
+        let Err(error) = first else {
+            return first;
+        };
+        let Some(session) = self.second_session(&error) else {
+            return Err(error);
+        };
+        self.swap.roll_back().await?;
+        self.create_and_fill_in(inlet, script, place, session)
+            .await
+            .map_err(|again| both(error, again))
+    }
+
+    /// What a load that failed is tried again in, where that may help.
+    fn second_session(&self, error: &DriverError) -> Option<Session> {
+        if !may_be_the_session(error) {
+            return None;
+        }
+        let session = Session::own(&self.facts.search_path);
+        warn!(
+            container = self.server.container().name,
+            "{}",
+            session.instead_of(error)
+        );
+        Some(session)
+    }
+
+    async fn create_and_fill_in(
+        &self,
+        inlet: &Inlet<'_>,
+        script: &[u8],
+        place: Place,
+        session: Session,
+    ) -> Result<(), DriverError> {
         self.server
-            .run_script(self.swap.seat(), script, Transaction::Each)
+            .run_script(self.swap.seat(), script.to_vec(), Transaction::Each)
             .await?;
         let jobs = match (inlet.cores(), self.driver.jobs()) {
             (1, _) => Jobs::One,
             (_, Some(jobs)) => jobs,
             (cores, None) => jobs_that_pay(&self.facts.tables, cores),
         };
-        let argv = pg_restore(&[], &self.swap.names.loading());
-        self.fill(inlet, argv, jobs).await?;
-        self.swap.mark_loaded(self.driver.old_database()).await
+        let old = self.driver.old_database();
+        match place {
+            Place::Beside => {
+                let argv = pg_restore(&[], &self.swap.names.loading());
+                self.fill(inlet, argv, jobs, &session).await?;
+                self.swap.mark_loaded(old).await
+            }
+            Place::OwnName => {
+                self.swap.take_name(old).await?;
+                let argv = pg_restore(&[], &self.swap.names.database);
+                self.fill(inlet, argv, jobs, &session).await?;
+                self.swap.mark_loaded_in_place().await
+            }
+        }
     }
 
     async fn fill(
@@ -157,9 +237,11 @@ impl Load<'_> {
         inlet: &Inlet<'_>,
         argv: Vec<String>,
         jobs: Jobs,
+        session: &Session,
     ) -> Result<(), DriverError> {
         let watch = self.driver.watch(self.server);
-        inlet.restore(self.server, &watch, argv, jobs).await?;
+        let restored = inlet.restore(self.server, &watch, argv, jobs, session);
+        restored.await?;
         watch.dismiss();
         Ok(())
     }

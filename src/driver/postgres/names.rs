@@ -8,10 +8,19 @@ use crate::target::RunId;
 /// Names are cut here by the server (`NAMEDATALEN - 1`), in bytes.
 const LONGEST_NAME: usize = 63;
 
-/// How far the new database has come.
+/// The database that orders are given from while all others change their names.
+pub fn seat(run: &RunId) -> String {
+    format!("{SEAT}_{}", run.short())
+}
+
+const SEAT: &str = "cofferdam_seat";
+
+/// How far the new database has come, while it goes by a name of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum New {
     Loading,
+    /// The same, and the old one is closed for it: it is going to be loaded under the old one's name.
+    Taking(OldDatabase),
     Loaded(OldDatabase),
     /// The same, and the old one is closed for it.
     Entering(OldDatabase),
@@ -20,19 +29,80 @@ pub enum New {
 impl New {
     pub fn all() -> impl Iterator<Item = Self> {
         let with_old = OldDatabase::ALL.into_iter();
-        let finished = with_old.flat_map(|old| [Self::Loaded(old), Self::Entering(old)]);
-        std::iter::once(Self::Loading).chain(finished)
+        let words =
+            with_old.flat_map(|old| [Self::Taking(old), Self::Loaded(old), Self::Entering(old)]);
+        std::iter::once(Self::Loading).chain(words)
     }
 
     fn word(self) -> &'static str {
         match self {
             Self::Loading => "loading",
+            Self::Taking(OldDatabase::Drop) => "taking",
+            Self::Taking(OldDatabase::Keep) => "taking_keep",
             Self::Loaded(OldDatabase::Drop) => "loaded",
             Self::Loaded(OldDatabase::Keep) => "loaded_keep",
             Self::Entering(OldDatabase::Drop) => "entering",
             Self::Entering(OldDatabase::Keep) => "entering_keep",
         }
     }
+}
+
+/// What the old database is, once it has lost its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Old {
+    /// It made way for one that is loaded under its name, and comes back unless the restore is decided.
+    Aside(OldDatabase),
+    /// It was replaced: it is dropped, or stays for good.
+    Replaced(OldDatabase),
+}
+
+impl Old {
+    pub fn all() -> impl Iterator<Item = Self> {
+        let with_old = OldDatabase::ALL.into_iter();
+        with_old.flat_map(|old| [Self::Aside(old), Self::Replaced(old)])
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Aside(OldDatabase::Drop) => "aside",
+            Self::Aside(OldDatabase::Keep) => "aside_keep",
+            Self::Replaced(OldDatabase::Drop) => "dropping",
+            Self::Replaced(OldDatabase::Keep) => "before",
+        }
+    }
+}
+
+/// How far a load under the database's own name has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Load {
+    Begun,
+    Done,
+}
+
+impl Load {
+    pub const ALL: [Self; 2] = [Self::Begun, Self::Done];
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Begun => "is_loading_this_database",
+            Self::Done => "has_loaded_this_database",
+        }
+    }
+}
+
+/// Whether a name ends as those do that a restore gives, of whatever run.
+pub fn is_of_a_restore(name: &str) -> bool {
+    let Some((rest, digits)) = name.rsplit_once('_') else {
+        return false;
+    };
+    let is_run = digits.len() == 8
+        && digits
+            .chars()
+            .all(|digit| digit.is_ascii_digit() || ('a'..='f').contains(&digit));
+    let words = New::all().map(New::word).chain(Old::all().map(Old::word));
+    let mut suffixes = words.map(|word| format!("_{word}"));
+    let is_staged = suffixes.any(|suffix| rest.ends_with(&suffix) && rest.len() > suffix.len());
+    is_run && (rest == SEAT || is_staged)
 }
 
 /// The names that a restore of one database goes through.
@@ -63,12 +133,14 @@ impl Names {
         self.suffixed(&ascii, new.word())
     }
 
-    pub fn old(&self, old: OldDatabase) -> String {
-        let word = match old {
-            OldDatabase::Drop => "dropping",
-            OldDatabase::Keep => "before",
-        };
-        self.suffixed(&self.database, word)
+    pub fn old(&self, old: Old) -> String {
+        self.suffixed(&self.database, old.word())
+    }
+
+    /// What the library is called that sessions in a database would have to load which is being loaded under its own name:
+    /// there is none, so the server lets nobody in.
+    pub fn mark(&self, load: Load) -> String {
+        format!("cofferdam_{}_{}", self.digits, load.word())
     }
 
     /// `<name>_<word>_<digits>`, cut to what the server takes. A name that had to be changed gets more digits, since others
@@ -103,7 +175,7 @@ mod tests {
 
     fn all(names: &Names) -> Vec<String> {
         let new = New::all().map(|new| names.name_of(new));
-        let old = OldDatabase::ALL.into_iter().map(|old| names.old(old));
+        let old = Old::all().map(|old| names.old(old));
         new.chain(old).collect()
     }
 
@@ -113,15 +185,44 @@ mod tests {
             all(&names("clinical")),
             [
                 "clinical_loading_9f2c61aa",
+                "clinical_taking_9f2c61aa",
                 "clinical_loaded_9f2c61aa",
                 "clinical_entering_9f2c61aa",
+                "clinical_taking_keep_9f2c61aa",
                 "clinical_loaded_keep_9f2c61aa",
                 "clinical_entering_keep_9f2c61aa",
+                "clinical_aside_9f2c61aa",
                 "clinical_dropping_9f2c61aa",
+                "clinical_aside_keep_9f2c61aa",
                 "clinical_before_9f2c61aa",
             ]
         );
-        assert_eq!(names("Üñï").old(OldDatabase::Keep), "Üñï_before_9f2c61aa");
+        assert!(is_of_a_restore("cofferdam_seat_9f2c61aa"));
+        let kept = Old::Replaced(OldDatabase::Keep);
+        assert_eq!(names("Üñï").old(kept), "Üñï_before_9f2c61aa");
+        assert!(
+            all(&names("clinical"))
+                .iter()
+                .all(|name| is_of_a_restore(name))
+        );
+    }
+
+    #[test]
+    fn names_of_users_are_their_own() {
+        for name in [
+            "",
+            "shop",
+            "before_9f2c61aa",
+            "_before_9f2c61aa",
+            "shop_before",
+            "shop_before_9f2c61a",
+            "shop_before_9F2C61AA",
+            "shop_after_9f2c61aa",
+            "shop_before_9f2c61aag",
+            "shopbefore_9f2c61aa",
+        ] {
+            assert!(!is_of_a_restore(name), "{name}");
+        }
     }
 
     proptest! {

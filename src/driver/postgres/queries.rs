@@ -1,6 +1,6 @@
 //! What servers are asked, whatever database it is about: text, and what the answers mean.
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use super::sql::quote_literal;
 
@@ -25,9 +25,15 @@ impl ServerFacts {
 /// A database as the server lists it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 pub struct Database {
+    /// With U+FFFD for what is not UTF-8.
+    #[serde(deserialize_with = "name_received")]
     pub name: String,
     pub allows_connections: bool,
     pub is_template: bool,
+    /// Its `DROP DATABASE` was interrupted: the server lets nobody do anything with it but drop it.
+    pub is_invalid: bool,
+    /// The setting `local_preload_libraries` of the database itself, as the server writes it.
+    pub preload: Option<String>,
 }
 
 /// Answers with [`ServerFacts`].
@@ -39,9 +45,31 @@ pub const FACTS: &str = "SELECT pg_catalog.row_to_json(answer) FROM (SELECT \
     (SELECT setting FROM pg_catalog.pg_settings WHERE name = 'data_directory') AS data_directory) AS answer";
 
 /// Rows of [`Database`].
-pub const DATABASES: &str = "SELECT datname::text AS name, datallowconn AS allows_connections, \
-    datistemplate AS is_template \
-    FROM pg_catalog.pg_database ORDER BY datname";
+pub const DATABASES: &str = "SELECT pg_catalog.encode(pg_catalog.textsend(datname::text), 'hex') AS name, \
+    datallowconn AND datconnlimit <> -2 AS allows_connections, datistemplate AS is_template, datconnlimit = -2 AS is_invalid, \
+    (SELECT pg_catalog.substr(setting, 25) FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS setting \
+        WHERE setdatabase = d.oid AND setrole = 0 AND setting LIKE 'local\\_preload\\_libraries=%') AS preload \
+    FROM pg_catalog.pg_database d ORDER BY datname";
+
+/// A name that belongs to the whole server, as its bytes: it may be in an encoding that this session's database does not have,
+/// and JSON would lose some of them. [`received`] reads it.
+pub fn sent(name: &str) -> String {
+    format!("pg_catalog.encode(pg_catalog.textsend({name}::text), 'hex')")
+}
+
+/// Undoes [`sent`].
+pub fn received(hex: &str) -> Vec<u8> {
+    let digits = |at: usize| u8::from_str_radix(hex.get(at..at + 2).unwrap_or_default(), 16);
+    (0..hex.len())
+        .step_by(2)
+        .map(|at| digits(at).unwrap_or(b'?'))
+        .collect()
+}
+
+fn name_received<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let hex = String::deserialize(deserializer)?;
+    Ok(String::from_utf8_lossy(&received(&hex)).into_owned())
+}
 
 /// A query that answers with one JSON array.
 pub fn rows(query: &str) -> String {
@@ -65,9 +93,11 @@ pub fn end_sessions_in(databases: &[&str]) -> String {
 }
 
 fn end_sessions_where(condition: &str) -> String {
+    // Those of a superuser are not everybody's to end; they may go by themselves.
     let body = format!(
-        "BEGIN PERFORM pg_catalog.pg_terminate_backend(pid) FROM pg_catalog.pg_stat_activity \
-         WHERE {condition} AND pid <> pg_catalog.pg_backend_pid(); END"
+        "DECLARE it int; BEGIN FOR it IN SELECT pid FROM pg_catalog.pg_stat_activity \
+         WHERE {condition} AND pid <> pg_catalog.pg_backend_pid() \
+         LOOP BEGIN PERFORM pg_catalog.pg_terminate_backend(it); EXCEPTION WHEN insufficient_privilege THEN NULL; END; END LOOP; END"
     );
     format!("DO {}", quote_literal(&body))
 }

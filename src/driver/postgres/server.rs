@@ -12,18 +12,22 @@ use tokio::time::Instant;
 use tracing::debug;
 
 use super::credentials::Credentials;
+use super::names::{is_of_a_restore, seat};
 use super::queries::{DATABASES, Database, FACTS, ServerFacts, end_sessions, rows};
+use super::session::Session;
 use super::sql::connection_string;
+use super::sqlstate;
 use super::trouble::Trouble;
 use crate::agent::inside::ClientEnvironment;
 use crate::driver::DriverError;
 use crate::driver::clients::{Clients, Remedy};
-use crate::engine::{Container, Engine, ExecOutput};
+use crate::engine::{Container, Engine, ExecOutput, ExecSpec};
 use crate::labels::PostgresLabels;
+use crate::pipe::ByteStream;
 use crate::target::RunId;
 
 /// What the labels of this driver begin with.
-const LABEL: &str = "cofferdam.postgres";
+pub(super) const LABEL: &str = "cofferdam.postgres";
 /// How long a server that is starting up, or shutting down for a restart, is waited for.
 const STARTING_LIMIT: Duration = Duration::from_secs(30);
 const STARTING_PAUSE: Duration = Duration::from_millis(500);
@@ -32,11 +36,16 @@ const QUERY_LIMIT: Duration = Duration::from_secs(300);
 /// For what makes, renames or drops whole databases: it may have to wait for a checkpoint of a busy server.
 const ORDER_LIMIT: Duration = Duration::from_secs(3600);
 
+/// `psql`'s exit code when its connection broke, or never came about.
+const LOST: i64 = 2;
+
 /// Settings of the sessions of all clients, over what roles and databases set: a database whose sessions are read-only
-/// by default has to be restored too.
-const SESSION_OPTIONS: &str = "-c default_transaction_read_only=off";
+/// by default has to be restored too, and one that is being loaded keeps out whoever does not ask for no libraries.
+const SESSION_OPTIONS: &str = "-c default_transaction_read_only=off -c local_preload_libraries=";
 /// Where only what is committed last has to be safe on disk, which makes everything before it safe too.
-const LOADING_OPTIONS: &str = "-c default_transaction_read_only=off -c synchronous_commit=off";
+const LOADING_OPTIONS: &str = " -c synchronous_commit=off";
+/// People read the messages in one language, those of the clients too. Only superusers may choose.
+const IN_ENGLISH: &str = " -c lc_messages=C";
 
 #[derive(Clone)]
 pub struct Server {
@@ -62,6 +71,16 @@ impl Server {
         engine: &Engine,
         container: &Container,
         labels: &PostgresLabels,
+    ) -> Result<Self, DriverError> {
+        Self::connect_for(engine, container, labels, None).await
+    }
+
+    /// The same, from another database where this run's restore has closed the maintenance database or taken its name.
+    pub async fn connect_for(
+        engine: &Engine,
+        container: &Container,
+        labels: &PostgresLabels,
+        run: Option<&RunId>,
     ) -> Result<Self, DriverError> {
         if !container.is_running() {
             return Err(DriverError::failed_with_hint(
@@ -91,8 +110,37 @@ impl Server {
                 data_directory: None,
             },
         };
-        server.log_in().await?;
-        Ok(server)
+        match (server.log_in().await, run) {
+            (Ok(()), _) => Ok(server),
+            (Err(error), None) => Err(error),
+            (Err(error), Some(run)) => server.log_in_beside(run).await.ok_or(error),
+        }
+    }
+
+    /// From another database, where this run's restore exchanges the maintenance database.
+    async fn log_in_beside(&self, run: &RunId) -> Option<Self> {
+        for database in [&*seat(run), "template1", "postgres"] {
+            let mut beside = self.seated_in(database);
+            if beside.log_in_once().await.is_err() {
+                continue;
+            }
+            let databases = beside.databases(database).await.ok()?;
+            let mut names = databases.iter().map(|found| &found.name);
+            let is_exchanging =
+                names.any(|name| is_of_a_restore(name) && name.ends_with(run.short()));
+            return is_exchanging.then_some(beside);
+        }
+        None
+    }
+
+    async fn log_in_once(&mut self) -> Result<(), DriverError> {
+        let database = self.maintenance_db.clone();
+        let output = self.psql(&database, &[FACTS], QUERY_LIMIT).await?;
+        self.clients.ensure_success("psql", &output)?;
+        self.facts = parse(&output.stdout)?;
+        let options = self.session_options();
+        self.clients.environment.set("PGOPTIONS", &options);
+        Ok(())
     }
 
     /// Tries the local socket first, as the official image's clients do, then the loopback address.
@@ -104,19 +152,48 @@ impl Server {
             let output = self.psql(&maintenance_db, &[FACTS], QUERY_LIMIT).await?;
             if output.exit_code == 0 {
                 self.facts = parse(&output.stdout)?;
+                let options = self.session_options();
+                self.clients.environment.set("PGOPTIONS", &options);
                 return Ok(());
             }
             let words = output.last_words();
-            let trouble = Trouble::of(&words);
+            let trouble = match Trouble::of(&words) {
+                None if self.is_starting().await => Some(Trouble::Starting),
+                trouble => trouble,
+            };
             if trouble == Some(Trouble::Unreachable) && may_choose_host && self.switch_host() {
                 debug!(
                     container = self.container().name,
                     "no answer at this address; trying the other"
                 );
             } else if !trouble.is_some_and(Trouble::may_pass) || Instant::now() >= deadline {
-                return Err(self.clients.client_error("psql", output.exit_code, &words));
+                return Err(self.refused(trouble, output.exit_code, &words));
             }
             tokio::time::sleep(STARTING_PAUSE).await;
+        }
+    }
+
+    /// What the server says before it lets anybody in is in its own language, and without a SQLSTATE: `pg_isready` knows.
+    async fn is_starting(&self) -> bool {
+        const REJECTS: i64 = 1;
+        let argv = ["pg_isready", "-q"].map(str::to_owned).to_vec();
+        let mut spec = self.clients.spec(argv, self.environment().clone());
+        spec.limit = Some(QUERY_LIMIT);
+        let answer = self.clients.exec(&spec).await;
+        answer.is_ok_and(|output| output.exit_code == REJECTS)
+    }
+
+    fn refused(&self, trouble: Option<Trouble>, code: i64, words: &str) -> DriverError {
+        match trouble {
+            Some(_) => self.clients.client_error("psql", code, words),
+            None => DriverError::failed_with_hint(
+                format!("psql failed with exit code {code}: {words}"),
+                format!(
+                    "if the server let nobody in, check {LABEL}.user (now {}), .password-file or .password-variable, and \
+                     .maintenance-db (now {})",
+                    self.facts.user, self.maintenance_db
+                ),
+            ),
         }
     }
 
@@ -152,10 +229,16 @@ impl Server {
     }
 
     /// For clients that write whole databases.
-    pub fn loading_environment(&self) -> ClientEnvironment {
+    pub fn loading_environment(&self, session: &Session) -> ClientEnvironment {
         let mut environment = self.environment().clone();
-        environment.set("PGOPTIONS", LOADING_OPTIONS);
+        let options = [&self.session_options(), LOADING_OPTIONS, &session.options()].concat();
+        environment.set("PGOPTIONS", &options);
         environment
+    }
+
+    fn session_options(&self) -> String {
+        let english = if self.facts.superuser { IN_ENGLISH } else { "" };
+        format!("{SESSION_OPTIONS}{english}")
     }
 
     /// A database to give orders from that concern `database`: nobody may rename or drop the one they are in.
@@ -164,6 +247,14 @@ impl Server {
             (false, _) => self.maintenance_db.clone(),
             (true, "template1") => "postgres".to_owned(),
             (true, _) => "template1".to_owned(),
+        }
+    }
+
+    /// The same server, with orders given from this database.
+    pub fn seated_in(&self, database: &str) -> Self {
+        Self {
+            maintenance_db: database.to_owned(),
+            ..self.clone()
         }
     }
 
@@ -177,9 +268,23 @@ impl Server {
         database: &str,
         query: &str,
     ) -> Result<Vec<T>, DriverError> {
-        let output = self.psql(database, &[&rows(query)], QUERY_LIMIT).await?;
+        let rows = rows(query);
+        let mut output = self.psql(database, &[&rows], QUERY_LIMIT).await?;
+        let has_no_equivalent = sqlstate::of(&output.last_words())
+            .is_some_and(|state| sqlstate::NO_EQUIVALENT.contains(&state));
+        if output.exit_code != 0 && has_no_equivalent {
+            output = self.psql_as_it_is(database, &rows).await?;
+        }
         self.clients.ensure_success("psql", &output)?;
         whole(&output)
+    }
+
+    /// The answer in the database's own encoding.
+    async fn psql_as_it_is(&self, database: &str, order: &str) -> Result<ExecOutput, DriverError> {
+        let mut environment = self.environment().clone();
+        environment.set("PGCLIENTENCODING", "SQL_ASCII");
+        self.psql_in(environment, database, &[order], QUERY_LIMIT)
+            .await
     }
 
     /// Gives orders one after the other, each in a transaction of its own, and stops at the first that fails.
@@ -191,20 +296,33 @@ impl Server {
     /// Like [`Server::execute`], for orders that print nothing; then lists the databases. Before that, every other session
     /// of this run is ended: a client whose exec was given up goes on by itself, and would change things under our hands.
     ///
-    /// An order that is refused is `Ok(Err(words))`.
+    /// An order that is refused is `Ok(Err(refusal))`.
     pub async fn execute_and_list(
         &self,
         seat: &str,
         orders: &[&str],
-    ) -> Result<Result<Vec<Database>, String>, DriverError> {
+    ) -> Result<Result<Vec<Database>, Refusal>, DriverError> {
         let end = end_sessions(&self.application);
         let list = rows(DATABASES);
         let orders = [orders, &[&end, &list]].concat();
         let output = self.psql(seat, &orders, ORDER_LIMIT).await?;
         match output.exit_code {
             0 => whole(&output).map(Ok),
-            _ => Ok(Err(output.last_words())),
+            // The connection broke: what became of the order is not known.
+            LOST => Err(self
+                .clients
+                .client_error("psql", LOST, &output.last_words())),
+            code => Ok(Err(Refusal {
+                code,
+                words: output.last_words(),
+            })),
         }
+    }
+
+    /// A refusal as an error, with what mends it where that is known.
+    pub fn error_of(&self, refusal: Refusal) -> DriverError {
+        self.clients
+            .client_error("psql", refusal.code, &refusal.words)
     }
 
     /// Runs a script. It may hold secrets (password hashes): it goes by standard input.
@@ -225,8 +343,13 @@ impl Server {
         // Some proxies do not carry the end of an input.
         script.extend_from_slice(b"\n\\quit\n");
         let script = Box::pin(Cursor::new(script));
-        let output = self.clients.exec_with_input(&spec, script).await?;
-        self.clients.ensure_success("psql", &output)
+        self.feed(&spec, script).await
+    }
+
+    /// Runs `psql` on a script to its good end.
+    pub async fn feed(&self, spec: &ExecSpec, script: ByteStream) -> Result<(), DriverError> {
+        let output = self.clients.exec_with_input(spec, script).await?;
+        self.clients.ensure_success("psql", &readable(output))
     }
 
     /// All databases, in the order of their names.
@@ -246,13 +369,24 @@ impl Server {
         orders: &[&str],
         limit: Duration,
     ) -> Result<ExecOutput, DriverError> {
+        let environment = utf8(self.environment().clone());
+        self.psql_in(environment, database, orders, limit).await
+    }
+
+    async fn psql_in(
+        &self,
+        environment: ClientEnvironment,
+        database: &str,
+        orders: &[&str],
+        limit: Duration,
+    ) -> Result<ExecOutput, DriverError> {
         let mut argv = psql_argv(database);
         for order in orders {
             argv.extend(["-c".to_owned(), (*order).to_owned()]);
         }
-        let mut spec = self.clients.spec(argv, utf8(self.environment().clone()));
+        let mut spec = self.clients.spec(argv, environment);
         spec.limit = Some(limit);
-        self.clients.exec(&spec).await
+        self.clients.exec(&spec).await.map(readable)
     }
 
     /// Runs a client to its good end, however long it takes.
@@ -265,6 +399,21 @@ impl Server {
         let output = self.clients.exec(&spec).await?;
         self.clients.ensure_success(spec.program(), &output)?;
         Ok(output)
+    }
+}
+
+/// An order that the server did not carry out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal {
+    /// `psql`'s exit code.
+    code: i64,
+    pub words: String,
+}
+
+impl Refusal {
+    /// Whether sessions, prepared transactions, slots or subscriptions are in the way.
+    pub fn is_in_use(&self) -> bool {
+        sqlstate::of(&self.words) == Some(sqlstate::OBJECT_IN_USE)
     }
 }
 
@@ -287,6 +436,8 @@ pub(super) fn psql_argv(database: &str) -> Vec<String> {
         "-w",
         "-v",
         "ON_ERROR_STOP=1",
+        "-v",
+        "VERBOSITY=verbose",
         "-d",
     ]
     .map(str::to_owned)
@@ -339,8 +490,14 @@ fn whole<T: DeserializeOwned>(output: &ExecOutput) -> Result<T, DriverError> {
     parse(&output.stdout)
 }
 
+fn readable(mut output: ExecOutput) -> ExecOutput {
+    output.stderr = sqlstate::without_locations(&output.stderr);
+    output
+}
+
+/// Names may be in any encoding: U+FFFD stands for what is not UTF-8.
 fn parse<T: DeserializeOwned>(stdout: &[u8]) -> Result<T, DriverError> {
-    serde_json::from_slice(stdout).map_err(|error| {
+    serde_json::from_str(&String::from_utf8_lossy(stdout)).map_err(|error| {
         DriverError::failed(format!(
             "the server's answer is not what was asked for: {error}"
         ))

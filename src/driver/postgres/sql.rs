@@ -17,6 +17,24 @@ pub fn quote_literal(text: &str) -> String {
     }
 }
 
+/// A script's bytes as text that can be taken apart: each byte is one character. Scripts are in any encoding, and names in them
+/// in yet others; all that has a meaning in SQL is ASCII. [`bytes_of`] is the way back.
+pub fn text_of(bytes: &[u8]) -> String {
+    bytes.iter().copied().map(char::from).collect()
+}
+
+/// Undoes [`text_of`].
+pub fn bytes_of(text: &str) -> Vec<u8> {
+    text.chars()
+        .map(|character| character as u32 as u8)
+        .collect()
+}
+
+/// What [`text_of`] made of a name, for people.
+pub fn shown(text: &str) -> String {
+    String::from_utf8_lossy(&bytes_of(text)).into_owned()
+}
+
 /// A database's name as a connection string: the clients take a bare name that holds `=`, or that looks like a URI, for
 /// a connection string of its own.
 ///

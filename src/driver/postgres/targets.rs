@@ -3,8 +3,10 @@
 use serde::Deserialize;
 
 use super::PostgresDriver;
+use super::names::is_of_a_restore;
 use super::queries::Database;
 use super::server::Server;
+use super::sql::quote_ident;
 use crate::driver::{DriverError, FoundTarget, FoundTargets};
 use crate::labels::{PostgresMode, Selection};
 use crate::manifest::Failure;
@@ -14,6 +16,11 @@ use crate::target::{DriverKind, TargetId};
 pub const GLOBALS: &str = "@globals";
 /// The target that stands for the whole server.
 pub const CLUSTER: &str = "@cluster";
+
+/// What new databases are copied from.
+const TEMPLATE: &str = "template1";
+/// Nobody can change it.
+const EMPTY_TEMPLATE: &str = "template0";
 
 /// What a target of this driver is, told by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +43,7 @@ impl<'a> Subject<'a> {
 /// [`CLUSTER`]; or [`GLOBALS`], then databases by name, and what labels name that is not there.
 ///
 /// `*` means every database that allows connections and is no template; `postgres` only when it holds something that
-/// somebody made there.
+/// somebody made there. What it leaves out is told.
 pub(super) async fn find(
     driver: &PostgresDriver,
     server: &Server,
@@ -48,27 +55,44 @@ pub(super) async fn find(
             id: id(CLUSTER),
             what: "all databases, roles and tablespaces".to_owned(),
         };
+        let databases = server.databases(server.maintenance_db()).await?;
+        let closed = databases
+            .iter()
+            .filter(|database| !database.allows_connections);
         return Ok(FoundTargets {
             targets: vec![all],
-            missing: Vec::new(),
+            left_out: closed.filter_map(left_out).collect(),
+            ..FoundTargets::default()
         });
     }
     let databases = server.databases(server.maintenance_db()).await?;
+    let mut found = FoundTargets::default();
     let mut names = match &driver.labels.databases {
-        Selection::All => all_databases(server, &databases).await?,
+        Selection::All => {
+            found.left_out = databases.iter().filter_map(left_out).collect();
+            let mut open = databases.iter().filter(|found| found.allows_connections);
+            if open.any(|found| found.name == TEMPLATE) && !is_untouched(server, TEMPLATE).await? {
+                found.left_out.push(template_is_left_out(TEMPLATE));
+            }
+            all_databases(server, &databases).await?
+        }
         Selection::Names(names) => names.clone(),
     };
     names.sort();
     names.dedup();
     ensure_names_are_free(server, &names)?;
 
-    let mut found = FoundTargets::default();
     found.targets.push(FoundTarget {
         id: id(GLOBALS),
         what: "roles and tablespaces".to_owned(),
     });
     for name in &names {
-        if databases.iter().any(|database| database.name == *name) {
+        if name.contains(char::REPLACEMENT_CHARACTER) {
+            found.missing.push(Failure {
+                target: id(name),
+                reason: not_utf8(server, name).to_string(),
+            });
+        } else if databases.iter().any(|database| database.name == *name) {
             found.targets.push(FoundTarget {
                 id: id(name),
                 what: format!("database {name}"),
@@ -99,6 +123,17 @@ fn ensure_names_are_free(server: &Server, names: &[String]) -> Result<(), Driver
     }
 }
 
+/// The server's answers are read with U+FFFD for what is not UTF-8.
+fn not_utf8(server: &Server, name: &str) -> DriverError {
+    DriverError::failed_with_hint(
+        format!(
+            "database {name} of container {} has a name that is not UTF-8, which its clients cannot be told",
+            server.container().name
+        ),
+        "rename it, in a session of a database that has its encoding",
+    )
+}
+
 fn no_such_database(server: &Server, name: &str, databases: &[Database]) -> DriverError {
     let there: Vec<&str> = databases
         .iter()
@@ -116,6 +151,42 @@ fn no_such_database(server: &Server, name: &str, databases: &[Database]) -> Driv
     )
 }
 
+/// Why `*` does not mean a database that somebody may miss.
+fn left_out(database: &Database) -> Option<String> {
+    let name = &database.name;
+    if is_of_a_restore(name) {
+        return Some(format!(
+            "database {name} has the name of one that a restore of Cofferdam left, and is not saved; when you no longer need it: \
+             DROP DATABASE {}",
+            quote_ident(name)
+        ));
+    }
+    if [TEMPLATE, EMPTY_TEMPLATE].contains(&name.as_str()) {
+        return None;
+    }
+    if database.is_invalid {
+        return Some(format!(
+            "database {name} is left over from an interrupted DROP DATABASE and is not saved; remove it: DROP DATABASE {}",
+            quote_ident(name)
+        ));
+    }
+    if !database.allows_connections {
+        return Some(format!(
+            "database {name} is closed to connections, and is not saved; to have it saved: ALTER DATABASE {} ALLOW_CONNECTIONS \
+             true",
+            quote_ident(name)
+        ));
+    }
+    database.is_template.then(|| template_is_left_out(name))
+}
+
+fn template_is_left_out(name: &str) -> String {
+    format!(
+        "database {name} is a template that somebody has changed, and is not saved; to have it saved, name it in \
+         cofferdam.postgres beside the others"
+    )
+}
+
 async fn all_databases(
     server: &Server,
     databases: &[Database],
@@ -124,7 +195,7 @@ async fn all_databases(
 
     let mut names: Vec<String> = databases
         .iter()
-        .filter(|database| database.allows_connections && !database.is_template)
+        .filter(|database| left_out(database).is_none() && !database.is_template)
         .map(|database| database.name.clone())
         .collect();
     if names.iter().any(|name| name == POSTGRES) && is_untouched(server, POSTGRES).await? {

@@ -1,5 +1,7 @@
 //! What mends a failure that a client told in words.
 
+use super::sqlstate;
+
 /// Troubles that clients tell in words, and that have a known remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
@@ -13,6 +15,7 @@ pub enum Trouble {
     Locked,
     TooNew,
     ServerDisk,
+    SharedMemory,
     NoOwner,
     TooManyLocks,
     Gone,
@@ -24,9 +27,32 @@ pub enum Trouble {
 }
 
 impl Trouble {
-    /// Looks into messages of clients and servers that speak English (`LC_ALL=C`; a server's own `lc_messages` may differ,
-    /// and then there is no hint).
+    /// By the SQLSTATE, where there is one. Else by the words of clients, which speak English (`LC_ALL=C`), and of servers that
+    /// do: others give no hint.
     pub fn of(words: &str) -> Option<Self> {
+        sqlstate::of(words)
+            .and_then(|state| Self::of_state(state, words))
+            .or_else(|| Self::of_words(&sqlstate::without_states(words)))
+    }
+
+    /// A state that stands for several troubles is left to the words.
+    fn of_state(state: &str, words: &str) -> Option<Self> {
+        // Its name is in no language.
+        let is_segment = words.contains("\"/PostgreSQL.") || words.contains("»/PostgreSQL.");
+        Some(match state {
+            "28P01" => Self::Password,
+            "3D000" => Self::NoDatabase,
+            "42501" => Self::Permission,
+            "53100" | "53200" if is_segment => Self::SharedMemory,
+            "53100" => Self::ServerDisk,
+            "55P03" | "57014" => Self::Locked,
+            "57P01" | "57P02" => Self::Gone,
+            "57P03" => Self::Starting,
+            _ => return None,
+        })
+    }
+
+    fn of_words(words: &str) -> Option<Self> {
         const SIGNS: &[(&str, Trouble)] = &[
             ("the database system is starting up", Trouble::Starting),
             ("the database system is shutting down", Trouble::Starting),
@@ -51,6 +77,11 @@ impl Trouble {
             (
                 "aborting because of server version mismatch",
                 Trouble::TooNew,
+            ),
+            // It ends in "No space left on device", too.
+            (
+                "could not resize shared memory segment",
+                Trouble::SharedMemory,
             ),
             ("No space left on device", Trouble::ServerDisk),
             ("canceling statement due to lock timeout", Trouble::Locked),
@@ -115,6 +146,11 @@ impl Trouble {
         matches!(self, Self::Starting | Self::Unreachable)
     }
 
+    /// Whether a load that met it may get past it in another session (see [`super::session`]).
+    pub fn may_be_the_session(self) -> bool {
+        self == Self::SharedMemory
+    }
+
     pub fn hint(self, container: &str, user: &str) -> String {
         match self {
             Self::Unreachable => format!(
@@ -122,7 +158,7 @@ impl Trouble {
             ),
             Self::Starting => format!("wait until the server in container {container} is up, then run this again"),
             Self::Password => format!(
-                "set cofferdam.postgres.user (now {user}) and cofferdam.postgres.password-file to what the server accepts"
+                "set cofferdam.postgres.user (now {user}) and cofferdam.postgres.password-file or .password-variable to what the server accepts"
             ),
             Self::Peer => format!(
                 "set cofferdam.postgres.exec-user to the container's system user that may log in as {user}, often postgres"
@@ -132,6 +168,7 @@ impl Trouble {
             Self::Permission => format!("let cofferdam.postgres.user (now {user}) be a superuser, or grant it what is missing"),
             Self::Locked => "another session holds a lock on a table; end it, or save at a quieter time".to_owned(),
             Self::TooNew => "the snapshot was taken from a newer PostgreSQL: restore it into that major version or a later one".to_owned(),
+            Self::SharedMemory => format!("give container {container} more shared memory: shm_size in compose, --shm-size of docker run"),
             Self::ServerDisk => "make room on the disk of the database".to_owned(),
             Self::NoLocale => "the server's image lacks a locale of the database: use the image that the snapshot was taken from, or add the locale".to_owned(),
             Self::NoExtension => "the server's image lacks an extension of the database: use the image that the snapshot was taken from".to_owned(),
@@ -187,6 +224,10 @@ mod tests {
                 Some(Trouble::TooNew),
             ),
             (
+                "ERROR:  could not resize shared memory segment \"/PostgreSQL.1\" to 4194304 bytes: No space left on device",
+                Some(Trouble::SharedMemory),
+            ),
+            (
                 "ERROR:  invalid locale name: \"de_DE.utf8\"",
                 Some(Trouble::NoLocale),
             ),
@@ -205,6 +246,22 @@ mod tests {
             (
                 "FATAL:  permission denied to start WAL sender\nDETAIL:  Only roles with the REPLICATION attribute may start a WAL sender process.",
                 Some(Trouble::Replication),
+            ),
+            (
+                "psql:<stdin>:3: ERROR:  42704: role \"app\" does not exist",
+                Some(Trouble::NoOwner),
+            ),
+            (
+                "psql:<stdin>:1: FEHLER:  42501: keine Berechtigung für Tabelle t",
+                Some(Trouble::Permission),
+            ),
+            (
+                "FEHLER:  53100: konnte Größe des Shared-Memory-Segments »/PostgreSQL.1« nicht auf 8 Bytes ändern",
+                Some(Trouble::SharedMemory),
+            ),
+            (
+                "FEHLER:  53100: konnte Datei »base/1« nicht erweitern",
+                Some(Trouble::ServerDisk),
             ),
             ("ERROR:  relation \"x\" already exists", None),
             ("", None),

@@ -18,6 +18,7 @@ use crate::sqlite::COMPANIONS;
 use crate::target::TargetId;
 use crate::tree::TreePath;
 use crate::tree::staging::{StagingPlan, staging_name};
+use crate::tree::stays::Stays;
 
 impl SqliteDriver {
     pub(super) async fn dump_mount(
@@ -149,6 +150,7 @@ impl SqliteDriver {
                 .into_iter()
                 .map(companion)
                 .collect::<Result<_, _>>()?,
+            stays: Stays::default(),
         })
     }
 }

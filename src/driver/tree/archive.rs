@@ -12,21 +12,23 @@ use futures_util::TryFutureExt;
 use tracing::warn;
 
 use super::dump::{facts, hidden_warnings, name_of, new_index, new_layer};
-use super::exact::{Entries, Unwanted};
-use super::load::{Known, open_plain, tree_facts, verify_all};
-use super::places::{Places, entries_of, foreign, is_behind, mounts_in};
+use super::exact::{Entries, Foreign, Unwanted};
+use super::load::{Known, open_plain, tree_facts};
+use super::places::{Places, Present, Saved, entries_of, foreign, is_behind, mounts_in, saved};
 use super::site::Site;
-use super::{TreeDriver, TreeTarget};
+use super::{Placement, TreeDriver, TreeTarget};
+use crate::agent::helper::HelperError;
 use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError, StoreError};
 use crate::engine::EngineError;
+use crate::engine::archive::PathKind;
 use crate::labels::TreeRestore;
 use crate::manifest::{Artifact, TargetRecord, Transfer};
 use crate::pipe::{ByteStream, Inlet, codec, compress, consume, inlet, transform};
 use crate::tree::entry::Kind;
 use crate::tree::pack::PackReport;
-use crate::tree::rewrite::{Rules, rewrite};
+use crate::tree::rewrite::{Rules, rewrite, rewrite_filled};
 use crate::tree::unpack::Selection;
-use crate::tree::{Excludes, IndexEntry, TreeError, TreePath};
+use crate::tree::{Excludes, IndexEntry, TreeError, TreePath, room};
 
 /// What the archive API does not carry.
 pub const LOSSES: &str = "extended attributes, ACLs, set-uid bits, fractions of seconds and holes in files are not saved";
@@ -42,6 +44,8 @@ pub(super) struct Wanted<'a> {
     /// Empty for the whole tree.
     pub paths: &'a [TreePath],
     pub mode: TreeRestore,
+    /// Through helpers only.
+    pub placement: Placement,
 }
 
 impl TreeDriver {
@@ -94,7 +98,6 @@ impl TreeDriver {
     ) -> Result<(), DriverError> {
         let facts = tree_facts(record)?;
         ensure_single_layer(record)?;
-        verify_all(record, source).await?;
         let (directory, _) = site.path().rsplit_once('/').unwrap_or_default();
         let directory = if directory.is_empty() { "/" } else { directory };
         let known = Known::read(record, wanted.paths, source).await?;
@@ -102,58 +105,102 @@ impl TreeDriver {
             paths: wanted.paths.to_vec(),
             aliases: known.aliases,
         };
+        let foreign = foreign(site, target, facts)?;
+        let saved = saved(record, facts, &selection, &foreign.name, source).await?;
+        self.ensure_reached(site, wanted.paths).await?;
+        let present = self.present(site, wanted, &foreign).await?;
+        self.ensure_room(target, record, &saved, present.bytes)
+            .await?;
         let mut places = Places {
             mode: wanted.mode,
             shape: facts.shape,
             selection,
-            foreign: foreign(site, target, facts)?,
-            present: self.present(site, wanted.mode).await?,
+            foreign,
+            present: present.entries,
             unwanted: Unwanted::default(),
         };
-        let saved = places.saved(record, source).await?;
         if wanted.mode == TreeRestore::Replace {
-            places.unwanted = Unwanted::of(&places.present, &saved, &places.foreign, |path| {
-                places.is_chosen(path)
-            });
-            self.take_away(target, site, directory, &places.unwanted, &saved)
+            places.unwanted =
+                Unwanted::of(&places.present, &saved.entries, &places.foreign, |path| {
+                    places.is_chosen(path)
+                });
+            places.ensure_nothing_in_the_way()?;
+        }
+        let places = Arc::new(places);
+        // All that could fail on the way is tried out before anything is touched.
+        let mut layers = Vec::new();
+        for (layer, _) in record.layers() {
+            let mut trial = rewritten(open_plain(source, layer).await?, &places);
+            tokio::io::copy(&mut trial, &mut tokio::io::sink())
+                .await
+                .map_err(StoreError::Body)?;
+            layers.push(layer);
+        }
+        if wanted.mode == TreeRestore::Replace {
+            self.take_away(target, site, directory, &places.unwanted, &saved.entries)
                 .await?;
         }
-        let left_out = || places.left_out(&saved);
-        if left_out().next().is_some() {
-            warn!(
-                target = %target.id,
-                "not put back below {directory} ({} in all), since something else is mounted there, or would have to be \
-                 removed for it: {}",
-                left_out().count(),
-                some_of(left_out().map(TreePath::encode))
-            );
-        }
-        self.put(record, source, directory, places).await
-    }
-
-    async fn put(
-        &self,
-        record: &TargetRecord,
-        source: &dyn ArtifactSource,
-        directory: &str,
-        places: Places,
-    ) -> Result<(), DriverError> {
-        let places = Arc::new(places);
-        for (layer, _) in record.layers() {
-            let plain = open_plain(source, layer).await?;
-            let places = places.clone();
-            let renamed = transform(plain, move |input, output| {
-                let rules =
-                    Rules::renaming(|path: &TreePath, kind: &Kind| places.place(path, kind));
-                rewrite(input, output, &rules, &mut |_| Ok(()))
-                    .map(drop)
-                    .map_err(io::Error::other)
-            });
+        tell_left_out(target, directory, &places, &saved.entries);
+        for layer in layers {
+            let renamed = rewritten(open_plain(source, layer).await?, &places);
             self.engine
                 .archive_put(&self.container.id, directory, renamed)
                 .await?;
         }
         Ok(())
+    }
+
+    /// The engine would follow a link on the way to a path that was chosen.
+    async fn ensure_reached(&self, site: &Site, paths: &[TreePath]) -> Result<(), DriverError> {
+        for path in paths {
+            let mut above = path.split_last().map(|(parent, _)| parent);
+            while let Some(directory) = above {
+                let full = format!(
+                    "{}/{}",
+                    site.path(),
+                    String::from_utf8_lossy(directory.as_bytes())
+                );
+                let found = self.engine.stat(&self.container.id, &full).await?;
+                if found.is_some_and(|found| found.kind != PathKind::Directory) {
+                    return Err(tree_error(TreeError::InTheWay(format!(
+                        "{full} is not a directory now: move it elsewhere, and restore again"
+                    ))));
+                }
+                above = directory.split_last().map(|(parent, _)| parent);
+            }
+        }
+        Ok(())
+    }
+
+    /// The engine itself asks nobody before it fills the disk of its host.
+    async fn ensure_room(
+        &self,
+        target: &TreeTarget,
+        record: &TargetRecord,
+        saved: &Saved,
+        present: u64,
+    ) -> Result<(), DriverError> {
+        let free = match self.helpers.layer_room().await {
+            Ok(free) => free,
+            Err(HelperError::Unavailable(why)) => {
+                let stored: u64 = record.layers().map(|(layer, _)| layer.plain.bytes).sum();
+                if saved.bytes > stored {
+                    return Err(DriverError::failed_with_hint(
+                        format!(
+                            "files with holes, {} bytes in all, would be filled up by the engine, and whether there is room for them cannot be told: {why}",
+                            saved.bytes
+                        ),
+                        "allow cofferdam to create helper containers",
+                    ));
+                }
+                warn!(target = %target.id, "how much room there is cannot be told: {why}");
+                return Ok(());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        let freed = free.saturating_add(present);
+        room::ensure_enough(saved.bytes, freed, "make room on the engine's host")
+            .map_err(tree_error)
     }
 
     /// Before the saved entries come, so that they find room and their directories keep the saved times.
@@ -185,18 +232,48 @@ impl TreeDriver {
         Ok(())
     }
 
-    /// What is there now. Reads all of it: the archive API has no list. To lay over it, nobody needs to know.
-    async fn present(&self, site: &Site, mode: TreeRestore) -> Result<Entries, DriverError> {
-        if mode == TreeRestore::Overlay {
-            return Ok(Entries::new());
+    /// What is there now. Reads all of it: the archive API has no list. To lay over it, nobody needs to know, unless
+    /// something of it is left out.
+    async fn present(
+        &self,
+        site: &Site,
+        wanted: Wanted<'_>,
+        foreign: &Foreign,
+    ) -> Result<Present, DriverError> {
+        if wanted.mode == TreeRestore::Overlay && foreign.leaves_nothing_out() {
+            return Ok(Present::default());
         }
         let archive = self
             .engine
             .archive_get(&self.container.id, site.path(), IDLE);
         match archive.await {
-            Err(EngineError::NoSuchPath { .. }) => Ok(Entries::new()),
-            archive => entries_of(archive?, TreePath::clone).await,
+            Err(EngineError::NoSuchPath { .. }) => Ok(Present::default()),
+            archive => entries_of(archive?).await,
         }
+    }
+}
+
+/// A layer as the engine is to unpack it. It gets no holes to fill: it would go on when nobody waits for it any more.
+fn rewritten(plain: ByteStream, places: &Arc<Places>) -> ByteStream {
+    let places = Arc::clone(places);
+    transform(plain, move |input, output| {
+        let rules = Rules::renaming(|path: &TreePath, kind: &Kind| places.place(path, kind));
+        rewrite_filled(input, output, &rules)
+            .map(drop)
+            .map_err(io::Error::other)
+    })
+}
+
+fn tell_left_out(target: &TreeTarget, directory: &str, places: &Places, saved: &Entries) {
+    let left_out = || places.left_out(saved);
+    if left_out().next().is_some() {
+        warn!(
+            target = %target.id,
+            "not put back below {directory} ({} in all), since something else is mounted there, a pattern leaves it out, \
+             or something would have to be removed for it: {}",
+            left_out().count(),
+            some_of(left_out().map(TreePath::encode))
+        );
     }
 }
 

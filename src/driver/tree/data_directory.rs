@@ -2,7 +2,7 @@
 //! out on it first.
 
 use crate::agent::helper::Helpers;
-use crate::driver::tree::{TreeDriver, TreeOrigin, TreeRun, TreeTarget};
+use crate::driver::tree::{LeftOut, TreeDriver, TreeOrigin, TreeRun, TreeTarget};
 use crate::driver::{Driver, DriverError, WayBack};
 use crate::engine::Container;
 use crate::labels::TreeOptions;
@@ -32,7 +32,12 @@ impl DataDirectory {
                 ..TreeOptions::default()
             },
         };
-        let tree = TreeDriver::prepare(helpers, container, vec![target], Vec::new(), run).await?;
+        let run = TreeRun {
+            left_out: LeftOut::Goes,
+            ..run
+        };
+        let mut tree =
+            TreeDriver::prepare(helpers, container, vec![target], Vec::new(), run).await?;
         let refusal = match (tree.refusal(&id), tree.way_back(&id)) {
             (Some(why), _) => Some(why.to_owned()),
             (None, WayBack::Staged) => None,
@@ -40,6 +45,8 @@ impl DataDirectory {
                 "{path} has to be on a volume or a bind mount, and cofferdam has to be allowed to create containers"
             )),
         };
+        // What a dead run has staged is there also where it could not be staged now.
+        tree.run.ways.insert(id, WayBack::Staged);
         Ok(Self { tree, refusal })
     }
 }

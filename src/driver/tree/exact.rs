@@ -5,27 +5,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::tree::entry::Kind;
+pub use crate::tree::inventory::Nature;
 use crate::tree::{Excludes, TreePath};
 
 pub type Entries = BTreeMap<TreePath, Nature>;
-
-/// One cannot be written over the other.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nature {
-    Directory,
-    Other,
-}
-
-impl Nature {
-    pub fn of(kind: &Kind) -> Self {
-        if kind.is_directory() {
-            Self::Directory
-        } else {
-            Self::Other
-        }
-    }
-}
 
 /// What lies below the tree's path and is not a part of it.
 #[derive(Clone, Default)]
@@ -48,7 +31,12 @@ impl Foreign {
         self.mounts.iter().any(|mount| mount.is_within(path))
     }
 
-    fn contains(&self, path: &TreePath, nature: Nature) -> bool {
+    pub fn leaves_nothing_out(&self) -> bool {
+        self.excludes.iter().all(Excludes::is_empty)
+    }
+
+    /// Whether a pattern leaves it out: no snapshot holds what is there.
+    pub fn is_left_out(&self, path: &TreePath, nature: Nature) -> bool {
         let is_left_out = |below: TreePath| {
             let is_directory = nature == Nature::Directory;
             !below.is_root()
@@ -57,7 +45,11 @@ impl Foreign {
                     .iter()
                     .any(|excludes| excludes.covers(&below, is_directory))
         };
-        self.is_mounted(path) || path.below(&self.name).is_some_and(is_left_out)
+        path.below(&self.name).is_some_and(is_left_out)
+    }
+
+    fn contains(&self, path: &TreePath, nature: Nature) -> bool {
+        self.is_mounted(path) || self.is_left_out(path, nature)
     }
 }
 

@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use futures_util::FutureExt;
 use tokio::io::BufReader;
 
+use super::archive::Wanted;
 use super::dump::name_of;
 use super::site::{MountRoot, MountSite, Site};
-use super::{TreeDriver, TreeTarget};
+use super::{Placement, TreeDriver, TreeTarget, neighbours};
 use crate::agent::helper::{Access, HelperError, LayerInput};
 use crate::agent::task::{Destination, ExpectedLayer, InPlaceMode};
 use crate::driver::{ArtifactSource, DriverError, StoreError};
@@ -15,6 +16,7 @@ use crate::labels::TreeRestore;
 use crate::manifest::{Artifact, ElasticsearchFacts, Facts, TargetRecord, TreeFacts, TreeShape};
 use crate::pipe::{ByteStream, decompress, verified};
 use crate::tree::staging::StagingPlan;
+use crate::tree::stays::Stays;
 use crate::tree::unpack::{Selection, UnpackReport};
 use crate::tree::{IndexKind, IndexReader, TreePath};
 
@@ -23,19 +25,21 @@ impl TreeDriver {
         &self,
         target: &TreeTarget,
         mount: &MountSite,
+        wanted: Wanted<'_>,
         record: &TargetRecord,
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError> {
         let facts = tree_facts(record)?;
         ensure_same_shape(mount, facts)?;
-        let destination = self.destination(target, mount, facts)?;
+        let stays = self.stays(target, mount, facts).await?;
+        let destination = self.destination(target, mount, wanted, facts, stays)?;
         if !matches!(destination, Destination::Staged(_)) {
             verify_all(record, source).await?;
         }
-        let known = Known::read(record, &self.run.paths, source).await?;
+        let known = Known::read(record, wanted.paths, source).await?;
         let layers = inputs(record, &known, source);
         let selection = Selection {
-            paths: self.run.paths.clone(),
+            paths: wanted.paths.to_vec(),
             aliases: known.aliases,
         };
         let view = mount.view(Access::Write);
@@ -50,17 +54,38 @@ impl TreeDriver {
         ensure_complete(record, facts, &unpacked.tree)
     }
 
-    fn destination(
+    async fn stays(
         &self,
         target: &TreeTarget,
         mount: &MountSite,
         facts: &TreeFacts,
+    ) -> Result<Stays, DriverError> {
+        if facts.shape == TreeShape::File {
+            return Ok(Stays::default());
+        }
+        let seen = neighbours::seen(&self.engine, &self.container, mount).await?;
+        Ok(Stays {
+            patterns: self.left_out(target, facts),
+            mounts: seen.mounts,
+            anchors: seen.anchors,
+        })
+    }
+
+    fn destination(
+        &self,
+        target: &TreeTarget,
+        mount: &MountSite,
+        wanted: Wanted<'_>,
+        facts: &TreeFacts,
+        stays: Stays,
     ) -> Result<Destination, DriverError> {
-        let mode = target.options.restore;
+        let mode = wanted.mode;
         if mount.root == MountRoot::File {
             return Ok(Destination::Overwrite);
         }
-        if self.is_staged(&Site::Mount(mount.clone())) {
+        if wanted.placement == Placement::Beside
+            && self.is_staged(&target.id, &Site::Mount(mount.clone()))
+        {
             return Ok(Destination::Staged(StagingPlan {
                 project: self.helpers.project.clone(),
                 run: self.helpers.run.clone(),
@@ -68,19 +93,23 @@ impl TreeDriver {
                 place: mount.place.clone(),
                 shape: facts.shape,
                 mode,
-                selection: self.run.paths.clone(),
+                selection: wanted.paths.to_vec(),
                 companions: Vec::new(),
+                stays,
             }));
         }
         if facts.shape == TreeShape::Directory {
             return Ok(Destination::InPlace {
                 place: mount.place.clone(),
                 mode: mode.into(),
+                stays,
+                touched: wanted.paths.to_vec(),
             });
         }
         // A single file goes into the directory around it, of which nothing else may be touched.
         let (parent, _) = mount.place.split_last().unwrap_or_default();
-        if name_of(&mount.path)? != name_of(&facts.path)? {
+        let name = name_of(&mount.path)?;
+        if name != name_of(&facts.path)? {
             return Err(DriverError::failed_with_hint(
                 format!("{} was saved as {}", mount.path, facts.path),
                 "a file can get another name only when it is restored beside the present one",
@@ -92,6 +121,8 @@ impl TreeDriver {
                 TreeRestore::Replace | TreeRestore::Overlay => InPlaceMode::Overlay,
                 TreeRestore::KeepExisting => InPlaceMode::KeepExisting,
             },
+            stays,
+            touched: vec![name],
         })
     }
 }
@@ -129,10 +160,7 @@ fn ensure_same_shape(mount: &MountSite, facts: &TreeFacts) -> Result<(), DriverE
 }
 
 /// Reads every layer to its end, for modes that have no way back but a safety snapshot.
-pub(super) async fn verify_all(
-    record: &TargetRecord,
-    source: &dyn ArtifactSource,
-) -> Result<(), DriverError> {
+async fn verify_all(record: &TargetRecord, source: &dyn ArtifactSource) -> Result<(), DriverError> {
     for (layer, _) in record.layers() {
         let mut plain = open_plain(source, layer).await?;
         tokio::io::copy(&mut plain, &mut tokio::io::sink())

@@ -1,12 +1,10 @@
 //! Where the entries of an archive go when the archive API puts them back, and which of them it must not.
 
-use std::collections::BTreeMap;
-
 use super::TreeTarget;
 use super::archive::tree_error;
 use super::dump::name_of;
 use super::exact::{Entries, Foreign, Nature, Unwanted};
-use super::load::open_plain;
+use super::load::{ensure_complete, open_plain};
 use super::site::Site;
 use crate::driver::{ArtifactSource, DriverError, StoreError};
 use crate::engine::container::is_within;
@@ -14,9 +12,10 @@ use crate::labels::TreeRestore;
 use crate::manifest::{TargetRecord, TreeFacts, TreeShape};
 use crate::pipe::{ByteStream, consume};
 use crate::tree::entry::Kind;
+use crate::tree::inventory::Inventory;
 use crate::tree::rewrite::list;
-use crate::tree::unpack::Selection;
-use crate::tree::{Excludes, TreeError, TreePath};
+use crate::tree::unpack::{Selection, UnpackReport};
+use crate::tree::{Excludes, TreeError, TreePath, fit};
 
 pub(super) struct Places {
     pub mode: TreeRestore,
@@ -57,8 +56,12 @@ impl Places {
         saved
             .iter()
             .filter(move |(path, nature)| {
+                let stays = |present: &Nature| {
+                    *present == Nature::Other && self.foreign.is_left_out(path, *present)
+                };
                 self.is_chosen(path)
-                    && self.is_blocked(path, **nature)
+                    && (self.is_blocked(path, **nature)
+                        || self.present.get(*path).is_some_and(stays))
                     && !is_place_of_mount(path, **nature)
             })
             .map(|(path, _)| path)
@@ -68,32 +71,76 @@ impl Places {
     pub fn place(&self, path: &TreePath, kind: &Kind) -> Option<TreePath> {
         let path = self.selection.aliases.get(path).unwrap_or(path);
         let named = self.named(path);
-        let is_kept = self.mode == TreeRestore::KeepExisting && self.present.contains_key(&named);
+        let is_kept = match self.present.get(&named) {
+            Some(nature) => {
+                self.mode == TreeRestore::KeepExisting || self.foreign.is_left_out(&named, *nature)
+            }
+            None => false,
+        };
         let is_put =
             self.selection.contains(path) && !is_kept && !self.is_blocked(&named, Nature::of(kind));
         is_put.then_some(named)
     }
 
-    /// The saved entries, by the names that they get.
-    pub async fn saved(
-        &self,
-        record: &TargetRecord,
-        source: &dyn ArtifactSource,
-    ) -> Result<Entries, DriverError> {
-        let mut saved = BTreeMap::new();
-        for (layer, _) in record.layers() {
-            let plain = open_plain(source, layer).await?;
-            let (shape, name) = (self.shape, self.foreign.name.clone());
-            saved.extend(entries_of(plain, move |path| named(path, shape, &name)).await?);
+    /// A directory that cannot make room for what was saved under its name, since patterns leave out what it holds.
+    pub fn ensure_nothing_in_the_way(&self) -> Result<(), DriverError> {
+        let mut all = self.unwanted.in_the_way.iter();
+        match all.find(|path| !self.foreign.holds_mount(path)) {
+            Some(path) => Err(tree_error(fit::holds_what_stays(path))),
+            None => Ok(()),
         }
-        for wanted in &self.selection.paths {
-            let wanted_name = self.named(wanted);
-            if !saved.keys().any(|path| path.is_within(&wanted_name)) {
-                return Err(tree_error(TreeError::NotInArchive(wanted.to_string())));
-            }
-        }
-        Ok(saved)
     }
+}
+
+/// The saved entries, by the names that they get.
+pub(super) struct Saved {
+    pub entries: Entries,
+    /// Of the files that are restored, in bytes, holes included.
+    pub bytes: u64,
+}
+
+/// Reads all of the archive, and refuses one that must not be unpacked.
+pub(super) async fn saved(
+    record: &TargetRecord,
+    facts: &TreeFacts,
+    selection: &Selection,
+    name: &TreePath,
+    source: &dyn ArtifactSource,
+) -> Result<Saved, DriverError> {
+    let shape = facts.shape;
+    let mut saved = Saved {
+        entries: Entries::new(),
+        bytes: 0,
+    };
+    for (layer, _) in record.layers() {
+        let plain = open_plain(source, layer).await?;
+        let selection = selection.clone();
+        let taken = consume(plain, move |archive| {
+            Inventory::take(archive, shape, &selection)
+        });
+        let inventory = taken.await.map_err(StoreError::Body)?.map_err(tree_error)?;
+        let report = UnpackReport {
+            entries: inventory.entries.len() as u64,
+            content_bytes: inventory.content_bytes,
+            warnings: Vec::new(),
+        };
+        ensure_complete(record, facts, &report)?;
+        saved.bytes = saved.bytes.saturating_add(inventory.chosen_bytes);
+        let entries = inventory.entries.into_iter();
+        let renamed = entries.map(|(path, nature)| (named(&path, shape, name), nature));
+        saved.entries.extend(renamed);
+    }
+    for wanted in &selection.paths {
+        let wanted_name = named(wanted, shape, name);
+        if !saved
+            .entries
+            .keys()
+            .any(|path| path.is_within(&wanted_name))
+        {
+            return Err(tree_error(TreeError::NotInArchive(wanted.to_string())));
+        }
+    }
+    Ok(saved)
 }
 
 /// The name of a saved entry in the directory around the tree.
@@ -104,17 +151,24 @@ fn named(path: &TreePath, shape: TreeShape, name: &TreePath) -> TreePath {
     }
 }
 
+/// What is there now.
+#[derive(Default)]
+pub(super) struct Present {
+    pub entries: Entries,
+    /// Sum of the sizes of its files.
+    pub bytes: u64,
+}
+
 /// The entries of an archive, without their content.
-pub(super) async fn entries_of(
-    archive: ByteStream,
-    rename: impl Fn(&TreePath) -> TreePath + Send + 'static,
-) -> Result<Entries, DriverError> {
+pub(super) async fn entries_of(archive: ByteStream) -> Result<Present, DriverError> {
     let listed = consume(archive, move |archive| {
-        let mut entries = Entries::new();
+        let mut present = Present::default();
         list(archive, &mut |entry| {
-            entries.insert(rename(&entry.path), Nature::of(&entry.kind));
+            present.bytes = present.bytes.saturating_add(entry.kind.size());
+            let nature = Nature::of(&entry.kind);
+            present.entries.insert(entry.path.clone(), nature);
         })
-        .map(|()| entries)
+        .map(|()| present)
     });
     listed.await.map_err(StoreError::Body)?.map_err(tree_error)
 }

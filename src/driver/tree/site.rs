@@ -14,7 +14,7 @@ use crate::tree::TreePath;
 const MOST_LINKS: usize = 40;
 
 /// What the engine makes anew for each container and mounts over the image's, and what of a compose file sets it.
-const MADE_BY_THE_ENGINE: [(&str, &str); 3] = [
+pub(super) const MADE_BY_THE_ENGINE: [(&str, &str); 3] = [
     ("/etc/hostname", "hostname"),
     ("/etc/hosts", "extra_hosts"),
     ("/etc/resolv.conf", "dns"),
@@ -38,6 +38,8 @@ pub struct LayerSite {
 #[derive(Clone, Debug)]
 pub struct MountSite {
     pub source: HelperSource,
+    /// What is mounted, as a path on the engine's host, where it has one.
+    pub host: Option<String>,
     /// The engine's name of the volume, when it is a named one.
     pub volume: Option<String>,
     /// As the container sees it, links resolved.
@@ -96,16 +98,46 @@ pub async fn find(
         TreeOrigin::Volume {
             volume,
             destination,
-        } => Ok(Site::Mount(MountSite {
-            source: HelperSource::Volume(volume.clone()),
-            volume: Some(volume.clone()),
-            path: destination.clone(),
-            place: TreePath::root(),
-            root: MountRoot::Directory,
-            hidden: mounted_below(destinations(container), destination),
-        })),
+        } => {
+            let mount = mount_of_volume(container, volume, destination)?;
+            Ok(Site::Mount(MountSite {
+                source: match mount {
+                    Some(mount) => source_of(mount, container)?,
+                    None => HelperSource::Volume(volume.clone()),
+                },
+                host: mount.and_then(Mount::on_the_host),
+                volume: Some(volume.clone()),
+                path: destination.clone(),
+                place: TreePath::root(),
+                root: MountRoot::Directory,
+                hidden: mounted_below(destinations(container), destination),
+            }))
+        }
         TreeOrigin::Path(path) => find_path(engine, container, path, moment).await,
     }
+}
+
+/// A volume's mount; an error when the container has several parts of it.
+fn mount_of_volume<'a>(
+    container: &'a Container,
+    volume: &str,
+    destination: &str,
+) -> Result<Option<&'a Mount>, DriverError> {
+    let of_volume = |mount: &&Mount| mount.volume.as_deref() == Some(volume);
+    let mounts = || container.mounts.iter().filter(of_volume);
+    let here = mounts().find(|mount| mount.destination == destination);
+    if let Some(here) = here
+        && mounts().any(|other| other.subpath != here.subpath)
+    {
+        return Err(DriverError::failed_with_hint(
+            format!(
+                "container {} mounts several parts of the volume {volume}",
+                container.name
+            ),
+            "save each of them by its path, with a label `cofferdam.files.<name>`",
+        ));
+    }
+    Ok(here)
 }
 
 async fn find_path(
@@ -147,6 +179,7 @@ async fn find_path(
     let is_file = place.is_root() && kind == Some(PathKind::File);
     Ok(Site::Mount(MountSite {
         source,
+        host: mount.on_the_host(),
         volume: mount.volume.clone(),
         hidden: mounted_below(destinations(container), &real),
         path: real,
@@ -182,7 +215,13 @@ async fn mount_of<'a>(
 
 fn source_of(mount: &Mount, container: &Container) -> Result<HelperSource, DriverError> {
     match (mount.kind, &mount.volume) {
-        (MountKind::Volume, Some(volume)) => Ok(HelperSource::Volume(volume.clone())),
+        (MountKind::Volume, Some(volume)) => Ok(match &mount.subpath {
+            Some(subpath) => HelperSource::Subpath {
+                volume: volume.clone(),
+                subpath: subpath.clone(),
+            },
+            None => HelperSource::Volume(volume.clone()),
+        }),
         (MountKind::Bind, _) => Ok(HelperSource::Path(mount.source.clone())),
         _ => Err(DriverError::failed(format!(
             "{} in container {} is a mount of a kind that cannot be saved",
@@ -225,7 +264,7 @@ fn ensure_not_made_by_the_engine(container: &Container, path: &str) -> Result<()
 
 /// Replaces every symbolic link on the way, at its end too, by what it points to as the container sees it. `None` for the
 /// kind of what does not exist.
-async fn resolve(
+pub(super) async fn resolve(
     engine: &Engine,
     container: &Container,
     path: &str,

@@ -9,8 +9,8 @@ use std::collections::BTreeMap;
 
 use bollard::models::{
     ContainerCreateBody, HostConfig, HostConfigLogConfig, Mount, MountBindOptions,
-    MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, RestartPolicy,
-    RestartPolicyNameEnum,
+    MountBindOptionsPropagationEnum, MountType, MountVolumeOptions, ResourcesUlimits,
+    RestartPolicy, RestartPolicyNameEnum,
 };
 use bollard::query_parameters::CreateContainerOptions;
 
@@ -33,7 +33,22 @@ pub struct HelperSpec {
     /// Kept of all capabilities, without `CAP_`: `DAC_OVERRIDE`, …
     pub capabilities: Vec<&'static str>,
     pub host_pids: bool,
+    pub limits: Limits,
 }
+
+/// What a container of ours may take of its host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Limits {
+    /// For programs that are not ours.
+    #[default]
+    None,
+    /// For an agent, whose memory does not grow with the data.
+    Agent,
+}
+
+/// Of an agent's own memory, in bytes. What it writes to a file system in memory does not count.
+const MOST_MEMORY: i64 = 2 * 1024 * 1024 * 1024;
+const MOST_PROCESSES: i64 = 512;
 
 #[derive(Clone, Debug)]
 pub struct HelperMount {
@@ -46,6 +61,8 @@ pub struct HelperMount {
 pub enum HelperSource {
     /// A volume by its engine name. Never filled from the image.
     Volume(String),
+    /// A directory of a volume, as a container that has only this mounted sees it.
+    Subpath { volume: String, subpath: String },
     /// A path on the engine's host. The mounts below it come along when it is only read, so that they can be told from
     /// directories; what is written to must not be mistaken for them, so there they stay away.
     Path(String),
@@ -59,7 +76,9 @@ impl Engine {
     /// the engine would silently make anew, empty.
     pub async fn create_helper(&self, spec: &HelperSpec) -> Result<String, EngineError> {
         for mount in &spec.mounts {
-            if let HelperSource::Volume(volume) = &mount.source {
+            if let HelperSource::Volume(volume) | HelperSource::Subpath { volume, .. } =
+                &mount.source
+            {
                 self.ensure_volume_exists(volume).await?;
             }
         }
@@ -133,6 +152,14 @@ fn host_config(spec: &HelperSpec) -> HostConfig {
             maximum_retry_count: None,
         }),
         auto_remove: Some(false),
+        ulimits: (spec.limits == Limits::Agent).then(|| {
+            vec![ResourcesUlimits {
+                name: Some("data".to_owned()),
+                soft: Some(MOST_MEMORY),
+                hard: Some(MOST_MEMORY),
+            }]
+        }),
+        pids_limit: (spec.limits == Limits::Agent).then_some(MOST_PROCESSES),
         network_mode: Some(spec.network.clone()),
         pid_mode: spec.host_pids.then(|| "host".to_owned()),
         mounts: Some(spec.mounts.iter().map(mount).collect()),
@@ -146,16 +173,19 @@ fn mount(mount: &HelperMount) -> Mount {
         read_only: Some(mount.read_only),
         ..Mount::default()
     };
+    let of_volume = |volume: &str, subpath: Option<&String>| Mount {
+        typ: Some(MountType::VOLUME),
+        source: Some(volume.to_owned()),
+        volume_options: Some(MountVolumeOptions {
+            no_copy: Some(true),
+            subpath: subpath.cloned(),
+            ..MountVolumeOptions::default()
+        }),
+        ..common.clone()
+    };
     match &mount.source {
-        HelperSource::Volume(volume) => Mount {
-            typ: Some(MountType::VOLUME),
-            source: Some(volume.clone()),
-            volume_options: Some(MountVolumeOptions {
-                no_copy: Some(true),
-                ..MountVolumeOptions::default()
-            }),
-            ..common
-        },
+        HelperSource::Volume(volume) => of_volume(volume, None),
+        HelperSource::Subpath { volume, subpath } => of_volume(volume, Some(subpath)),
         HelperSource::Path(path) => Mount {
             typ: Some(MountType::BIND),
             source: Some(path.clone()),

@@ -14,8 +14,8 @@ use crate::engine::fault::About;
 use crate::engine::{Engine, EngineError, container_name};
 
 /// How much of what a container said last is repeated, in lines and bytes.
-const LAST_LINES: &str = "5";
-const LAST_WORDS: usize = 2048;
+const LAST_LINES: &str = "20";
+const LAST_WORDS: usize = 4096;
 
 /// What a twin gets to see in place of what its model has there.
 #[derive(Clone, Debug)]

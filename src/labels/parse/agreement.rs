@@ -11,6 +11,7 @@ use crate::text::quoted;
 impl Parser<'_> {
     pub(super) fn ensure_labels_agree(&mut self) {
         self.ensure_nothing_contradicts();
+        self.ensure_a_password_has_one_place();
         self.ensure_options_belong_to_something();
         self.ensure_mode_serves_its_options();
         self.ensure_a_snapshot_has_one_place();
@@ -31,6 +32,17 @@ impl Parser<'_> {
                 "stands beside a `cofferdam.stop` for `backup`",
                 Some("a container is either stopped or frozen: remove one of them".to_owned()),
             );
+        }
+    }
+
+    fn ensure_a_password_has_one_place(&mut self) {
+        for driver in ["postgres", "mysql", "couchdb", "elasticsearch"] {
+            let [file, variable] =
+                ["file", "variable"].map(|place| format!("cofferdam.{driver}.password-{place}"));
+            if self.has(&file) && self.has(&variable) {
+                let hint = "remove one of them".to_owned();
+                self.problem(&variable, format!("stands beside `{file}`"), Some(hint));
+            }
         }
     }
 
@@ -83,7 +95,8 @@ impl Parser<'_> {
     }
 
     fn ensure_store_is_saved(&mut self, key: &str, driver: &str) {
-        if !self.has(driver) {
+        let may_be_detected = self.is_switched() && !self.has_driver_label();
+        if !self.has(driver) && !may_be_detected {
             let hint = format!("add `{driver}: \"*\"`, or remove it");
             self.problem(key, "has no store to serve", Some(hint));
         }

@@ -19,6 +19,9 @@ impl CommandDraft {
             CommandLabel::Load => options.load = Some(values::command(value)?),
             CommandLabel::Check => options.check = Some(values::command(value)?),
             CommandLabel::AllowEmpty => options.allow_empty = values::boolean(value)?,
+            CommandLabel::EndsWith => {
+                options.ends_with = Some(values::text(value, "the last line of a whole dump")?);
+            }
             CommandLabel::DataDirectory => options.data_directory = Some(values::path(value)?),
             CommandLabel::Timeout => options.timeout = values::duration(value)?,
             CommandLabel::Transfer => options.transfer = values::word(value, &TRANSFERS)?,

@@ -2,7 +2,7 @@
 
 use super::values::{self, BadValue};
 use crate::labels::table::{CouchdbLabel, ElasticsearchLabel};
-use crate::labels::{CouchdbLabels, ElasticsearchLabels, Selection};
+use crate::labels::{CouchdbLabels, ElasticsearchLabels, OptIn, Selection};
 
 /// What was read of a store's labels; `is_asked` when it is to be saved.
 #[derive(Default)]
@@ -11,9 +11,12 @@ pub(super) struct StoreDraft<L> {
     labels: L,
 }
 
-impl<L> StoreDraft<L> {
-    pub(super) fn finish(self) -> Option<L> {
-        self.is_asked.then_some(self.labels)
+impl<L: Default + PartialEq> StoreDraft<L> {
+    /// Options ask for it too, where no label names what is saved.
+    pub(super) fn finish(self, opt_in: OptIn) -> Option<L> {
+        let has_options = self.labels != L::default();
+        let is_asked = self.is_asked || (opt_in == OptIn::Detection && has_options);
+        is_asked.then_some(self.labels)
     }
 }
 
@@ -32,6 +35,9 @@ impl StoreDraft<CouchdbLabels> {
             }
             CouchdbLabel::User => labels.user = Some(values::text(value, "an administrator")?),
             CouchdbLabel::PasswordFile => labels.password_file = Some(values::path(value)?),
+            CouchdbLabel::PasswordVariable => {
+                labels.password_variable = Some(values::variable(value)?);
+            }
             CouchdbLabel::Port => labels.port = values::port(value)?,
             CouchdbLabel::DataDirectory => labels.data_directory = values::path(value)?,
         }
@@ -52,6 +58,9 @@ impl StoreDraft<ElasticsearchLabels> {
             }
             ElasticsearchLabel::User => labels.user = Some(values::text(value, "a user's name")?),
             ElasticsearchLabel::PasswordFile => labels.password_file = Some(values::path(value)?),
+            ElasticsearchLabel::PasswordVariable => {
+                labels.password_variable = Some(values::variable(value)?);
+            }
             ElasticsearchLabel::Port => labels.port = values::port(value)?,
             ElasticsearchLabel::Tls => labels.tls = values::boolean(value)?,
             ElasticsearchLabel::Location => labels.location = Some(values::path(value)?),

@@ -87,6 +87,7 @@ fn every_postgres_option_is_read() {
             databases: names(&["clinical", "genomic"]),
             user: Some("admin".to_owned()),
             password_file: Some("/run/secrets/postgres_db_secret".to_owned()),
+            password_variable: None,
             port: Some(5433),
             maintenance_db: "postgres".to_owned(),
             mode: PostgresMode::Dump,
@@ -97,6 +98,35 @@ fn every_postgres_option_is_read() {
             scratch: Some("/var/tmp".to_owned()),
             exec_user: Some("postgres".to_owned()),
         })
+    );
+}
+
+#[test]
+fn a_password_is_in_a_file_or_in_a_variable() {
+    let labels = good(&[
+        ("postgres", "*"),
+        ("postgres.password-variable", "DB_PASSWORD"),
+        ("mysql", "*"),
+        ("mysql.password-variable", "DB_PASSWORD"),
+        ("couchdb", "*"),
+        ("couchdb.password-variable", "DB_PASSWORD"),
+        ("elasticsearch", "*"),
+        ("elasticsearch.password-variable", "DB_PASSWORD"),
+    ]);
+    let variables = [
+        labels.postgres.unwrap().password_variable,
+        labels.mysql.unwrap().password_variable,
+        labels.couchdb.unwrap().password_variable,
+        labels.elasticsearch.unwrap().password_variable,
+    ];
+    assert_eq!(variables, [(); 4].map(|()| Some("DB_PASSWORD".to_owned())));
+    assert_snapshot!(
+        bad(&[("mysql", "*"), ("mysql.password-variable", "PW"), ("mysql.password-file", "/run/pw")]),
+        @"container db: label `cofferdam.mysql.password-variable` stands beside `cofferdam.mysql.password-file`; remove one of them"
+    );
+    assert_snapshot!(
+        bad(&[("postgres", "*"), ("postgres.password-variable", "s3cret!")]),
+        @"container db: label `cofferdam.postgres.password-variable` is no name of a variable; write the name of the container's variable that holds the password, as `DB_PASSWORD`"
     );
 }
 
@@ -114,6 +144,7 @@ fn every_couchdb_option_is_read() {
         Some(CouchdbLabels {
             user: Some("backup".to_owned()),
             password_file: Some("/run/secrets/couchdb".to_owned()),
+            password_variable: None,
             port: 5985,
             data_directory: "/bitnami/couchdb/data".to_owned(),
         })
@@ -124,7 +155,9 @@ fn every_couchdb_option_is_read() {
         ["/bitnami/couchdb/data"]
     );
     assert_snapshot!(bad(&[("couchdb", "users")]), @r"container db: label `cofferdam.couchdb` is not `*`; write `*`: a node is saved whole; to keep a part of it, replicate that to another node");
-    assert_snapshot!(bad(&[("enable", "true"), ("couchdb.port", "1")]), @r#"container db: label `cofferdam.couchdb.port` has no store to serve; add `cofferdam.couchdb: "*"`, or remove it"#);
+    let switched = good(&[("enable", "true"), ("couchdb.port", "1")]);
+    assert_eq!(switched.couchdb.map(|labels| labels.port), Some(1));
+    assert_snapshot!(bad(&[("volumes", "data"), ("couchdb.port", "1")]), @r#"container db: label `cofferdam.couchdb.port` has no store to serve; add `cofferdam.couchdb: "*"`, or remove it"#);
 }
 
 #[test]
@@ -144,6 +177,7 @@ fn every_elasticsearch_option_is_read() {
             indices: Selection::Names(vec!["cases".to_owned(), "forms".to_owned()]),
             user: Some("backup".to_owned()),
             password_file: Some("/run/secrets/elastic".to_owned()),
+            password_variable: None,
             port: 9201,
             tls: true,
             location: Some("/snapshots".to_owned()),
@@ -187,6 +221,7 @@ fn every_mysql_option_is_read() {
             databases: names(&["shop", "reports"]),
             user: Some("backup".to_owned()),
             password_file: Some("/run/secrets/mysql".to_owned()),
+            password_variable: None,
             port: Some(3307),
             exclude_tables: vec!["tmp_*".to_owned(), "audit_log".to_owned()],
             exclude_table_data: vec!["jobs".to_owned()],
@@ -296,6 +331,7 @@ fn commands_are_read_with_their_options() {
         ("command.my.entries.load", "sh -c 'slapadd -n 1 || exit 1'"),
         ("command.my.entries.check", "ldapsearch -x"),
         ("command.my.entries.allow-empty", "true"),
+        ("command.my.entries.ends-with", "# end of *"),
         ("command.my.entries.data-directory", "/var/lib/ldap/"),
         ("command.my.entries.timeout", "5m"),
         ("command.my.entries.transfer", "stream"),
@@ -314,6 +350,7 @@ fn commands_are_read_with_their_options() {
                         load: Some(argv(&["sh", "-c", "slapadd -n 1 || exit 1"])),
                         check: Some(argv(&["ldapsearch", "-x"])),
                         allow_empty: true,
+                        ends_with: Some("# end of *".to_owned()),
                         data_directory: Some("/var/lib/ldap".to_owned()),
                         timeout: Duration::from_secs(300),
                         transfer: TransferChoice::Stream,

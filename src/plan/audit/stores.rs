@@ -3,10 +3,10 @@
 //! What saves one is its driver; commands or a hook with files of the same service, which are taken at their word; or its
 //! own files, if they keep still meanwhile.
 
-use super::{Finding, holds_for};
+use super::Finding;
 use crate::discover::{self, Service};
 use crate::engine::container::is_within;
-use crate::labels::{HookPoint, Moment};
+use crate::labels::HookPoint;
 use crate::store::Store;
 use crate::survey::Survey;
 
@@ -61,7 +61,7 @@ fn unsaved_of(survey: &Survey, service: &Service) -> impl Iterator<Item = (Store
             None
         } else if !has_saved_files(survey, service, store) {
             Some((store, format!("nothing saves its {store} server")))
-        } else if store.is_copied_while_it_runs() || keeps_still(service) {
+        } else if store.is_copied_while_it_runs() || service.keeps_still() {
             None
         } else {
             let what = format!("the files of its {store} server are saved while it writes to them");
@@ -97,10 +97,4 @@ fn has_saved_files(survey: &Survey, service: &Service, store: Store) -> bool {
     let mut files = service.labels.files.values();
     let by_path = files.any(|files| is_at(store, service, &files.path));
     on_volume || by_path
-}
-
-/// Whether a service is stopped or paused while its own targets are saved.
-fn keeps_still(service: &Service) -> bool {
-    let labels = &service.labels;
-    (labels.pause || labels.stop.contains(&Moment::Backup)) && holds_for(service, &service.name)
 }

@@ -19,6 +19,7 @@ fn service(name: &str, volumes: &[&str], labels: &[(&str, &str)]) -> Service {
             kind: MountKind::Volume,
             volume: Some(volume.to_owned()),
             source: String::new(),
+            subpath: None,
             destination: destination.to_owned(),
             writable: true,
         });

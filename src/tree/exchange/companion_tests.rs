@@ -39,6 +39,7 @@ impl Scene {
             mode: TreeRestore::Replace,
             selection: Vec::new(),
             companions: COMPANIONS.map(path).to_vec(),
+            stays: crate::tree::stays::Stays::default(),
         };
         Self { mount, plan }
     }

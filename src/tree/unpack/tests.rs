@@ -5,7 +5,9 @@ use std::io::Cursor;
 use std::path::Path;
 
 use super::*;
+use crate::manifest::TreeShape;
 use crate::tree::header::{BLOCK, Header};
+use crate::tree::inventory::Inventory;
 use crate::tree::pax::Records;
 use tempfile::TempDir;
 
@@ -435,4 +437,222 @@ fn a_mounted_file_stays_the_same_file() {
     ] {
         assert!(overwrite(write(), Cursor::new(archive)).is_err());
     }
+}
+
+/// Whoever unpacks an archive for us follows links and writes what he finds twice twice.
+#[test]
+fn an_archive_for_others_is_checked_as_if_it_were_unpacked_here() {
+    let root = || forge().directory("./").file("word", "old");
+    for (name, archive) in [
+        (
+            "sound",
+            root().directory("d/").hard_link("d/h", "word").end(),
+        ),
+        (
+            "through a link",
+            root().symlink("s", "/outside").file("s/x", "x").end(),
+        ),
+        ("its root is a file", forge().file(".", "x").end()),
+        ("twice", root().file("word", "x").end()),
+        ("twice, as a link", root().symlink("word", "/outside").end()),
+        (
+            "a directory twice",
+            root().directory("d/").directory("d/").end(),
+        ),
+        ("without its directory", root().file("d/x", "x").end()),
+        (
+            "its directory later",
+            root().file("d/x", "x").directory("d/").end(),
+        ),
+        (
+            "a hard link through a link",
+            root().symlink("s", "/etc").hard_link("h", "s/passwd").end(),
+        ),
+        (
+            "a hard link to a directory",
+            root().directory("d/").hard_link("h", "d").end(),
+        ),
+        ("dots", root().file("../x", "x").end()),
+        ("absolute", root().file("/x", "x").end()),
+        ("nothing", forge().end()),
+    ] {
+        let taken = Inventory::take(&archive[..], TreeShape::Directory, &Selection::default());
+        match taken {
+            Ok(inventory) => {
+                assert_eq!(name, "sound");
+                assert_eq!((inventory.entries.len(), inventory.content_bytes), (4, 3));
+            }
+            Err(error) => {
+                assert!(matches!(error, TreeError::Hostile(_)), "{name}: {error}");
+                assert_ne!(name, "sound");
+            }
+        }
+    }
+    for archive in [
+        forge().file("a", "1").file("b", "1").end(),
+        forge().directory("a/").end(),
+        forge().symlink("a", "/etc/passwd").end(),
+        forge().end(),
+    ] {
+        let taken = Inventory::take(&archive[..], TreeShape::File, &Selection::default());
+        assert!(matches!(taken, Err(TreeError::Hostile(_))), "{taken:?}");
+    }
+}
+
+#[test]
+fn the_size_of_a_file_with_holes_is_what_it_takes_where_they_are_filled() {
+    let petabytes = "4503599627370496";
+    let map = format!("1\n0\n{BLOCK}\n");
+    let content = [map.as_bytes(), &vec![0; BLOCK - map.len()], &[7; BLOCK]].concat();
+    let archive = forge()
+        .directory("./")
+        .records(&[
+            ("GNU.sparse.major", "1"),
+            ("GNU.sparse.minor", "0"),
+            ("GNU.sparse.name", "big"),
+            ("GNU.sparse.realsize", petabytes),
+        ])
+        .entry(b'0', b"big", b"", &content)
+        .end();
+    let taken = Inventory::take(&archive[..], TreeShape::Directory, &Selection::default());
+    assert_eq!(taken.unwrap().chosen_bytes.to_string(), petabytes);
+    let error = crate::tree::room::ensure_enough(1 << 52, 1 << 40, "make room").unwrap_err();
+    assert!(
+        error.to_string().starts_with("there is not enough room"),
+        "{error}"
+    );
+}
+
+#[test]
+fn nothing_lies_deeper_than_can_be_put_back() {
+    let name = format!("{}x", "a/".repeat(30_000));
+    let archive = forge().records(&[("path", &name)]).file("x", "evil").end();
+    let ground = Ground::new();
+    let error = ground.unpack(&archive, Existing::Refuse).err().unwrap();
+    assert!(error.to_string().contains("levels deep"), "{error}");
+    assert!(error.to_string().len() < 600);
+    assert_eq!(fs::read_dir(ground.root()).unwrap().count(), 0);
+}
+
+/// Beyond what a path can say, and with fewer files open than there are levels.
+#[test]
+fn a_deep_tree_is_saved_put_back_and_removed() {
+    use crate::tree::ahead::Opening;
+    use crate::tree::pack::{Source, pack};
+
+    let depth = 2500;
+    let ground = Ground::new();
+    let root = || -> OwnedFd { File::open(ground.root()).unwrap().into() };
+    let mut directory = root();
+    for _ in 0..depth {
+        mkdirat(&directory, "d", Mode::RWXU).unwrap();
+        directory = fs_open(&directory, b"d");
+    }
+    openat(
+        &directory,
+        "file",
+        OFlags::CREATE | OFlags::WRONLY,
+        Mode::RUSR,
+    )
+    .unwrap();
+    let mut archive = Vec::new();
+    let source = Source::Directory(root(), Opening::Ahead);
+    let packed = pack(
+        source,
+        &crate::tree::Excludes::default(),
+        &mut archive,
+        &mut |_| Ok(()),
+    );
+    assert_eq!(packed.unwrap().entries, depth + 2);
+    remove(root(), b"d", &TreePath::root().join(b"d")).unwrap();
+    assert_eq!(fs::read_dir(ground.root()).unwrap().count(), 0);
+    let unpacked = ground.unpack(&archive, Existing::Refuse).unwrap();
+    assert_eq!(unpacked.report.entries, depth + 2);
+    let mut again = Vec::new();
+    let source = Source::Directory(root(), Opening::Ahead);
+    pack(
+        source,
+        &crate::tree::Excludes::default(),
+        &mut again,
+        &mut |_| Ok(()),
+    )
+    .unwrap();
+    assert!(again == archive);
+    remove(root(), b"d", &TreePath::root().join(b"d")).unwrap();
+}
+
+fn fs_open(directory: &OwnedFd, name: &[u8]) -> OwnedFd {
+    super::fs::open_directory(directory, name).unwrap()
+}
+
+#[test]
+fn a_restore_in_place_goes_around_what_is_left_out() {
+    use crate::tree::stays::Stays;
+
+    let ground = Ground::new();
+    let root = ground.root();
+    let put = |name: &str, content: &str| {
+        fs::create_dir_all(root.join(name).parent().unwrap()).unwrap();
+        fs::write(root.join(name), content).unwrap();
+    };
+    put("media/film", "now");
+    put("extra/a.log", "now");
+    put("extra/b", "now");
+    put("doc", "now");
+    let stays = Stays {
+        patterns: vec!["/media/".to_owned(), "*.log".to_owned()],
+        ..Stays::default()
+    };
+    let restore = |archive: &[u8], touched: &[&str]| {
+        let open = || -> OwnedFd { File::open(&root).unwrap().into() };
+        let touched: Vec<TreePath> = touched
+            .iter()
+            .map(|path| TreePath::parse(path.as_bytes()).unwrap())
+            .collect();
+        let standing = Standing::look(Some(open()), &stays, &touched)?;
+        standing.clear(&open())?;
+        let options = UnpackOptions {
+            selection: Selection {
+                paths: touched,
+                ..Selection::default()
+            },
+            ..UnpackOptions::default()
+        };
+        let mut unpacker = Unpacker::over(open(), options, standing);
+        unpacker.layer(archive)?;
+        unpacker.finish()
+    };
+    let archive = forge()
+        .directory("./")
+        .file("doc", "saved")
+        .directory("media/")
+        .file("media/film", "saved")
+        .file("media/older", "saved")
+        .end();
+    let report = restore(&archive, &[]).unwrap().report;
+    assert_eq!(report.warnings.len(), 1, "{report:?}");
+    let text = |name: &str| fs::read_to_string(root.join(name)).unwrap();
+    assert_eq!(
+        [text("doc"), text("media/film"), text("media/older")],
+        ["saved", "now", "saved"]
+    );
+    assert_eq!(text("extra/a.log"), "now");
+    assert!(!root.join("extra/b").exists());
+
+    // Of what was not chosen, nothing is touched.
+    put("other", "now");
+    put("doc", "now");
+    restore(&archive, &["doc"]).unwrap();
+    assert_eq!([text("doc"), text("other")], ["saved", "now"]);
+
+    let error = restore(&forge().directory("./").file("extra", "x").end(), &[])
+        .err()
+        .unwrap();
+    assert!(
+        error
+            .to_string()
+            .contains("extra is not a directory in the snapshot"),
+        "{error}"
+    );
+    assert_eq!(text("extra/a.log"), "now");
 }

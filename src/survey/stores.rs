@@ -1,0 +1,230 @@
+//! Which database servers run in which containers, and where they keep their data.
+//!
+//! A server is known by what runs, as the engine lists it. Where nothing is to be seen, the environment has to do.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::{FutureExt, StreamExt};
+
+use super::{Survey, some_at_a_time};
+use crate::discover::{Service, Stack, is_helper};
+use crate::engine::{Container, Engine, EngineError, State};
+use crate::labels::{ContainerLabels, CouchdbLabels, ElasticsearchLabels, OptIn, Selection};
+use crate::store::Store;
+
+/// What a service runs, and why the engine did not tell it.
+pub(super) type Look = (BTreeSet<Store>, Option<EngineError>);
+
+/// Nobody is asked but the engine: most of these containers have not opted in. What it does not tell is a gap in the audit,
+/// and no more.
+pub(super) async fn of_service(engine: &Engine, service: &Service) -> Look {
+    if service.labels.skip.is_some() {
+        return Look::default();
+    }
+    of_container(engine, &service.container).await
+}
+
+async fn of_container(engine: &Engine, container: &Container) -> Look {
+    match running(engine, container).await {
+        Ok(Some(stores)) => (stores, None),
+        Ok(None) => (by_environment(container), None),
+        Err(error) => (by_environment(container), Some(error)),
+    }
+}
+
+/// `None`: nothing runs.
+async fn running(
+    engine: &Engine,
+    container: &Container,
+) -> Result<Option<BTreeSet<Store>>, EngineError> {
+    if !matches!(container.state, State::Running | State::Paused) {
+        return Ok(None);
+    }
+    let names = engine.process_names(&container.id).await?;
+    let is_run = |store: &Store| names.iter().any(|name| store.is_run_by(name));
+    let mut stores: BTreeSet<Store> = Store::ALL.into_iter().filter(is_run).collect();
+    if stores.iter().any(|store| store.argument().is_some()) {
+        let lines = engine.command_lines(&container.id).await?;
+        let is_told = |argument| lines.iter().any(|line| line.contains(argument));
+        stores.retain(|store| store.argument().is_none_or(is_told));
+    }
+    Ok(Some(stores))
+}
+
+/// Where no process is to be seen. Variables alone may be a client's, and so may be an anonymous volume, which its image
+/// asks for.
+fn by_environment(container: &Container) -> BTreeSet<Store> {
+    let env = &container.env;
+    let is_kept = |directory: &str| {
+        let mount = container.mount_of(directory);
+        mount.is_some_and(|mount| !mount.is_anonymous())
+    };
+    let keeps_data = |store: &Store| store.directories(env).any(is_kept);
+    let stores = Store::ALL.into_iter();
+    stores
+        .filter(|store| store.is_named_by(env) && keeps_data(store))
+        .collect()
+}
+
+/// The stores of those services whose volumes may be taken without being named, and of those that share a volume with them.
+pub(super) async fn beside_unnamed_volumes(
+    engine: &Engine,
+    stack: &Stack,
+) -> Result<BTreeMap<String, BTreeSet<Store>>, EngineError> {
+    let shared: BTreeSet<&String> = stack
+        .services
+        .iter()
+        .filter(|service| takes_what_is_not_named(service))
+        .flat_map(|service| &service.container.mounts)
+        .filter_map(|mount| mount.volume.as_ref())
+        .collect();
+    let looked_at = stack.services.iter().filter(|service| {
+        let mut mounts = service.container.mounts.iter();
+        let shares =
+            mounts.any(|mount| mount.volume.as_ref().is_some_and(|it| shared.contains(it)));
+        service.container.is_running() && (takes_what_is_not_named(service) || shares)
+    });
+    let looked_at: Vec<&Service> = looked_at.collect();
+    let looks = looked_at
+        .iter()
+        .map(|service| of_container(engine, &service.container).boxed());
+    let looks: Vec<Look> = some_at_a_time(looks).collect().await;
+    let mut seen = BTreeMap::new();
+    for (service, (stores, trouble)) in looked_at.into_iter().zip(looks) {
+        match trouble {
+            // What is to be detected must be seen.
+            Some(error) if service.labels.opt_in == OptIn::Detection => return Err(error),
+            _ => seen.insert(service.name.clone(), stores),
+        };
+    }
+    Ok(seen)
+}
+
+fn takes_what_is_not_named(service: &Service) -> bool {
+    let labels = &service.labels;
+    let is_taken = match labels.opt_in {
+        OptIn::No => false,
+        OptIn::Detection => true,
+        OptIn::Labels => labels.volumes == Some(Selection::All),
+    };
+    is_taken && labels.skip.is_none()
+}
+
+/// Has the labels of a service say what was detected, where nobody needs to log in for that.
+pub(super) fn label_detected(service: &mut Service, seen: &BTreeSet<Store>) {
+    let Service {
+        container, labels, ..
+    } = service;
+    if labels.opt_in != OptIn::Detection {
+        return;
+    }
+    if seen.contains(&Store::Couchdb) && labels.couchdb.is_none() {
+        labels.couchdb = Some(couchdb_labels(container));
+    }
+    if seen.iter().copied().any(is_search) && labels.elasticsearch.is_none() {
+        labels.elasticsearch = Some(ElasticsearchLabels::default());
+    }
+}
+
+/// What labels would say of a node that nobody labelled: its data is where a mount lies at one of the usual places.
+pub fn couchdb_labels(container: &Container) -> CouchdbLabels {
+    let usual = CouchdbLabels::default();
+    let mut directories = Store::Couchdb.directories(&container.env);
+    let mounted = directories.find(|directory| container.mount_of(directory).is_some());
+    CouchdbLabels {
+        data_directory: mounted.map_or(usual.data_directory.clone(), str::to_owned),
+        ..usual
+    }
+}
+
+/// The stores of a service whose files nobody may take for a copy: a driver saves them, and they do not keep still.
+pub(super) fn not_as_files<'a>(
+    service: &'a Service,
+    seen: &'a BTreeSet<Store>,
+) -> impl Iterator<Item = Store> + 'a {
+    let stores = seen.iter().copied();
+    stores.filter(|store| store.has_driver() && !service.keeps_still())
+}
+
+/// Where labels say that this store keeps its data.
+pub(super) fn labelled_directories(
+    labels: &ContainerLabels,
+    store: Store,
+) -> impl Iterator<Item = &str> {
+    let couchdb = labels.couchdb.iter().map(|labels| &*labels.data_directory);
+    let elasticsearch = labels.elasticsearch.iter();
+    let elasticsearch = elasticsearch.flat_map(ElasticsearchLabels::directories);
+    couchdb
+        .filter(move |_| store == Store::Couchdb)
+        .chain(elasticsearch.filter(move |_| is_search(store)))
+}
+
+fn is_search(store: Store) -> bool {
+    matches!(store, Store::Elasticsearch | Store::Opensearch)
+}
+
+/// A server that runs, whoever saves it.
+#[derive(Clone, Debug)]
+pub struct StoreAtWork {
+    pub container: Container,
+    pub store: Store,
+    /// Where it keeps its data, as its container sees it: every place that is known of.
+    pub directories: Vec<String>,
+}
+
+/// The servers of all containers of the engine that run where one of `places` lies ([`Container::place_of`]).
+pub async fn at_work(
+    engine: &Engine,
+    survey: &Survey,
+    places: &[String],
+) -> Result<Vec<StoreAtWork>, EngineError> {
+    if places.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut containers = engine.containers(&[]).await?;
+    containers.retain(|container| {
+        let runs = matches!(
+            container.state,
+            State::Running | State::Paused | State::Restarting
+        );
+        runs && !is_helper(container) && places.iter().any(|place| container.reaches(place))
+    });
+    let looks = containers.iter().map(|it| of_container(engine, it).boxed());
+    let looks: Vec<Look> = some_at_a_time(looks).collect().await;
+    let mut found = Vec::new();
+    for (container, (stores, _)) in containers.iter().zip(looks) {
+        // What is told of a server goes beyond what is usual; without it, that has to do.
+        let lines = match stores.is_empty() {
+            true => Vec::new(),
+            false => engine
+                .command_lines(&container.id)
+                .await
+                .unwrap_or_default(),
+        };
+        found.extend(stores.into_iter().map(|store| StoreAtWork {
+            directories: directories(survey, container, store, &lines),
+            container: container.clone(),
+            store,
+        }));
+    }
+    Ok(found)
+}
+
+fn directories(
+    survey: &Survey,
+    container: &Container,
+    store: Store,
+    lines: &[String],
+) -> Vec<String> {
+    let mut services = survey.stack.services.iter();
+    let service = services.find(|service| service.container.id == container.id);
+    let known = service.into_iter().flat_map(|service| {
+        let found = survey.databases_of(&service.name);
+        let of_store = found.filter(move |found| found.server.store() == store);
+        let found = of_store.filter_map(|found| found.data_directory.as_deref());
+        found.chain(labelled_directories(&service.labels, store))
+    });
+    let usual = store.directories(&container.env);
+    let told = lines.iter().filter_map(|line| store.told_directory(line));
+    known.chain(usual).chain(told).map(str::to_owned).collect()
+}
