@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Sees to a Docker Engine on a machine of continuous integration: installs and starts one where none answers, and lets it keep
-# layers with the kernel's overlayfs where it keeps them with FUSE, as these machines do: tests of PostgreSQL took an eighth
-# longer there. Images made before are out of sight afterwards.
+# Sees to a Docker Engine on a machine of continuous integration: installs and starts one where none answers. Where it keeps
+# layers with FUSE, as on these machines, it gets the kernel's overlayfs, which made tests of PostgreSQL an eighth faster, and no
+# seccomp filter, without which an exec takes 0.18 s instead of 0.31. Images made before are out of sight afterwards.
 set -euo pipefail
 
 config=/etc/docker/daemon.json
+no_filter=/etc/docker/no-filter.json
 log=/var/log/dockerd.ci.log
 
 fail() {
@@ -52,9 +53,10 @@ fi
 grep -q overlay /proc/filesystems || exit 0
 
 before=$(<"$config")
-sed -i 's/"fuse-overlayfs"/"overlay2"/' "$config"
+echo '{"defaultAction": "SCMP_ACT_ALLOW"}' >"$no_filter"
+sed -i "s|\"fuse-overlayfs\"|\"overlay2\", \"seccomp-profile\": \"$no_filter\"|" "$config"
 if ! restart; then
-  echo "engine: it does not start with overlay2: it goes on with FUSE: $(tail -n 5 "$log")" >&2
+  echo "engine: it does not start with overlay2: it goes on as it was: $(tail -n 5 "$log")" >&2
   printf '%s\n' "$before" >"$config"
   restart
 fi

@@ -16,7 +16,9 @@ if [[ ! -x $program ]]; then
   for crate in blake2 block-buffer crc-fast digest md-5 sha1 sha2 zstd-sys; do
     fast+=(--config "profile.release.package.$crate.opt-level=3")
   done
-  log=$(CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
+  sodium=$(find /usr/lib -name libsodium.a -print -quit)
+  log=$(SODIUM_LIB_DIR=${sodium%/*} CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 \
+    CARGO_PROFILE_RELEASE_OPT_LEVEL=0 \
     cargo install garage --version "$version" --locked --quiet --no-default-features --features bundled-libs,sqlite \
     "${fast[@]}" \
     --root "$build" --target-dir "$build" --no-track 2>&1) || {

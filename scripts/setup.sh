@@ -26,6 +26,8 @@ need() { have "$1" || packages+=("$2"); }
 
 need cc gcc
 [[ -e /usr/include/stdlib.h ]] || packages+=(libc6-dev)
+# For Garage, which would compile it and run its tests.
+[[ -e /usr/include/sodium.h ]] || packages+=(libsodium-dev)
 need make make
 need debootstrap debootstrap
 need zstd zstd

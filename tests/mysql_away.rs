@@ -17,6 +17,7 @@ async fn on_mariadb() {
 }
 
 #[tokio::test]
+#[ignore = "the other family of servers: make test-full"]
 async fn on_mysql() {
     let server = MysqlServer::shared(MYSQL);
     let _turn = server.turn.lock().await;

@@ -2,7 +2,7 @@
 
 use crate::support::engine;
 use crate::support::mysql::{
-    DAMAGE, EVERYTHING, MARIADB, MYSQL, MysqlRun, MysqlServer, assert_same, facts, labels, target,
+    DAMAGE, EVERYTHING, MysqlRun, MysqlServer, assert_same, facts, labels, target,
 };
 use cofferdam::driver::mysql::Committed;
 use cofferdam::driver::{Driver, OldDatabase};
@@ -12,11 +12,11 @@ use cofferdam::manifest::{MysqlPrograms, Transfer};
 const DEFAULTS: &str = "CHARACTER SET utf8mb4 COLLATE utf8mb4_bin";
 
 /// Each test on a server of each family; those of one family share it, and the families take turns in the order of names, so
-/// that both are at work.
+/// that both are at work. MySQL's are for `make test-full`, which runs the ignored ones too.
 macro_rules! on_both {
     ($($name:ident),* $(,)?) => {
         $(mod $name {
-            use super::{MARIADB, MYSQL, MysqlServer};
+            use $crate::support::mysql::{MARIADB, MYSQL, MysqlServer};
 
             #[tokio::test]
             async fn mariadb() {
@@ -26,6 +26,7 @@ macro_rules! on_both {
             }
 
             #[tokio::test]
+            #[ignore = "the other family of servers: make test-full"]
             async fn mysql() {
                 let server = MysqlServer::shared(MYSQL);
                 let _turn = server.turn.lock().await;
@@ -34,6 +35,7 @@ macro_rules! on_both {
         })*
     };
 }
+pub(crate) use on_both;
 
 on_both!(
     everything_comes_back,

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use saphyr::{LoadableYamlNode, Yaml};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -154,23 +155,22 @@ impl ComposeStack {
 
     /// A file that compose lays over `file`: the label of tests, on everything that it makes.
     fn write_labels(&self, file: &str) {
-        let names = |what| {
-            let mut command = self.flavour();
-            command.args(["--profile", "ingest", "-f", file, "config", what]);
-            Run::from(command.output().expect("compose"))
-                .expect(0)
-                .stdout
-        };
-        let labelled = |names: &str| {
-            let entries = names
-                .lines()
-                .map(|name| (name.to_owned(), json!({"labels": {"cofferdam.test": "1"}})));
+        let text = std::fs::read_to_string(self.example.join(file)).expect("an example");
+        let documents = Yaml::load_from_str(&text).expect("YAML");
+        let labelled = |what: &str| {
+            let named = documents[0].as_mapping_get(what).and_then(Yaml::as_mapping);
+            let names = named
+                .into_iter()
+                .flatten()
+                .map(|(name, _)| name.as_str().expect("a name"));
+            let entries =
+                names.map(|name| (name.to_owned(), json!({"labels": {"cofferdam.test": "1"}})));
             Value::Object(entries.collect())
         };
         let labels = json!({
-            "services": labelled(&names("--services")),
-            "volumes": labelled(&names("--volumes")),
-            "networks": labelled("default"),
+            "services": labelled("services"),
+            "volumes": labelled("volumes"),
+            "networks": {"default": {"labels": {"cofferdam.test": "1"}}},
         });
         std::fs::write(self.labels_of(file), labels.to_string()).expect("the file of labels");
     }

@@ -700,7 +700,7 @@ fn an_exchange_may_be_stopped_twice() {
         // Every other first step is enough: where the second ones begin moves along.
         at_every_step(|turn| {
             let mut all_done = false;
-            for second in (turn % 5..200).step_by(5) {
+            for second in (turn % 13..200).step_by(13) {
                 let play = Play::new(&scenario);
                 play.load()?;
                 all_done = came_through(stopped_after(turn * 2, || play.exchange()))?;
