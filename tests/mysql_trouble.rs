@@ -3,6 +3,7 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::mysql_driver::on_both;
 use crate::support::mysql::{
     EVERYTHING, MARIADB, MYSQL, MysqlRun, MysqlServer, PASSWORD, assert_same, facts, labels, target,
 };
@@ -12,29 +13,6 @@ use cofferdam::driver::mysql::detect;
 use cofferdam::labels::{MysqlLabels, MysqlRestore, TransferChoice};
 use cofferdam::manifest::{MysqlFlavour, TargetRecord};
 use cofferdam::target::{DriverKind, TargetId};
-
-macro_rules! on_both {
-    ($($name:ident),* $(,)?) => {
-        $(mod $name {
-            use super::{MARIADB, MYSQL, MysqlServer};
-
-            #[tokio::test]
-            async fn mariadb() {
-                let server = MysqlServer::shared(MARIADB);
-                let _turn = server.turn.lock().await;
-                super::$name(server).await;
-            }
-
-            #[tokio::test]
-            #[ignore = "the other family of servers: make test-full"]
-            async fn mysql() {
-                let server = MysqlServer::shared(MYSQL);
-                let _turn = server.turn.lock().await;
-                super::$name(server).await;
-            }
-        })*
-    };
-}
 
 on_both!(
     a_load_that_breaks_off_leaves_the_old_database,
@@ -46,6 +24,10 @@ on_both!(
     a_broken_view_is_told_with_its_remedy,
     an_event_whose_time_is_over_is_not_missed,
     triggers_that_name_their_database_come_back,
+    a_view_whose_definer_is_gone_comes_back,
+    rows_longer_than_half_a_packet_come_back,
+    what_the_user_may_not_see_is_told,
+    a_prepared_transaction_is_found_before_anything_changes,
     tables_without_transactions_are_told,
     no_room_is_told_and_streaming_needs_none,
     passwords_are_seen_nowhere,
@@ -436,6 +418,151 @@ async fn triggers_that_name_their_database_come_back(server: &MysqlServer) {
         "2\n3\n4"
     );
     server.sql("", "DROP DATABASE spelled");
+}
+
+/// MariaDB writes all names of such a view in full, and so the name of the database that it was loaded into.
+async fn a_view_whose_definer_is_gone_comes_back(server: &MysqlServer) {
+    let engine = engine().await;
+    let run = MysqlRun::new(&engine).await;
+    let ghost = format!("ghost{}@localhost", std::process::id());
+    server.sql(
+        "",
+        &format!("CREATE USER {ghost}; GRANT ALL ON *.* TO {ghost}"),
+    );
+    server.make(
+        "haunted",
+        "",
+        &format!(
+            "CREATE TABLE t (a INT); INSERT INTO t VALUES (1); \
+             CREATE DEFINER={ghost} SQL SECURITY INVOKER VIEW v AS SELECT a FROM t"
+        ),
+    );
+    let record = saved(server, &run, "haunted").await;
+    server.sql("", &format!("DROP USER {ghost}"));
+    server.sql("haunted", "UPDATE t SET a = 2");
+    let driver = run.driver(server, &labels(&["haunted"])).await;
+    run.restore(&driver, &record).await.unwrap();
+    assert_eq!(server.sql("haunted", "SELECT a FROM v"), "1");
+    assert_eq!(server.staging_of(&run), Vec::<String>::new());
+    server.sql("", "DROP DATABASE haunted");
+}
+
+/// In a dump a row has up to twice its length.
+async fn rows_longer_than_half_a_packet_come_back(server: &MysqlServer) {
+    let engine = engine().await;
+    let run = MysqlRun::new(&engine).await;
+    let limit = "SELECT @@GLOBAL.max_allowed_packet";
+    let usual = server.sql("", limit);
+    server.sql("", "SET GLOBAL max_allowed_packet = 1048576");
+    server.make(
+        "lengthy",
+        "",
+        "CREATE TABLE t (a LONGBLOB); INSERT INTO t VALUES (REPEAT('x', 800000))",
+    );
+    let record = saved(server, &run, "lengthy").await;
+    for restore in [MysqlRestore::Swap, MysqlRestore::Recreate] {
+        let run = run.next();
+        server.sql("lengthy", "DELETE FROM t");
+        let labels = MysqlLabels {
+            restore,
+            ..labels(&["lengthy"])
+        };
+        let driver = run.driver(server, &labels).await;
+        run.restore(&driver, &record).await.unwrap();
+        assert_eq!(
+            server.sql(
+                "lengthy",
+                "SELECT LENGTH(a), MD5(a) = MD5(REPEAT('x', 800000)) FROM t"
+            ),
+            "800000\t1"
+        );
+        assert_eq!(server.sql("", limit), "1048576", "it is set back");
+    }
+    server.sql(
+        "",
+        &format!("SET GLOBAL max_allowed_packet = {usual}; DROP DATABASE lengthy"),
+    );
+}
+
+async fn what_the_user_may_not_see_is_told(server: &MysqlServer) {
+    let engine = engine().await;
+    let run = MysqlRun::new(&engine).await;
+    let user = format!("clerk{}@localhost", std::process::id());
+    server.sql("", &format!("CREATE USER {user} IDENTIFIED BY 'weak one'"));
+    server.make(
+        "hidden",
+        "",
+        "CREATE TABLE t (a INT); INSERT INTO t VALUES (1); CREATE PROCEDURE p() SELECT 1; \
+         CREATE TRIGGER one BEFORE INSERT ON t FOR EACH ROW SET NEW.a = NEW.a + 1",
+    );
+    server.container.sh("printf 'weak one\\n' >/tmp/clerk");
+    let labels = MysqlLabels {
+        user: user.split('@').next().map(str::to_owned),
+        password_file: Some("/tmp/clerk".to_owned()),
+        ..labels(&["hidden"])
+    };
+    let target = target(server, "hidden");
+    let show_routines = if server.is_mariadb() {
+        "SELECT ON mysql.proc"
+    } else {
+        "SHOW_ROUTINE ON *.*"
+    };
+    for (granted, told, triggers) in [
+        (
+            "SELECT, SHOW VIEW, EVENT ON `hid%`.*",
+            Some("triggers, procedures and functions"),
+            0,
+        ),
+        (show_routines, Some("triggers"), 0),
+        ("TRIGGER ON `hid%`.*", None, 1),
+    ] {
+        server.sql("", &format!("GRANT {granted} TO {user}"));
+        let driver = run.next().driver(server, &labels).await;
+        let record = run.next().dump(&driver, &target).await.unwrap();
+        let warnings = record.warnings.join("\n");
+        match told {
+            Some(told) => assert!(
+                warnings.contains(&format!("may not see {told} of database hidden")),
+                "{granted}: {warnings}"
+            ),
+            None => assert_eq!(warnings, "", "{granted}"),
+        }
+        assert_eq!(facts(&record).programs.unwrap().triggers, triggers);
+        if triggers == 0 {
+            let error = driver.load(&record, &run.source()).await.unwrap_err();
+            let error = error.to_string();
+            assert!(error.contains("may not see the triggers"), "{error}");
+        }
+    }
+    server.container.sh("rm /tmp/clerk");
+    server.sql("", &format!("DROP DATABASE hidden; DROP USER {user}"));
+}
+
+async fn a_prepared_transaction_is_found_before_anything_changes(server: &MysqlServer) {
+    let engine = engine().await;
+    let run = MysqlRun::new(&engine).await;
+    server.make(
+        "prepared",
+        "",
+        "CREATE TABLE t (a INT); INSERT INTO t VALUES (1); CREATE VIEW v AS SELECT a FROM t",
+    );
+    let record = saved(server, &run, "prepared").await;
+    // From a session that has another database.
+    server.sql(
+        "mysql",
+        "XA START 'cofferdam'; UPDATE prepared.t SET a = 2; XA END 'cofferdam'; XA PREPARE 'cofferdam'",
+    );
+    let driver = run.driver(server, &labels(&["prepared"])).await;
+    let error = driver.load(&record, &run.source()).await.unwrap_err();
+    assert!(error.to_string().contains("XA RECOVER"), "{error}");
+    driver.rollback(&record.target).await.unwrap();
+    assert_eq!(server.sql("prepared", "SELECT a FROM v"), "1");
+
+    server.sql("", "XA ROLLBACK 'cofferdam'");
+    let run = run.next();
+    let driver = run.driver(server, &labels(&["prepared"])).await;
+    run.restore(&driver, &record).await.unwrap();
+    server.sql("", "DROP DATABASE prepared");
 }
 
 async fn tables_without_transactions_are_told(server: &MysqlServer) {

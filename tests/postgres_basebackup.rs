@@ -20,6 +20,11 @@ struct Commcare {
 
 impl Commcare {
     fn start(image: &str, directory: &str) -> Self {
+        Self::start_with(&[image], directory, &[])
+    }
+
+    /// With more options, and arguments after the image.
+    fn start_with(image: &[&str], directory: &str, more: &[&str]) -> Self {
         let stack = TestStack::new("commcare");
         let data = compose_volume(&stack, "pgdata");
         let mount = format!("{}:{directory}", data.name);
@@ -34,8 +39,9 @@ impl Commcare {
             "--env",
             &password,
         ];
+        let options = [&options, more].concat();
         let postgres = Postgres {
-            container: stack.service("db", &LABELS, &options, &[image]),
+            container: stack.service("db", &LABELS, &options, image),
         };
         postgres.wait_until_ready();
         postgres.seed("clinical", 2000);
@@ -194,6 +200,57 @@ fn c6_a_server_that_cannot_start_any_more_gets_its_data_directory_back() {
     docker(["start", &commcare.postgres.container.id]);
     commcare.postgres.wait_until_ready();
     assert_eq!(commcare.postgres.fingerprint("clinical"), before);
+}
+
+#[test]
+fn c6_a_server_comes_back_whose_configuration_lies_elsewhere() {
+    let scripts = tempfile::tempdir().unwrap();
+    let script = scripts.path().join("move.sh");
+    let elsewhere = "/var/lib/postgresql/conf";
+    let text = format!(
+        "mkdir {elsewhere} && mv \"$PGDATA\"/{{postgresql,pg_hba,pg_ident}}.conf {elsewhere}"
+    );
+    std::fs::write(&script, text).unwrap();
+    let mount = format!(
+        "{}:/docker-entrypoint-initdb.d/move.sh:ro",
+        script.display()
+    );
+    let files = ["config_file", "hba_file", "ident_file"];
+    let names = ["postgresql", "pg_hba", "pg_ident"];
+    let settings: Vec<String> = std::iter::zip(files, names)
+        .map(|(file, name)| format!("--{file}={elsewhere}/{name}.conf"))
+        .collect();
+    let commcare = Commcare::start_with(
+        &[
+            POSTGRES,
+            "postgres",
+            &settings[0],
+            &settings[1],
+            &settings[2],
+            "--track_commit_timestamp=on",
+        ],
+        "/var/lib/postgresql/data",
+        &["--volume", &mount],
+    );
+    let before = commcare.postgres.fingerprint("clinical");
+    let stamp = "SELECT pg_xact_commit_timestamp(xmin) FROM patients WHERE id = 1";
+    let committed = commcare.postgres.sql("clinical", stamp);
+    commcare.stack.cofferdam(&["backup"]).expect(0);
+    commcare
+        .stack
+        .cofferdam(&["show", "latest"])
+        .expect_says(0, "/var/lib/postgresql/conf/pg_hba.conf");
+    commcare
+        .postgres
+        .sql("clinical", "DELETE FROM patients WHERE id > 7");
+    commcare
+        .stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect(0);
+    commcare.postgres.wait_until_ready();
+    assert_eq!(commcare.postgres.fingerprint("clinical"), before);
+    assert_eq!(commcare.postgres.sql("clinical", stamp), committed);
+    commcare.stack.ensure_nothing_is_left();
 }
 
 #[test]

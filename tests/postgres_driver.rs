@@ -547,6 +547,21 @@ async fn all_means_what_somebody_made() {
         "CREATE FUNCTION one() RETURNS int LANGUAGE sql AS 'SELECT 1'",
     );
     assert_eq!(names().await, [GLOBALS, "b", "postgres"]);
+    server.sql(
+        "postgres",
+        "CREATE ROLE clerk LOGIN; REVOKE CONNECT ON DATABASE postgres FROM PUBLIC",
+    );
+    let clerk = PostgresLabels {
+        user: Some("clerk".to_owned()),
+        ..labels()
+    };
+    let found = run.driver(&server, &clerk).await.targets().await.unwrap();
+    assert_eq!(found.targets.len(), 2, "{found:?}");
+    let mut left_out = found.left_out.iter();
+    assert!(
+        left_out.any(|told| told.ends_with("GRANT CONNECT ON DATABASE postgres")),
+        "{found:?}"
+    );
     // An empty database is worth saving: that it is empty is a fact.
     let record = run.dump(&driver, &target(&server, "b")).await.unwrap();
     assert!(facts(&record).tables.is_empty());

@@ -125,30 +125,40 @@ fn every_restore_mode_brings_the_rows_back() {
 }
 
 #[test]
-fn a_clean_restore_that_fails_keeps_the_rows_that_no_snapshot_holds() {
+fn a_clean_restore_that_fails_changes_nothing() {
     let stack = TestStack::new("clean");
     let labels = [
-        ("cofferdam.postgres", "clinical"),
+        ("cofferdam.postgres", "clinical,genomic"),
         ("cofferdam.postgres.restore", "clean"),
         ("cofferdam.postgres.exclude-table-data", "sessions"),
     ];
     let postgres = stack.postgres("db", &labels);
-    postgres.seed("clinical", 5);
+    postgres.sql("clinical", "CREATE DATABASE genomic");
+    for database in ["clinical", "genomic"] {
+        postgres.seed(database, 5);
+    }
     postgres.sql("clinical", "CREATE TABLE sessions AS SELECT 7 AS id");
     stack.cofferdam(&["backup"]).expect(0);
-    // With this, the table cannot be dropped.
+    postgres.sql("clinical", "INSERT INTO patients VALUES (6, 'new')");
+    // The view keeps the table from being dropped. A dump of the constraint does not load: it looks into a later table.
     postgres.sql(
-        "clinical",
-        "CREATE VIEW latest AS SELECT * FROM patients; INSERT INTO patients VALUES (6, 'new')",
+        "genomic",
+        "CREATE VIEW latest AS SELECT * FROM patients; CREATE TABLE zones AS SELECT 1 AS id; \
+         CREATE FUNCTION is_zone(int) RETURNS bool LANGUAGE sql \
+            AS 'SELECT EXISTS (SELECT FROM public.zones WHERE id = $1)'; \
+         CREATE TABLE areas (zone int CHECK (public.is_zone(zone))); INSERT INTO areas VALUES (1)",
     );
-    let before = postgres.fingerprint("clinical");
+    let before = ["clinical", "genomic"].map(|database| postgres.fingerprint(database));
     stack
         .cofferdam(&["restore", "latest", "--dry-run"])
         .expect_says(0, "does not hold the data matching sessions");
-    stack.cofferdam(&["restore", "latest", "--yes"]).expect(1);
-    assert_eq!(postgres.fingerprint("clinical"), before);
+    let run = stack.cofferdam(&["restore", "latest", "--yes"]).expect(1);
+    assert!(!run.stderr.contains("NOT FINISHED"), "{run:?}");
+    let after = ["clinical", "genomic"].map(|database| postgres.fingerprint(database));
+    assert_eq!(after, before);
+    // The first database was loaded, and put back with rows that no other snapshot holds.
     assert_eq!(postgres.sql("clinical", "SELECT id FROM sessions"), "7");
-    assert_eq!(postgres.sql("clinical", "SELECT count(*) FROM latest"), "6");
+    assert_eq!(postgres.sql("genomic", "SELECT zone FROM areas"), "1");
     stack.ensure_nothing_is_left();
 }
 
@@ -319,6 +329,24 @@ fn a_failed_restore_of_a_containers_own_layer_takes_back_what_it_added() {
     let run = stack.cofferdam(&["restore", "latest", "--yes"]).expect(1);
     assert!(run.stderr.contains("app/files/b"), "{run:?}");
     assert_eq!(app.sh("find /opt | sort; cat /opt/a/now"), before);
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn a_deleted_directory_on_a_volume_comes_back_in_place() {
+    let stack = TestStack::new("deleted");
+    let volume = compose_volume(&stack, "data");
+    let mount = format!("{}:/data", volume.name);
+    let labels = [("cofferdam.files.uploads", "/data/uploads")];
+    let app = stack.toolbox("app", &labels, &["--volume", &mount]);
+    app.sh("mkdir /data/uploads && echo saved > /data/uploads/file && echo other > /data/other");
+    stack.cofferdam(&["backup"]).expect(0);
+    app.sh("rm -r /data/uploads");
+    stack
+        .cofferdam(&["restore", "latest", "--yes", "--in-place"])
+        .expect(0);
+    let found = app.sh("cd /data && find . -type f | sort | xargs cat");
+    assert_eq!(found, "other\nsaved");
     stack.ensure_nothing_is_left();
 }
 

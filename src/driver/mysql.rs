@@ -12,7 +12,7 @@
 //!
 //! - `credentials`, `programs`, `server`, `trouble`: logging in, asking, errors with their remedies
 //! - `sql`, `orders`: quoting, patterns, orders as text
-//! - `holdings`: what is in databases
+//! - `holdings`: what is in databases; `sight`: what of it the user may not see
 //! - `definitions`: views, triggers, routines and events as text
 //! - `dump`: a database out, `exact`: its numbers; `load`: a database in; `checksums`: whether they are equal
 //! - `names`, `mark`, `state`, `swap`: new tables into the old ones' places; `away`: the old ones out of the way
@@ -37,6 +37,7 @@ mod orders;
 mod programs;
 mod server;
 mod settings;
+mod sight;
 mod sql;
 mod state;
 mod swap;

@@ -16,7 +16,7 @@
 //! - `sqlstate`, `trouble`: errors, and errors with their remedies
 //! - `sql`: quoting, and reading scripts
 //! - `dump`, `patterns`, `contents`, `tee`, `bound`: a database out; `watch`: no client is left behind
-//! - `load`, `inlet`, `session`, `script`, `create`: a database in
+//! - `load`, `inlet`, `session`, `script`, `create`: a database in; `footprint`: whether that changed anything
 //! - `swap`, `state`, `names`, `obstacles`: how it takes the old one's place
 //! - `globals`, `missing`, `memberships`: roles and tablespaces; `dumpall`, `cluster`: everything in one script
 //! - `targets`: what there is to save
@@ -32,6 +32,7 @@ mod credentials;
 mod detect;
 mod dump;
 mod dumpall;
+mod footprint;
 mod globals;
 mod inlet;
 mod load;
@@ -53,11 +54,13 @@ mod tee;
 mod trouble;
 mod watch;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use tokio::sync::OnceCell;
+use tracing::debug;
 
 use self::cluster::Cluster;
 pub use self::detect::{Detected, detect, look_at};
@@ -109,6 +112,8 @@ pub struct PostgresDriver {
     options: PostgresOptions,
     server: OnceCell<Server>,
     notices: Mutex<Vec<String>>,
+    /// Databases that a `clean` load failed to change.
+    unchanged: Mutex<BTreeSet<String>>,
 }
 
 impl PostgresDriver {
@@ -128,6 +133,7 @@ impl PostgresDriver {
             options,
             server: OnceCell::new(),
             notices: Mutex::default(),
+            unchanged: Mutex::default(),
         }
     }
 
@@ -170,6 +176,11 @@ impl PostgresDriver {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(notice);
+    }
+
+    fn unchanged(&self) -> MutexGuard<'_, BTreeSet<String>> {
+        let unchanged = self.unchanged.lock();
+        unchanged.unwrap_or_else(PoisonError::into_inner)
     }
 
     fn watch(&self, server: &Server) -> Watch {
@@ -305,6 +316,24 @@ impl Driver for PostgresDriver {
                 load::load_database(self, server, record, facts_of(record)?, source).await
             }
         }
+    }
+
+    /// A safety dump may not load either, so it is loaded only where something was changed.
+    async fn put_back(
+        &self,
+        record: &TargetRecord,
+        source: &dyn ArtifactSource,
+    ) -> Result<(), DriverError> {
+        let name = &record.target.name;
+        if self.unchanged().contains(name) {
+            debug!("the failed load has changed nothing in {}", record.target);
+            return Ok(());
+        }
+        let loaded = self.load(record, source).await;
+        // That was about this load.
+        self.unchanged().remove(name);
+        loaded?;
+        self.check(record).await
     }
 
     /// The load of [`GLOBALS`] ends with its own check, since only the script names what has to be there.

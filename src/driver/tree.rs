@@ -363,10 +363,12 @@ impl Driver for TreeDriver {
     }
 
     async fn exists(&self, target: &TargetId) -> Result<bool, DriverError> {
-        match self.tree(target)?.site()? {
-            Site::Mount(_) => Ok(true),
-            Site::Layer(layer) => {
-                let found = self.engine.stat(&self.container.id, &layer.path).await?;
+        let tree = self.tree(target)?;
+        let site = tree.site()?;
+        match tree.target.origin {
+            TreeOrigin::Volume { .. } => Ok(true),
+            TreeOrigin::Path(_) => {
+                let found = self.engine.stat(&self.container.id, site.path()).await?;
                 Ok(found.is_some())
             }
         }
@@ -458,13 +460,12 @@ impl Driver for TreeDriver {
     }
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
-        if let Site::Layer(layer) = self.tree(target)?.site()?
-            && self.exists(target).await?
-        {
+        if self.way_back(target) == WayBack::SafetySnapshot && self.exists(target).await? {
             // Nobody has kept count of what is the restore's in it, and what its container has made since.
             warn!(
                 target = %target,
-                "{} was not there before; what has been put back of it stays: remove it if nobody wants it", layer.path
+                "{} did not exist before this restore; what was restored of it stays: remove it if you do not need it",
+                self.tree(target)?.site()?.path()
             );
         }
         self.settle(Task::Discard, target).await

@@ -16,8 +16,6 @@ pub const TRAILER: &str = "-- Dump completed";
 /// How newer MariaDB dumps begin, for the client that reads them first.
 pub const SANDBOX: &[u8] = b"/*M!999999\\-";
 const IDLE: Duration = Duration::from_secs(600);
-/// Views that one client is told of: an argument list has its limits.
-const VIEWS_AT_ONCE: usize = 500;
 /// Half the length of a statement that stores a part of a script, in bytes. The smallest `max_allowed_packet` that servers
 /// come with is 1 MiB.
 const PART: usize = 128 * 1024;
@@ -60,13 +58,14 @@ pub async fn programs_of(
     Ok(script)
 }
 
+/// All of them by one client, which makes each a table first: they may refer to each other.
 pub async fn views_of(
     server: &Server,
     database: &str,
     views: &[String],
 ) -> Result<Vec<u8>, DriverError> {
     let mut script = Vec::new();
-    for views in views.chunks(VIEWS_AT_ONCE) {
+    if !views.is_empty() {
         let options = ["--no-data", "--skip-triggers"];
         let named: Vec<&str> = std::iter::once(database)
             .chain(views.iter().map(String::as_str))
@@ -74,6 +73,17 @@ pub async fn views_of(
         add(server, &options, &named, &mut script).await?;
     }
     Ok(script)
+}
+
+/// Whether a script names a database, but for the client's comments.
+pub fn names_database(script: &[u8], database: &str) -> bool {
+    script
+        .split(|&byte| byte == b'\n')
+        .filter(|line| !line.starts_with(b"--"))
+        .any(|line| {
+            let mut places = line.windows(database.len());
+            places.any(|place| place == database.as_bytes())
+        })
 }
 
 async fn add(
@@ -193,6 +203,15 @@ mod tests {
         ] {
             assert_eq!(without_sandbox(script), left);
         }
+    }
+
+    #[test]
+    fn comments_of_the_client_name_no_database() {
+        let script =
+            "-- Host: localhost    Database: x_loading_1\n\nCREATE VIEW `v` AS SELECT 1;\n";
+        assert!(!names_database(script.as_bytes(), "x_loading_1"));
+        let script = format!("{script}CREATE VIEW `w` AS SELECT `x_loading_1`.`f`(1);\n");
+        assert!(names_database(script.as_bytes(), "x_loading_1"));
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::MysqlDriver;
 use super::checksums::{Checksums, checksums_of, unchanged_since};
 use super::definitions::ensure_whole;
-use super::exact::{inexact, warning_of_rounded};
+use super::exact::{self, Inexact, warning_of_rounded};
 use super::holdings::{Detail, Holdings, Table, look};
 use super::server::{Server, Way};
+use super::sight::sight;
 use super::sql::matches;
 use crate::driver::clients::{Chatter, DumpOrder};
 use crate::driver::{ArtifactSink, Captured, DriverError};
@@ -33,7 +34,7 @@ pub(super) async fn dump_database(
     let before = observe(server, database).await?;
     let excluded = Excluded::of(labels, &before);
     let with_rows = excluded.with_rows(&before);
-    let inexact = inexact(server, database, &with_rows).await?;
+    let inexact = exact::inexact(server, database, &with_rows).await?;
     let checksums = checksums_of(server, database, &with_rows, &before.events).await;
     let argv = |way| dump_argv(server, way, database, &excluded, &before);
     let relay = if inexact.selects.is_empty() {
@@ -57,9 +58,24 @@ pub(super) async fn dump_database(
         .map_err(|error| super::load::told_by(server.dump_client(), error))?;
     ensure_whole(server.dump_client(), &taken.tail)?;
     let after = observe(server, database).await?;
+    let altered = altered(server, database, &inexact, &with_rows, &after).await?;
     let mut checksums = unchanged_since(server, database, checksums).await;
 
     let mut warnings = taken.warnings;
+    if !altered.is_empty() {
+        let altered = altered.join(", ");
+        if order.relay.is_some() {
+            return Err(DriverError::failed_with_hint(
+                format!(
+                    "columns of these tables of database {database} changed during the dump: {altered}"
+                ),
+                "back up again when nobody alters tables",
+            ));
+        }
+        warnings.push(format!(
+            "columns of these tables changed during the dump, and FLOAT columns in them were saved with six digits only: {altered}"
+        ));
+    }
     let relayed = taken.relayed.or(relay.and_then(Result::err));
     if let Some(relayed) = relayed {
         checksums.retain(|table, _| !inexact.is_rounded(table, &relayed));
@@ -67,6 +83,12 @@ pub(super) async fn dump_database(
     }
     warnings.extend(excluded.warnings(database));
     warnings.extend(warnings_of_tables(server, &before, &excluded));
+    warnings.extend(match sight(server, database).await {
+        Ok(sight) => sight.warning(server, database),
+        Err(error) => Some(format!(
+            "whether the user may see all of database {database} is not known: {error}"
+        )),
+    });
     Ok(Captured {
         transfer: taken.transfer,
         facts: Facts::Mysql(facts(
@@ -85,6 +107,20 @@ async fn observe(server: &Server, database: &str) -> Result<Holdings, DriverErro
             server.container().name
         ))
     })
+}
+
+/// Tables whose columns are not any more what the client was told before it began.
+async fn altered(
+    server: &Server,
+    database: &str,
+    before: &Inexact,
+    tables: &[&Table],
+    there: &Holdings,
+) -> Result<Vec<String>, DriverError> {
+    let now = exact::inexact(server, database, tables).await?;
+    let mut altered = before.altered(&now);
+    altered.retain(|table| there.has_table(table));
+    Ok(altered.into_iter().map(str::to_owned).collect())
 }
 
 /// What the labels leave out, as names.

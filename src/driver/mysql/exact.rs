@@ -4,6 +4,8 @@
 //! relay (see [`crate::agent::job::RelayJob`]) they get texts that are exact, in the one session and at the one moment in
 //! which they read everything else, and write them as strings: any client can load those.
 
+use std::collections::BTreeSet;
+
 use serde::Deserialize;
 use tracing::debug;
 
@@ -79,6 +81,15 @@ impl Inexact {
             }
         }
         found
+    }
+
+    /// Tables whose columns have changed since, in any of which a FLOAT may have come through as another number.
+    pub fn altered<'a>(&'a self, since: &'a Self) -> BTreeSet<&'a str> {
+        let tables = self.selects.keys().chain(since.selects.keys());
+        tables
+            .filter(|table| self.selects.get(*table) != since.selects.get(*table))
+            .map(String::as_str)
+            .collect()
     }
 
     /// Whether numbers of a table may have come through as other numbers.
@@ -202,6 +213,18 @@ mod tests {
             ]
         );
         assert_eq!(found.selects.len(), 2);
+
+        let columns = vec![
+            column("m", "a`b", "float", 0),
+            column("old", "d", "double", 0),
+        ];
+        let since = Inexact::of(columns, &tables.each_ref());
+        assert_eq!(found.altered(&found), BTreeSet::new());
+        assert_eq!(found.altered(&since), BTreeSet::from(["m"]));
+        assert_eq!(
+            Inexact::default().altered(&since),
+            BTreeSet::from(["m", "old"])
+        );
         assert_eq!(found.floats, [("m".to_owned(), "a`b".to_owned())]);
     }
 

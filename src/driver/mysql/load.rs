@@ -9,10 +9,12 @@ use serde::Deserialize;
 use tracing::{info, warn};
 
 use super::away::Stranger;
+use super::definitions::{names_database, script_of};
 use super::grants::grants_on_routines;
 use super::holdings::{Detail, Holdings, look};
 use super::server::Server;
 use super::settings::loading_session;
+use super::sight::sight;
 use super::sql::quote_literal;
 use super::swap::Swap;
 use super::trouble::error_number;
@@ -51,23 +53,25 @@ impl<'a> Load<'a> {
     }
 
     pub async fn run(&self, source: &dyn ArtifactSource) -> Result<(), DriverError> {
+        self.ensure_sees_triggers().await?;
         if self.driver.labels().restore == MysqlRestore::Recreate {
             return self.under_own_name(source).await;
         }
-        match self.beside(source).await {
-            Err(error) if wants_own_name(&error) => {
-                warn!(
-                    "database {} cannot be loaded under another name ({error}): its tables are moved away, and it is loaded \
-                     under its own",
-                    self.swap.names.database
-                );
-                self.under_own_name(source).await
-            }
-            loaded => loaded,
-        }
+        let why = match self.beside(source).await {
+            Ok(None) => return Ok(()),
+            Ok(Some(why)) => why,
+            Err(error) if wants_own_name(&error) => error.to_string(),
+            Err(error) => return Err(error),
+        };
+        warn!(
+            "database {} cannot be loaded under another name ({why}): its tables are moved away, and it is loaded under its own",
+            self.swap.names.database
+        );
+        self.under_own_name(source).await
     }
 
-    async fn beside(&self, source: &dyn ArtifactSource) -> Result<(), DriverError> {
+    /// Why the database has to be loaded under its own name, if it has to.
+    async fn beside(&self, source: &dyn ArtifactSource) -> Result<Option<String>, DriverError> {
         self.swap.roll_back(usize::MAX).await?;
         self.ensure_nobody_refers().await?;
         let staged = self.swap.names.staged();
@@ -77,10 +81,16 @@ impl<'a> Load<'a> {
         self.swap.make_marked(&staged, charset, collation).await?;
         self.fill(&staged, &staged, source).await?;
         let holdings = self.loaded_in(&staged).await?;
+        let script = script_of(self.server, &staged, &holdings).await?;
+        if names_database(&script, &staged) {
+            return Ok(Some("what it keeps as text names it".to_owned()));
+        }
         self.warn_of_missing_definers(&staged).await;
+        self.swap.ensure_old_can_move().await?;
         self.swap
-            .mark_loaded(&holdings, self.driver.old_database())
-            .await
+            .mark_loaded(&holdings, script, self.driver.old_database())
+            .await?;
+        Ok(None)
     }
 
     async fn under_own_name(&self, source: &dyn ArtifactSource) -> Result<(), DriverError> {
@@ -137,7 +147,7 @@ impl<'a> Load<'a> {
             argv
         };
         let clients = self.server.clients();
-        self.swap.trust_creators(noted_in).await?;
+        self.swap.ease_server(noted_in).await?;
         clients
             .load(
                 self.driver.visitor(self.server),
@@ -148,7 +158,7 @@ impl<'a> Load<'a> {
             )
             .await
             .map_err(|error| told_by(self.server.client(), error))?;
-        self.swap.end_trust(noted_in).await
+        self.swap.reset_server(noted_in).await
     }
 
     /// What is in the loaded database, which has to be what was saved. Our own mark is not.
@@ -164,6 +174,22 @@ impl<'a> Load<'a> {
         ensure_tables(self.facts, &holdings)?;
         ensure_programs(self.facts, &holdings)?;
         Ok(holdings)
+    }
+
+    /// A table whose triggers are out of sight does not move, and would be noticed only after the decision.
+    async fn ensure_sees_triggers(&self) -> Result<(), DriverError> {
+        let database = &self.swap.names.database;
+        let present = look(self.server, &[database], Detail::Names).await?;
+        let has_tables = present
+            .get(database)
+            .is_some_and(|old| !old.tables.is_empty());
+        if !has_tables || sight(self.server, database).await?.triggers {
+            return Ok(());
+        }
+        Err(DriverError::failed_with_hint(
+            format!("the user may not see the triggers of database {database}"),
+            "let cofferdam.mysql.user be root, or grant it ALL on the database: a restore moves whole tables",
+        ))
     }
 
     /// A foreign key of another database would go with the old table, out of its place.

@@ -3,10 +3,10 @@
 //! Only what differs is set, since some of it takes privileges; what this user may not set stays, and the load shows whether
 //! that matters.
 //!
-//! A server with a binary log also makes no function again that says neither `DETERMINISTIC` nor `READS SQL DATA`, unless
-//! `log_bin_trust_function_creators` is on. That is a setting of the whole server, so it is on only while a restore makes
-//! functions, and the restore's mark notes that it has to be turned off again: whoever finishes a restore that died does it.
-//! Replicas get all that a restore does.
+//! Two settings are of the whole server, and change only while something is loaded: a server with a binary log makes no
+//! function again that says neither `DETERMINISTIC` nor `READS SQL DATA`, and one takes no statement longer than
+//! `max_allowed_packet`, though a row of half that length is longer in a dump. The restore's mark notes what they were first,
+//! so that whoever finishes a restore that died sets them back. Replicas get all that a restore does.
 
 use serde::Deserialize;
 use tracing::{debug, info};
@@ -83,71 +83,97 @@ fn differing(shown: &str) -> Vec<String> {
     wanted.collect()
 }
 
-/// What a mark calls the note that the server's setting is to be turned off.
-const TRUST: &str = "trust";
+/// Settings of the whole server: name, when it is in the way of a load, and what it is set to for that.
+const OF_SERVER: [(&str, &str, &str); 2] = [
+    (
+        "log_bin_trust_function_creators",
+        "@@GLOBAL.log_bin = 1 AND @@GLOBAL.log_bin_trust_function_creators = 0",
+        "1",
+    ),
+    (
+        "max_allowed_packet",
+        "@@GLOBAL.max_allowed_packet < 1073741824",
+        "1073741824",
+    ),
+];
+/// What a mark calls the note of what such a setting was: `max_allowed_packet=16777216`.
+const SETTING: &str = "setting";
 
 impl Swap<'_> {
-    /// Lets functions be made that a binary log is wary of, with a note in the mark of a database first.
-    pub(super) async fn trust_creators(&self, noted_in: &str) -> Result<(), DriverError> {
-        #[derive(Deserialize)]
-        struct Asked {
-            wary: u8,
-        }
-        let asked: Vec<Asked> = self
-            .server
-            .query(
-                "SELECT JSON_OBJECT('wary', IF(@@log_bin = 1 AND @@log_bin_trust_function_creators = 0, 1, 0))",
+    /// Sets the server so that it takes what an ordinary dump holds, with a note in the mark of a database first.
+    pub(super) async fn ease_server(&self, noted_in: &str) -> Result<(), DriverError> {
+        let asked = OF_SERVER.map(|(name, is_in_the_way, _)| {
+            format!(
+                "SELECT JSON_OBJECT('name', '{name}', 'value', @@GLOBAL.{name} + 0) FROM DUAL WHERE {is_in_the_way}"
             )
-            .await?;
-        if asked.iter().all(|asked| asked.wary == 0) {
-            return Ok(());
-        }
-        let mark = self.mark_in(noted_in);
-        self.server
-            .execute(&format!(
-                "INSERT INTO {mark} (kind, content) VALUES ('{TRUST}', '')"
-            ))
-            .await?;
-        // Who may not set it may have no such functions.
-        if let Err(refused) = self.set_trust(1).await? {
-            debug!(
-                "functions are made as the server likes them: {}",
-                refused.words
-            );
+        });
+        let in_the_way: Vec<Setting> = self.server.query(&asked.join("; ")).await?;
+        for Setting { name, value } in in_the_way {
+            let Some((_, _, eased)) = OF_SERVER.iter().find(|(known, ..)| *known == name) else {
+                continue;
+            };
+            let noted = self.insert_names(noted_in, SETTING, [format!("{name}={value}").as_str()]);
+            self.server.execute(&noted).await?;
+            // Who may not set it may have nothing that needs it.
+            if let Err(refused) = self.set_server(&name, eased).await? {
+                debug!("{name} stays {value}: {}", refused.words);
+            }
         }
         Ok(())
     }
 
-    /// Turns off what [`Swap::trust_creators`] has turned on, also for a run that died.
-    pub(super) async fn end_trust(&self, noted_in: &str) -> Result<(), DriverError> {
+    /// Sets back what [`Swap::ease_server`] has set, also for a run that died.
+    pub(super) async fn reset_server(&self, noted_in: &str) -> Result<(), DriverError> {
         #[derive(Deserialize)]
         struct Noted {
-            notes: u64,
+            text: String,
         }
         let mark = self.mark_in(noted_in);
         let noted: Vec<Noted> = self
             .server
             .query(&format!(
-                "SELECT JSON_OBJECT('notes', COUNT(*)) FROM {mark} WHERE kind = '{TRUST}'"
+                "SELECT JSON_OBJECT('text', CONVERT(content USING utf8mb4)) FROM {mark} WHERE kind = '{SETTING}'"
             ))
             .await?;
-        if noted.iter().all(|noted| noted.notes == 0) {
+        if noted.is_empty() {
             return Ok(());
         }
-        if let Err(refused) = self.set_trust(0).await? {
-            debug!("it was not turned on either: {}", refused.words);
+        for Setting { name, value } in noted.iter().filter_map(|noted| Setting::read(&noted.text)) {
+            if let Err(refused) = self.set_server(&name, &value.to_string()).await? {
+                debug!("{name} was not changed either: {}", refused.words);
+            }
         }
         self.server
-            .execute(&format!("DELETE FROM {mark} WHERE kind = '{TRUST}'"))
+            .execute(&format!("DELETE FROM {mark} WHERE kind = '{SETTING}'"))
             .await
     }
 
-    async fn set_trust(
+    async fn set_server(
         &self,
-        value: u8,
+        name: &str,
+        value: &str,
     ) -> Result<Result<(), super::server::Refused>, DriverError> {
-        let order = format!("SET GLOBAL log_bin_trust_function_creators={value}");
+        let order = format!("SET GLOBAL {name}={value}");
         self.server.try_execute(&order).await
+    }
+}
+
+#[derive(Debug, PartialEq, Eq, Deserialize)]
+struct Setting {
+    name: String,
+    value: u64,
+}
+
+impl Setting {
+    /// What a mark says is no order: whoever may write to the database may have written it.
+    fn read(noted: &str) -> Option<Self> {
+        let (name, value) = noted.split_once('=')?;
+        let is_known = OF_SERVER.iter().any(|(known, ..)| *known == name);
+        let value = value.parse().ok()?;
+        is_known.then(|| Self {
+            name: name.to_owned(),
+            value,
+        })
     }
 }
 
@@ -165,5 +191,22 @@ mod tests {
              character_set_collations='', innodb_strict_mode=0, wait_timeout=86400"
         );
         assert_eq!(session(&differing("")), ALWAYS);
+    }
+
+    #[test]
+    fn a_note_sets_nothing_else() {
+        let packet = Setting {
+            name: "max_allowed_packet".to_owned(),
+            value: 16_777_216,
+        };
+        assert_eq!(Setting::read("max_allowed_packet=16777216"), Some(packet));
+        for noted in [
+            "general_log=1",
+            "max_allowed_packet=1, GLOBAL general_log=1",
+            "max_allowed_packet",
+            "",
+        ] {
+            assert_eq!(Setting::read(noted), None, "{noted}");
+        }
     }
 }

@@ -27,6 +27,8 @@ use crate::target::RunId;
 /// How often sessions that are in the way are ended before it is told.
 const ATTEMPTS: u32 = 6;
 const PAUSE: Duration = Duration::from_millis(200);
+/// How the server says that it has waited for a lock.
+const LOCKED: u32 = 1205;
 
 /// Whether a commit has come to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,14 +174,53 @@ impl<'a> Swap<'a> {
         })
     }
 
-    /// Notes that the staged database is whole, with all that a commit needs to know, at once.
+    /// Looks for who holds on to tables of the old database and would not be ended by the commit: a transaction that was prepared,
+    /// or a session that looks at another database now. Nobody is ended here, when the old database may yet stay.
+    pub async fn ensure_old_can_move(&self) -> Result<(), DriverError> {
+        // InnoDB looks at the locks of rows only for a transaction.
+        const SESSION: &str = "SET SESSION autocommit=0, innodb_table_locks=1, innodb_lock_wait_timeout=2, lock_wait_timeout=2";
+        let database = &self.names.database;
+        let mut found = look(self.server, &[database], Detail::Names).await?;
+        let tables = found.remove(database).unwrap_or_default().tables;
+        if tables.is_empty() {
+            return Ok(());
+        }
+        let locks: Vec<String> = tables
+            .iter()
+            .map(|table| format!("{} WRITE", quote_table(database, &table.name)))
+            .collect();
+        let order = format!("{SESSION}; LOCK TABLES {}; UNLOCK TABLES", locks.join(", "));
+        let mut locked = None;
+        for _ in 0..ATTEMPTS {
+            match self.server.try_execute(&order).await? {
+                Err(refused) if error_number(&refused.words) == Some(LOCKED) => {
+                    if !self.sessions_in(&[database]).await?.is_empty() {
+                        return Ok(());
+                    }
+                    locked = Some(refused.error);
+                }
+                Err(refused) => {
+                    debug!(
+                        "whether the tables of {database} can move is not known: {}",
+                        refused.words
+                    );
+                    return Ok(());
+                }
+                Ok(()) => return Ok(()),
+            }
+        }
+        locked.map_or(Ok(()), Err)
+    }
+
+    /// Notes that the staged database is whole, with all that a commit needs to know, at once. `script` makes again what it
+    /// keeps as text.
     pub async fn mark_loaded(
         &self,
         holdings: &Holdings,
+        mut script: Vec<u8>,
         old: OldDatabase,
     ) -> Result<(), DriverError> {
         let staged = self.names.staged();
-        let mut script = script_of(self.server, &staged, holdings).await?;
         script.extend(grants_on_routines(self.server, &self.names.database, holdings).await);
         let mark = self.mark_in(&staged);
         let mut orders = format!(
@@ -314,7 +355,7 @@ impl<'a> Swap<'a> {
                     .as_ref()
                     .and_then(|staged| staged.mark.as_ref());
                 if staged_mark.is_some() {
-                    self.end_trust(&staged).await?;
+                    self.reset_server(&staged).await?;
                 }
                 self.drop(&staged).await
             }
@@ -325,7 +366,7 @@ impl<'a> Swap<'a> {
                     .as_ref()
                     .is_some_and(|aside| aside.mark.is_some())
                 {
-                    self.end_trust(&aside).await?;
+                    self.reset_server(&aside).await?;
                 }
                 self.drop(&aside).await.map_err(|error| {
                     DriverError::failed_with_hint(
@@ -355,9 +396,9 @@ impl<'a> Swap<'a> {
         // In the same script, so that it is noted only when the client has come that far.
         script.extend_from_slice(self.set_phase(noted_in, done).as_bytes());
         script.extend_from_slice(b";\n");
-        self.trust_creators(noted_in).await?;
+        self.ease_server(noted_in).await?;
         let defined = self.server.run_script(database, script).await;
-        self.end_trust(noted_in).await?;
+        self.reset_server(noted_in).await?;
         defined
     }
 
@@ -421,7 +462,9 @@ impl<'a> Swap<'a> {
         loop {
             match self.server.try_execute(orders).await? {
                 Ok(()) => return Ok(()),
-                Err(refused) if refused.words.contains("ERROR 1205") && attempt < ATTEMPTS => {
+                Err(refused)
+                    if error_number(&refused.words) == Some(LOCKED) && attempt < ATTEMPTS =>
+                {
                     debug!(attempt, "a lock is held: {}", refused.words);
                     self.end_sessions_in(databases).await?;
                     attempt += 1;
@@ -433,19 +476,7 @@ impl<'a> Swap<'a> {
     }
 
     async fn end_sessions_in(&self, databases: &[&str]) -> Result<(), DriverError> {
-        #[derive(Deserialize)]
-        struct Session {
-            id: u64,
-        }
-        let sessions: Vec<Session> = self
-            .server
-            .query(&format!(
-                "SELECT JSON_OBJECT('id', ID) FROM information_schema.PROCESSLIST \
-                 WHERE DB IN ({}) AND ID <> CONNECTION_ID()",
-                literals(databases)
-            ))
-            .await?;
-        for Session { id } in sessions {
+        for Session { id } in self.sessions_in(databases).await? {
             // It may have ended by itself, or belong to somebody whom we must not end: then the lock stays, and is told.
             if let Err(refused) = self.server.try_execute(&format!("KILL {id}")).await? {
                 debug!(id, "a session could not be ended: {}", refused.words);
@@ -453,6 +484,21 @@ impl<'a> Swap<'a> {
         }
         Ok(())
     }
+
+    async fn sessions_in(&self, databases: &[&str]) -> Result<Vec<Session>, DriverError> {
+        self.server
+            .query(&format!(
+                "SELECT JSON_OBJECT('id', ID) FROM information_schema.PROCESSLIST \
+                 WHERE DB IN ({}) AND ID <> CONNECTION_ID()",
+                literals(databases)
+            ))
+            .await
+    }
+}
+
+#[derive(Deserialize)]
+struct Session {
+    id: u64,
 }
 
 /// `` `from`.`a` TO `to`.`a` ``

@@ -100,7 +100,8 @@ impl Trouble {
                 "let cofferdam.mysql.user (now {user}) be root, or grant it what is missing: a restore makes and drops databases"
             ),
             Self::Locked => {
-                "another session holds a lock on a table; stop what uses the database with cofferdam.stop: restore, or end the session"
+                "another session holds a lock on a table; stop what uses the database with cofferdam.stop: restore, or end the session; \
+                 XA RECOVER lists transactions that were prepared"
                     .to_owned()
             }
             Self::PacketTooLarge => {

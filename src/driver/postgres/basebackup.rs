@@ -29,6 +29,7 @@ use crate::driver::tree::{DataDirectory, Moment, TreeRun, store_archive, tree_fa
 use crate::driver::{
     ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
 };
+use crate::engine::container::is_within;
 use crate::manifest::{BasebackupFacts, Facts, TargetRecord, Transfer, TreeFacts};
 use crate::pipe::ByteStream;
 use crate::target::{DriverKind, TargetId};
@@ -154,7 +155,11 @@ impl Driver for BasebackupDriver {
                 },
             }),
             artifacts,
-            warnings: report.warnings,
+            warnings: report
+                .warnings
+                .into_iter()
+                .chain(warning_of_configuration(server).await?)
+                .collect(),
         })
     }
 
@@ -231,6 +236,28 @@ fn data_directory(server: &Server) -> Result<&str, DriverError> {
             "connect as a superuser: cofferdam.postgres.user",
         )
     })
+}
+
+/// Files of the server's configuration that lie elsewhere. A user who may not see where gets no warning.
+async fn warning_of_configuration(server: &Server) -> Result<Option<String>, DriverError> {
+    #[derive(Deserialize)]
+    struct Answer {
+        path: String,
+    }
+    let query = "SELECT setting AS path FROM pg_catalog.pg_settings \
+        WHERE name IN ('config_file', 'hba_file', 'ident_file') ORDER BY setting";
+    let mut files: Vec<Answer> = server.query(server.maintenance_db(), query).await?;
+    let directory = data_directory(server)?;
+    files.retain(|file| !is_within(&file.path, directory));
+    if files.is_empty() {
+        return Ok(None);
+    }
+    let files: Vec<String> = files.into_iter().map(|file| file.path).collect();
+    Ok(Some(format!(
+        "the configuration lies outside of the data directory and is not saved: {}; \
+         save it with cofferdam.files.<name> unless the image or a script makes it",
+        files.join(", ")
+    )))
 }
 
 /// The archive with an entry for the data directory itself, which `pg_basebackup` leaves to whoever unpacks it: a server

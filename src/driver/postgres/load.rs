@@ -8,10 +8,11 @@
 use std::num::NonZero;
 
 use serde::Deserialize;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::PostgresDriver;
 use super::create::{pg_restore_script, renamed_script};
+use super::footprint::Footprint;
 use super::inlet::{Inlet, Jobs};
 use super::server::{Server, Transaction};
 use super::session::{Session, both, may_be_the_session};
@@ -142,8 +143,24 @@ impl Load<'_> {
         Ok(())
     }
 
-    /// Into the database that is there.
+    /// Into the database that is there. Its one transaction most likely changed nothing when it failed; where that is certain,
+    /// there is nothing to put back.
     async fn clean_and_fill(&self, inlet: &Inlet<'_>) -> Result<(), DriverError> {
+        let database = &self.swap.names.database;
+        self.driver.unchanged().remove(database);
+        let before = Footprint::of(self.server, database).await?;
+        let filled = self.fill_cleaned(inlet).await;
+        if filled.is_err() {
+            match before.is_still_there(self.server, database).await {
+                Ok(true) => drop(self.driver.unchanged().insert(database.clone())),
+                Ok(false) => {}
+                Err(error) => debug!("whether {database} is as it was is not known: {error}"),
+            }
+        }
+        filled
+    }
+
+    async fn fill_cleaned(&self, inlet: &Inlet<'_>) -> Result<(), DriverError> {
         let options = ["--clean", "--if-exists", "--single-transaction"];
         let argv = pg_restore(&options, &self.swap.names.database);
         let fill = async |session: Session| {

@@ -29,6 +29,8 @@ pub struct Database {
     #[serde(deserialize_with = "name_received")]
     pub name: String,
     pub allows_connections: bool,
+    /// It does, and this user has the privilege.
+    pub may_connect: bool,
     pub is_template: bool,
     /// Its `DROP DATABASE` was interrupted: the server lets nobody do anything with it but drop it.
     pub is_invalid: bool,
@@ -46,7 +48,9 @@ pub const FACTS: &str = "SELECT pg_catalog.row_to_json(answer) FROM (SELECT \
 
 /// Rows of [`Database`].
 pub const DATABASES: &str = "SELECT pg_catalog.encode(pg_catalog.textsend(datname::text), 'hex') AS name, \
-    datallowconn AND datconnlimit <> -2 AS allows_connections, datistemplate AS is_template, datconnlimit = -2 AS is_invalid, \
+    datallowconn AND datconnlimit <> -2 AS allows_connections, \
+    datallowconn AND datconnlimit <> -2 AND coalesce(pg_catalog.has_database_privilege(d.oid, 'CONNECT'), false) AS may_connect, \
+    datistemplate AS is_template, datconnlimit = -2 AS is_invalid, \
     (SELECT pg_catalog.substr(setting, 25) FROM pg_catalog.pg_db_role_setting, pg_catalog.unnest(setconfig) AS setting \
         WHERE setdatabase = d.oid AND setrole = 0 AND setting LIKE 'local\\_preload\\_libraries=%') AS preload \
     FROM pg_catalog.pg_database d ORDER BY datname";

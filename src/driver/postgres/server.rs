@@ -360,7 +360,12 @@ impl Server {
     /// A name for the sessions of one step.
     pub fn application_of_step(&self) -> String {
         let digits: u32 = rand::random();
-        format!("{}-{digits:08x}", self.application)
+        format!("{}{digits:08x}", self.application_of_steps())
+    }
+
+    /// How the names of all such sessions of this run begin.
+    pub fn application_of_steps(&self) -> String {
+        format!("{}-", self.application)
     }
 
     async fn psql(

@@ -303,6 +303,7 @@ mod tests {
             let database = Database {
                 name: "x".to_owned(),
                 allows_connections,
+                may_connect: allows_connections,
                 is_template: false,
                 is_invalid: false,
                 preload: preload.map(str::to_owned),

@@ -19,6 +19,8 @@ pub const CLUSTER: &str = "@cluster";
 
 /// What new databases are copied from.
 const TEMPLATE: &str = "template1";
+/// Where users connect to who name no database.
+const POSTGRES: &str = "postgres";
 /// Nobody can change it.
 const EMPTY_TEMPLATE: &str = "template0";
 
@@ -70,7 +72,7 @@ pub(super) async fn find(
     let mut names = match &driver.labels.databases {
         Selection::All => {
             found.left_out = databases.iter().filter_map(left_out).collect();
-            let mut open = databases.iter().filter(|found| found.allows_connections);
+            let mut open = databases.iter().filter(|found| found.may_connect);
             if open.any(|found| found.name == TEMPLATE) && !is_untouched(server, TEMPLATE).await? {
                 found.left_out.push(template_is_left_out(TEMPLATE));
             }
@@ -177,6 +179,13 @@ fn left_out(database: &Database) -> Option<String> {
             quote_ident(name)
         ));
     }
+    // Any other that is shut to this user is a failure: somebody may miss it.
+    if name == POSTGRES && !database.may_connect {
+        return Some(format!(
+            "cofferdam.postgres.user may not connect to database {name}, which is not saved; to have it saved: GRANT CONNECT ON \
+             DATABASE {name}"
+        ));
+    }
     database.is_template.then(|| template_is_left_out(name))
 }
 
@@ -191,8 +200,6 @@ async fn all_databases(
     server: &Server,
     databases: &[Database],
 ) -> Result<Vec<String>, DriverError> {
-    const POSTGRES: &str = "postgres";
-
     let mut names: Vec<String> = databases
         .iter()
         .filter(|database| left_out(database).is_none() && !database.is_template)
