@@ -167,7 +167,13 @@ async fn a_damaged_artifact_leaves_the_old_data() {
     let path = stage.artifacts.path_of(&captured.artifacts[0]);
     let good = fs::read(&path).unwrap();
     container.sh("echo new >/data/file");
-    let before = describe(&mountpoint(&volume));
+    // A helper may be killed between its last two steps, which leaves the mount's root with the time of the kill.
+    let below_root = || {
+        let mut described = describe(&mountpoint(&volume));
+        described.remove("").expect("the root");
+        described
+    };
+    let before = below_root();
     let mut flipped = good.clone();
     flipped[good.len() / 2] ^= 1;
     for damaged in [&good[..good.len() / 2], &flipped, &[]] {
@@ -181,9 +187,8 @@ async fn a_damaged_artifact_leaves_the_old_data() {
             .unwrap_err();
         assert!(error.to_string().contains("is damaged"), "{error}");
         driver.rollback(&target.id).await.unwrap();
-        assert_same(&before, &describe(&mountpoint(&volume)));
+        assert_same(&before, &below_root());
     }
-    tokio::time::sleep(Duration::from_secs(2)).await;
     assert_eq!(stage.helpers_left(), "");
 }
 
@@ -417,12 +422,6 @@ async fn a_dropped_run_leaves_no_helper_and_a_killed_one_is_swept() {
             .await
             .is_err()
     );
-    for _ in 0..50 {
-        if stage.helpers_left().is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
     assert_eq!(stage.helpers_left(), "");
 
     let left = |project: &str| {

@@ -41,7 +41,7 @@ settings=(
   --env DB_HOST=mysql --env DB_DATABASE=apiary_production --env DB_USERNAME=apiary
   --env DB_PASSWORD_FILE=/run/secrets/db-password "${db_password[@]}" --env MEILISEARCH_HOST=http://meilisearch:7700
 )
-health=(--health-interval 2s --health-timeout 5s --health-retries 30 --health-cmd)
+health=(--health-interval 5s --health-timeout 5s --health-retries 30 --health-cmd)
 
 once network "$project"
 for volume in mysql meilisearch storage backups; do

@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use cofferdam::agent::helper::{HELPER_PROJECT_LABEL, Helpers};
 use cofferdam::agent::inside::Removals;
@@ -128,9 +129,17 @@ impl Stage {
         layer.compression = Compression::None;
     }
 
+    /// Helpers that are still there after a while: those that were dropped are removed beside what goes on.
     pub fn helpers_left(&self) -> String {
         let filter = format!("label={HELPER_PROJECT_LABEL}={}", self.project);
-        docker(["ps", "-aq", "--filter", &filter])
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let left = docker(["ps", "-aq", "--filter", &filter]);
+            if left.is_empty() || Instant::now() >= deadline {
+                return left;
+            }
+            std::thread::sleep(Duration::from_millis(300));
+        }
     }
 }
 
