@@ -472,7 +472,7 @@ async fn rows_longer_than_half_a_packet_come_back(server: &MysqlServer) {
         assert_eq!(
             server.sql(
                 "lengthy",
-                "SELECT LENGTH(a), MD5(a) = MD5(REPEAT('x', 800000)) FROM t"
+                "SELECT LENGTH(a), a = REPEAT('x', 800000) FROM t"
             ),
             "800000\t1"
         );

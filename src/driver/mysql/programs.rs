@@ -35,6 +35,8 @@ pub struct Knows {
     pub dump_history: bool,
     /// The first line of newer MariaDB dumps, at which clients fail that do not.
     pub sandbox: bool,
+    /// Whether a dump holds masking policies, which are the whole server's (MySQL 9.7).
+    pub masking_policies: bool,
     /// Whether the client prints a failed statement, which may be rows, unless told not to (MariaDB).
     pub print_query: bool,
 }
@@ -95,6 +97,7 @@ impl Knows {
             ignore_table_data: lists(dump, "--ignore-table-data"),
             dump_history: lists(dump, "--dump-history"),
             sandbox: lists(client, "--sandbox"),
+            masking_policies: lists(dump, "--masking-policies"),
             print_query: lists(client, "--print-query-on-error"),
         }
     }
@@ -167,15 +170,17 @@ mod tests {
                 ignore_table_data: true,
                 dump_history: true,
                 sandbox: true,
+                masking_policies: false,
                 print_query: true,
             }
         );
-        let mysql = "  --set-gtid-purged[=name] \n  --get-server-public-key \n  -f, --force         Continue\n";
+        let mysql = "  --set-gtid-purged[=name] \n  --get-server-public-key \n  --masking-policies  Dump\n  -f, --force         Continue\n";
         assert_eq!(
             Knows::from_help(mysql, mysql),
             Knows {
                 gtid_purged: true,
                 public_key: true,
+                masking_policies: true,
                 ..Knows::default()
             }
         );

@@ -47,7 +47,9 @@ const SESSION: &str =
 
 /// Answers with [`ServerFacts`].
 const FACTS: &str = "SELECT JSON_OBJECT('version', CONVERT(VERSION() USING utf8mb4), \
-    'data_directory', CONVERT(@@datadir USING utf8mb4), 'socket', CONVERT(@@socket USING utf8mb4), 'port', @@port)";
+    'data_directory', CONVERT(@@datadir USING utf8mb4), 'socket', CONVERT(@@socket USING utf8mb4), 'port', @@port, \
+    'masking_policies', (SELECT COUNT(*) FROM information_schema.TABLES \
+        WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'column_masking_policy'))";
 
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct ServerFacts {
@@ -57,6 +59,8 @@ pub struct ServerFacts {
     /// Below its data directory where it is relative.
     pub socket: String,
     pub port: u16,
+    /// Not zero where the user may look for them.
+    pub masking_policies: u8,
 }
 
 impl ServerFacts {
@@ -332,6 +336,10 @@ impl Server {
         );
         if self.programs.knows.gtid_purged {
             argv.push("--set-gtid-purged=OFF".to_owned());
+        }
+        if self.programs.knows.masking_policies && self.facts.masking_policies == 0 {
+            // The client would fail for a user who may not.
+            argv.push("--skip-masking-policies".to_owned());
         }
         argv
     }

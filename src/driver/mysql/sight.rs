@@ -85,7 +85,8 @@ async fn has_role(server: &Server) -> bool {
     struct Asked {
         role: String,
     }
-    let query = "SELECT JSON_OBJECT('role', COALESCE(CURRENT_ROLE(), 'NONE'))";
+    let query =
+        "SELECT JSON_OBJECT('role', CONVERT(COALESCE(CURRENT_ROLE(), 'NONE') USING utf8mb4))";
     // Servers without roles do not know the function.
     let asked = server.query::<Asked>(query).await.unwrap_or_default();
     asked.iter().any(|asked| asked.role != "NONE")
