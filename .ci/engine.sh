@@ -56,7 +56,7 @@ before=$(<"$config")
 echo '{"defaultAction": "SCMP_ACT_ALLOW"}' >"$no_filter"
 sed -i "s|\"fuse-overlayfs\"|\"overlay2\", \"seccomp-profile\": \"$no_filter\"|" "$config"
 if ! restart; then
-  echo "engine: it does not start with overlay2: it goes on as it was: $(tail -n 5 "$log")" >&2
+  echo "engine: dockerd does not start with overlay2; going on with the old configuration: $(tail -n 5 "$log")" >&2
   printf '%s\n' "$before" >"$config"
   restart
 fi

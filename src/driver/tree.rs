@@ -460,11 +460,12 @@ impl Driver for TreeDriver {
     }
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
-        if self.way_back(target) == WayBack::SafetySnapshot && self.exists(target).await? {
+        let is_over = self.way_back(target) == WayBack::SafetySnapshot;
+        if is_over && self.exists(target).await.unwrap_or(true) {
             // Nobody has kept count of what is the restore's in it, and what its container has made since.
             warn!(
                 target = %target,
-                "{} did not exist before this restore; what was restored of it stays: remove it if you do not need it",
+                "{} did not exist before this restore, and what was restored is still there; remove it if you do not need it",
                 self.tree(target)?.site()?.path()
             );
         }

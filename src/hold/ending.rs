@@ -110,7 +110,7 @@ impl Ending {
         let names: Vec<&str> = held.map(|held| held.service.as_str()).collect();
         if !names.is_empty() {
             self.problem(format!(
-                "{}: not started, because the data is neither all old nor all new",
+                "{}: not started, because its data is partly old and partly new",
                 names.join(", ")
             ));
         }

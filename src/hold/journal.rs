@@ -127,7 +127,7 @@ impl Origin {
             return Ok(());
         }
         Err(format!(
-            "{} wrote it (journal version {}, this one reads {VERSION}); run `cofferdam recover` of that version",
+            "{} wrote it (journal version {}, this one reads {VERSION}); run `cofferdam recover` with that version",
             self.tool, self.version
         ))
     }
@@ -300,7 +300,7 @@ mod tests {
         let error = Journal::from_labels(&journal.to_labels()).unwrap_err();
         assert!(error.starts_with("cofferdam 9.0.0 wrote it"), "{error}");
         assert!(
-            error.contains("`cofferdam recover` of that version"),
+            error.contains("`cofferdam recover` with that version"),
             "{error}"
         );
     }

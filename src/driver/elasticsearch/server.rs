@@ -225,7 +225,7 @@ impl Holdings {
             None => Ok(()),
             Some(name) => Err(DriverError::failed_with_hint(
                 format!(
-                    "index {name} would be replaced, and no label saves it, so that there is no copy of it"
+                    "index {name} would be replaced, but no label saves it, so there is no copy"
                 ),
                 format!("add {name} to cofferdam.elasticsearch, or delete it, and restore again"),
             )),

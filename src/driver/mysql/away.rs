@@ -112,7 +112,7 @@ impl Swap<'_> {
         let order = order.map(|order| order.trim_matches(['\t', '\n']).to_owned());
         order.ok_or_else(|| {
             DriverError::failed(format!(
-                "the server did not tell how database {database} is made"
+                "the server did not return the definition of database {database}"
             ))
         })
     }

@@ -69,7 +69,7 @@ pub(super) async fn dump_database(
                 format!(
                     "columns of these tables of database {database} changed during the dump: {altered}"
                 ),
-                "back up again when nobody alters tables",
+                "back up again when no tables are being altered",
             ));
         }
         warnings.push(format!(
@@ -86,7 +86,7 @@ pub(super) async fn dump_database(
     warnings.extend(match sight(server, database).await {
         Ok(sight) => sight.warning(server, database),
         Err(error) => Some(format!(
-            "whether the user may see all of database {database} is not known: {error}"
+            "could not check what cofferdam.mysql.user may see of database {database}: {error}"
         )),
     });
     Ok(Captured {

@@ -83,7 +83,9 @@ impl<'a> Load<'a> {
         let holdings = self.loaded_in(&staged).await?;
         let script = script_of(self.server, &staged, &holdings).await?;
         if names_database(&script, &staged) {
-            return Ok(Some("what it keeps as text names it".to_owned()));
+            return Ok(Some(
+                "its views or programs name the database they were loaded into".to_owned(),
+            ));
         }
         self.warn_of_missing_definers(&staged).await;
         self.swap.ensure_old_can_move().await?;

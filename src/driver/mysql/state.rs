@@ -270,7 +270,7 @@ fn ensure_all_there(state: &State, tables: &BTreeSet<String>) -> Result<(), Stri
         return Ok(());
     }
     Err(format!(
-        "these tables were put in place, and somebody has removed them since: {missing}"
+        "these tables were restored, but have been removed since: {missing}"
     ))
 }
 
@@ -280,7 +280,7 @@ fn ensure_all_aside(aside: &Aside, tables: &BTreeSet<String>) -> Result<(), Stri
         return Ok(());
     }
     Err(format!(
-        "these tables were moved away, and somebody has removed them since: {missing}"
+        "these tables were moved away, but have been removed since: {missing}"
     ))
 }
 
@@ -320,7 +320,8 @@ pub fn next_of_leaving(state: &State, old: OldDatabase) -> Result<Option<Step>, 
 
 /// The next step back to the old database; `None`: all done.
 pub fn next_of_rollback(state: &State) -> Result<Option<Step>, String> {
-    const ONLY_FORWARD: &str = "its new tables are being put in place, which is only ever finished";
+    const ONLY_FORWARD: &str =
+        "its new tables are already being moved into place, and that can only be finished";
     let aside = match (&state.staged, &state.aside) {
         (Some(_), None) => return Ok(Some(Step::DropStaged)),
         (Some(_), Some(_)) => return Err(ONLY_FORWARD.to_owned()),

@@ -254,8 +254,8 @@ async fn warning_of_configuration(server: &Server) -> Result<Option<String>, Dri
     }
     let files: Vec<String> = files.into_iter().map(|file| file.path).collect();
     Ok(Some(format!(
-        "the configuration lies outside of the data directory and is not saved: {}; \
-         save it with cofferdam.files.<name> unless the image or a script makes it",
+        "the configuration files are outside the data directory and are not saved: {}; \
+         save them with cofferdam.files.<name> unless the image or a script creates them",
         files.join(", ")
     )))
 }

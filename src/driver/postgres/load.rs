@@ -148,10 +148,14 @@ impl Load<'_> {
     async fn clean_and_fill(&self, inlet: &Inlet<'_>) -> Result<(), DriverError> {
         let database = &self.swap.names.database;
         self.driver.unchanged().remove(database);
-        let before = Footprint::of(self.server, database).await?;
+        let before = Footprint::of(self.server, database).await;
         let filled = self.fill_cleaned(inlet).await;
         if filled.is_err() {
-            match before.is_still_there(self.server, database).await {
+            let is_unchanged = match before {
+                Ok(before) => before.is_still_there(self.server, database).await,
+                Err(error) => Err(error),
+            };
+            match is_unchanged {
                 Ok(true) => drop(self.driver.unchanged().insert(database.clone())),
                 Ok(false) => {}
                 Err(error) => debug!("whether {database} is as it was is not known: {error}"),

@@ -131,7 +131,8 @@ impl Trial {
     /// Settings for a server whose configuration lies elsewhere, so that it neither refuses nor forgets what is there.
     async fn own_configuration(&self) -> Result<Option<Vec<String>>, DriverError> {
         let saved = format!("{}/postgresql.conf", self.directory);
-        if self.run(&["test", "-e", &saved]).await?.exit_code == 0 {
+        let is_there = ["sh", "-c", r#"test -e "$1""#, "sh", &saved];
+        if self.run(&is_there).await?.exit_code == 0 {
             return Ok(None);
         }
         let told = self.run(&["pg_controldata", &self.directory]).await?;
