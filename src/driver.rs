@@ -170,6 +170,11 @@ pub trait Driver: Send + Sync {
         sink: &dyn ArtifactSink,
     ) -> Result<Captured, DriverError>;
 
+    /// Removes what a dump has left in the server, or on a volume, when the process died in it. Idempotent.
+    async fn forget_dump(&self, _target: &TargetId) -> Result<(), DriverError> {
+        Ok(())
+    }
+
     /// Whether there is anything of this target now, that a safety snapshot could save.
     async fn exists(&self, target: &TargetId) -> Result<bool, DriverError>;
 

@@ -106,7 +106,7 @@ pub async fn recover(
     } else {
         release(session, &lock, survey.as_ref(), data, &mut ending).await;
     }
-    remove_copies(session, &journal, survey.as_ref(), &mut ending).await;
+    forget_dumps(session, &journal, survey.as_ref(), &mut ending).await;
     sweep_scratch(session, &journal, &mut ending).await;
     ending.close(lock).await;
     came_to(journal, data, ending)
@@ -242,30 +242,36 @@ fn came_to(
     })
 }
 
-/// Removes what a backup has copied onto volumes, to read it there.
-async fn remove_copies(
+/// Removes what a backup, or the safety snapshot of a restore, has left outside of scratch directories.
+async fn forget_dumps(
     session: &Session,
     journal: &Journal,
     survey: Result<&Survey, &RecoverError>,
     ending: &mut Ending,
 ) {
-    let saved = journal.saved.iter();
-    let mut copied = saved
-        .filter(|target| target.driver == DriverKind::Sqlite)
+    let steps = journal.restore.iter().flat_map(|restore| &restore.targets);
+    let written_over = steps.filter(|step| step.way_back == WayBack::SafetySnapshot);
+    let dumped = journal.saved.iter();
+    let dumped = dumped.chain(written_over.map(|step| &step.target));
+    // Other drivers leave nothing that is to be looked for.
+    let kinds = [DriverKind::Sqlite, DriverKind::Elasticsearch];
+    let mut dumped = dumped
+        .filter(|target| kinds.contains(&target.driver))
         .peekable();
-    let (Ok(survey), Some(_)) = (survey, copied.peek()) else {
+    let (Ok(survey), Some(_)) = (survey, dumped.peek()) else {
         return;
     };
     let options = RunOptions::default();
     let drivers = Drivers::prepare(session, survey, &journal.run, &options, &[]).await;
     let drivers = match drivers {
         Ok(drivers) => drivers,
-        Err(error) => return ending.problem(format!("copies of databases may be left: {error}")),
+        Err(error) => return ending.problem(format!("parts of dumps may be left: {error}")),
     };
-    for target in copied {
-        if let Err(error) = roll_back(&drivers, target).await {
+    for target in dumped {
+        let forgotten = async { drivers.of(target)?.forget_dump(target).await };
+        if let Err(error) = forgotten.await {
             ending.problem(format!(
-                "{target}: a copy may be left beside it until the next backup: {error}"
+                "{target}: part of a dump may be left until the next backup: {error}"
             ));
         }
     }

@@ -125,6 +125,11 @@ fn c8_a_node_is_saved_while_it_serves_and_restored_as_a_fresh_one_of_another_nam
     assert_eq!(record["facts"]["node"], "couchdb@10.0.0.5");
     assert_eq!(record["warnings"], json!([]));
     let databases = record["facts"]["databases"].as_array().expect("databases");
+    let is_brief = |name: &Value| name.as_str().expect("a name").starts_with("brief");
+    let databases: Vec<&Value> = databases
+        .iter()
+        .filter(|database| !is_brief(&database["name"]))
+        .collect();
     assert_eq!(databases.len(), 3, "{databases:?}");
     assert_eq!(databases[2]["name"], "org/odd+name");
     assert_eq!(databases[2]["documents"], 5);

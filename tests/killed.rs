@@ -1,8 +1,9 @@
 //! A restore that is killed at every call that changes something in the engine, in every mode: another process recovers it, and
 //! what is there is all old or all new, of all targets, with nothing left over.
 //!
-//! Every call with `KILL_STEP=1`, each twenty-first otherwise: a kill takes many seconds. One stack serves for all
-//! kills of a test, and holds as many kinds of targets as can be restored together.
+//! Every call with `KILL_STEP=1`, each seventh otherwise: a kill takes many seconds. One stack serves for all kills of a
+//! test. Each target makes the calls more and each kill longer, so a stack has two or three: enough for one decision about
+//! all of them.
 
 mod stores;
 
@@ -11,12 +12,13 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use self::stores::{
-    Clinical, Commands, DUMP, DataDirectory, Files, LOAD, NEW, OLD, OnePath, Shop, Sqlite, Store,
-    Tree, sh,
+    Clinical, Commands, DUMP, DataDirectory, Documents, Files, Indices, LOAD, NEW, OLD, OnePath,
+    Shop, Sqlite, Store, Tree, sh,
 };
+use crate::support::http::Server;
 use crate::support::mysql::{self, MysqlServer};
 use crate::support::proxy::FaultProxy;
-use crate::support::stack::{TestStack, compose_volume, is_running};
+use crate::support::stack::{PASSWORD, TestStack, compose_volume, is_running};
 use crate::support::{TestContainer, TestVolume, docker};
 
 /// One stack with its stores, and the containers that have to run when everything is over.
@@ -48,6 +50,23 @@ impl Scenario {
         mount
     }
 
+    /// A file that commands of the user's own dump and load.
+    fn add_command(&mut self) {
+        let toy = self.stack.toolbox("toy", &[DUMP, LOAD], &[]);
+        self.add("command", Commands(toy.name.clone()));
+        self.containers.push(toy);
+    }
+
+    /// A container whose volume is saved, and that is stopped for it.
+    fn app(&mut self) -> TestContainer {
+        let mount = self.volume("data");
+        let labels = [
+            ("cofferdam.volumes", "data"),
+            ("cofferdam.stop", "backup,restore"),
+        ];
+        self.stack.toolbox("app", &labels, &["--volume", &mount])
+    }
+
     fn write(&self, word: &str) {
         for (_, store) in &self.stores {
             store.write(word);
@@ -66,7 +85,7 @@ impl Scenario {
         let step: u32 = std::env::var("KILL_STEP")
             .ok()
             .and_then(|text| text.parse().ok())
-            .unwrap_or(21);
+            .unwrap_or(7);
         self.write(NEW);
         self.stack.cofferdam(&["backup"]).expect(0);
         let snapshot = self.stack.manifest()["snapshot"].clone();
@@ -143,14 +162,14 @@ impl Scenario {
     }
 }
 
-/// Files of every kind: on volumes, in a container's own layer, in SQLite, and behind commands.
-fn files(what: &str) -> Scenario {
+/// Volumes, restored in each way that a label can ask for.
+fn volumes(what: &str) -> Scenario {
     let mut scenario = Scenario::new(what);
-    let mounts = ["data", "extra", "kept", "lite"].map(|name| scenario.volume(name));
-    let mut options = Vec::new();
-    for mount in &mounts[..3] {
-        options.extend(["--volume", mount.as_str()]);
-    }
+    let mounts = ["data", "extra", "kept"].map(|name| scenario.volume(name));
+    let options: Vec<_> = mounts
+        .iter()
+        .flat_map(|mount| ["--volume", mount])
+        .collect();
     let app = scenario.stack.toolbox(
         "app",
         &[
@@ -161,26 +180,36 @@ fn files(what: &str) -> Scenario {
         ],
         &options,
     );
-    let conf = [("cofferdam.files.conf", "/srv/conf")];
-    let conf = scenario.stack.toolbox("conf", &conf, &[]);
-    for (name, container, path, restore) in [
-        ("volume", &app, "/data", Tree::Replace),
-        ("overlay", &app, "/extra", Tree::Overlay),
-        ("keep-existing", &app, "/kept", Tree::KeepExisting),
-        ("layer", &conf, "/srv/conf", Tree::Replace),
+    for (path, restore) in [
+        ("/data", Tree::Replace),
+        ("/extra", Tree::Overlay),
+        ("/kept", Tree::KeepExisting),
     ] {
-        let container = container.name.clone();
-        let files = Files {
-            container,
-            path,
-            restore,
-        };
-        scenario.add(name, files);
+        scenario.add(path, Files::of(&app, path, restore));
     }
-    let toy = scenario.stack.toolbox("toy", &[DUMP, LOAD], &[]);
-    scenario.add("command", Commands(toy.name.clone()));
+    scenario.containers.push(app);
+    scenario
+}
+
+/// A directory in a container's own layer, and a file behind commands.
+fn layer(what: &str) -> Scenario {
+    let mut scenario = Scenario::new(what);
+    let path = "/srv/conf";
+    let conf = scenario
+        .stack
+        .toolbox("conf", &[("cofferdam.files.conf", path)], &[]);
+    scenario.add("layer", Files::of(&conf, path, Tree::Replace));
+    scenario.containers.push(conf);
+    scenario.add_command();
+    scenario
+}
+
+/// SQLite, on a volume and in a container's own layer.
+fn sqlite(what: &str) -> Scenario {
+    let mut scenario = Scenario::new(what);
+    let mount = scenario.volume("lite");
     for (service, directory, options) in [
-        ("lite", "/lite", &["--volume", &mounts[3]][..]),
+        ("lite", "/lite", &["--volume", &*mount][..]),
         ("lite-layer", "/srv/lite", &[]),
     ] {
         let path = format!("{directory}/db");
@@ -193,77 +222,89 @@ fn files(what: &str) -> Scenario {
         scenario.add(service, database);
         scenario.containers.push(container);
     }
-    scenario.containers.extend([app, conf, toy]);
     scenario
 }
 
 #[test]
-fn files_beside_the_old_ones() {
-    files("killed-staged").survives(&[]);
+fn volumes_beside_the_old_ones() {
+    volumes("killed-volumes").survives(&[]);
 }
 
 #[test]
-fn files_over_the_old_ones() {
-    files("killed-in-place").survives(&["--in-place"]);
+fn volumes_over_the_old_ones() {
+    volumes("killed-in-place").survives(&["--in-place"]);
+}
+
+#[test]
+fn a_layer_beside_the_old_one() {
+    layer("killed-layer").survives(&[]);
+}
+
+#[test]
+fn a_layer_over_the_old_one() {
+    layer("killed-layer-in-place").survives(&["--in-place"]);
+}
+
+#[test]
+fn sqlite_beside_the_old_one() {
+    sqlite("killed-sqlite").survives(&[]);
+}
+
+#[test]
+fn sqlite_over_the_old_one() {
+    sqlite("killed-sqlite-in-place").survives(&["--in-place"]);
 }
 
 #[test]
 fn one_path_of_a_volume() {
     let mut scenario = Scenario::new("killed-path");
-    let mount = scenario.volume("data");
-    let labels = [
-        ("cofferdam.volumes", "data"),
-        ("cofferdam.stop", "backup,restore"),
-    ];
-    let app = scenario
-        .stack
-        .toolbox("app", &labels, &["--volume", &mount]);
-    let files = Files {
-        container: app.name.clone(),
-        path: "/data",
-        restore: Tree::Replace,
-    };
-    scenario.add("volume", OnePath(files));
+    let app = scenario.app();
+    scenario.add("volume", OnePath(Files::of(&app, "/data", Tree::Replace)));
     scenario.containers.push(app);
     scenario.survives(&["--path", "word"]);
     scenario.survives(&["--path", "word", "--in-place"]);
 }
 
-/// Each server restores in another way; the last of them decides for all.
+/// A server of PostgreSQL with one more label.
+fn postgres(scenario: &mut Scenario, service: &'static str, label: Option<(&str, &str)>) {
+    let labels: Vec<_> = [("cofferdam.postgres", "*")]
+        .into_iter()
+        .chain(label)
+        .collect();
+    let server = scenario.stack.postgres(service, &labels);
+    scenario.add(service, Clinical(server));
+}
+
 #[test]
-#[ignore = "takes many minutes"]
-fn databases_of_postgres() {
-    let mut scenario = Scenario::new("killed-databases");
-    for (service, more) in [
-        ("swap", None),
-        ("recreate", Some(("cofferdam.postgres.restore", "recreate"))),
-        ("clean", Some(("cofferdam.postgres.restore", "clean"))),
-        ("dumpall", Some(("cofferdam.postgres.mode", "dumpall"))),
-    ] {
-        let labels: Vec<_> = [("cofferdam.postgres", "*")]
-            .into_iter()
-            .chain(more)
-            .collect();
-        let server = scenario.stack.postgres(service, &labels);
-        scenario.add(service, Clinical(server));
-    }
-    let mount = scenario.volume("data");
-    let labels = [("cofferdam.volumes", "data"), ("cofferdam.stop", "restore")];
-    let app = scenario
-        .stack
-        .toolbox("app", &labels, &["--volume", &mount]);
-    let files = Files {
-        container: app.name.clone(),
-        path: "/data",
-        restore: Tree::Replace,
-    };
-    scenario.add("volume", files);
+fn databases_of_postgres_that_change_places() {
+    let mut scenario = Scenario::new("killed-places");
+    postgres(&mut scenario, "swap", None);
+    let recreate = ("cofferdam.postgres.restore", "recreate");
+    postgres(&mut scenario, "recreate", Some(recreate));
+    scenario.survives(&[]);
+}
+
+#[test]
+fn a_database_of_postgres_that_is_written_over() {
+    let mut scenario = Scenario::new("killed-clean");
+    let clean = ("cofferdam.postgres.restore", "clean");
+    postgres(&mut scenario, "clean", Some(clean));
+    let app = scenario.app();
+    scenario.add("volume", Files::of(&app, "/data", Tree::Replace));
     scenario.containers.push(app);
     scenario.survives(&[]);
 }
 
 #[test]
-#[ignore = "takes many minutes"]
+fn a_server_of_postgres() {
+    let mut scenario = Scenario::new("killed-dumpall");
+    let dumpall = ("cofferdam.postgres.mode", "dumpall");
+    postgres(&mut scenario, "dumpall", Some(dumpall));
+    scenario.add_command();
+    scenario.survives(&[]);
+}
+
+#[test]
 fn databases_of_mariadb() {
     let mut scenario = Scenario::new("killed-mariadb");
     let password = format!("MYSQL_ROOT_PASSWORD={}", mysql::PASSWORD);
@@ -279,9 +320,6 @@ fn databases_of_mariadb() {
             .service(service, &labels, &options, &[&image]);
         scenario.add(service, Shop(MysqlServer::of(container, mysql::MARIADB)));
     }
-    let toy = scenario.stack.toolbox("toy", &[DUMP, LOAD], &[]);
-    scenario.add("command", Commands(toy.name.clone()));
-    scenario.containers.push(toy);
     scenario.survives(&[]);
 }
 
@@ -299,8 +337,54 @@ fn a_data_directory() {
         .stack
         .postgres_with("db", &labels, &["--volume", &mount]);
     scenario.add("basebackup", DataDirectory(server));
-    let toy = scenario.stack.toolbox("toy", &[DUMP, LOAD], &[]);
-    scenario.add("command", Commands(toy.name.clone()));
-    scenario.containers.push(toy);
+    scenario.add_command();
+    scenario.survives(&[]);
+}
+
+#[test]
+fn a_node_of_couchdb() {
+    let mut scenario = Scenario::new("killed-couchdb");
+    let data = compose_volume(&scenario.stack, "couch");
+    let mount = format!("{}:/opt/couchdb/data", data.name);
+    scenario._volumes.push(data);
+    let password = format!("COUCHDB_PASSWORD={PASSWORD}");
+    let options = [
+        ["--volume", &mount],
+        ["--env", "NODENAME=here"],
+        ["--env", "COUCHDB_USER=admin"],
+        ["--env", &password],
+    ];
+    let container = scenario.stack.service(
+        "couch",
+        &[("cofferdam.couchdb", "*")],
+        &options.concat(),
+        &["cofferdam-test/couchdb-stand-in:3"],
+    );
+    let server = Server {
+        container,
+        base: "http://127.0.0.1:5984".to_owned(),
+        login: format!("admin:{PASSWORD}"),
+    };
+    scenario.add("couchdb", Documents(server));
+    scenario.add_command();
+    scenario.survives(&[]);
+}
+
+#[test]
+fn indices_of_elasticsearch() {
+    let mut scenario = Scenario::new("killed-search");
+    let container = scenario.stack.service(
+        "search",
+        &[("cofferdam.elasticsearch", "*")],
+        &["--env", "path.repo=/usr/share/elasticsearch/snapshots"],
+        &["cofferdam-test/elasticsearch-stand-in:8"],
+    );
+    let server = Server {
+        container,
+        base: "http://127.0.0.1:9200".to_owned(),
+        login: String::new(),
+    };
+    scenario.add("elasticsearch", Indices(server));
+    scenario.add_command();
     scenario.survives(&[]);
 }

@@ -293,6 +293,19 @@ impl Driver for ElasticsearchDriver {
         })
     }
 
+    async fn forget_dump(&self, _target: &TargetId) -> Result<(), DriverError> {
+        // What is in a repository of the user's may be all that a finished backup has.
+        if self.labels.repository.is_some() {
+            return Ok(());
+        }
+        let call = self.call().await?;
+        let http = call.http();
+        if let Some(passage) = self.passage(&http, SAVING).await? {
+            passage.clean_up().await;
+        }
+        Ok(())
+    }
+
     async fn exists(&self, _target: &TargetId) -> Result<bool, DriverError> {
         let call = self.call().await?;
         let http = call.http();

@@ -286,6 +286,11 @@ impl Driver for SqliteDriver {
         })
     }
 
+    /// What it was copied to is where a restore would put the new one.
+    async fn forget_dump(&self, target: &TargetId) -> Result<(), DriverError> {
+        self.rollback(target).await
+    }
+
     async fn exists(&self, target: &TargetId) -> Result<bool, DriverError> {
         let path = self.place(target)?.path();
         Ok(self.engine.stat(&self.container.id, path).await?.is_some())

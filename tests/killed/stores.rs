@@ -1,8 +1,11 @@
 //! What is restored, and how a test tells the old from the new.
 
-use crate::support::docker;
+use serde_json::json;
+
+use crate::support::http::Server;
 use crate::support::mysql::MysqlServer;
 use crate::support::stack::Postgres;
+use crate::support::{TestContainer, docker};
 
 pub(super) const OLD: &str = "old";
 pub(super) const NEW: &str = "new";
@@ -29,9 +32,19 @@ pub(super) enum Tree {
 
 /// A directory of a container.
 pub(super) struct Files {
-    pub container: String,
-    pub path: &'static str,
-    pub restore: Tree,
+    container: String,
+    path: &'static str,
+    restore: Tree,
+}
+
+impl Files {
+    pub(super) fn of(container: &TestContainer, path: &'static str, restore: Tree) -> Self {
+        Self {
+            container: container.name.clone(),
+            path,
+            restore,
+        }
+    }
 }
 
 impl Store for Files {
@@ -200,6 +213,55 @@ impl Store for DataDirectory {
 
     fn restored(&self) -> String {
         NEW.to_owned()
+    }
+}
+
+/// A node of CouchDB, which is stopped while its data is replaced.
+pub(super) struct Documents(pub Server);
+
+impl Store for Documents {
+    fn write(&self, word: &str) {
+        self.0.wait_until_it_answers();
+        if self.0.status("/state") == 404 {
+            self.0.put("/state", json!({}));
+        }
+        let revision = self.0.ask("GET", "/state/word", None).1["_rev"].take();
+        let mut document = json!({ "word": word });
+        if revision.is_string() {
+            document["_rev"] = revision;
+        }
+        self.0.put("/state/word", document);
+    }
+
+    fn read(&self) -> String {
+        self.0.wait_until_it_answers();
+        let document = self.0.get("/state/word");
+        let files = self.0.container.sh("echo $(ls -A data)");
+        format!("{} in {files}", document["word"])
+    }
+
+    fn restored(&self) -> String {
+        "\"new\" in _dbs.couch _nodes.couch shards".to_owned()
+    }
+}
+
+/// Indices of Elasticsearch.
+pub(super) struct Indices(pub Server);
+
+impl Store for Indices {
+    fn write(&self, word: &str) {
+        self.0.wait_until_it_answers();
+        self.0.put("/state/_doc/1", json!({ "word": word }));
+    }
+
+    fn read(&self) -> String {
+        let document = self.0.get("/state/_doc/1");
+        let repositories = self.0.get("/_snapshot");
+        format!("{} in {repositories}", document["_source"]["word"])
+    }
+
+    fn restored(&self) -> String {
+        "\"new\" in {}".to_owned()
     }
 }
 
