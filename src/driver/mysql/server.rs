@@ -48,7 +48,7 @@ const SESSION: &str =
 /// Answers with [`ServerFacts`].
 const FACTS: &str = "SELECT JSON_OBJECT('version', CONVERT(VERSION() USING utf8mb4), \
     'data_directory', CONVERT(@@datadir USING utf8mb4), 'socket', CONVERT(@@socket USING utf8mb4), 'port', @@port, \
-    'masking_policies', (SELECT COUNT(*) FROM information_schema.TABLES \
+    'masking_policies', 0 + (SELECT COUNT(*) FROM information_schema.TABLES \
         WHERE TABLE_SCHEMA = 'mysql' AND TABLE_NAME = 'column_masking_policy'))";
 
 #[derive(Clone, Debug, Default, Deserialize)]
