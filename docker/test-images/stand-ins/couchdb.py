@@ -172,10 +172,12 @@ def create(name):
 
 
 def delete(name):
-    for shard in shards(name).values():
+    """The map goes first: whoever finds a database in it finds its files."""
+    gone = list(shards(name).values())
+    maps().put(name, {"_deleted": True}, maps().get(name)["_rev"])
+    for shard in gone:
         os.remove(shard.path)
         del FILES[shard.path]
-    maps().put(name, {"_deleted": True}, maps().get(name)["_rev"])
 
 
 def info(name):
