@@ -265,13 +265,17 @@ async fn forget_dumps(
     let drivers = Drivers::prepare(session, survey, &journal.run, &options, &[]).await;
     let drivers = match drivers {
         Ok(drivers) => drivers,
-        Err(error) => return ending.problem(format!("parts of dumps may be left: {error}")),
+        Err(error) => {
+            return ending.problem(format!(
+                "what is left of dumps could not be looked for: {error}"
+            ));
+        }
     };
     for target in dumped {
         let forgotten = async { drivers.of(target)?.forget_dump(target).await };
         if let Err(error) = forgotten.await {
             ending.problem(format!(
-                "{target}: part of a dump may be left until the next backup: {error}"
+                "{target}: what is left of its dump could not be removed, and stays until the next backup: {error}"
             ));
         }
     }
