@@ -1,10 +1,12 @@
 //! Endpoints, version negotiation and time-outs.
 //!
+//! - `context`: where it is, when a context says so
 //! - `transport`: how requests reach the engine
 //!
 //! Two clients share one transport: `client`, whose short time-out fits calls that are answered at once, and `patient`, for
 //! calls whose answer comes only when the work is done (uploads, stops, waits).
 
+mod context;
 mod transport;
 
 use std::fmt;
@@ -26,7 +28,7 @@ const CONTROL: Duration = Duration::from_secs(60);
 /// Longer than any upload or wait; these have limits of their own.
 const PATIENT: Duration = Duration::from_secs(7 * 24 * 3600);
 
-/// Where the engine listens, from `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`.
+/// Where the engine listens, from `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, or from Docker's contexts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// The path of a socket.
@@ -53,6 +55,22 @@ pub struct BadEndpoint {
     pub reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum EndpointError {
+    #[error(transparent)]
+    Host(#[from] BadEndpoint),
+    #[error(
+        "the docker context `{name}` cannot be followed: {reason}; say by DOCKER_HOST where the engine is, or set \
+         DOCKER_CONTEXT=default for the one on this machine"
+    )]
+    Context { name: String, reason: String },
+    #[error(
+        "whether a docker context is chosen cannot be read: {0}; say by DOCKER_HOST where the engine is, or set \
+         DOCKER_CONTEXT=default for the one on this machine"
+    )]
+    ClientConfig(String),
+}
+
 impl Default for Endpoint {
     fn default() -> Self {
         Self::Unix("/var/run/docker.sock".to_owned())
@@ -70,13 +88,14 @@ impl fmt::Display for Endpoint {
 
 impl Endpoint {
     /// Reads the variables that Docker's own client reads, with the same meaning: any text in `DOCKER_TLS_VERIFY` turns
-    /// TLS on, and the certificates lie in `DOCKER_CERT_PATH` or `~/.docker`.
+    /// TLS on, and the certificates lie in `DOCKER_CERT_PATH` or `~/.docker`. Without `DOCKER_HOST`, the context counts that
+    /// `DOCKER_CONTEXT` names, or the client's configuration.
     ///
     /// `variable` looks one up; an empty one counts as absent.
-    pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, BadEndpoint> {
+    pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, EndpointError> {
         match variable("DOCKER_HOST").filter(|host| !host.is_empty()) {
-            Some(host) => Self::parse(&host, variable),
-            None => Ok(Self::default()),
+            Some(host) => Ok(Self::parse(&host, variable)?),
+            None => Ok(context::chosen(variable)?.unwrap_or_default()),
         }
     }
 
@@ -214,7 +233,7 @@ fn explain_first(error: Error, endpoint: &Endpoint) -> EngineError {
 mod tests {
     use super::*;
 
-    fn endpoint(variables: &[(&str, &str)]) -> Result<Endpoint, BadEndpoint> {
+    fn endpoint(variables: &[(&str, &str)]) -> Result<Endpoint, EndpointError> {
         Endpoint::from_env(|name| {
             variables
                 .iter()
