@@ -33,6 +33,14 @@ fn no_password_reaches_logs_manifests_messages_or_process_lists() {
     };
     as_admin("CREATE TABLE patients AS SELECT g AS id FROM generate_series(1, 1000) g");
 
+    // Clients warn of what they meet, and succeed.
+    let chatty = format!(
+        r#"#!/bin/sh\necho "warning: {PASSWORD} was refused once" >&2\nexec /usr/bin/pg_dump "$@"\n"#
+    );
+    postgres.container.sh(&format!(
+        "printf '{chatty}' >/usr/local/bin/pg_dump; chmod +x /usr/local/bin/pg_dump"
+    ));
+
     let traced = ["--log", "trace"];
     let mut said = String::new();
     for arguments in [
@@ -60,6 +68,7 @@ fn no_password_reaches_logs_manifests_messages_or_process_lists() {
         "nothing was logged: this test shows nothing"
     );
     assert!(!said.contains(PASSWORD), "the password was printed");
+    assert!(said.contains("warning: [redacted] was refused once"));
     assert_eq!(
         files_with(&stack.repository(), PASSWORD),
         Vec::<std::path::PathBuf>::new()

@@ -199,12 +199,20 @@ impl Clients {
             transfer: Transfer::Copy,
             artifact,
             warnings: match order.chatter {
-                Chatter::Warning => said(program, &self.redact(&dumped.stderr)),
+                Chatter::Warning => self.said(program, &dumped.stderr),
                 Chatter::Progress => Vec::new(),
             },
             tail: dumped.tail,
             relayed: dumped.relayed,
         })
+    }
+
+    /// What a client that succeeded had to say.
+    pub fn said(&self, program: &str, words: &str) -> Vec<String> {
+        match self.redact(words) {
+            words if words.is_empty() => Vec::new(),
+            words => vec![format!("{program} said: {words}")],
+        }
     }
 
     /// Brings out what an agent has made. What arrives has to be what was sent.
@@ -380,13 +388,5 @@ impl Taken {
         earlier.append(&mut self.warnings);
         self.warnings = earlier;
         self
-    }
-}
-
-/// What a client that succeeded had to say.
-pub fn said(program: &str, words: &str) -> Vec<String> {
-    match words {
-        "" => Vec::new(),
-        words => vec![format!("{program} said: {words}")],
     }
 }

@@ -176,10 +176,10 @@ impl SqliteDriver {
             .map_err(|why| DriverError::failed(why.clone()))
     }
 
-    /// A program that has the old file open would go on writing into it.
+    /// A program that has the old file open would go on writing into it, also one that is frozen.
     async fn ensure_stopped(&self) -> Result<(), DriverError> {
         let container = self.engine.inspect(&self.container.id).await?;
-        if !container.is_running() {
+        if !container.is_alive() {
             return Ok(());
         }
         Err(DriverError::failed_with_hint(

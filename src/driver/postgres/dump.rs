@@ -20,7 +20,6 @@ use super::tee::tee;
 use super::watch::Watch;
 use crate::agent::inside::{Hands, Visit, VisitError};
 use crate::agent::job::{DumpJob, Feed, Form, LoadJob, Place, Stored};
-use crate::driver::clients::said;
 use crate::driver::{ArtifactSink, Captured, DriverError, NewArtifact};
 use crate::engine::ExecOutput;
 use crate::labels::{PostgresLabels, TransferChoice};
@@ -274,7 +273,7 @@ async fn by_agent(
     Ok(Taken {
         artifact,
         contents,
-        warnings: said("pg_dump", &dumped.stderr),
+        warnings: server.clients().said("pg_dump", &dumped.stderr),
     })
 }
 
@@ -323,7 +322,7 @@ async fn by_file(
     Ok(Taken {
         artifact,
         contents,
-        warnings: said("pg_dump", &dumped.last_words()),
+        warnings: server.clients().said("pg_dump", &dumped.last_words()),
     })
 }
 
