@@ -4,6 +4,8 @@
 //! old → release. Until the decision is written down, a failure, a signal or a crash rolls every target back; from then on
 //! the restore is finished, by this process or by the one that recovers it.
 
+use std::collections::BTreeSet;
+
 use jiff::Timestamp;
 use serde::Serialize;
 use tracing::info;
@@ -20,12 +22,13 @@ use crate::pipe;
 use crate::plan::restore::{PlannedRestore, RestorePlan};
 use crate::report::disturbance;
 use crate::report::progress::Activity;
-use crate::repository::snapshot::{SnapshotReader, ensure_opens};
+use crate::repository::snapshot::{IndexesError, SnapshotReader, ensure_opens, read_indexes};
 use crate::repository::{RepositoryError, SnapshotRef};
 use crate::session::{Interrupted, LockError, Session};
 use crate::survey::Survey;
 use crate::target::{RunId, TargetId};
 use crate::targets::Drivers;
+use crate::tree::{IndexKind, TreePath};
 use crate::verify::{Depth, Verifier, VerifyError};
 
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +47,16 @@ pub enum RestoreError {
     Safety(#[source] BackupError),
     #[error(transparent)]
     NoWayBack(#[from] NoWayBack),
+    #[error(transparent)]
+    Indexes(#[from] IndexesError),
+    #[error(
+        "there is no `{path}` in {target} of snapshot {snapshot}; to look: cofferdam ls {snapshot} {target}"
+    )]
+    NoSuchPath {
+        path: TreePath,
+        target: TargetId,
+        snapshot: RunId,
+    },
     #[error("{target}: {source}")]
     Target {
         target: TargetId,
@@ -72,7 +85,7 @@ pub struct RestoreReport {
     pub warnings: Vec<String>,
     /// Hooks that failed, containers that did not come back as they were.
     pub problems: Vec<String>,
-    /// [`crate::driver::Driver::take_notices`]
+    /// What came up, and somebody ought to read ([`crate::driver::Driver::take_notices`]).
     pub notices: Vec<String>,
 }
 
@@ -183,6 +196,8 @@ impl Restore<'_> {
         self.release(&lock, state, &hooks, &mut ending).await;
         ending.close(lock).await;
 
+        let killed = loaded.iter().flat_map(Seals::warnings);
+        let notices = killed.chain(self.drivers.take_notices()).collect();
         let cause = loaded.err().filter(|_| state != FinalState::Restored);
         Ok(RestoreReport {
             state,
@@ -191,7 +206,7 @@ impl Restore<'_> {
             missing: self.plan.missing.clone(),
             warnings: self.plan.warnings.clone(),
             problems: ending.problems,
-            notices: self.drivers.take_notices(),
+            notices,
         })
     }
 
@@ -216,6 +231,33 @@ impl Restore<'_> {
     pub async fn ensure_opens(&self) -> Result<(), RestoreError> {
         let source = reader(self.session, pipe::Progress::silent());
         Ok(ensure_opens(&source, self.records()).await?)
+    }
+
+    /// Whether the snapshot holds each path that is asked for. To find that out while it is unpacked would be after the stop.
+    pub async fn ensure_paths_are_there(&self) -> Result<(), RestoreError> {
+        let source = reader(self.session, pipe::Progress::silent());
+        for (record, target) in self.records().zip(&self.plan.targets) {
+            let mut missing: BTreeSet<&TreePath> = self.choices.paths.iter().collect();
+            if missing.is_empty() {
+                return Ok(());
+            }
+            read_indexes(&source, record, |entry| match entry.kind {
+                IndexKind::Deleted => {
+                    let paths = self.choices.paths.iter();
+                    missing.extend(paths.filter(|path| path.is_within(&entry.path)));
+                }
+                _ => drop(missing.remove(&entry.path)),
+            })
+            .await?;
+            if let Some(path) = missing.first() {
+                return Err(RestoreError::NoSuchPath {
+                    path: (*path).clone(),
+                    target: target.saved_as.clone(),
+                    snapshot: self.plan.snapshot.clone(),
+                });
+            }
+        }
+        Ok(())
     }
 
     /// What is restored, as it was saved.
@@ -272,6 +314,8 @@ impl Restore<'_> {
                 targets.push(&target.id);
             }
         }
+        // As a backup captures them.
+        targets.sort_by_key(|target| (target.driver.is_tree(), *target));
         Ok(targets)
     }
 

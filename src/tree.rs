@@ -45,7 +45,7 @@ pub mod writer;
 
 pub use error::TreeError;
 pub use exclude::Excludes;
-pub use index::{IndexEntry, IndexKind, IndexReader};
+pub use index::{IndexEntry, IndexError, IndexKind, IndexReader};
 pub use path::TreePath;
 
 #[cfg(test)]

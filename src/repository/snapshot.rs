@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
+use tokio::io::BufReader;
 
 use super::{Repository, RepositoryError, SnapshotRef};
 use crate::driver::{ArtifactSink, ArtifactSource, NewArtifact, StoreError};
@@ -23,6 +24,7 @@ use crate::pipe::{
     ByteStream, Counting, Digesting, Progress, decompress, decrypt, encrypt, verified,
 };
 use crate::target::{RunId, TargetId};
+use crate::tree::{IndexEntry, IndexError, IndexReader};
 
 /// Writes the objects of one snapshot.
 pub struct SnapshotWriter {
@@ -300,6 +302,33 @@ pub async fn open_plain(
     let plain = decompress(stored, artifact.compression);
     let what = format!("the content of {}", artifact.object);
     Ok(verified(plain, artifact.plain.clone(), what))
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum IndexesError {
+    #[error("the snapshot has no index of {0}")]
+    NoIndex(ObjectPath),
+    #[error(transparent)]
+    Repository(#[from] RepositoryError),
+    #[error(transparent)]
+    Index(#[from] IndexError),
+}
+
+/// Gives every entry of a tree's indexes to `take`, a layer after the other: a later one goes before an earlier one.
+pub async fn read_indexes(
+    source: &dyn ArtifactSource,
+    record: &TargetRecord,
+    mut take: impl FnMut(IndexEntry),
+) -> Result<(), IndexesError> {
+    for (layer, index) in record.layers() {
+        let index = index.ok_or_else(|| IndexesError::NoIndex(layer.object.clone()))?;
+        let plain = open_plain(source, index).await?;
+        let mut entries = IndexReader::new(BufReader::new(plain));
+        while let Some(entry) = entries.next_entry().await? {
+            take(entry);
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -152,28 +152,4 @@ impl<R: AsyncBufRead + Unpin> IndexReader<R> {
             .map(Some)
             .map_err(|error| malformed(error.to_string()))
     }
-
-    /// What `ls` shows: the entries right in `directory`, in the index's order, or the one entry when the path is not a
-    /// directory. `None` when the index does not know the path.
-    pub async fn list(
-        mut self,
-        directory: &TreePath,
-    ) -> Result<Option<Vec<IndexEntry>>, IndexError> {
-        let mut found = None;
-        while let Some(entry) = self.next_entry().await? {
-            if entry.path == *directory {
-                let listed: &mut Vec<IndexEntry> = found.get_or_insert_default();
-                if entry.kind != IndexKind::Directory {
-                    listed.push(entry);
-                }
-            } else if entry
-                .path
-                .split_last()
-                .is_some_and(|(parent, _)| parent == *directory)
-            {
-                found.get_or_insert_default().push(entry);
-            }
-        }
-        Ok(found)
-    }
 }
