@@ -140,7 +140,11 @@ async fn scope(context: &Context, engine: &Engine) -> Result<Scope, CommandError
         (Scope::Own, None) => {
             let known = engine.containers(&[]).await;
             let known = known.map_err(CommandError::failed)?;
-            let names = by_project(known, None, &Scope::All, None).into_keys();
+            let projects = by_project(known, None, &Scope::All, None).into_iter();
+            let names = projects.filter_map(|(project, stack)| {
+                let is_empty = stack.is_ok_and(|stack| stack.services.is_empty());
+                (!is_empty).then_some(project)
+            });
             Err(CommandError::usage(DiscoverError::NoProject(
                 names.collect(),
             )))

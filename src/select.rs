@@ -75,6 +75,24 @@ pub enum SelectError {
     SameName(TargetId),
 }
 
+impl SelectError {
+    /// There is no snapshot of these projects (`None`: of any) among `all` of the repository.
+    pub fn none_of(
+        repository: &dyn Repository,
+        projects: Option<&[String]>,
+        all: Vec<SnapshotRef>,
+    ) -> Self {
+        let mut other_projects: Vec<_> = all.into_iter().map(|snapshot| snapshot.project).collect();
+        other_projects.sort();
+        other_projects.dedup();
+        Self::NoSnapshot {
+            scope: projects.map_or("any project".to_owned(), |projects| projects.join(", ")),
+            repository: repository.location(),
+            other_projects,
+        }
+    }
+}
+
 /// The newest snapshot of a node.
 #[derive(Debug)]
 pub struct OfNode {
@@ -116,14 +134,7 @@ pub async fn snapshot(
     };
     let candidates: Vec<&SnapshotRef> = all.iter().filter(in_scope).collect();
     if candidates.is_empty() {
-        let mut other_projects: Vec<_> = all.into_iter().map(|snapshot| snapshot.project).collect();
-        other_projects.sort();
-        other_projects.dedup();
-        return Err(SelectError::NoSnapshot {
-            scope: projects.map_or("any project".to_owned(), |projects| projects.join(", ")),
-            repository: repository.location(),
-            other_projects,
-        });
+        return Err(SelectError::none_of(repository, projects, all));
     }
     match wanted {
         SnapshotSelector::Latest => latest(repository, &candidates, own_node).await,

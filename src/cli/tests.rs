@@ -298,8 +298,8 @@ fn help_of_cofferdam() {
           docker run --rm -it -v /var/run/docker.sock:/var/run/docker.sock -v backups:/backups \
               cofferdam restore latest --project candigv2
 
-    Variables of the engine: DOCKER_HOST, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH mean what they mean to
-    `docker`.
+    Variables of the engine: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH mean
+    what they mean to `docker`.
 
     Exit codes:
         0  done

@@ -20,7 +20,7 @@ use crate::report::runlog::Runlog;
 use crate::repository::snapshot::SnapshotReader;
 use crate::repository::{self, Repository, SnapshotRef};
 use crate::retention::Terms;
-use crate::select;
+use crate::select::{self, SelectError};
 use crate::session::{CopySettings, Session};
 use crate::survey::{Survey, survey};
 use crate::text::printable_lines;
@@ -182,14 +182,21 @@ impl Context {
         }
     }
 
-    /// The snapshots in scope, oldest first.
+    /// The snapshots in scope, oldest first. That there are none of the projects that are named, but of others, is an error: a name
+    /// may be misspelt.
     pub async fn snapshots(
         &self,
         repository: &dyn Repository,
     ) -> Result<Vec<SnapshotRef>, CommandError> {
-        let mut snapshots = repository.list(None).await.map_err(CommandError::failed)?;
-        if let Some(projects) = self.projects().await {
-            snapshots.retain(|snapshot| projects.contains(&snapshot.project));
+        let all = repository.list(None).await.map_err(CommandError::failed)?;
+        let Some(projects) = self.projects().await else {
+            return Ok(all);
+        };
+        let in_scope = all.iter().filter(|it| projects.contains(&it.project));
+        let snapshots: Vec<SnapshotRef> = in_scope.cloned().collect();
+        let are_named = matches!(self.config.scope, Scope::Projects(_));
+        if are_named && snapshots.is_empty() && !all.is_empty() {
+            return Err(SelectError::none_of(repository, Some(&projects), all).into());
         }
         Ok(snapshots)
     }

@@ -5,6 +5,7 @@ use crate::exit::Outcome;
 use crate::export::ExportError;
 use crate::hold::HoldError;
 use crate::repository::RepositoryError;
+use crate::repository::snapshot::IndexesError;
 use crate::restore::RestoreError;
 use crate::select::SelectError;
 use crate::session::{Interrupted, LockError};
@@ -66,6 +67,15 @@ impl From<RepositoryError> for CommandError {
         match &error {
             RepositoryError::Closed { source, .. } if source.is_of_keys() => Self::usage(error),
             _ => Self::failed(error),
+        }
+    }
+}
+
+impl From<IndexesError> for CommandError {
+    fn from(error: IndexesError) -> Self {
+        match error {
+            IndexesError::Repository(error) => error.into(),
+            other => Self::failed(other),
         }
     }
 }
@@ -132,7 +142,10 @@ impl From<RestoreError> for CommandError {
             RestoreError::Lock(error) => error.into(),
             RestoreError::Interrupted(error) => error.into(),
             RestoreError::Repository(error) => error.into(),
-            error @ RestoreError::NoWayBack(_) => Self::usage(error),
+            RestoreError::Indexes(error) => error.into(),
+            error @ (RestoreError::NoWayBack(_) | RestoreError::NoSuchPath { .. }) => {
+                Self::usage(error)
+            }
             other => Self::failed(other),
         }
     }

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::anyhow;
-use tokio::io::BufReader;
 
 use super::context::Context;
 use super::error::CommandError;
@@ -11,9 +10,9 @@ use crate::cli::LsArgs;
 use crate::exit::Outcome;
 use crate::manifest::{Manifest, TargetRecord};
 use crate::report;
-use crate::repository::snapshot::open_plain;
+use crate::repository::snapshot::read_indexes;
 use crate::select;
-use crate::tree::{IndexEntry, IndexKind, IndexReader, TreePath};
+use crate::tree::{IndexEntry, IndexKind, TreePath};
 
 pub async fn run(context: &Context, args: LsArgs) -> Result<Outcome, CommandError> {
     let repository = context.repository()?;
@@ -24,16 +23,7 @@ pub async fn run(context: &Context, args: LsArgs) -> Result<Outcome, CommandErro
 
     let source = context.reader(repository);
     let mut shown = Listing::new(wanted);
-    for (layer, index) in record.layers() {
-        let index = index.ok_or_else(|| {
-            CommandError::failed(anyhow!("the snapshot has no index of {}", layer.object))
-        })?;
-        let plain = open_plain(&source, index).await?;
-        let mut entries = IndexReader::new(BufReader::new(plain));
-        while let Some(entry) = entries.next_entry().await.map_err(CommandError::failed)? {
-            shown.take(entry);
-        }
-    }
+    read_indexes(&source, record, |entry| shown.take(entry)).await?;
     let entries = shown.finish().ok_or_else(|| {
         CommandError::usage(anyhow!(
             "there is no `{}` in {} of snapshot {}",

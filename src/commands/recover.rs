@@ -1,10 +1,14 @@
 //! `cofferdam recover`, which the daemon does at its start.
 
+use tracing::warn;
+
 use super::context::Context;
 use super::error::CommandError;
 use crate::cli::RecoverArgs;
+use crate::config::Scope;
+use crate::engine::{Container, Engine};
 use crate::exit::Outcome;
-use crate::hold::{Liveness, Lock, Operation};
+use crate::hold::{Journal, Liveness, Lock, Operation};
 use crate::recover::{Recovery, Stuck, recover};
 use crate::report;
 use crate::session::Session;
@@ -12,21 +16,54 @@ use crate::session::Session;
 pub async fn run(context: &Context, args: RecoverArgs) -> Result<Outcome, CommandError> {
     let engine = context.engine().await?;
     let session = context.session(&engine).await?;
-    let projects = context.projects().await;
+    let projects = projects(context, &engine).await?;
     let in_scope = |project: &str| {
         projects
             .as_ref()
             .is_none_or(|names| names.iter().any(|name| name == project))
     };
     let recovered = recover_all(&session, in_scope, &args.into()).await?;
-    context.print(&recovered.runs, || match recovered.failed.as_slice() {
-        [] => report::outcome::recover(&recovered.runs),
-        _ => report::outcome::recovered(&recovered.runs),
+    let others = abandoned(&session, |project| !in_scope(project)).await?;
+    let is_all = recovered.failed.is_empty() && others.is_empty();
+    context.print(&recovered.runs, || match is_all {
+        true => report::outcome::recover(&recovered.runs),
+        false => report::outcome::recovered(&recovered.runs),
     })?;
     for error in &recovered.failed {
         context.tell(error);
     }
+    for Journal { run, project, .. } in others {
+        warn!(
+            "run {run} of project {project} was left unfinished; to recover it: cofferdam recover --project {project}"
+        );
+    }
     Ok(recovered.outcome())
+}
+
+/// The projects that are meant; `None`: all. Where no project is our own, whatever was left unfinished is looked for.
+async fn projects(context: &Context, engine: &Engine) -> Result<Option<Vec<String>>, CommandError> {
+    if context.config.scope != Scope::Own {
+        return Ok(context.projects().await);
+    }
+    let own = engine.own_container().await.map_err(CommandError::failed)?;
+    let own = own.filter(Container::has_project);
+    Ok(own.map(|own| vec![own.project().to_owned()]))
+}
+
+/// What dead runs of these projects have left.
+async fn abandoned(
+    session: &Session,
+    in_scope: impl Fn(&str) -> bool,
+) -> Result<Vec<Journal>, CommandError> {
+    let found = Lock::find_all(&session.engine, &session.image, in_scope).await;
+    let (locks, _) = found.map_err(CommandError::failed)?;
+    let mut abandoned = Vec::new();
+    for lock in locks {
+        if lock.liveness().await.map_err(CommandError::failed)? == Liveness::Dead {
+            abandoned.push(lock.journal().clone());
+        }
+    }
+    Ok(abandoned)
 }
 
 /// How far a recovery may go.

@@ -78,8 +78,8 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
             Ok(PlannedRestore { older, ..planned })
         })
         .collect::<Result<Vec<_>, CommandError>>()?;
-    let mut plan = RestorePlan::new(&survey.stack, &manifest, targets, missing)
-        .map_err(CommandError::usage)?;
+    let mut plan =
+        RestorePlan::new(&survey, &manifest, targets, missing).map_err(CommandError::usage)?;
     ensure_stores_rest(&engine, &survey, &drivers, &plan).await?;
     for target in &plan.targets {
         let told = foreseen(&drivers, &manifest, target).await?;
@@ -101,6 +101,7 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
         choices,
     };
     restore.ensure_opens().await?;
+    restore.ensure_paths_are_there().await?;
     if args.dry_run {
         context.print(&plan, || report::plan::restore(&plan, &context.view()))?;
         return Ok(Outcome::Done);
