@@ -16,7 +16,7 @@ use crate::discover::Service;
 use crate::engine::container::{SWARM_SERVICE_ID, SWARM_SERVICE_NAME};
 use crate::engine::{Container, Engine, EngineError, ExecSpec};
 use crate::hold::Operation;
-use crate::labels::{HookPoint, HookSpec};
+use crate::labels::{HookPoint, HookSpec, WhenStopped};
 use crate::plan::order::start_order;
 use crate::target::RunId;
 
@@ -36,6 +36,15 @@ pub enum HookError {
         service: String,
         point: HookPoint,
         swarm_service: String,
+    },
+    #[error(
+        "hook {point} of {service} cannot run, since container {container} does not; start it (docker start {container}), or allow \
+         to leave the hook out then with the label cofferdam.hook.{point}.when-stopped: skip"
+    )]
+    NotRunning {
+        service: String,
+        point: HookPoint,
+        container: String,
     },
     #[error("hook {point} of {service} (`{command}`) ended with exit code {code}: {message}")]
     Failed {
@@ -117,11 +126,19 @@ impl<'a> Hooks<'a> {
             Operation::Backup => HookPoint::BeforeBackup,
             Operation::Restore => HookPoint::BeforeRestore,
         };
-        for service in self.services.clone() {
-            let Some(hook) = service.labels.hooks.get(&point) else {
-                continue;
-            };
-            if !service.container.is_running() {
+        let hooks = self.services.clone().into_iter();
+        let hooks: Vec<(&Service, &HookSpec)> = hooks
+            .filter_map(|service| Some((service, service.labels.hooks.get(&point)?)))
+            .collect();
+        let does_not_run = |service: &Service| !service.container.is_running();
+        let in_the_way = hooks.iter().find(|(service, hook)| {
+            does_not_run(service) && hook.when_stopped == WhenStopped::Fail
+        });
+        if let Some((service, _)) = in_the_way {
+            return Err(not_running(service, point));
+        }
+        for (service, hook) in hooks {
+            if does_not_run(service) {
                 warn!(
                     service = service.name,
                     "hook {point} is left out: the container does not run"
@@ -215,11 +232,13 @@ impl<'a> Hooks<'a> {
             ("COFFERDAM_PROJECT".to_owned(), self.project.to_owned()),
             ("COFFERDAM_OUTCOME".to_owned(), outcome.to_string()),
         ];
-        let output = self
-            .engine
-            .exec(&container, &spec)
-            .await
-            .map_err(engine_error)?;
+        let output = match self.engine.exec(&container, &spec).await {
+            Err(EngineError::NotRunning { .. }) if hook.when_stopped == WhenStopped::Skip => {
+                return Ok(());
+            }
+            Err(EngineError::NotRunning { .. }) => return Err(not_running(service, point)),
+            other => other.map_err(engine_error)?,
+        };
         if output.exit_code == 0 {
             return Ok(());
         }
@@ -235,6 +254,14 @@ impl<'a> Hooks<'a> {
             code: output.exit_code,
             message: last_words(words),
         })
+    }
+}
+
+fn not_running(service: &Service, point: HookPoint) -> HookError {
+    HookError::NotRunning {
+        service: service.name.clone(),
+        point,
+        container: service.container.name.clone(),
     }
 }
 

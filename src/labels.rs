@@ -66,6 +66,8 @@ pub struct ContainerLabels {
     pub pause: bool,
     /// Services whose targets the hold serves; `None`: every target of the project.
     pub hold_for: Option<Vec<String>>,
+    /// How long it may take to be ready after it was held; `None`: as long as any other.
+    pub ready_timeout: Option<Duration>,
     pub hooks: BTreeMap<HookPoint, HookSpec>,
 }
 
@@ -403,4 +405,14 @@ pub struct HookSpec {
     pub argv: Vec<String>,
     pub user: Option<String>,
     pub timeout: Duration,
+    pub when_stopped: WhenStopped,
+}
+
+/// What becomes of a hook whose container does not run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WhenStopped {
+    /// It makes what is saved, perhaps: without it the copy would be old.
+    #[default]
+    Fail,
+    Skip,
 }

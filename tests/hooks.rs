@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::TestContainer;
 use crate::support::stack::{TestStack, is_running};
+use crate::support::{TestContainer, docker};
 
 const FILES: (&str, &str) = ("cofferdam.files.word", "/srv/word");
 const HELD: (&str, &str) = ("cofferdam.stop", "backup,restore");
@@ -44,6 +44,38 @@ fn app(stack: &TestStack, operation: &str, point: &str, command: &str) -> TestCo
 fn later(stack: &TestStack, labels: &[(&str, &str)]) -> TestContainer {
     let uses = ("com.docker.compose.depends_on", "app:service_started:false");
     stack.toolbox("later", &[&[uses, HELD], labels].concat(), &[])
+}
+
+/// It may be what makes the data: without it, last week's would pass for today's.
+#[test]
+fn a_hook_whose_container_does_not_run_ends_a_run_unless_its_label_allows_that() {
+    let stack = TestStack::new("hook-stopped");
+    let before = ["backup", "restore"].map(|it| format!("cofferdam.hook.before-{it}"));
+    let note = note("before");
+    let hooks = vec![FILES, (&*before[0], &*note), (&*before[1], &*note)];
+    let db = stack.toolbox("db", &[("cofferdam.files.other", "/srv")], &[]);
+    let app = stack.toolbox("app", &hooks, &[]);
+    app.sh("echo saved > /srv/word");
+    stack.cofferdam(&["backup"]).expect(0);
+    docker(["stop", &app.id]);
+    for (arguments, label) in [
+        (&["backup"][..], "before-backup"),
+        (&["restore", "latest", "--yes"], "before-restore"),
+    ] {
+        let way_out = format!("cofferdam.hook.{label}.when-stopped: skip");
+        stack.cofferdam(arguments).expect_says(1, &way_out);
+    }
+    assert_eq!(stack.manifests().len(), 1);
+    drop(app);
+
+    let allowed = before.each_ref().map(|it| format!("{it}.when-stopped"));
+    let allowed = [(&*allowed[0], "skip"), (&*allowed[1], "skip")];
+    let app = stack.toolbox("app", &[hooks, allowed.to_vec()].concat(), &[]);
+    app.sh("echo saved > /srv/word");
+    docker(["stop", &app.id]);
+    stack.cofferdam(&["backup"]).expect(0);
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert!(is_running(&db) && !is_running(&app));
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::values::{self, BadValue};
 use super::{
     ContainerLabels, CouchdbLabels, ElasticsearchLabels, FilesLabels, HookPoint, HookSpec, Moment,
     MysqlLabels, MysqlRestore, OptIn, PostgresLabels, PostgresMode, PostgresRestore, Selection,
-    TRIGGER_ON_EXIT, TransferChoice, TreeOptions, TreeRestore,
+    TRIGGER_ON_EXIT, TransferChoice, TreeOptions, TreeRestore, WhenStopped,
 };
 use crate::engine::Container;
 use crate::engine::container::{COMPOSE_PROJECT, COMPOSE_SERVICE};
@@ -102,6 +102,7 @@ struct HookDraft {
     argv: Option<Vec<String>>,
     user: Option<String>,
     timeout: Option<Duration>,
+    when_stopped: WhenStopped,
 }
 
 impl FilesDraft {
@@ -119,6 +120,7 @@ impl HookDraft {
             argv: self.argv?,
             user: self.user,
             timeout: self.timeout.unwrap_or(HOOK_TIMEOUT),
+            when_stopped: self.when_stopped,
         })
     }
 }
@@ -170,6 +172,9 @@ impl<'a> Parser<'a> {
             Label::Pause => self.pause(value),
             Label::HoldFor => values::list(value, "names of services")
                 .map(|services| self.labels.hold_for = Some(services)),
+            Label::ReadyTimeout => {
+                values::duration(value).map(|timeout| self.labels.ready_timeout = Some(timeout))
+            }
             Label::Hook(point, field) => self.hook(point, field, value),
         };
         if let Err(BadValue { what, hint }) = read {
@@ -277,6 +282,10 @@ impl<'a> Parser<'a> {
                 hook.user = Some(values::text(value, "a system user of the container")?);
             }
             HookLabel::Timeout => hook.timeout = Some(values::duration(value)?),
+            HookLabel::WhenStopped => {
+                let accepted = [("fail", WhenStopped::Fail), ("skip", WhenStopped::Skip)];
+                hook.when_stopped = values::word(value, &accepted)?;
+            }
         }
         Ok(())
     }

@@ -41,6 +41,7 @@ pub enum Label {
     Stop,
     Pause,
     HoldFor,
+    ReadyTimeout,
     Hook(HookPoint, HookLabel),
 }
 
@@ -124,6 +125,7 @@ pub enum HookLabel {
     Command,
     User,
     Timeout,
+    WhenStopped,
 }
 
 impl Label {
@@ -153,6 +155,8 @@ const fn entry(pattern: &'static str, label: Label, summary: &'static str) -> En
 
 const HOOK_USER: &str = "user that the hook runs as";
 const HOOK_TIMEOUT: &str = "how long the hook may take";
+const HOOK_WHEN_STOPPED: &str =
+    "what becomes of the hook when its container does not run: `fail` or `skip`";
 
 pub const TABLE: &[Entry] = &[
     entry(
@@ -486,6 +490,11 @@ pub const TABLE: &[Entry] = &[
         "services whose targets this hold serves",
     ),
     entry(
+        "cofferdam.ready-timeout",
+        Label::ReadyTimeout,
+        "how long to wait for this container to be healthy after it was stopped or paused",
+    ),
+    entry(
         "cofferdam.hook.before-backup",
         Label::Hook(HookPoint::BeforeBackup, HookLabel::Command),
         "command to run in this container before its project is saved",
@@ -499,6 +508,11 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.hook.before-backup.timeout",
         Label::Hook(HookPoint::BeforeBackup, HookLabel::Timeout),
         HOOK_TIMEOUT,
+    ),
+    entry(
+        "cofferdam.hook.before-backup.when-stopped",
+        Label::Hook(HookPoint::BeforeBackup, HookLabel::WhenStopped),
+        HOOK_WHEN_STOPPED,
     ),
     entry(
         "cofferdam.hook.after-backup",
@@ -516,6 +530,11 @@ pub const TABLE: &[Entry] = &[
         HOOK_TIMEOUT,
     ),
     entry(
+        "cofferdam.hook.after-backup.when-stopped",
+        Label::Hook(HookPoint::AfterBackup, HookLabel::WhenStopped),
+        HOOK_WHEN_STOPPED,
+    ),
+    entry(
         "cofferdam.hook.failed-backup",
         Label::Hook(HookPoint::FailedBackup, HookLabel::Command),
         "command to run after a backup that failed, ahead of `after-backup`",
@@ -529,6 +548,11 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.hook.failed-backup.timeout",
         Label::Hook(HookPoint::FailedBackup, HookLabel::Timeout),
         HOOK_TIMEOUT,
+    ),
+    entry(
+        "cofferdam.hook.failed-backup.when-stopped",
+        Label::Hook(HookPoint::FailedBackup, HookLabel::WhenStopped),
+        HOOK_WHEN_STOPPED,
     ),
     entry(
         "cofferdam.hook.before-restore",
@@ -546,6 +570,11 @@ pub const TABLE: &[Entry] = &[
         HOOK_TIMEOUT,
     ),
     entry(
+        "cofferdam.hook.before-restore.when-stopped",
+        Label::Hook(HookPoint::BeforeRestore, HookLabel::WhenStopped),
+        HOOK_WHEN_STOPPED,
+    ),
+    entry(
         "cofferdam.hook.after-restore",
         Label::Hook(HookPoint::AfterRestore, HookLabel::Command),
         "command to run after a restore, whatever came of it, before dependents start",
@@ -561,6 +590,11 @@ pub const TABLE: &[Entry] = &[
         HOOK_TIMEOUT,
     ),
     entry(
+        "cofferdam.hook.after-restore.when-stopped",
+        Label::Hook(HookPoint::AfterRestore, HookLabel::WhenStopped),
+        HOOK_WHEN_STOPPED,
+    ),
+    entry(
         "cofferdam.hook.failed-restore",
         Label::Hook(HookPoint::FailedRestore, HookLabel::Command),
         "command to run after a restore that failed, ahead of `after-restore`",
@@ -574,6 +608,11 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.hook.failed-restore.timeout",
         Label::Hook(HookPoint::FailedRestore, HookLabel::Timeout),
         HOOK_TIMEOUT,
+    ),
+    entry(
+        "cofferdam.hook.failed-restore.when-stopped",
+        Label::Hook(HookPoint::FailedRestore, HookLabel::WhenStopped),
+        HOOK_WHEN_STOPPED,
     ),
 ];
 

@@ -267,6 +267,12 @@ pub fn command(value: &str) -> Result<Vec<String>, BadValue> {
     if argv.iter().any(|word| word.contains('\0')) {
         return Err(BadValue::new("holds a NUL character", "remove it"));
     }
+    if has_several_lines(value) {
+        return Err(BadValue::new(
+            "has several lines, but no shell runs it: they would all be arguments of the first word",
+            "write `sh -c '…'` around them, or put the command on one line",
+        ));
+    }
     let bare = |word: &&str| {
         argv.iter().any(|arg| arg == word) && value.split_whitespace().any(|raw| raw == *word)
     };
@@ -277,6 +283,13 @@ pub fn command(value: &str) -> Result<Vec<String>, BadValue> {
         ));
     }
     Ok(argv)
+}
+
+/// Whether a line ends outside of quotes.
+fn has_several_lines(command: &str) -> bool {
+    let command = command.trim();
+    let mut ends = command.match_indices(['\n', '\r']);
+    ends.any(|(at, _)| shlex::split(command[..at].trim_end_matches('\\')).is_some())
 }
 
 /// `` `a`, `b` or `c` ``
@@ -436,6 +449,15 @@ mod tests {
             ("a && b", None),
             ("a > b", None),
             ("a\0b", None),
+            ("sync\nfsfreeze -f /data", None),
+            ("sync 'a\nb'\nfsfreeze", None),
+            ("sync\r\nfsfreeze", None),
+            ("  sync\n", Some(vec!["sync"])),
+            ("sync \\\n  -f", None),
+            (
+                "sh -c 'sync\nfsfreeze'",
+                Some(vec!["sh", "-c", "sync\nfsfreeze"]),
+            ),
         ] {
             let expected = expected.map(|items| names(&items));
             assert_eq!(command(value).ok(), expected, "{value:?}");

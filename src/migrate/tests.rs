@@ -1,4 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use proptest::prelude::*;
 use saphyr::{LoadableYamlNode, Yaml};
@@ -98,6 +99,8 @@ fn survey(containers: Vec<Container>) -> Survey {
         .map(|service| (service.name.clone(), named(service)))
         .collect();
     Survey {
+        containers: Arc::default(),
+        cofferdams: Arc::default(),
         stack: Stack {
             project: PROJECT.to_owned(),
             services,
@@ -109,6 +112,7 @@ fn survey(containers: Vec<Container>) -> Survey {
         stores,
         volumes: BTreeMap::new(),
         declared,
+        in_memory: BTreeSet::new(),
     }
 }
 

@@ -73,7 +73,7 @@ impl Parser<'_> {
                     let hint = "add `cofferdam.stop` or `cofferdam.pause`, or remove it";
                     self.problem(key, "has no hold to serve", Some(hint.to_owned()));
                 }
-                Label::Hook(_, HookLabel::User | HookLabel::Timeout) => {
+                Label::Hook(_, HookLabel::User | HookLabel::Timeout | HookLabel::WhenStopped) => {
                     self.ensure_hook_has_a_command(key);
                 }
                 _ => {}

@@ -390,6 +390,8 @@ fn holds_and_hooks_are_read() {
         ("hold-for", "postgres-db, vault"),
         ("hook.before-backup", "vault auth disable 'approle/'"),
         ("hook.before-backup.user", "vault"),
+        ("hook.before-backup.when-stopped", "skip"),
+        ("ready-timeout", "10m"),
         ("hook.after-backup", "vault status"),
         ("hook.after-backup.timeout", "90s"),
     ]);
@@ -397,6 +399,7 @@ fn holds_and_hooks_are_read() {
         labels.stop,
         BTreeSet::from([Moment::Backup, Moment::Restore])
     );
+    assert_eq!(labels.ready_timeout, Some(Duration::from_secs(600)));
     assert_eq!(
         labels.hold_for,
         Some(vec!["postgres-db".to_owned(), "vault".to_owned()])
@@ -411,6 +414,7 @@ fn holds_and_hooks_are_read() {
                     argv: argv(&["vault", "auth", "disable", "approle/"]),
                     user: Some("vault".to_owned()),
                     timeout: Duration::from_secs(600),
+                    when_stopped: WhenStopped::Skip,
                 }
             ),
             (
@@ -419,6 +423,7 @@ fn holds_and_hooks_are_read() {
                     argv: argv(&["vault", "status"]),
                     user: None,
                     timeout: Duration::from_secs(90),
+                    when_stopped: WhenStopped::Fail,
                 }
             ),
         ])
@@ -447,8 +452,8 @@ fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
-    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.schedule`, `cofferdam.trigger`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
-    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.schedule`, `cofferdam.trigger`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.schedule`, `cofferdam.trigger`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.ready-timeout`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.schedule`, `cofferdam.trigger`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.ready-timeout`, `cofferdam.hook.…`");
 }
 
 #[test]
