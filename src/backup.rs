@@ -5,6 +5,7 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
+use tracing::warn;
 
 use crate::copy::CopyReport;
 use crate::discover::Service;
@@ -126,6 +127,7 @@ pub async fn back_up(
         .unless_interrupted(async {
             hooks.before().await?;
             let seals = lock.hold().await?;
+            capture.warn(seals.warnings());
             capture.all(held.iter().map(|target| &target.id)).await;
             disturbed = lock.broken(&seals).await;
             Ok(())
@@ -214,6 +216,7 @@ pub(crate) struct Capture<'a> {
     pub failed: Vec<Failure>,
     /// Services that somebody has started while they were held.
     disturbed: Vec<String>,
+    warnings: Vec<String>,
 }
 
 impl<'a> Capture<'a> {
@@ -239,6 +242,15 @@ impl<'a> Capture<'a> {
             records: Vec::new(),
             failed: Vec::new(),
             disturbed: Vec::new(),
+            warnings: Vec::new(),
+        }
+    }
+
+    /// Warns of what the snapshot is going to tell of.
+    fn warn(&mut self, warnings: impl Iterator<Item = String>) {
+        for warning in warnings {
+            warn!("{warning}");
+            self.warnings.push(warning);
         }
     }
 
@@ -305,7 +317,7 @@ impl<'a> Capture<'a> {
             skipped: plan.skipped.clone(),
             shrunken,
             disturbed: self.disturbed.clone(),
-            warnings: plan.warnings.clone(),
+            warnings: [&plan.warnings[..], &self.warnings].concat(),
         };
         let manifest = self.finish(session, asked, started).await?;
         Ok((manifest, comparison))

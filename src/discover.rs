@@ -15,16 +15,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::Scope;
 use crate::engine::Container;
 use crate::engine::container::{
-    COMPOSE_PROJECT, COMPOSE_SERVICE, PROJECT, Replica, SERVICE, STACK_NAMESPACE, SWARM_SERVICE_ID,
+    COMPOSE_NUMBER, COMPOSE_PROJECT, COMPOSE_SERVICE, PROJECT, Replica, SERVICE, STACK_NAMESPACE,
+    SWARM_SERVICE_ID,
 };
 use crate::engine::swarm::SwarmService;
 use crate::labels::{
     self, ContainerLabels, LabelErrors, LabelProblem, Moment, OptIn, OwnLabel, nearest_word,
 };
 use crate::text::quoted;
-
-/// Compose's number of a container within its service, from 1.
-const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
 
 /// The containers of one project.
 #[derive(Clone, Debug)]
@@ -110,7 +108,7 @@ fn did_you_mean(name: &str, known: &[String]) -> String {
 
 fn seen(projects: &[String]) -> String {
     if projects.is_empty() {
-        return "no containers at all".to_owned();
+        return "no other containers".to_owned();
     }
     let quoted: Vec<String> = projects
         .iter()
@@ -188,9 +186,15 @@ fn projects_of(
     by_project: &BTreeMap<String, Vec<Container>>,
     swarm: Option<&SwarmView>,
 ) -> Result<Vec<String>, DiscoverError> {
-    let known = || by_project.keys().cloned().collect();
+    let known = || {
+        let others = by_project.iter().filter(|(_, containers)| {
+            let mut containers = containers.iter();
+            containers.any(|container| !is_cofferdam(container, own))
+        });
+        others.map(|(project, _)| project.clone()).collect()
+    };
     match scope {
-        Scope::All => Ok(known()),
+        Scope::All => Ok(by_project.keys().cloned().collect()),
         Scope::Projects(names) => {
             // A stack may have no task on this node, as when all are held.
             let runs_elsewhere = |name: &str| swarm.is_some_and(|swarm| swarm.has(name));
@@ -447,7 +451,7 @@ pub(crate) fn is_helper(container: &Container) -> bool {
 }
 
 /// Whether this is the container that we run in, another one of the same service, or another one of our image.
-fn is_cofferdam(container: &Container, own: Option<&Container>) -> bool {
+pub(crate) fn is_cofferdam(container: &Container, own: Option<&Container>) -> bool {
     if has_own_label(container, OwnLabel::Image) {
         return true;
     }

@@ -33,6 +33,7 @@ pub use connect::Endpoint;
 pub use container::{Container, Dependency, Exit, Health, Mount, MountKind, State};
 pub use events::{ContainerEvent, Happening};
 pub use exec::{ExecOutput, ExecSpec};
+pub use inspect::Volume;
 pub use lifecycle::{HelperMount, HelperSource, HelperSpec, Limits, Substitute};
 
 use std::io;

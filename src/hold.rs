@@ -8,9 +8,11 @@
 //! Two steps of a restore must survive a crash as well. Each is another such container ([`Mark`]): while that of the decision
 //! does not exist, an interrupted restore is rolled back; once it does, it is finished.
 //!
+//! - `containers`: how one is held and released, whatever became of it meanwhile
 //! - `seals`: whether what is held has stayed held
 //! - `swarm`: services that are held through a manager, and the lock that all nodes share
 
+mod containers;
 pub mod ending;
 pub mod journal;
 pub mod owner;
@@ -19,21 +21,21 @@ mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Mutex;
 use std::time::Duration;
 
-use tracing::info;
-
+use self::containers::InFlight;
 pub use ending::Ending;
 pub use journal::{Action, Held, Journal, Operation, RestoreJournal, Subject};
 pub use owner::{Liveness, Owner};
 pub use seals::Seals;
 
-use crate::engine::{Container, Engine, EngineError, HelperSpec, State};
+use crate::engine::{Container, Engine, EngineError, HelperSpec};
 use crate::repository::SnapshotRef;
 use crate::target::RunId;
 
-/// How long a container may take to become healthy after its start.
-pub const READY_LIMIT: Duration = Duration::from_secs(300);
+/// How long a container may take to become healthy after its start, where no label says otherwise.
+pub const READY_TIMEOUT: Duration = Duration::from_secs(300);
 
 pub(crate) const LABEL_HOLD: &str = "cofferdam.hold";
 pub(crate) const LABEL_RUN: &str = "cofferdam.hold.run";
@@ -106,6 +108,7 @@ pub struct Lock {
     container: Option<String>,
     /// The claim in the swarm, of a run that has no journal in this engine.
     elsewhere: Option<swarm::Elsewhere>,
+    in_flight: Mutex<InFlight>,
     journal: Journal,
 }
 
@@ -149,7 +152,7 @@ pub enum Acquired {
 #[derive(Debug)]
 pub struct ReleaseProblem {
     pub service: String,
-    pub error: EngineError,
+    pub why: String,
     /// It does not run: the journal must stay, so that a later run tries again.
     pub still_held: bool,
 }
@@ -178,6 +181,7 @@ impl Lock {
                 image: image.to_owned(),
                 container: Some(container),
                 elsewhere: None,
+                in_flight: Mutex::default(),
                 journal,
             })),
             Err(EngineError::NameTaken(_)) => {
@@ -272,6 +276,7 @@ impl Lock {
             image: image.to_owned(),
             container: Some(container.id.clone()),
             elsewhere: None,
+            in_flight: Mutex::new(InFlight::Unknown),
             journal: Journal::of_container(container)?,
         })
     }
@@ -292,19 +297,9 @@ impl Lock {
     pub async fn hold(&self) -> Result<Seals, EngineError> {
         let mut seals = Seals::default();
         for held in self.journal.held.iter().rev() {
-            match (&held.subject, held.action) {
-                (Subject::SwarmService(service), _) => {
-                    info!(service = held.service, "scaling to zero");
-                    self.hold_service(held, service).await?;
-                }
-                (Subject::Container(container), Action::Stop) => {
-                    info!(service = held.service, "stopping");
-                    self.engine.stop(container, None).await?;
-                }
-                (Subject::Container(container), Action::Pause) => {
-                    info!(service = held.service, "pausing");
-                    self.engine.pause(container).await?;
-                }
+            match &held.subject {
+                Subject::SwarmService(service) => self.hold_service(held, service).await?,
+                Subject::Container(container) => self.hold_container(held, container).await?,
             }
             self.seal(held, &mut seals).await?;
         }
@@ -316,63 +311,6 @@ impl Lock {
         match &held.subject {
             Subject::SwarmService(service) => self.release_service(held, service, wait).await,
             Subject::Container(container) => self.release_container(held, container, wait).await,
-        }
-    }
-
-    async fn release_container(
-        &self,
-        held: &Held,
-        container: &str,
-        wait: Wait,
-    ) -> Result<(), ReleaseProblem> {
-        let problem = |error, still_held| ReleaseProblem {
-            service: held.service.clone(),
-            error,
-            still_held,
-        };
-        let container = self
-            .present(held, container)
-            .await
-            .map_err(|error| problem(error, true))?;
-        match container.state {
-            State::Running | State::Restarting => return Ok(()),
-            State::Paused => {
-                info!(service = held.service, "unpausing");
-                self.engine.unpause(&container.id).await
-            }
-            State::Created | State::Exited | State::Dead | State::Removing => {
-                info!(service = held.service, "starting");
-                self.engine.start(&container.id).await
-            }
-        }
-        .map_err(|error| problem(error, true))?;
-        match wait {
-            Wait::UntilReady => self
-                .engine
-                .wait_ready(&container.id, READY_LIMIT)
-                .await
-                .map_err(|error| problem(error, false)),
-            Wait::No => Ok(()),
-        }
-    }
-
-    /// The held container, or the one that took its place: compose gives a recreated one a new id.
-    async fn present(&self, held: &Held, container: &str) -> Result<Container, EngineError> {
-        match self.engine.inspect(container).await {
-            Err(EngineError::NoSuchContainer(id)) => {
-                let successor = self
-                    .engine
-                    .containers(&[])
-                    .await?
-                    .into_iter()
-                    .find(|other| {
-                        other.project() == self.journal.project
-                            && other.service() == held.service
-                            && !other.is_one_off()
-                    });
-                successor.ok_or(EngineError::NoSuchContainer(id))
-            }
-            other => other,
         }
     }
 

@@ -3,8 +3,11 @@
 pub mod audit;
 pub mod backup;
 pub mod hold;
+mod memory;
 pub mod order;
 pub mod restore;
+#[cfg(test)]
+mod tests_support;
 
 use crate::hold::Action;
 use crate::store::Store;
@@ -24,6 +27,32 @@ pub enum PlanError {
         target: TargetId,
     },
     #[error(
+        "service {service} shares a namespace of {host}, which is to be stopped, and would be cut off while {target} needs it; give it a network of its own, or take the label `cofferdam.stop` off {host}"
+    )]
+    DatabaseCutOff {
+        service: String,
+        host: String,
+        target: TargetId,
+    },
+    #[error(
+        "service {service} is to be stopped, and {cofferdam}, in which Cofferdam runs, shares a namespace of it: Cofferdam would cut itself off; give it a network of its own"
+    )]
+    CofferdamCutOff { service: String, cofferdam: String },
+    #[error(
+        "service {service} is to be stopped, and was started with --rm: the engine would remove its container, with its anonymous volumes, and nobody could start it again; start it without --rm"
+    )]
+    RemovedWhenStopped { service: String },
+    #[error(
+        "service {service} is to be stopped, and no other container that runs uses volume {volume}, which is in memory and holds \
+         {target}: it would be empty afterwards; use `cofferdam.pause: backup` instead of `cofferdam.stop`, or keep a container running \
+         that mounts it"
+    )]
+    VolumeInMemory {
+        service: String,
+        volume: String,
+        target: TargetId,
+    },
+    #[error(
         "the snapshot holds targets of service {service}, and project {project} has no such container; {hint}"
     )]
     NoSuchService {
@@ -36,13 +65,13 @@ pub enum PlanError {
     )]
     NotRunning { target: TargetId, container: String },
     #[error(
-        "{service} runs while {target} is put back, and would go on writing into the old file; give it the label \
-         cofferdam.stop: restore, or stop it first: {stop}"
+        "container {container} {state} while {target} is put back, and would go on writing into the old file; {mend}"
     )]
     InUse {
         target: TargetId,
-        service: String,
-        stop: String,
+        container: String,
+        state: &'static str,
+        mend: String,
     },
     #[error(
         "{target} holds data of the {store} server in container {container}, which runs: its files must not be replaced under \

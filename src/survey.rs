@@ -7,6 +7,7 @@ mod stores;
 pub use stores::{StoreAtWork, at_work, couchdb_labels};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
@@ -14,7 +15,7 @@ use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use crate::config::Scope;
 use crate::discover::{self, DiscoverError, Service, Stack, SwarmView, WantedVolume};
 use crate::driver::{mysql, postgres};
-use crate::engine::{Container, Engine, EngineError, MountKind, container};
+use crate::engine::{Container, Engine, EngineError, MountKind, Volume, container};
 use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels, Selection};
 use crate::store::Store;
 
@@ -35,6 +36,10 @@ pub enum SurveyError {
 #[derive(Clone, Debug)]
 pub struct Survey {
     pub stack: Stack,
+    /// All containers of the engine but those of Cofferdam's: of other projects too, one-off and disabled ones.
+    pub containers: Arc<[Container]>,
+    /// Containers in which Cofferdam runs.
+    pub cofferdams: Arc<[Container]>,
     /// By the service's name.
     pub databases: BTreeMap<String, Vec<FoundDatabase>>,
     /// The database servers of each service, saved or not, by the service's name. Empty until [`Self::find_stores`]. Where
@@ -44,6 +49,8 @@ pub struct Survey {
     pub volumes: BTreeMap<String, Vec<WantedVolume>>,
     /// The names of volumes in compose files, by the engine's names.
     pub declared: BTreeMap<String, String>,
+    /// The engine's names of volumes that are in memory.
+    pub in_memory: BTreeSet<String>,
 }
 
 /// A database server that labels, or detection, ask to save.
@@ -132,9 +139,20 @@ pub async fn survey_with(
     let mut containers = engine.containers(&[]).await?;
     relabel(&mut containers);
     let swarm = swarm_view(engine, &containers).await?;
+    let (cofferdams, all) = containers
+        .iter()
+        .filter(|container| !discover::is_helper(container))
+        .cloned()
+        .partition::<Vec<_>, _>(|container| discover::is_cofferdam(container, own.as_ref()));
+    let (cofferdams, all) = (Arc::from(cofferdams), Arc::from(all));
     let mut surveys = Vec::new();
     for stack in discover::discover(containers, own.as_ref(), scope, swarm.as_ref())? {
-        surveys.push(survey_stack(engine, stack).await?);
+        let survey = survey_stack(engine, stack).await?;
+        surveys.push(Survey {
+            containers: Arc::clone(&all),
+            cofferdams: Arc::clone(&cofferdams),
+            ..survey
+        });
     }
     Ok(surveys)
 }
@@ -187,7 +205,7 @@ async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, Surve
             (service.name.clone(), directories)
         })
         .collect();
-    let declared = declared_names(engine, &stack).await?;
+    let (declared, in_memory) = look_at_volumes(engine, &stack).await?;
     let volumes = discover::wanted(&stack, &declared, &directories)?;
     let unsaved = stack.services.iter().filter_map(|service| {
         let found = databases.get(&service.name).map_or(&[][..], Vec::as_slice);
@@ -197,10 +215,13 @@ async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, Surve
     stack.warnings.extend(unsaved);
     Ok(Survey {
         stack,
+        containers: Arc::default(),
+        cofferdams: Arc::default(),
         databases,
         stores: BTreeMap::new(),
         volumes,
         declared,
+        in_memory,
     })
 }
 
@@ -318,23 +339,31 @@ async fn mysql_of(
     }))
 }
 
-async fn declared_names(
+/// The names of volumes in compose files, and those that are in memory.
+async fn look_at_volumes(
     engine: &Engine,
     stack: &Stack,
-) -> Result<BTreeMap<String, String>, EngineError> {
+) -> Result<(BTreeMap<String, String>, BTreeSet<String>), EngineError> {
     let mounts = stack.services.iter().flat_map(|it| &it.container.mounts);
     let mounts = mounts.filter(|mount| mount.kind == MountKind::Volume);
     let volumes: BTreeSet<&String> = mounts.filter_map(|mount| mount.volume.as_ref()).collect();
-    let names = volumes.into_iter().map(|volume| {
-        let name = async move {
-            let labels = engine.volume_labels(volume).await?;
-            let name = labels.get(container::COMPOSE_VOLUME);
-            Ok(name.map(|name| (volume.clone(), name.clone())))
-        };
-        name.boxed()
+    let looks = volumes.into_iter().map(|name| {
+        let look = async move { Ok((name.clone(), engine.volume(name).await?)) };
+        look.boxed()
     });
-    let names: Vec<_> = some_at_a_time(names).try_collect().await?;
-    Ok(names.into_iter().flatten().collect())
+    let looks: Vec<(String, Option<Volume>)> = some_at_a_time(looks).try_collect().await?;
+    let mut declared = BTreeMap::new();
+    let mut in_memory = BTreeSet::new();
+    for (name, volume) in looks {
+        let Some(volume) = volume else { continue };
+        if let Some(own) = volume.labels.get(container::COMPOSE_VOLUME) {
+            declared.insert(name.clone(), own.clone());
+        }
+        if volume.is_in_memory {
+            in_memory.insert(name);
+        }
+    }
+    Ok((declared, in_memory))
 }
 
 /// What the engine is asked for, [`LOOKS`] questions at the same time; the answers are in the order of the questions.

@@ -51,6 +51,11 @@ impl DriverKind {
         }
     }
 
+    /// Whether it is saved as files, whatever they mean.
+    pub fn is_tree(self) -> bool {
+        matches!(self, Self::Volume | Self::Files)
+    }
+
     /// In what state a target's own container has to be while the target is saved, or put back.
     pub fn state_needed(self, moment: Moment) -> StateNeeded {
         match (self, moment) {

@@ -426,10 +426,15 @@ async fn a_missing_volume_is_not_made_anew() {
     assert!(!crate::support::docker_succeeds([
         "volume", "inspect", &name
     ]));
-    assert!(engine.volume_labels(&name).await.unwrap().is_empty());
+    assert!(engine.volume(&name).await.unwrap().is_none());
 
     let volume = TestVolume::create(&["--label", "com.docker.compose.volume=storage"]);
-    let labels = engine.volume_labels(&volume.name).await.unwrap();
+    let labels = engine
+        .volume(&volume.name)
+        .await
+        .unwrap()
+        .expect("a volume")
+        .labels;
     assert_eq!(labels["com.docker.compose.volume"], "storage");
 }
 

@@ -16,7 +16,10 @@ async fn a_container_knows_itself_whatever_its_network_and_name() {
     let socket = format!("{socket}:/var/run/docker.sock");
     let binary = std::env::current_exe().unwrap();
     let binary = format!("{}:/test:ro", binary.display());
-    for network in ["bridge", "host", "none"] {
+    let other = TestContainer::create(&[], &[busybox_image(), "sleep", "600"]);
+    docker(["start", &other.id]);
+    let of_other = format!("container:{}", other.id);
+    for network in ["bridge", "host", "none", &of_other] {
         let options = [
             "--network",
             network,
@@ -29,7 +32,8 @@ async fn a_container_knows_itself_whatever_its_network_and_name() {
             "--env",
             "COFFERDAM_TEST_INSIDE=1",
         ];
-        let options = if network == "host" {
+        // These have the host name of their network.
+        let options = if network == "host" || network == of_other {
             options
                 .iter()
                 .filter(|&&option| option != "--hostname" && option != "elsewhere")
@@ -42,7 +46,12 @@ async fn a_container_knows_itself_whatever_its_network_and_name() {
         let container = TestContainer::create(&options, &test);
         docker(["start", "--attach", &container.id]);
         let said = docker(["logs", &container.id]);
-        let expected = format!("own {id} loopback container:{id}", id = container.id);
+        let loopback = if network == of_other {
+            &other
+        } else {
+            &container
+        };
+        let expected = format!("own {} loopback container:{}", container.id, loopback.id);
         assert!(said.contains(&expected), "{network}: {said}");
     }
 }

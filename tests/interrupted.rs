@@ -5,7 +5,7 @@ use std::process::Child;
 use std::time::Duration;
 
 use crate::support::stack::{
-    Postgres, TestStack, block_dumps, compose_volume, eventually, is_running, unblock,
+    Postgres, TestStack, block_dumps, compose_volume, eventually, is_running, terminate, unblock,
 };
 use crate::support::{TestContainer, TestVolume};
 
@@ -59,11 +59,6 @@ impl Stack {
 fn kill(mut child: Child) {
     child.kill().expect("kill");
     child.wait().expect("wait");
-}
-
-fn terminate(child: &Child) {
-    let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("a pid");
-    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM");
 }
 
 #[test]

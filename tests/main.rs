@@ -23,6 +23,7 @@ mod engine_tls;
 mod exec_input;
 mod fidelity;
 mod freshness;
+mod holds;
 mod hooks;
 mod igny8;
 mod interrupted;

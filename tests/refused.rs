@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use crate::support::docker;
 use crate::support::stack::{
-    TestStack, block_dumps, compose_volume, eventually, is_running, unblock,
+    Run, TestStack, block_dumps, compose_volume, eventually, is_running, unblock,
 };
 
 #[test]
@@ -99,6 +99,49 @@ fn files_that_the_engine_makes_are_refused_in_the_plan_already() {
             "{run:?}"
         );
     }
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn a_project_that_the_repository_does_not_have_is_told_with_those_that_it_has() {
+    let stack = TestStack::new("misspelt");
+    let app = stack.toolbox("app", &[("cofferdam.files.word", "/srv/word")], &[]);
+    app.sh("echo saved >/srv/word");
+    let other = TestStack::new("other");
+    let ask = |arguments: &[&str]| -> Run {
+        let mut command = other.command_at(stack.repository(), arguments);
+        command.output().expect("cofferdam").into()
+    };
+    stack.cofferdam(&["backup"]).expect(0);
+    for arguments in [&["list"][..], &["verify"], &["show", "latest"]] {
+        ask(arguments).expect_says(2, &stack.project);
+    }
+}
+
+#[test]
+fn a_path_that_the_snapshot_does_not_hold_stops_nothing() {
+    let stack = TestStack::new("no-path");
+    let labels = [
+        ("cofferdam.files.app", "/opt/app"),
+        ("cofferdam.stop", "restore"),
+    ];
+    let app = stack.toolbox("app", &labels, &[]);
+    app.sh("mkdir -p /opt/app/a; echo saved >/opt/app/a/word");
+    stack.cofferdam(&["backup"]).expect(0);
+    app.sh("echo now >/opt/app/a/word");
+    let life = app.inspect("{{.State.StartedAt}}");
+    for way in ["--dry-run", "--yes"] {
+        let restore = [
+            "restore", "latest", way, "--path", "a/word", "--path", "a/wrod",
+        ];
+        let run = stack.cofferdam(&restore);
+        run.expect_says(2, "there is no `a/wrod` in app/files/app of snapshot");
+    }
+    assert_eq!(app.inspect("{{.State.StartedAt}}"), life);
+    assert_eq!(app.sh("cat /opt/app/a/word"), "now");
+    let restore = ["restore", "latest", "--yes", "--path", "a/word"];
+    stack.cofferdam(&restore).expect(0);
+    assert_eq!(app.sh("cat /opt/app/a/word"), "saved");
     stack.ensure_nothing_is_left();
 }
 

@@ -162,6 +162,70 @@ fn i2_a_database_is_not_exchanged_under_programs_that_run() {
 }
 
 #[test]
+fn whoever_can_write_to_a_database_must_not_run_while_it_is_exchanged() {
+    let stack = TestStack::new("writers");
+    let volume = compose_volume(&stack, "data");
+    let mount = format!("{}:/app/data", volume.name);
+    let stop = ("cofferdam.stop", "restore");
+    let labels = [("cofferdam.sqlite", DATABASE), stop];
+    let backend = stack.toolbox("backend", &labels, &["--volume", &mount]);
+    sql(
+        &backend,
+        "CREATE TABLE words (word); INSERT INTO words VALUES ('saved')",
+    );
+    stack.cofferdam(&["backup"]).expect(0);
+    sql(&backend, "UPDATE words SET word = 'now'");
+    let on_the_host = docker([
+        "volume",
+        "inspect",
+        "--format",
+        "{{.Mountpoint}}",
+        &volume.name,
+    ]);
+    let other_path = format!("{on_the_host}:/elsewhere");
+
+    let refused = |words: &str| {
+        stack
+            .cofferdam(&["restore", "latest", "--yes"])
+            .expect_says(2, words);
+    };
+    let one_off = [
+        "--volume",
+        &mount,
+        "--label",
+        "com.docker.compose.oneoff=True",
+    ];
+    for (labels, options) in [
+        (
+            &[("cofferdam.enable", "false")][..],
+            &["--volume", &*mount][..],
+        ),
+        (&[], &one_off),
+        (
+            &[stop, ("cofferdam.project", "another")],
+            &["--volume", &mount],
+        ),
+        (
+            &[("cofferdam.project", "another")],
+            &["--volume", &other_path],
+        ),
+    ] {
+        let writer = stack.toolbox("writer", labels, options);
+        refused(&format!("container {} runs while", writer.name));
+    }
+    docker(["pause", &backend.id]);
+    refused(&format!(
+        "docker unpause {0} && docker stop {0}",
+        backend.name
+    ));
+    docker(["unpause", &backend.id]);
+    assert_eq!(sql(&backend, "SELECT word FROM words"), "now");
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert_eq!(sql(&backend, "SELECT word FROM words"), "saved");
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
 fn i4_a_volume_and_the_database_on_it_come_back_together() {
     let stack = TestStack::new("igny8");
     let volume = compose_volume(&stack, "data");

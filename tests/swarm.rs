@@ -349,10 +349,10 @@ fn a_node_that_is_down_keeps_the_others_from_nothing() {
     assert_eq!(
         targets(&newest),
         [
-            "collector@worker-1/volume/logs",
             "db/postgres/@globals",
             "db/postgres/shop",
             "db/command/slow",
+            "collector@worker-1/volume/logs",
         ]
     );
 }

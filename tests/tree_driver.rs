@@ -14,8 +14,9 @@ use cofferdam::driver::tree::{Placement, TreeRun};
 use cofferdam::driver::{Driver, WayBack};
 use cofferdam::labels::TreeRestore;
 use cofferdam::manifest::{Role, Transfer, TreeShape};
+use cofferdam::repository::snapshot::read_indexes;
 use cofferdam::target::RunId;
-use cofferdam::tree::{IndexReader, TreePath};
+use cofferdam::tree::{IndexKind, TreePath};
 use jiff::Timestamp;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +77,7 @@ async fn what_is_stored_is_read_by_standard_tools_and_listed_by_the_index() {
     let mut target = volume_target(&volume, "/data");
     target.options.exclude = vec!["*.log".to_owned(), "/cache/".to_owned()];
     let captured = stage.dump(&container, &target).await;
-    let [layer, index] = captured.artifacts.as_slice() else {
+    let [layer, _] = captured.artifacts.as_slice() else {
         panic!("{captured:?}");
     };
 
@@ -93,18 +94,12 @@ async fn what_is_stored_is_read_by_standard_tools_and_listed_by_the_index() {
         "./\n./a/\n./a/b/\n./a/b/c\n"
     );
 
-    let plain = cofferdam::pipe::decompress(
-        cofferdam::driver::ArtifactSource::open(&stage.artifacts, index)
-            .await
-            .unwrap(),
-        index.compression,
-    );
-    let reader = IndexReader::new(tokio::io::BufReader::new(plain));
-    let listed = reader
-        .list(&TreePath::parse(b"a/b").unwrap())
+    let mut listed = Vec::new();
+    let record = record(&target, &captured);
+    read_indexes(&stage.artifacts, &record, |entry| listed.push(entry))
         .await
-        .unwrap()
         .unwrap();
+    listed.retain(|entry| entry.kind == IndexKind::File);
     let names: Vec<String> = listed.iter().map(|entry| entry.path.encode()).collect();
     assert_eq!(names, ["a/b/c"]);
     assert_eq!(listed[0].size, 6);

@@ -112,7 +112,8 @@ fn a_scope_that_fits_nothing_is_told() {
     assert_snapshot!(bad(Some(&plain("cofferdam", &[])), &Scope::Own), @r"no project is named, and cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has these projects: `candigv2`, `default`, `other`");
     assert_snapshot!(bad(None, &project("candig2")), @r"there is no container of project `candig2`; did you mean `candigv2`? the engine has these projects: `candigv2`, `default`, `other`");
     assert_snapshot!(bad(None, &project("xyzzy")), @r"there is no container of project `xyzzy`; the engine has these projects: `candigv2`, `default`, `other`");
-    assert_snapshot!(discover(vec![], None, &project("a"), None).unwrap_err(), @r"there is no container of project `a`; the engine has no containers at all");
+    let own = compose("mine", "cofferdam", &[]);
+    assert_snapshot!(discover(vec![own.clone()], Some(&own), &project("a"), None).unwrap_err(), @r"there is no container of project `a`; the engine has no other containers");
 }
 
 #[test]

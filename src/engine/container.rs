@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use jiff::Timestamp;
 
@@ -30,9 +31,15 @@ pub struct Container {
     /// Paths of tmpfs mounts: the archive API does not see what lies there.
     pub tmpfs: Vec<String>,
     pub read_only_root: bool,
-    /// The container whose network namespace this one shares: it must start after it.
+    /// The container whose network namespace this one shares.
     pub network_of: Option<String>,
+    /// The containers whose network, process or IPC namespaces it shares, by id or name, as the engine has them.
+    pub namespaces_of: Vec<String>,
     pub privileged: bool,
+    /// What it is given to end by itself when it is stopped.
+    pub stop_timeout: Duration,
+    /// `docker run --rm`: the engine removes it when it stops, and its anonymous volumes with it.
+    pub auto_remove: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,6 +100,8 @@ pub struct Dependency {
 
 pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+/// Of a container within its service, from 1.
+pub const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
 pub const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
 pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 /// The engine's volume name carries the project; this label on the volume holds the name in the compose file.
@@ -220,6 +229,22 @@ impl Container {
         self.state == State::Running
     }
 
+    /// Whether it runs, or the engine is about to start it again.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Running | State::Restarting)
+    }
+
+    /// Whether its programs run, are frozen, or are about to be started again.
+    pub fn is_alive(&self) -> bool {
+        self.is_up() || self.state == State::Paused
+    }
+
+    /// Whether it lives in a namespace of the other's: it starts after it, and when the other stops, it is cut off or ended.
+    pub fn lives_in(&self, other: &Self) -> bool {
+        let mut named = self.namespaces_of.iter();
+        named.any(|named| *named == other.id || *named == other.name)
+    }
+
     /// The mount that holds `path`, the innermost one when several do.
     pub fn mount_of(&self, path: &str) -> Option<&Mount> {
         self.mounts
@@ -245,6 +270,13 @@ impl Container {
         let mut mounts = self.mounts.iter().map(Mount::root);
         place.starts_with(&format!("container:{}/", self.id))
             || mounts.any(|root| overlap(place, &root))
+    }
+
+    /// Whether its programs can write to the place.
+    pub fn can_write_to(&self, place: &str) -> bool {
+        let mut writable = self.mounts.iter().filter(|mount| mount.writable);
+        place.starts_with(&format!("container:{}/", self.id))
+            || writable.any(|mount| is_within(place, &mount.root()))
     }
 
     /// Whether the archive API cannot see `path`, because a tmpfs is mounted over it.
@@ -324,46 +356,41 @@ pub mod tests_support {
             tmpfs: Vec::new(),
             read_only_root: false,
             network_of: None,
+            namespaces_of: Vec::new(),
             privileged: false,
+            stop_timeout: Duration::ZERO,
+            auto_remove: false,
         }
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn container() -> Container {
-        let mount = |kind, destination: &str| Mount {
+    /// A writable one, of nothing in particular.
+    pub fn mount(kind: MountKind, destination: &str) -> Mount {
+        Mount {
             kind,
             volume: None,
             source: String::new(),
             subpath: None,
             destination: destination.to_owned(),
             writable: true,
-        };
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::tests_support::mount;
+    use super::*;
+
+    fn container() -> Container {
         Container {
-            id: "0".repeat(64),
-            name: "db".to_owned(),
-            image: "postgres:15".to_owned(),
-            image_id: String::new(),
-            created: Timestamp::UNIX_EPOCH,
-            state: State::Running,
-            health: Health::None,
-            started_at: String::new(),
-            exit: None,
-            labels: BTreeMap::new(),
             env: BTreeMap::from([("POSTGRES_PASSWORD".to_owned(), "hunter2".to_owned())]),
-            user: String::new(),
             mounts: vec![
                 mount(MountKind::Volume, "/data"),
                 mount(MountKind::Tmpfs, "/data/cache"),
                 mount(MountKind::Bind, "/database"),
             ],
             tmpfs: vec!["/run".to_owned()],
-            read_only_root: false,
-            network_of: None,
-            privileged: false,
+            ..tests_support::container("db")
         }
     }
 

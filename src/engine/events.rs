@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use bollard::models::EventMessage;
 use bollard::query_parameters::EventsOptions;
-use futures_util::{Stream, StreamExt};
+use futures_util::{Stream, StreamExt, TryStreamExt};
 
 use super::container::project_of;
 use super::fault::About;
-use super::{Engine, EngineError};
+use super::{Container, Engine, EngineError};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContainerEvent {
@@ -51,6 +51,40 @@ impl Engine {
                 Err(error) => Some(Err(self.fault(error, About::Engine, "tell what happens"))),
             }
         })
+    }
+}
+
+impl Engine {
+    /// Whether a container was sent a signal since another one was created; `None`: the engine does not remember so far back.
+    pub async fn was_signalled(
+        &self,
+        container: &str,
+        since: &Container,
+    ) -> Result<Option<bool>, EngineError> {
+        let fault = |error| self.fault(error, About::Engine, "tell what has happened");
+        // By the engine's clock: there the stream ends.
+        let Some(now) = self.client.info().await.map_err(fault)?.system_time else {
+            return Ok(None);
+        };
+        let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect();
+        let options = EventsOptions {
+            since: Some(since.created.to_string()),
+            until: Some(now),
+            filters: Some(HashMap::from([
+                ("container".to_owned(), words(&[container, &since.id])),
+                ("event".to_owned(), words(&["create", "kill"])),
+            ])),
+        };
+        let events = self.client.events(Some(options)).map_err(fault);
+        let events: Vec<EventMessage> = events.try_collect().await?;
+        let has = |id: &str, action: &str| {
+            events.iter().any(|event| {
+                let actor = event.actor.as_ref().and_then(|actor| actor.id.as_deref());
+                actor == Some(id) && event.action.as_deref() == Some(action)
+            })
+        };
+        let remembers = has(&since.id, "create");
+        Ok(remembers.then(|| has(container, "kill")))
     }
 }
 

@@ -1,6 +1,7 @@
 //! Reads containers, their processes and volumes from the engine.
 
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, ContainerStateStatusEnum, HealthStatusEnum};
 use bollard::models::{HostConfig, MountPoint, MountType};
@@ -25,6 +26,14 @@ pub(super) struct Process {
     pub(super) name: String,
     /// Ended, and not yet waited for by its parent.
     pub(super) defunct: bool,
+}
+
+/// What is known of a volume.
+#[derive(Debug)]
+pub struct Volume {
+    pub labels: BTreeMap<String, String>,
+    /// A file system that begins with the first container that uses it, and goes with the last.
+    pub is_in_memory: bool,
 }
 
 impl Engine {
@@ -138,19 +147,22 @@ impl Engine {
         })
     }
 
-    /// The labels of a volume; empty when the engine does not know it.
-    pub async fn volume_labels(
-        &self,
-        volume: &str,
-    ) -> Result<BTreeMap<String, String>, EngineError> {
-        if !is_engine_name(volume) {
-            return Ok(BTreeMap::new());
+    /// `None` when the engine does not know it.
+    pub async fn volume(&self, name: &str) -> Result<Option<Volume>, EngineError> {
+        if !is_engine_name(name) {
+            return Ok(None);
         }
-        let action = format!("inspect volume {volume}");
-        match self.client.inspect_volume(volume).await {
-            Ok(found) => Ok(found.labels.into_iter().collect()),
-            Err(error) => match self.fault(error, About::Volume(volume), action) {
-                EngineError::NoSuchVolume(_) => Ok(BTreeMap::new()),
+        let action = format!("inspect volume {name}");
+        match self.client.inspect_volume(name).await {
+            Ok(found) => Ok(Some(Volume {
+                is_in_memory: matches!(
+                    found.options.get("type").map(String::as_str),
+                    Some("tmpfs" | "ramfs")
+                ),
+                labels: found.labels.into_iter().collect(),
+            })),
+            Err(error) => match self.fault(error, About::Volume(name), action) {
+                EngineError::NoSuchVolume(_) => Ok(None),
                 other => Err(other),
             },
         }
@@ -240,6 +252,7 @@ fn read(raw: ContainerInspectResponse) -> Result<Container, String> {
         env: read_env(config.env.unwrap_or_default()),
         user: config.user.unwrap_or_default(),
         tmpfs: read_tmpfs(&host),
+        namespaces_of: read_namespaces(&host),
         mounts: raw
             .mounts
             .unwrap_or_default()
@@ -251,7 +264,26 @@ fn read(raw: ContainerInspectResponse) -> Result<Container, String> {
             .network_mode
             .and_then(|mode| Some(mode.strip_prefix("container:")?.to_owned())),
         privileged: host.privileged.unwrap_or_default(),
+        stop_timeout: read_stop_timeout(config.stop_timeout),
+        auto_remove: host.auto_remove.unwrap_or_default(),
     })
+}
+
+/// Docker's own is ten seconds; less than nothing means for ever.
+fn read_stop_timeout(seconds: Option<i64>) -> Duration {
+    match u64::try_from(seconds.unwrap_or(10)) {
+        Ok(seconds) => Duration::from_secs(seconds),
+        Err(_) => Duration::MAX,
+    }
+}
+
+fn read_namespaces(host: &HostConfig) -> Vec<String> {
+    let modes = [&host.network_mode, &host.pid_mode, &host.ipc_mode];
+    let modes = modes.into_iter().flatten();
+    modes
+        .filter_map(|mode| mode.strip_prefix("container:"))
+        .map(str::to_owned)
+        .collect()
 }
 
 fn read_exit(state: State, code: Option<i64>, at: Option<&str>) -> Option<Exit> {

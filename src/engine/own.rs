@@ -4,6 +4,13 @@
 //! named by the container's id; `/proc/self/mountinfo` shows it whatever the network, the host name or the cgroup version
 //! is. What it shows is believed only when the engine knows a container of that id: with `DOCKER_HOST` set to another
 //! machine, it does not.
+//!
+//! In the network of another container these files are the other's. Then the one of the two, or of the many, is meant whose
+//! cgroup, root file system or mounts are ours.
+
+use std::collections::BTreeSet;
+
+use bollard::query_parameters::ListContainersOptions;
 
 use super::connect::Endpoint;
 use super::fault::About;
@@ -15,21 +22,87 @@ impl Engine {
         let Ok(mounts) = std::fs::read("/proc/self/mountinfo") else {
             return Ok(None);
         };
-        let Some(id) = container_id(&String::from_utf8_lossy(&mounts)) else {
+        let mounts = String::from_utf8_lossy(&mounts);
+        let Some(id) = container_id(&mounts) else {
             return Ok(None);
         };
-        match self.inspect(&id).await {
-            Ok(container) if container.is_running() => Ok(Some(container)),
-            Ok(_) | Err(EngineError::NoSuchContainer(_)) => Ok(None),
-            Err(error) => Err(error),
+        let named = match self.inspect(&id).await {
+            Ok(container) => container,
+            Err(EngineError::NoSuchContainer(_)) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let mut candidates = self.guests_of(&named).await?;
+        candidates.push(named);
+        candidates.retain(Container::is_running);
+        match candidates.len() {
+            0 | 1 => Ok(candidates.pop()),
+            _ => self.own_of(candidates, &mounts).await.map(Some),
         }
+    }
+
+    /// The running containers in the network of another.
+    async fn guests_of(&self, host: &Container) -> Result<Vec<Container>, EngineError> {
+        let listed = self
+            .client
+            .list_containers(None::<ListContainersOptions>)
+            .await
+            .map_err(|error| self.fault(error, About::Engine, "list containers"))?;
+        let mut guests = Vec::new();
+        for container in listed {
+            let mode = container.host_config.and_then(|config| config.network_mode);
+            let named = mode.as_deref().and_then(|it| it.strip_prefix("container:"));
+            let is_guest = named.is_some_and(|named| named == host.id || named == host.name);
+            let Some(id) = container.id.filter(|_| is_guest) else {
+                continue;
+            };
+            match self.inspect(&id).await {
+                Ok(guest) => guests.push(guest),
+                Err(EngineError::NoSuchContainer(_)) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(guests)
+    }
+
+    async fn own_of(
+        &self,
+        mut candidates: Vec<Container>,
+        mountinfo: &str,
+    ) -> Result<Container, EngineError> {
+        let cgroup = std::fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+        if let Some(at) = candidates.iter().position(|it| cgroup.contains(&it.id)) {
+            return Ok(candidates.swap_remove(at));
+        }
+        if let Some(layer) = upper_directory(mountinfo) {
+            for (at, candidate) in candidates.iter().enumerate() {
+                let raw = self.inspect_raw(&candidate.id).await?;
+                let data = raw.graph_driver.map(|driver| driver.data);
+                if data.is_some_and(|data| data.get("UpperDir").is_some_and(|it| it == layer)) {
+                    return Ok(candidates.swap_remove(at));
+                }
+            }
+        }
+        if let Some(at) = by_mounts(&candidates, mountinfo) {
+            return Ok(candidates.swap_remove(at));
+        }
+        let names: Vec<&str> = candidates.iter().map(|it| it.name.as_str()).collect();
+        Err(EngineError::Api {
+            action: "tell in which container cofferdam runs".to_owned(),
+            status: None,
+            message: format!(
+                "it shares a network with others, and may be any of {}; give it a network of its own",
+                names.join(", ")
+            ),
+        })
     }
 
     /// The network in which a helper's loopback is ours, for [`super::HelperSpec::network`]; `None` when there is none:
     /// the engine is on another machine, or runs in a network of its own (rootless, Docker Desktop).
     pub async fn loopback_network(&self) -> Result<Option<String>, EngineError> {
         if let Some(own) = self.own_container().await? {
-            return Ok(Some(format!("container:{}", own.id)));
+            // A network that is itself another container's cannot be joined.
+            let network = own.network_of.unwrap_or(own.id);
+            return Ok(Some(format!("container:{network}")));
         }
         if !matches!(self.endpoint, Endpoint::Unix(_)) {
             return Ok(None);
@@ -62,6 +135,33 @@ fn container_id(mountinfo: &str) -> Option<String> {
     })
 }
 
+/// Where the engine keeps what is written to the root of this container; overlay(5) tells it.
+fn upper_directory(mountinfo: &str) -> Option<&str> {
+    mountinfo.lines().find_map(|line| {
+        let (fields, of_file_system) = line.split_once(" - ")?;
+        let point = fields.split(' ').nth(4)?;
+        let options = of_file_system.split(' ').nth(2)?;
+        let mut options = options.split(',');
+        let upper = options.find_map(|option| option.strip_prefix("upperdir="));
+        upper.filter(|_| point == "/")
+    })
+}
+
+/// The only container with the most mounts of those all of whose mounts are here.
+fn by_mounts(candidates: &[Container], mountinfo: &str) -> Option<usize> {
+    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4));
+    let points: BTreeSet<&str> = points.collect();
+    let fits = |container: &Container| {
+        let mut mounts = container.mounts.iter();
+        mounts.all(|mount| points.contains(mount.destination.trim_end_matches('/')))
+    };
+    let count = |at: usize| candidates[at].mounts.len();
+    let fitting = || (0..candidates.len()).filter(|at| fits(&candidates[*at]));
+    let most = fitting().max_by_key(|at| count(*at))?;
+    let is_only = fitting().all(|at| at == most || count(at) < count(most));
+    is_only.then_some(most)
+}
+
 fn id_in(path: &str) -> Option<String> {
     let parts: Vec<&str> = path.split('/').collect();
     parts
@@ -80,6 +180,8 @@ fn is_id(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::MountKind;
+    use crate::engine::container::tests_support::{container, mount};
 
     const ID: &str = "3f4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f6071829";
     const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
@@ -110,6 +212,37 @@ mod tests {
             let text = format!("917 800 0:63 / / rw,relatime - overlay overlay rw\n{line}\n");
             assert_eq!(container_id(&text).as_deref(), Some(ID), "{line}");
         }
+    }
+
+    #[test]
+    fn in_a_shared_network_the_root_or_the_mounts_tell() {
+        let own = "917 800 0:63 / / rw,relatime master:1 - overlay overlay rw,lowerdir=/l/A:/l/B,upperdir=/o/1/diff,workdir=/o/1/work";
+        let other =
+            "918 917 0:64 / /merged rw - overlay overlay rw,lowerdir=/l/C,upperdir=/o/2/diff";
+        let text = format!("{other}\n{own}\n");
+        assert_eq!(upper_directory(&text), Some("/o/1/diff"));
+        assert_eq!(
+            upper_directory("917 800 0:63 / / rw - fuse.fuse-overlayfs x rw"),
+            None
+        );
+
+        let with = |name: &str, mounts: &[&str]| {
+            let mut container = container(name);
+            container.mounts = mounts
+                .iter()
+                .map(|it| mount(MountKind::Volume, it))
+                .collect();
+            container
+        };
+        let here = "1 1 8:1 /a /backups rw - ext4 x rw\n2 1 8:1 /s /var/run/docker.sock rw - tmpfs x rw\n3 1 8:1 /h /etc/hosts rw - ext4 x rw";
+        let vpn = with("vpn", &[]);
+        let own = with("own", &["/backups", "/var/run/docker.sock"]);
+        let app = with("app", &["/backups", "/data", "/var/run/docker.sock"]);
+        let twin = with("twin", &["/backups", "/var/run/docker.sock"]);
+        let all = [vpn.clone(), app, own.clone()];
+        assert_eq!(by_mounts(&all, here), Some(2));
+        assert_eq!(by_mounts(&[own, vpn.clone(), twin], here), None);
+        assert_eq!(by_mounts(&[vpn], here), Some(0));
     }
 
     #[test]

@@ -138,7 +138,10 @@ impl SwarmService {
             tmpfs: Vec::new(),
             read_only_root: false,
             network_of: None,
+            namespaces_of: Vec::new(),
             privileged: false,
+            stop_timeout: Duration::ZERO,
+            auto_remove: false,
         }
     }
 

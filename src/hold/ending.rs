@@ -32,6 +32,7 @@ impl Ending {
 
     /// Releases everything that is held.
     pub async fn release(&mut self, lock: &Lock, wait: Wait) {
+        lock.wait_for_answers().await;
         for held in &lock.journal().held {
             self.release_one(lock, held, wait).await;
         }
@@ -40,12 +41,12 @@ impl Ending {
     async fn release_one(&mut self, lock: &Lock, held: &Held, wait: Wait) {
         if let Err(ReleaseProblem {
             service,
-            error,
+            why,
             still_held,
         }) = lock.release(held, wait).await
         {
             self.unfinished |= still_held;
-            self.problem(format!("{service}: {error}"));
+            self.problem(format!("{service}: {why}"));
         }
     }
 
@@ -69,6 +70,7 @@ impl Ending {
         hooks: &Hooks<'_>,
         outcome: HookOutcome,
     ) {
+        lock.wait_for_answers().await;
         let mut waiting: Vec<&Held> = lock.journal().held.iter().collect();
         let mut unfit = Unfit::default();
         for service in hooks.services() {

@@ -8,6 +8,7 @@ mod services;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +22,7 @@ use crate::repository::SnapshotRef;
 use crate::target::{RunId, TargetId};
 
 /// The format of the journal; another cofferdam may have to read it.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 const TOOL: &str = concat!("cofferdam ", env!("CARGO_PKG_VERSION"));
 
@@ -77,6 +78,8 @@ pub struct Held {
     pub subject: Subject,
     pub service: String,
     pub action: Action,
+    /// How long it may take to be ready once it is released; `None`: it is not waited for, since it was not ready before.
+    pub ready_within: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -226,6 +229,7 @@ mod tests {
                     subject: Subject::Container("c".repeat(64)),
                     service: "katsu".to_owned(),
                     action: Action::Stop,
+                    ready_within: None,
                 },
                 Held {
                     subject: Subject::SwarmService(HeldService {
@@ -234,6 +238,7 @@ mod tests {
                     }),
                     service: "web".to_owned(),
                     action: Action::Stop,
+                    ready_within: Some(Duration::from_secs(300)),
                 },
             ],
         );

@@ -15,6 +15,23 @@ const NEVER: &str = "0001-01-01T00:00:00Z";
 #[derive(Debug, Default)]
 pub struct Seals {
     started_at: HashMap<String, String>,
+    /// The services that did not end in the time that they have for it.
+    killed: Vec<String>,
+}
+
+/// What a shell, and the engine, has of a program that SIGKILL ended.
+const KILLED: i64 = 128 + 9;
+
+impl Seals {
+    /// What an administrator ought to know of the stops.
+    pub fn warnings(&self) -> impl Iterator<Item = String> {
+        self.killed.iter().map(|service| {
+            format!(
+                "{service} did not end in its time when it was stopped, and was killed: what it had not written yet is lost; give \
+                 it longer (stop_grace_period, docker run --stop-timeout)"
+            )
+        })
+    }
 }
 
 impl Lock {
@@ -25,6 +42,9 @@ impl Lock {
         };
         match self.engine.inspect(id).await {
             Ok(container) => {
+                if container.exit.is_some_and(|exit| exit.code == KILLED) {
+                    seals.killed.push(held.service.clone());
+                }
                 seals
                     .started_at
                     .insert(container.id, container.started_at.clone());
@@ -57,10 +77,8 @@ impl Lock {
         container: &str,
         seals: &Seals,
     ) -> Result<bool, EngineError> {
-        let present = match self.present(held, container).await {
-            Ok(present) => present,
-            Err(EngineError::NoSuchContainer(_)) => return Ok(false),
-            Err(error) => return Err(error),
+        let Some(present) = self.present(held, container).await? else {
+            return Ok(false);
         };
         let sealed = seals.started_at.get(&present.id);
         let has_been_started = present.started_at != sealed.map_or(NEVER, String::as_str);

@@ -6,6 +6,7 @@
 //! on its own node to finish or undo, so a claim of one is left to it.
 
 use std::collections::BTreeSet;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -13,9 +14,7 @@ use tracing::{info, warn};
 
 use super::journal::HeldService;
 use super::{Held, Journal, Operation, Subject, journal_name};
-use super::{
-    HoldError, LABEL_HOLD, LABEL_RUN, Liveness, Lock, READY_LIMIT, ReleaseProblem, Taken, Wait,
-};
+use super::{HoldError, LABEL_HOLD, LABEL_RUN, Liveness, Lock, ReleaseProblem, Taken, Wait};
 use crate::engine::swarm::{Claim, Manager, Released};
 use crate::engine::{Engine, EngineError};
 use crate::target::encode_component;
@@ -149,6 +148,7 @@ impl Lock {
             image: image.to_owned(),
             container: None,
             elsewhere: Some(Elsewhere::of(claim, own_node)),
+            in_flight: Mutex::default(),
             journal: Journal::of_object(&claim.name, &claim.labels)?,
         })
     }
@@ -222,6 +222,7 @@ impl Lock {
         held: &Held,
         service: &HeldService,
     ) -> Result<(), EngineError> {
+        info!(service = held.service, "scaling to zero");
         let manager = self.engine.manager().await?;
         let lost = manager.hold(&service.id, self.journal.run.as_str()).await?;
         let nodes: BTreeSet<&str> = lost.iter().map(|task| task.node.as_str()).collect();
@@ -240,9 +241,9 @@ impl Lock {
         service: &HeldService,
         wait: Wait,
     ) -> Result<(), ReleaseProblem> {
-        let problem = |error, still_held| ReleaseProblem {
+        let problem = |error: EngineError, still_held| ReleaseProblem {
             service: held.service.clone(),
-            error,
+            why: error.to_string(),
             still_held,
         };
         let (manager, released) = self
@@ -257,12 +258,12 @@ impl Lock {
             ),
             Released::NotHeld => return Ok(()),
         }
-        match wait {
-            Wait::UntilReady => manager
-                .wait_until_running(&service.id, service.tasks, READY_LIMIT)
+        match (wait, held.ready_within) {
+            (Wait::UntilReady, Some(limit)) => manager
+                .wait_until_running(&service.id, service.tasks, limit)
                 .await
                 .map_err(|error| problem(error, false)),
-            Wait::No => Ok(()),
+            (Wait::UntilReady, None) | (Wait::No, _) => Ok(()),
         }
     }
 

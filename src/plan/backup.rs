@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::PlanError;
 use super::audit::Finding;
 use super::hold::{PlannedHold, plan_holds};
+use super::memory;
 use crate::discover::Stack;
 use crate::hold::Operation;
 use crate::labels::HookPoint;
@@ -21,7 +22,9 @@ pub struct BackupPlan {
     /// Targets that the user says may have become far smaller.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub may_shrink: Vec<TargetId>,
-    /// In the order in which they are captured: what a hold serves comes first, so that the hold ends early.
+    /// In the order in which they are captured: what a hold serves comes first, so that the hold ends early; in each of these
+    /// two groups databases come before files. Between the two an application may add a row with its file, or remove both: a
+    /// file without its row is rubbish, a row without its file is broken.
     pub targets: Vec<PlannedTarget>,
     /// Targets that cannot be saved, known before the run: it goes on without them, and ends as partly done.
     pub unreachable: Vec<Failure>,
@@ -54,14 +57,25 @@ impl BackupPlan {
     pub fn new(
         survey: &Survey,
         mut targets: Vec<PlannedTarget>,
-        unreachable: Vec<Failure>,
+        mut unreachable: Vec<Failure>,
     ) -> Result<Self, PlanError> {
         let stack = &survey.stack;
+        targets.retain(|target| match memory::obstacle(survey, &target.id) {
+            None => true,
+            Some(reason) => {
+                let target = target.id.clone();
+                unreachable.push(Failure { target, reason });
+                false
+            }
+        });
         let ids: Vec<TargetId> = targets.iter().map(|target| target.id.clone()).collect();
-        let holds = plan_holds(stack, Operation::Backup, &ids)?;
+        let holds = plan_holds(survey, Operation::Backup, &ids)?;
         let is_held =
             |target: &PlannedTarget| holds.iter().any(|hold| hold.serves.contains(&target.id));
-        targets.sort_by_key(|target| (!is_held(target), target.id.clone()));
+        targets.sort_by_key(|target| {
+            let is_tree = target.id.driver.is_tree();
+            (!is_held(target), is_tree, target.id.clone())
+        });
         Ok(Self {
             project: stack.project.clone(),
             selection: Vec::new(),
@@ -133,4 +147,35 @@ pub(super) fn planned_hooks(stack: &Stack, operation: Operation) -> Vec<PlannedH
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests_support::{service, survey};
+
+    #[test]
+    fn databases_are_captured_before_files_and_what_is_held_before_both() {
+        let app = service("app", &[], &[("stop", "backup"), ("hold-for", "app,wiki")]);
+        let survey = survey(vec![(app, &[])]);
+        let in_order = [
+            "app/sqlite/a.db",
+            "wiki/postgres/wiki",
+            "app/volume/data",
+            "app/files/uploads",
+            "shop/mysql/shop",
+            "shop/command/dump",
+            "blog/volume/media",
+        ];
+        let mut targets = in_order.map(|id| PlannedTarget {
+            id: id.parse().unwrap(),
+            container: String::new(),
+            what: String::new(),
+        });
+        targets.reverse();
+        let plan = BackupPlan::new(&survey, targets.to_vec(), Vec::new()).unwrap();
+        let planned: Vec<String> = plan.targets.iter().map(|it| it.id.to_string()).collect();
+        assert_eq!(planned, in_order);
+        assert_eq!(plan.held_targets(), 4);
+    }
 }

@@ -4,13 +4,18 @@
 
 mod swarm;
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use super::PlanError;
+use super::memory;
 use super::order::start_order;
-use crate::discover::Stack;
-use crate::hold::{Action, Held, Operation, Subject};
+use crate::engine::container::Health;
+use crate::engine::{Container, State};
+use crate::hold::{Action, Held, Operation, READY_TIMEOUT, Subject};
 use crate::labels::{ContainerLabels, Moment};
+use crate::survey::Survey;
 use crate::target::{StateNeeded, TargetId};
 
 /// One container, or service of a swarm, that is going to be held.
@@ -22,6 +27,9 @@ pub struct PlannedHold {
     pub serves: Vec<TargetId>,
     #[serde(skip)]
     pub subject: Subject,
+    /// [`Held::ready_within`]
+    #[serde(skip)]
+    pub ready_within: Option<Duration>,
 }
 
 impl PlannedHold {
@@ -30,6 +38,7 @@ impl PlannedHold {
             subject: self.subject.clone(),
             service: self.service.clone(),
             action: self.action,
+            ready_within: self.ready_within,
         }
     }
 }
@@ -37,40 +46,190 @@ impl PlannedHold {
 /// The holds that serve `targets`, in the order in which the containers start again. What does not run is not held, so
 /// that it is not started afterwards.
 pub fn plan_holds(
-    stack: &Stack,
+    survey: &Survey,
     operation: Operation,
     targets: &[TargetId],
 ) -> Result<Vec<PlannedHold>, PlanError> {
-    let mut holds = Vec::new();
-    for container in start_order(stack.services.iter().map(|service| &service.container)) {
-        let Some(service) = stack
-            .services
+    let mut holds = Holds {
+        survey,
+        operation,
+        targets,
+        planned: Vec::new(),
+    };
+    holds.add_labelled()?;
+    holds.add_cut_off()?;
+    holds.ensure_memory_is_kept()?;
+    let mut planned = holds.in_starting_order();
+    planned.extend(swarm::plan_holds(&survey.stack, operation, targets)?);
+    Ok(planned)
+}
+
+struct Holds<'a> {
+    survey: &'a Survey,
+    operation: Operation,
+    targets: &'a [TargetId],
+    planned: Vec<(&'a Container, PlannedHold)>,
+}
+
+impl<'a> Holds<'a> {
+    /// What labels, and targets of its own, ask for.
+    fn add_labelled(&mut self) -> Result<(), PlanError> {
+        for service in &self.survey.stack.services {
+            let container = &service.container;
+            // A swarm would replace it: its service is held.
+            if container.swarm_service().is_some() {
+                continue;
+            }
+            let is_own = |target: &TargetId| target.service == service.name;
+            let hold = hold_of(&service.labels, is_own, self.operation, self.targets);
+            let Some((action, serves)) = hold else {
+                continue;
+            };
+            if serves.is_empty() || !container.is_up() {
+                continue;
+            }
+            ensure_no_database_is_held(
+                &service.name,
+                is_own,
+                action,
+                self.operation,
+                self.targets,
+            )?;
+            // The engine does not freeze what is about to start.
+            let action = match container.state {
+                State::Restarting => Action::Stop,
+                _ => action,
+            };
+            self.add(container, &service.name, &service.labels, action, serves)?;
+        }
+        Ok(())
+    }
+
+    /// What lives in a namespace of a container that stops is cut off for good, or ends with it: it is stopped before it, and
+    /// started after it, whatever project it belongs to.
+    fn add_cut_off(&mut self) -> Result<(), PlanError> {
+        while let Some((container, host)) = self.next_cut_off() {
+            let serves = host.serves.clone();
+            let services = &self.survey.stack.services;
+            let of_stack = services.iter().find(|it| it.container.id == container.id);
+            let name = of_stack.map_or(&container.name, |service| &service.name);
+            let no_labels = ContainerLabels::default();
+            let labels = of_stack.map_or(&no_labels, |service| &service.labels);
+            let needed = self.targets.iter().find(|target| {
+                of_stack.is_some_and(|service| service.name == target.service)
+                    && target.driver.state_needed(self.operation.moment()) == StateNeeded::Running
+            });
+            if let Some(target) = needed {
+                return Err(PlanError::DatabaseCutOff {
+                    service: name.clone(),
+                    host: host.service,
+                    target: target.clone(),
+                });
+            }
+            self.planned
+                .retain(|(planned, _)| planned.id != container.id);
+            self.add(container, name, labels, Action::Stop, serves)?;
+        }
+        Ok(())
+    }
+
+    /// A container that is not going to be stopped although one is whose namespace it lives in, and the hold of that one.
+    fn next_cut_off(&self) -> Option<(&'a Container, PlannedHold)> {
+        let mut stopped = self
+            .planned
             .iter()
-            .find(|service| service.container.id == container.id)
-        else {
-            continue;
+            .filter(|(_, hold)| hold.action == Action::Stop);
+        let is_stopped = |container: &Container| {
+            let mut planned = self.planned.iter();
+            planned.any(|(it, hold)| it.id == container.id && hold.action == Action::Stop)
         };
-        // A swarm would replace it: its service is held.
-        if service.container.swarm_service().is_some() {
-            continue;
+        stopped.find_map(|(host, hold)| {
+            let mut all = self.survey.containers.iter();
+            let cut_off = all.find(|it| it.is_up() && it.lives_in(host) && !is_stopped(it))?;
+            Some((cut_off, hold.clone()))
+        })
+    }
+
+    fn ensure_memory_is_kept(&self) -> Result<(), PlanError> {
+        let stopped = self.planned.iter();
+        let stopped: Vec<_> = stopped
+            .filter(|(_, hold)| hold.action == Action::Stop)
+            .collect();
+        let containers: Vec<&Container> = stopped.iter().map(|(it, _)| *it).collect();
+        for target in self.targets {
+            let Some(volume) = memory::volume_of(self.survey, target) else {
+                continue;
+            };
+            let mut users = stopped.iter();
+            let user = users.find(|(container, _)| memory::uses(container, &volume));
+            if let Some((_, hold)) = user
+                && !memory::is_kept(self.survey, &volume, &containers)
+            {
+                return Err(PlanError::VolumeInMemory {
+                    service: hold.service.clone(),
+                    volume,
+                    target: target.clone(),
+                });
+            }
         }
-        let is_own = |target: &TargetId| target.service == service.name;
-        let Some((action, serves)) = hold_of(&service.labels, is_own, operation, targets) else {
-            continue;
-        };
-        if serves.is_empty() || !service.container.is_running() {
-            continue;
+        Ok(())
+    }
+
+    fn add(
+        &mut self,
+        container: &'a Container,
+        service: &str,
+        labels: &ContainerLabels,
+        action: Action,
+        serves: Vec<TargetId>,
+    ) -> Result<(), PlanError> {
+        if action == Action::Stop {
+            self.ensure_it_may_stop(container, service)?;
         }
-        ensure_no_database_is_held(&service.name, is_own, action, operation, targets)?;
-        holds.push(PlannedHold {
-            service: service.name.clone(),
+        let hold = PlannedHold {
+            service: service.to_owned(),
             action,
             serves,
-            subject: Subject::Container(service.container.id.clone()),
-        });
+            subject: Subject::Container(container.id.clone()),
+            ready_within: self.ready_within(container, labels),
+        };
+        self.planned.push((container, hold));
+        Ok(())
     }
-    holds.extend(swarm::plan_holds(stack, operation, targets)?);
-    Ok(holds)
+
+    fn ensure_it_may_stop(&self, container: &Container, service: &str) -> Result<(), PlanError> {
+        let service = service.to_owned();
+        if container.auto_remove {
+            return Err(PlanError::RemovedWhenStopped { service });
+        }
+        let mut cofferdams = self.survey.cofferdams.iter();
+        match cofferdams.find(|it| it.is_up() && it.lives_in(container)) {
+            Some(cofferdam) => Err(PlanError::CofferdamCutOff {
+                service,
+                cofferdam: cofferdam.name.clone(),
+            }),
+            None => Ok(()),
+        }
+    }
+
+    /// A backup leaves the data as it was: what was not ready before is not going to be afterwards.
+    fn ready_within(&self, container: &Container, labels: &ContainerLabels) -> Option<Duration> {
+        let was_ready =
+            container.health != Health::Unhealthy && container.state != State::Restarting;
+        let is_waited_for = was_ready || self.operation == Operation::Restore;
+        is_waited_for.then(|| labels.ready_timeout.unwrap_or(READY_TIMEOUT))
+    }
+
+    fn in_starting_order(self) -> Vec<PlannedHold> {
+        let of_stack = self.survey.stack.services.iter();
+        let of_stack = of_stack.map(|service| &service.container);
+        let held = self.planned.iter().map(|(container, _)| *container);
+        let held = held.filter(|it| of_stack.clone().all(|other| other.id != it.id));
+        let order = start_order(of_stack.clone().chain(held));
+        let mut planned = self.planned;
+        planned.sort_by_key(|(container, _)| order.iter().position(|it| it.id == container.id));
+        planned.into_iter().map(|(_, hold)| hold).collect()
+    }
 }
 
 /// What labels ask for, and what targets of the service's own need.
@@ -140,3 +299,6 @@ fn ensure_no_database_is_held(
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,7 +1,7 @@
 //! In which order the containers of a project stop and start.
 //!
 //! What another container depends on starts before it and stops after it. Dependencies come from the label that compose
-//! v2 leaves (`com.docker.compose.depends_on`) and from shared network namespaces. Where neither says anything, the order
+//! v2 leaves (`com.docker.compose.depends_on`) and from shared namespaces. Where neither says anything, the order
 //! in which the containers were created stands, since compose creates them in dependency order.
 
 use std::collections::BTreeSet;
@@ -35,7 +35,7 @@ fn is_ready(candidate: &Container, waiting: &[&Container]) -> bool {
         .collect();
     !waiting.iter().any(|other| {
         other.id != candidate.id
-            && (candidate.network_of.as_deref() == Some(other.id.as_str())
+            && (candidate.lives_in(other)
                 || (services.contains(other.service()) && other.project() == candidate.project()))
     })
 }
@@ -98,7 +98,7 @@ mod tests {
     fn a_shared_network_starts_after_its_owner() {
         let owner = service("vpn", 2, "");
         let mut guest = service("client", 1, "");
-        guest.network_of = Some(owner.id.clone());
+        guest.namespaces_of = vec![owner.id.clone()];
         assert_eq!(names(&start_order([&guest, &owner])), ["vpn", "client"]);
     }
 

@@ -7,15 +7,16 @@ use serde::Serialize;
 use super::PlanError;
 use super::backup::{PlannedHook, planned_hooks};
 use super::hold::{PlannedHold, plan_holds};
+use super::memory;
 use crate::discover::{Service, Stack};
 use crate::driver::WayBack;
-use crate::engine::Container;
 use crate::engine::container::{SWARM_SERVICE_NAME, is_within, overlap};
 use crate::engine::swarm::Mode;
+use crate::engine::{Container, State};
 use crate::hold::Operation;
 use crate::labels::Moment;
 use crate::manifest::{Facts, Failure, Manifest, TargetRecord};
-use crate::survey::StoreAtWork;
+use crate::survey::{StoreAtWork, Survey};
 use crate::target::{RunId, StateNeeded, TargetId};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -127,11 +128,12 @@ fn on_another_node(stack: &Stack, target: &TargetId) -> Option<PlanError> {
 impl RestorePlan {
     /// `missing`: what was asked for, and failed when it was saved.
     pub fn new(
-        stack: &Stack,
+        survey: &Survey,
         manifest: &Manifest,
         mut targets: Vec<PlannedRestore>,
         missing: Vec<Failure>,
     ) -> Result<Self, PlanError> {
+        let stack = &survey.stack;
         // Roles come before the databases that they own, and volumes before the databases that lie on them: the exchange of
         // a whole volume would take one away again.
         targets.sort_by_key(|target| {
@@ -142,15 +144,21 @@ impl RestorePlan {
                 target.id.clone(),
             )
         });
-        let ids: Vec<TargetId> = targets.iter().map(|target| target.id.clone()).collect();
-        let holds = plan_holds(stack, Operation::Restore, &ids)?;
         for target in &targets {
-            ensure_closed(stack, target, &holds)?;
+            if let Some(reason) = memory::obstacle(survey, &target.id) {
+                let target = target.id.clone();
+                return Err(PlanError::Refused { target, reason });
+            }
+        }
+        let ids: Vec<TargetId> = targets.iter().map(|target| target.id.clone()).collect();
+        let holds = plan_holds(survey, Operation::Restore, &ids)?;
+        for target in &targets {
+            ensure_closed(survey, target, &holds)?;
         }
         let mut warnings = warnings_of_snapshot(manifest, &targets, &missing);
         warnings.extend(left_out_on_purpose(manifest, &targets));
         warnings.extend(databases_that_go_with_a_tree(manifest, &targets));
-        warnings.extend(writers_that_run_on(stack, manifest, &targets, &holds));
+        warnings.extend(writers_that_run_on(survey, manifest, &targets, &holds));
         Ok(Self {
             project: stack.project.clone(),
             snapshot: manifest.snapshot.clone(),
@@ -170,11 +178,9 @@ impl RestorePlan {
         places: &[(TargetId, String)],
         at_work: &[StoreAtWork],
     ) -> Result<(), PlanError> {
-        let is_held = |container: &Container| {
-            let mut subjects = self.holds.iter().map(|hold| &hold.subject);
-            subjects.any(|subject| subject.includes(container))
-        };
-        let mut running = at_work.iter().filter(|found| !is_held(&found.container));
+        let mut running = at_work
+            .iter()
+            .filter(|found| !is_held(&found.container, &self.holds));
         let in_the_way = running.find_map(|found| {
             let own = found.directories.iter();
             let own: Vec<String> = own.map(|path| found.container.place_of(path)).collect();
@@ -242,47 +248,59 @@ fn is_database(record: &TargetRecord) -> bool {
 
 /// A file that changes its place must not be open: by its own service, and by whoever can write where it lies.
 fn ensure_closed(
-    stack: &Stack,
+    survey: &Survey,
     target: &PlannedRestore,
     holds: &[PlannedHold],
 ) -> Result<(), PlanError> {
-    let Some(path) = &target.closed_path else {
+    let mut services = survey.stack.services.iter();
+    let own = services.find(|service| service.name == target.id.service);
+    let (Some(path), Some(own)) = (&target.closed_path, own) else {
         return Ok(());
     };
-    let own = stack
-        .services
-        .iter()
-        .find(|service| service.name == target.id.service);
-    let on_host = own.and_then(|service| {
-        let mount = service.container.mount_of(path)?;
-        let below = path.strip_prefix(mount.destination.trim_end_matches('/'))?;
-        Some(format!("{}{below}", mount.source))
-    });
-    let can_write = |service: &Service| {
-        let mut mounts = service.container.mounts.iter();
-        on_host.as_ref().is_some_and(|file| {
-            mounts.any(|mount| mount.writable && is_within(file, &mount.source))
-        })
-    };
-    let in_use = stack.services.iter().find(|service| {
-        let mut subjects = holds.iter().map(|hold| &hold.subject);
-        let is_held = subjects.any(|subject| subject.includes(&service.container));
-        let uses = service.name == target.id.service || can_write(service);
-        service.container.is_running() && uses && !is_held
-    });
-    match in_use {
-        Some(service) => Err(PlanError::InUse {
+    let place = own.container.place_of(path);
+    let uses =
+        |container: &Container| container.id == own.container.id || container.can_write_to(&place);
+    let is_own = |container: &&Container| container.id == own.container.id;
+    let (first, others): (Vec<_>, Vec<_>) = survey.containers.iter().partition(is_own);
+    let mut alive = first.into_iter().chain(others).filter(|it| it.is_alive());
+    match alive.find(|container| uses(container) && !is_held(container, holds)) {
+        Some(container) => Err(PlanError::InUse {
             target: target.id.clone(),
-            service: service.name.clone(),
-            stop: how_to_stop(&service.container),
+            container: container.name.clone(),
+            state: match container.state {
+                State::Paused => "is paused",
+                State::Restarting => "keeps restarting",
+                _ => "runs",
+            },
+            mend: how_to_hold(&survey.stack, container),
         }),
         None => Ok(()),
+    }
+}
+
+fn is_held(container: &Container, holds: &[PlannedHold]) -> bool {
+    let mut subjects = holds.iter().map(|hold| &hold.subject);
+    subjects.any(|subject| subject.includes(container))
+}
+
+/// What is to be done so that a container does not run during a restore.
+fn how_to_hold(stack: &Stack, container: &Container) -> String {
+    let stop = how_to_stop(container);
+    let mut services = stack.services.iter();
+    let is_of_stack = services.any(|service| service.container.id == container.id);
+    if is_of_stack && container.is_up() {
+        format!("give it the label cofferdam.stop: restore, or stop it first: {stop}")
+    } else {
+        format!("stop it first: {stop}")
     }
 }
 
 fn how_to_stop(container: &Container) -> String {
     match container.labels.get(SWARM_SERVICE_NAME) {
         Some(service) => format!("docker service scale {service}=0"),
+        None if container.state == State::Paused => {
+            format!("docker unpause {0} && docker stop {0}", container.name)
+        }
         None => format!("docker stop {}", container.name),
     }
 }
@@ -400,40 +418,46 @@ fn left_out_on_purpose(manifest: &Manifest, targets: &[PlannedRestore]) -> Vec<S
     told.collect()
 }
 
+/// Also those of other projects.
 fn writers_that_run_on(
-    stack: &Stack,
+    survey: &Survey,
     manifest: &Manifest,
     targets: &[PlannedRestore],
     holds: &[PlannedHold],
 ) -> Vec<String> {
+    let alive = survey.containers.iter().filter(|it| it.is_alive());
+    let not_held: Vec<&Container> = alive.filter(|it| !is_held(it, holds)).collect();
     let mut warnings = Vec::new();
-    let is_held = |service: &Service| {
-        let mut subjects = holds.iter().map(|hold| &hold.subject);
-        subjects.any(|subject| subject.includes(&service.container))
-    };
     for target in targets {
         let Some(Facts::Volume(facts)) = manifest.target(&target.id).map(|record| &record.facts)
         else {
             continue;
         };
-        for service in stack
-            .services
-            .iter()
-            .filter(|service| service.container.is_running())
-        {
-            let uses = facts.volume.is_some()
-                && service
-                    .container
-                    .mounts
-                    .iter()
-                    .any(|mount| mount.volume == facts.volume);
-            if uses && !is_held(service) {
-                warnings.push(format!(
-                    "{} runs on while {} is replaced under it; give it the label cofferdam.stop: restore",
-                    service.name, target.id
-                ));
-            }
+        let uses = |container: &Container| {
+            let mut mounts = container.mounts.iter();
+            facts.volume.is_some() && mounts.any(|mount| mount.volume == facts.volume)
+        };
+        for container in not_held.iter().filter(|container| uses(container)) {
+            warnings.push(format!(
+                "{} runs on while {} is replaced under it; {}",
+                whose(&survey.stack, container),
+                target.id,
+                how_to_hold(&survey.stack, container)
+            ));
         }
     }
     warnings
+}
+
+/// A service of the project by its name, any other container by its own and its project's.
+fn whose(stack: &Stack, container: &Container) -> String {
+    let mut services = stack.services.iter();
+    match services.find(|service| service.container.id == container.id) {
+        Some(service) => service.name.clone(),
+        None => format!(
+            "container {} of project {}",
+            container.name,
+            container.project()
+        ),
+    }
 }

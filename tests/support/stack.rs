@@ -314,6 +314,12 @@ pub fn eventually(what: &str, condition: impl Fn() -> bool) {
     }
 }
 
+/// As somebody does who presses Ctrl-C, or stops the container that it runs in.
+pub fn terminate(child: &Child) {
+    let pid = rustix::process::Pid::from_raw(child.id() as i32).expect("a pid");
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM");
+}
+
 pub fn is_running(container: &TestContainer) -> bool {
     container.inspect("{{.State.Running}}") == "true"
 }

@@ -56,51 +56,24 @@ pub async fn resolve(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{Health, Mount, MountKind, State};
-    use std::collections::BTreeMap;
-
-    fn container(mounts: Vec<Mount>, tmpfs: &[&str], read_only_root: bool) -> Container {
-        Container {
-            id: "c".repeat(64),
-            name: "db".to_owned(),
-            image: String::new(),
-            image_id: String::new(),
-            created: jiff::Timestamp::UNIX_EPOCH,
-            state: State::Running,
-            health: Health::None,
-            started_at: String::new(),
-            exit: None,
-            labels: BTreeMap::new(),
-            env: BTreeMap::new(),
-            user: String::new(),
-            mounts,
-            tmpfs: tmpfs.iter().map(|path| (*path).to_owned()).collect(),
-            read_only_root,
-            network_of: None,
-            privileged: false,
-        }
-    }
-
-    fn mount(destination: &str, kind: MountKind, writable: bool) -> Mount {
-        Mount {
-            kind,
-            volume: None,
-            source: String::new(),
-            subpath: None,
-            destination: destination.to_owned(),
-            writable,
-        }
-    }
-
+    use crate::engine::container::tests_support;
+    use crate::engine::container::tests_support::mount;
+    use crate::engine::{Mount, MountKind};
     #[test]
     fn places_that_cannot_hold_a_file_are_refused() {
-        let mounts = vec![
-            mount("/scratch", MountKind::Volume, true),
-            mount("/scratch/ro", MountKind::Bind, false),
-            mount("/mem", MountKind::Tmpfs, true),
+        let mut usual = tests_support::container("db");
+        usual.mounts = vec![
+            mount(MountKind::Volume, "/scratch"),
+            Mount {
+                writable: false,
+                ..mount(MountKind::Bind, "/scratch/ro")
+            },
+            mount(MountKind::Tmpfs, "/mem"),
         ];
-        let usual = container(mounts.clone(), &["/run"], false);
-        let read_only = container(mounts, &["/tmp"], true);
+        usual.tmpfs = vec!["/run".to_owned()];
+        let mut read_only = usual.clone();
+        read_only.tmpfs = vec!["/tmp".to_owned()];
+        read_only.read_only_root = true;
         for (path, on_usual, on_read_only) in [
             (
                 "/tmp",

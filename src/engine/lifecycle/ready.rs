@@ -9,7 +9,7 @@ use bollard::query_parameters::WaitContainerOptions;
 use futures_util::StreamExt;
 use tokio::time::Instant;
 
-use crate::engine::{Engine, EngineError, container_name};
+use crate::engine::{Engine, EngineError, State, container_name};
 
 /// A container without a health check counts as ready when it has run this long.
 const SETTLED: Duration = Duration::from_secs(1);
@@ -67,6 +67,21 @@ impl Engine {
             };
             if begun.elapsed() >= limit {
                 return Err(not_ready(last));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Whether a container that was told to stop ends within this time.
+    pub async fn has_stopped(&self, container: &str, limit: Duration) -> Result<bool, EngineError> {
+        let begun = Instant::now();
+        loop {
+            let state = self.inspect(container).await?.state;
+            if !matches!(state, State::Running | State::Restarting) {
+                return Ok(true);
+            }
+            if begun.elapsed() >= limit {
+                return Ok(false);
             }
             tokio::time::sleep(LOOK).await;
         }

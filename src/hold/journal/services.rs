@@ -12,8 +12,16 @@ use crate::engine::Container;
 use crate::labels::PREFIX;
 
 /// Labels that say to what a container belongs, and how it is held: the journal says that itself.
-const NOT_OF_DATA: [&str; 8] = [
-    "project", "service", "stop", "pause", "hold-for", "schedule", "keep", "trigger",
+const NOT_OF_DATA: [&str; 9] = [
+    "project",
+    "service",
+    "stop",
+    "pause",
+    "hold-for",
+    "ready-timeout",
+    "schedule",
+    "keep",
+    "trigger",
 ];
 
 /// Labels with commands. People write passwords into them, so no journal repeats them.

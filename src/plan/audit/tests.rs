@@ -1,62 +1,10 @@
-use std::collections::{BTreeMap, BTreeSet};
-
 use insta::assert_snapshot;
 
 use super::*;
-use crate::discover::Stack;
-use crate::engine::container::tests_support::container;
-use crate::engine::{Mount, MountKind};
-use crate::labels::{PostgresLabels, parse};
+use crate::labels::PostgresLabels;
+use crate::plan::tests_support::{service, survey};
 use crate::store::Store;
 use crate::survey::{FoundDatabase, FoundServer};
-
-/// A container with named volumes, as `name:/path`, and labels without their prefix.
-fn service(name: &str, volumes: &[&str], labels: &[(&str, &str)]) -> Service {
-    let mut container = container(name);
-    for volume in volumes {
-        let (volume, destination) = volume.split_once(':').expect("a name and a path");
-        container.mounts.push(Mount {
-            kind: MountKind::Volume,
-            volume: Some(volume.to_owned()),
-            source: String::new(),
-            subpath: None,
-            destination: destination.to_owned(),
-            writable: true,
-        });
-    }
-    for (key, value) in labels {
-        let key = format!("cofferdam.{key}");
-        container.labels.insert(key, (*value).to_owned());
-    }
-    Service {
-        name: name.to_owned(),
-        labels: parse(&container).expect("the labels are good"),
-        container,
-    }
-}
-
-/// A project of these services, and the stores that each runs.
-fn survey(services: Vec<(Service, &[Store])>) -> Survey {
-    let stores = |(service, stores): &(Service, &[Store])| {
-        let stores: BTreeSet<Store> = stores.iter().copied().collect();
-        (service.name.clone(), stores)
-    };
-    let stores = services.iter().map(stores).collect();
-    let stack = Stack {
-        project: "shop".to_owned(),
-        services: services.into_iter().map(|(service, _)| service).collect(),
-        left_out: Vec::new(),
-        swarm: None,
-        warnings: Vec::new(),
-    };
-    Survey {
-        volumes: discover::wanted(&stack, &BTreeMap::new(), &BTreeMap::new()).expect("volumes"),
-        stack,
-        databases: BTreeMap::new(),
-        stores,
-        declared: BTreeMap::new(),
-    }
-}
 
 /// What is found, a line each.
 fn found(survey: &Survey) -> String {

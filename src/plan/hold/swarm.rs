@@ -6,7 +6,7 @@ use super::{PlannedHold, ensure_no_database_is_held, hold_of, is_service};
 use crate::discover::{Service, Stack, StackService};
 use crate::engine::swarm::Mode;
 use crate::hold::journal::HeldService;
-use crate::hold::{Action, Operation, Subject};
+use crate::hold::{Action, Operation, READY_TIMEOUT, Subject};
 use crate::plan::PlanError;
 use crate::target::{StateNeeded, TargetId};
 
@@ -56,6 +56,7 @@ fn planned(
             id: service.id.clone(),
             tasks: service.tasks,
         }),
+        ready_within: Some(service.labels.ready_timeout.unwrap_or(READY_TIMEOUT)),
     }))
 }
 

@@ -1,0 +1,123 @@
+use insta::assert_snapshot;
+
+use super::*;
+use crate::discover::Service;
+use crate::engine::container::tests_support::container;
+use crate::plan::tests_support::{service, survey};
+use crate::target::DriverKind;
+
+const STOP: (&str, &str) = ("stop", "backup,restore");
+
+fn volume(service: &str) -> TargetId {
+    TargetId::new(service, DriverKind::Volume, "data")
+}
+
+/// Its container with that of `host` as its network.
+fn in_network_of(host: &Service, mut guest: Service) -> Service {
+    guest.container.namespaces_of = vec![host.container.id.clone()];
+    guest
+}
+
+fn planned(services: Vec<Service>, targets: &[TargetId]) -> Result<Vec<PlannedHold>, PlanError> {
+    let services = services.into_iter().map(|service| (service, &[][..]));
+    plan_holds(&survey(services.collect()), Operation::Backup, targets)
+}
+
+fn held(holds: &[PlannedHold]) -> Vec<(&str, Action)> {
+    let holds = holds.iter();
+    holds.map(|hold| (&*hold.service, hold.action)).collect()
+}
+
+#[test]
+fn what_lives_in_the_network_of_a_container_that_stops_is_stopped_before_it() {
+    let vpn = service("vpn", &[], &[STOP]);
+    // Named as compose 1.29 names it; in a namespace of the web's; only to be frozen.
+    let mut web = in_network_of(&vpn, service("web", &[], &[("pause", "backup")]));
+    web.container.namespaces_of = vec![vpn.container.name.clone()];
+    let proxy = in_network_of(&web, service("a-proxy", &[], &[]));
+    let mut ended = in_network_of(&vpn, service("ended", &[], &[]));
+    ended.container.state = State::Exited;
+    let other = service("other", &[], &[]);
+    let holds = planned(vec![ended, other, proxy, web, vpn], &[volume("vpn")]).unwrap();
+    let stops = ["vpn", "web", "a-proxy"].map(|name| (name, Action::Stop));
+    assert_eq!(held(&holds), stops);
+    assert!(holds.iter().all(|hold| hold.serves == [volume("vpn")]));
+}
+
+#[test]
+fn a_frozen_container_keeps_its_network() {
+    let vpn = service("vpn", &[], &[("pause", "backup")]);
+    let web = in_network_of(&vpn, service("web", &[], &[]));
+    let holds = planned(vec![vpn, web], &[volume("vpn")]).unwrap();
+    assert_eq!(held(&holds), [("vpn", Action::Pause)]);
+}
+
+#[test]
+fn what_would_cut_off_a_database_or_cofferdam_itself_is_refused() {
+    let vpn = service("vpn", &[], &[STOP]);
+    let db = in_network_of(&vpn, service("db", &[], &[]));
+    let target = TargetId::new("db", DriverKind::Postgres, "shop");
+    assert_snapshot!(
+        planned(vec![vpn.clone(), db], &[target]).unwrap_err(),
+        @"service db shares a namespace of vpn, which is to be stopped, and would be cut off while db/postgres/shop needs it; give it a network of its own, or take the label `cofferdam.stop` off vpn"
+    );
+
+    let mut cofferdam = container("cofferdam");
+    cofferdam.namespaces_of = vec![vpn.container.id.clone()];
+    let mut survey = survey(vec![(vpn, &[])]);
+    survey.cofferdams = [cofferdam].into();
+    assert_snapshot!(
+        plan_holds(&survey, Operation::Backup, &[volume("vpn")]).unwrap_err(),
+        @"service vpn is to be stopped, and cofferdam, in which Cofferdam runs, shares a namespace of it: Cofferdam would cut itself off; give it a network of its own"
+    );
+}
+
+#[test]
+fn what_the_engine_would_remove_is_not_stopped() {
+    let mut app = service("app", &[], &[STOP]);
+    app.container.auto_remove = true;
+    assert_snapshot!(
+        planned(vec![app.clone()], &[volume("app")]).unwrap_err(),
+        @"service app is to be stopped, and was started with --rm: the engine would remove its container, with its anonymous volumes, and nobody could start it again; start it without --rm"
+    );
+    app.container.state = State::Exited;
+    assert_eq!(held(&planned(vec![app], &[volume("app")]).unwrap()), []);
+    let mut frozen = service("app", &[], &[("pause", "backup")]);
+    frozen.container.auto_remove = true;
+    assert_eq!(planned(vec![frozen], &[volume("app")]).unwrap().len(), 1);
+}
+
+#[test]
+fn what_the_engine_is_about_to_start_again_is_stopped() {
+    for labels in [STOP, ("pause", "backup")] {
+        let mut app = service("app", &[], &[labels]);
+        app.container.state = State::Restarting;
+        let holds = planned(vec![app], &[volume("app")]).unwrap();
+        assert_eq!(held(&holds), [("app", Action::Stop)]);
+        assert_eq!(holds[0].ready_within, None);
+    }
+}
+
+#[test]
+fn a_backup_waits_for_nobody_who_was_not_ready_before() {
+    let ready_within = |health, labels: &[(&str, &str)], operation| {
+        let mut app = service("app", &[], &[&[STOP][..], labels].concat());
+        app.container.health = health;
+        let survey = survey(vec![(app, &[])]);
+        let holds = plan_holds(&survey, operation, &[volume("app")]).unwrap();
+        holds[0].ready_within
+    };
+    let own = [("ready-timeout", "10m")];
+    let (usual, ten) = (Some(READY_TIMEOUT), Some(Duration::from_secs(600)));
+    assert_eq!(ready_within(Health::Healthy, &[], Operation::Backup), usual);
+    assert_eq!(ready_within(Health::Starting, &own, Operation::Backup), ten);
+    assert_eq!(
+        ready_within(Health::Unhealthy, &own, Operation::Backup),
+        None
+    );
+    // What was wrong with it may have been the data.
+    assert_eq!(
+        ready_within(Health::Unhealthy, &[], Operation::Restore),
+        usual
+    );
+}

@@ -1,0 +1,66 @@
+//! Projects, for tests of what is planned.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::discover::{self, Service, Stack};
+use crate::engine::container::tests_support::container;
+use crate::engine::{Mount, MountKind};
+use crate::labels::parse;
+use crate::store::Store;
+use crate::survey::Survey;
+
+/// A container with named volumes, as `name:/path`, and labels without their prefix.
+pub fn service(name: &str, volumes: &[&str], labels: &[(&str, &str)]) -> Service {
+    let mut container = container(name);
+    for volume in volumes {
+        let (volume, destination) = volume.split_once(':').expect("a name and a path");
+        container.mounts.push(Mount {
+            kind: MountKind::Volume,
+            volume: Some(volume.to_owned()),
+            source: String::new(),
+            subpath: None,
+            destination: destination.to_owned(),
+            writable: true,
+        });
+    }
+    for (key, value) in labels {
+        let key = format!("cofferdam.{key}");
+        container.labels.insert(key, (*value).to_owned());
+    }
+    Service {
+        name: name.to_owned(),
+        labels: parse(&container).expect("the labels are good"),
+        container,
+    }
+}
+
+/// A project of these services, and the stores that each runs.
+pub fn survey(services: Vec<(Service, &[Store])>) -> Survey {
+    let stores = |(service, stores): &(Service, &[Store])| {
+        let stores: BTreeSet<Store> = stores.iter().copied().collect();
+        (service.name.clone(), stores)
+    };
+    let stores = services.iter().map(stores).collect();
+    let all = services
+        .iter()
+        .map(|(service, _)| service.container.clone());
+    let all = all.collect();
+    let stack = Stack {
+        project: "shop".to_owned(),
+        services: services.into_iter().map(|(service, _)| service).collect(),
+        left_out: Vec::new(),
+        swarm: None,
+        warnings: Vec::new(),
+    };
+    Survey {
+        volumes: discover::wanted(&stack, &BTreeMap::new(), &BTreeMap::new()).expect("volumes"),
+        stack,
+        containers: all,
+        cofferdams: Arc::default(),
+        databases: BTreeMap::new(),
+        stores,
+        declared: BTreeMap::new(),
+        in_memory: BTreeSet::new(),
+    }
+}

@@ -1,0 +1,212 @@
+//! Containers of every kind are stopped and come back: those in another's network, those that the engine would remove, those that
+//! are not well, and those that somebody removes meanwhile.
+
+use std::time::{Duration, Instant};
+
+use crate::support::stack::{Run, TOOLBOX, TestStack, eventually, is_running, terminate};
+use crate::support::{TestContainer, TestVolume, docker, docker_succeeds};
+
+const STOP: (&str, &str) = ("cofferdam.stop", "backup,restore");
+const FILES: (&str, &str) = ("cofferdam.files.word", "/srv/word");
+
+/// A container with a file that is saved, and one that is stopped meanwhile.
+fn saved(stack: &TestStack) -> TestContainer {
+    let db = stack.toolbox("db", &[FILES], &[]);
+    db.sh("echo saved >/srv/word");
+    db
+}
+
+fn started_at(container: &TestContainer) -> String {
+    container.inspect("{{.State.StartedAt}}")
+}
+
+#[test]
+fn what_shares_the_network_of_a_stopped_container_is_not_cut_off() {
+    let stack = TestStack::new("sharer");
+    let _db = saved(&stack);
+    let vpn = stack.toolbox("vpn", &[STOP], &[]);
+    let network = format!("container:{}", vpn.name);
+    let serve = ["python3", "-m", "http.server", "8000"];
+    let web = stack.service(
+        "web",
+        &[],
+        &["--init", "--network", &network],
+        &[&[TOOLBOX][..], &serve].concat(),
+    );
+    let asked = "python3 -c 'import urllib.request as http; http.urlopen(\"http://127.0.0.1:8000/\", timeout=3)'";
+    let answers = || docker_succeeds(["exec", &vpn.id, "sh", "-c", asked]);
+    eventually("it answers", answers);
+    stack
+        .cofferdam(&["plan"])
+        .expect_says(0, "web: stopped for db/files/word");
+    for arguments in [&["backup"][..], &["restore", "latest", "--yes"]] {
+        let before = started_at(&web);
+        stack.cofferdam(arguments).expect(0);
+        assert_ne!(started_at(&web), before);
+        eventually("it answers again", answers);
+        stack.ensure_nothing_is_left();
+    }
+}
+
+#[test]
+fn what_the_engine_would_remove_is_never_stopped() {
+    let stack = TestStack::new("rm");
+    let db = saved(&stack);
+    stack.cofferdam(&["backup"]).expect(0);
+    let app = stack.toolbox("app", &[STOP], &["--rm", "--volume", "/anonymous"]);
+    app.sh("echo precious >/anonymous/word");
+    for arguments in [&["plan"][..], &["backup"], &["restore", "latest", "--yes"]] {
+        stack
+            .cofferdam(arguments)
+            .expect_says(2, "service app is to be stopped, and was started with --rm");
+    }
+    assert_eq!(app.sh("cat /anonymous/word"), "precious");
+    assert_eq!(db.sh("cat /srv/word"), "saved");
+    stack.ensure_nothing_is_left();
+}
+
+/// With the last container that uses it, what is in such a volume goes.
+#[test]
+fn a_volume_in_memory_is_not_emptied_by_a_stop() {
+    let stack = TestStack::new("memory");
+    let memory = ["type=tmpfs", "device=tmpfs"].map(|option| ["--opt", option]);
+    let volume = TestVolume::create(&memory.concat());
+    let mount = format!("{}:/data", volume.name);
+    let saved = ("cofferdam.volumes", volume.name.as_str());
+    let app = stack.toolbox("app", &[saved, STOP], &["--volume", &mount]);
+    app.sh("echo saved >/data/word");
+    for arguments in [&["plan"][..], &["backup"]] {
+        stack
+            .cofferdam(arguments)
+            .expect_says(2, "which is in memory and holds app/volume/");
+    }
+    // Another one keeps it.
+    let keeper = stack.toolbox("keeper", &[], &["--volume", &mount]);
+    stack.cofferdam(&["backup"]).expect(0);
+    app.sh("echo changed >/data/word");
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert_eq!(app.sh("cat /data/word"), "saved");
+
+    drop(keeper);
+    let restore = ["restore", "latest", "--yes"];
+    stack
+        .cofferdam(&restore)
+        .expect_says(2, "which is in memory");
+    assert_eq!(app.sh("cat /data/word"), "saved");
+    docker(["stop", &app.id]);
+    let words = "no container that uses it runs";
+    stack.cofferdam(&restore).expect_says(2, words);
+    stack.cofferdam(&["backup"]).expect_says(1, words);
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn one_that_somebody_removes_meanwhile_is_told_and_blocks_nothing() {
+    let stack = TestStack::new("removed");
+    let slow = "sh -c 'while [ -e /tmp/slow ]; do touch /tmp/dumping; sleep 0.1; done; echo done'";
+    let db = stack.toolbox("db", &[("cofferdam.command.word.dump", slow)], &[]);
+    let [first, second] = ["1", "2"].map(|number| {
+        let number = format!("com.docker.compose.container-number={number}");
+        stack.service("web", &[STOP], &["--label", &number], &[TOOLBOX])
+    });
+    db.sh("touch /tmp/slow");
+    let child = stack.start(&["backup"]);
+    let has_begun = ["exec", &db.id, "test", "-e", "/tmp/dumping"];
+    eventually("the dump has begun", || docker_succeeds(has_begun));
+    docker(["rm", &second.id]);
+    db.sh("rm /tmp/slow");
+    let run = Run::from(child.wait_with_output().expect("its output"));
+    let run = run.expect_says(
+        3,
+        "web@2: somebody has removed its container while it was held",
+    );
+    assert!(is_running(&first));
+    // Another container of the same service does not pass for it.
+    assert!(!run.stderr.contains("somebody has started"), "{run:?}");
+    stack.ensure_nothing_is_left();
+    stack.cofferdam(&["backup"]).expect(0);
+}
+
+#[test]
+fn a_backup_waits_for_nobody_who_was_not_well_before() {
+    let stack = TestStack::new("unhealthy");
+    let _db = saved(&stack);
+    let health = [
+        "--health-cmd",
+        "false",
+        "--health-interval",
+        "1s",
+        "--health-retries",
+        "1",
+    ];
+    let app = stack.toolbox("app", &[STOP], &health);
+    eventually("it is unhealthy", || {
+        app.inspect("{{.State.Health.Status}}") == "unhealthy"
+    });
+    let begun = Instant::now();
+    stack.cofferdam(&["backup"]).expect(0);
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    assert!(is_running(&app));
+    drop(app);
+
+    // Data that is put back may heal it: it is waited for, as long as its label says.
+    let impatient = [STOP, ("cofferdam.ready-timeout", "3s")];
+    let app = stack.toolbox("app", &impatient, &health);
+    let begun = Instant::now();
+    stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect_says(3, "within 3s");
+    assert!(begun.elapsed() < Duration::from_secs(60));
+    assert!(is_running(&app));
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn one_that_is_killed_when_it_is_stopped_is_told() {
+    let stack = TestStack::new("deaf");
+    let _db = saved(&stack);
+    let deaf = ["bash", "-c", "trap '' TERM; while :; do sleep 0.2; done"];
+    let _app = stack.service(
+        "app",
+        &[STOP],
+        &["--stop-timeout", "1"],
+        &[&[TOOLBOX][..], &deaf].concat(),
+    );
+    let words = "app did not end in its time when it was stopped, and was killed";
+    stack.cofferdam(&["backup"]).expect_says(0, words);
+    stack.cofferdam(&["show", "latest"]).expect_says(0, words);
+    stack
+        .cofferdam(&["restore", "latest", "--yes"])
+        .expect_says(0, words);
+}
+
+/// The engine goes on stopping it, although nobody waits for the answer any more.
+#[test]
+fn one_that_was_about_to_stop_when_the_run_ended_is_started_again() {
+    let stack = TestStack::new("stopping");
+    let _db = saved(&stack);
+    let slow = [
+        "bash",
+        "-c",
+        "trap 'touch /tmp/told; sleep 4; exit 0' TERM; while :; do sleep 0.1; done",
+    ];
+    let app = stack.service("app", &[STOP], &[], &[&[TOOLBOX][..], &slow].concat());
+    for end in ["TERM", "KILL"] {
+        app.sh("rm -f /tmp/told");
+        let mut child = stack.start(&["backup"]);
+        eventually("it is told to stop", || {
+            docker_succeeds(["exec", &app.id, "test", "-e", "/tmp/told"])
+        });
+        match end {
+            "TERM" => terminate(&child),
+            _ => child.kill().expect("kill"),
+        }
+        child.wait().expect("its end");
+        if end == "KILL" {
+            stack.cofferdam(&["recover"]).expect(0);
+        }
+        std::thread::sleep(Duration::from_secs(6));
+        assert!(is_running(&app), "after SIG{end}");
+        stack.ensure_nothing_is_left();
+    }
+}
