@@ -381,7 +381,7 @@ fn a_server_is_detected_by_what_runs() {
         let planned = stack.cofferdam(&["plan", "--json"]).expect(0).json();
         let targets = planned[0]["targets"].as_array().expect("targets").iter();
         let targets: Vec<&str> = targets.filter_map(|target| target["id"].as_str()).collect();
-        assert_eq!(targets, ["search/volume/uploads", TARGET]);
+        assert_eq!(targets, [TARGET, "search/volume/uploads"]);
         assert_eq!(planned[0]["findings"], json!([]));
         stack.cofferdam(&["backup"]).expect(0);
         search.delete("/cases");
