@@ -271,6 +271,14 @@ impl DriverError {
         }
     }
 
+    /// What a program printed that ended well never arrived. Nothing is not taken for an answer.
+    fn lost(program: &str) -> Self {
+        Self::failed_with_hint(
+            format!("{program} ended well, but what it printed did not arrive"),
+            "run this again; if it happens often, look for a newer version of the container engine",
+        )
+    }
+
     pub fn failed_with_hint(what: impl Into<String>, hint: impl Into<String>) -> Self {
         Self::Failed {
             what: what.into(),

@@ -98,7 +98,11 @@ impl Logins<'_> {
                 limit: Some(LIMIT),
                 ..ExecSpec::new(["cat", "--", path])
             };
-            let output = self.engine.exec(&self.container.id, &spec).await?;
+            let mut output = self.engine.exec(&self.container.id, &spec).await?;
+            if output.says_nothing() {
+                // It is empty, or the engine has lost it.
+                output = self.engine.exec(&self.container.id, &spec).await?;
+            }
             if output.exit_code == 0 && !output.truncated {
                 return String::from_utf8(output.stdout)
                     .map(|content| Secret::from_file_content(&content))

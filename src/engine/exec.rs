@@ -57,6 +57,12 @@ pub struct ExecOutput {
 impl ExecOutput {
     pub const LIMIT: usize = 4 * 1024 * 1024;
 
+    /// It ended well, and nothing was printed: some engines lose the output of what ends at once. Whoever waits for an answer
+    /// has none.
+    pub fn says_nothing(&self) -> bool {
+        self.exit_code == 0 && self.stdout.is_empty()
+    }
+
     /// The end of standard error as text, for messages.
     pub fn last_words(&self) -> String {
         let start = self.stderr.len().saturating_sub(attached::LAST_WORDS);

@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::driver::DriverError;
-use crate::engine::{Container, Engine, EngineError, ExecSpec};
+use crate::engine::{Container, Engine, EngineError, ExecOutput, ExecSpec};
 use crate::labels::MysqlLabels;
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -138,7 +138,19 @@ impl Probe<'_> {
                 limit: Some(LIMIT),
                 ..ExecSpec::new([program, "--help"])
             };
-            match self.engine.exec(&self.container.id, &spec).await {
+            let mut ended = self.engine.exec(&self.container.id, &spec).await;
+            if ended.as_ref().is_ok_and(ExecOutput::says_nothing) {
+                ended = self.engine.exec(&self.container.id, &spec).await;
+            }
+            match ended {
+                // Without its help, options would be left out that keep a load from harm.
+                Ok(output) if output.says_nothing() => {
+                    return Err(EngineError::Cut {
+                        container: self.container.name.clone(),
+                        program: program.to_owned(),
+                        message: "it ended well, but its help did not arrive".to_owned(),
+                    });
+                }
                 Ok(output) if output.exit_code == 0 => {
                     let help = String::from_utf8_lossy(&output.stdout).into_owned();
                     return Ok(Some((program, help)));

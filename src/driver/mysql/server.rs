@@ -37,6 +37,8 @@ const QUERY_LIMIT: Duration = Duration::from_secs(300);
 const ORDER_LIMIT: Duration = Duration::from_secs(3600);
 /// Of an answer, in bytes: the catalog of some hundred thousand tables.
 const LONGEST_ANSWER: u64 = 64 * 1024 * 1024;
+/// The last line of every answer: one that got lost, or was cut, is no answer. The server prints it, not the client.
+const END: &str = "cofferdam has it all";
 /// The kernel takes 128 KiB as one argument; a longer script goes by standard input.
 const LONGEST_ARGUMENT: usize = 100 * 1024;
 
@@ -149,11 +151,15 @@ impl Server {
         let deadline = Instant::now() + STARTING_LIMIT;
         let mut denied: Option<ExecOutput> = None;
         loop {
-            let output = self.ask(FACTS).await?;
+            let mut output = self.ask(FACTS).await?;
+            if output.says_nothing() {
+                output = self.ask(FACTS).await?;
+            }
             if output.exit_code == 0 {
-                self.facts = rows(&output.stdout)?
+                let mut facts = rows(&output.stdout)?;
+                self.facts = facts
                     .pop()
-                    .ok_or_else(|| DriverError::failed("the server told nothing of itself"))?;
+                    .ok_or_else(|| DriverError::lost(self.client()))?;
                 return Ok(());
             }
             let trouble = Trouble::of(&output.last_words());
@@ -358,10 +364,22 @@ impl Server {
     }
 
     /// What statements print.
+    ///
+    /// They change nothing that lasts, so an answer that does not arrive whole is asked for once more.
     pub async fn answer(&self, query: &str) -> Result<Vec<u8>, DriverError> {
+        let query = query.trim_end_matches([';', ' ']);
         let mut argv = self.client_argv(SESSION);
-        argv.push(format!("--execute={query}"));
-        self.output_of(argv, QUERY_LIMIT).await
+        argv.push(format!("--execute={query}; SELECT '{END}'"));
+        let answer = self.output_of(argv.clone(), QUERY_LIMIT).await?;
+        if let Some(answer) = whole(answer) {
+            return Ok(answer);
+        }
+        debug!(
+            container = self.container().name,
+            "an answer got lost; asking again"
+        );
+        let answer = self.output_of(argv, QUERY_LIMIT).await?;
+        whole(answer).ok_or_else(|| DriverError::lost(self.client()))
     }
 
     /// What a client prints that ends with 0.
@@ -461,6 +479,15 @@ fn remedy(container: &str, user: &str) -> Remedy {
     Arc::new(move |words| Trouble::of(words).map(|trouble| trouble.hint(&container, &user)))
 }
 
+/// An answer without its last line, when it has it.
+fn whole(mut answer: Vec<u8>) -> Option<Vec<u8>> {
+    let rest = answer.strip_suffix(b"\n")?.strip_suffix(END.as_bytes())?;
+    let is_line = rest.is_empty() || rest.ends_with(b"\n");
+    let length = rest.len();
+    answer.truncate(length);
+    is_line.then_some(answer)
+}
+
 fn rows<T: DeserializeOwned>(stdout: &[u8]) -> Result<Vec<T>, DriverError> {
     stdout
         .split(|&byte| byte == b'\n')
@@ -473,4 +500,32 @@ fn rows<T: DeserializeOwned>(stdout: &[u8]) -> Result<Vec<T>, DriverError> {
             })
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_counts_only_with_its_last_line() {
+        let told = |answer: &str| {
+            let answer = whole(answer.as_bytes().to_vec())?;
+            Some(String::from_utf8(answer).unwrap())
+        };
+        for (answer, expected) in [
+            (
+                "{\"name\": \"shop\"}\ncofferdam has it all\n",
+                Some("{\"name\": \"shop\"}\n"),
+            ),
+            // There is nothing, and that is an answer.
+            ("cofferdam has it all\n", Some("")),
+            // The engine has lost it.
+            ("", None),
+            ("{\"name\": \"shop\"}\n", None),
+            ("{\"name\": \"shop\"}\ncofferdam has it", None),
+            ("it says: cofferdam has it all\n", None),
+        ] {
+            assert_eq!(told(answer).as_deref(), expected, "{answer}");
+        }
+    }
 }

@@ -27,15 +27,23 @@ impl Contents {
         let mut contents = Self::default();
         let mut lines = BufReader::new(list);
         let mut line = Vec::new();
+        // Comments are there for a database without anything, too.
+        let mut is_empty = true;
         loop {
             line.clear();
             let length = (&mut lines)
                 .take(MOST_LINE)
                 .read_until(b'\n', &mut line)
                 .await?;
+            if length == 0 && is_empty {
+                return Err(io::Error::other(
+                    "pg_restore ended well, but its list did not arrive",
+                ));
+            }
             if length == 0 {
                 return Ok(contents);
             }
+            is_empty = false;
             contents.add(&String::from_utf8_lossy(&line));
         }
     }
@@ -75,5 +83,12 @@ mod tests {
         let contents = Contents::read(Box::pin(&list[..])).await.unwrap();
         assert_eq!(contents.entries, 6);
         assert_eq!(contents.tables, BTreeSet::from([16387, 16390]));
+    }
+
+    #[tokio::test]
+    async fn a_list_that_got_lost_is_not_one_of_nothing() {
+        let nothing = Contents::read(Box::pin(&b";\n; Archive\n"[..])).await;
+        assert_eq!(nothing.unwrap(), Contents::default());
+        Contents::read(Box::pin(&b""[..])).await.unwrap_err();
     }
 }

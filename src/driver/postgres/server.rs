@@ -135,7 +135,7 @@ impl Server {
 
     async fn log_in_once(&mut self) -> Result<(), DriverError> {
         let database = self.maintenance_db.clone();
-        let output = self.psql(&database, &[FACTS], QUERY_LIMIT).await?;
+        let output = self.ask(&database, FACTS).await?;
         self.clients.ensure_success("psql", &output)?;
         self.facts = parse(&output.stdout)?;
         let options = self.session_options();
@@ -149,7 +149,7 @@ impl Server {
         let may_choose_host = !self.container().env.contains_key("PGHOST");
         let maintenance_db = self.maintenance_db.clone();
         loop {
-            let output = self.psql(&maintenance_db, &[FACTS], QUERY_LIMIT).await?;
+            let output = self.ask(&maintenance_db, FACTS).await?;
             if output.exit_code == 0 {
                 self.facts = parse(&output.stdout)?;
                 let options = self.session_options();
@@ -269,7 +269,7 @@ impl Server {
         query: &str,
     ) -> Result<Vec<T>, DriverError> {
         let rows = rows(query);
-        let mut output = self.psql(database, &[&rows], QUERY_LIMIT).await?;
+        let mut output = self.ask(database, &rows).await?;
         let has_no_equivalent = sqlstate::of(&output.last_words())
             .is_some_and(|state| sqlstate::NO_EQUIVALENT.contains(&state));
         if output.exit_code != 0 && has_no_equivalent {
@@ -277,6 +277,15 @@ impl Server {
         }
         self.clients.ensure_success("psql", &output)?;
         whole(&output)
+    }
+
+    /// Asks what changes nothing, so that it can be asked again: every answer says something, and some engines lose it.
+    async fn ask(&self, database: &str, query: &str) -> Result<ExecOutput, DriverError> {
+        let output = self.psql(database, &[query], QUERY_LIMIT).await?;
+        if output.says_nothing() {
+            return self.psql(database, &[query], QUERY_LIMIT).await;
+        }
+        Ok(output)
     }
 
     /// The answer in the database's own encoding.
@@ -307,6 +316,8 @@ impl Server {
         let orders = [orders, &[&end, &list]].concat();
         let output = self.psql(seat, &orders, ORDER_LIMIT).await?;
         match output.exit_code {
+            // They were carried out, but what came of them got lost.
+            0 if output.says_nothing() => self.databases(seat).await.map(Ok),
             0 => whole(&output).map(Ok),
             // The connection broke: what became of the order is not known.
             LOST => Err(self
@@ -502,6 +513,9 @@ fn readable(mut output: ExecOutput) -> ExecOutput {
 
 /// Names may be in any encoding: U+FFFD stands for what is not UTF-8.
 fn parse<T: DeserializeOwned>(stdout: &[u8]) -> Result<T, DriverError> {
+    if stdout.is_empty() {
+        return Err(DriverError::lost("psql"));
+    }
     serde_json::from_str(&String::from_utf8_lossy(stdout)).map_err(|error| {
         DriverError::failed(format!(
             "the server's answer is not what was asked for: {error}"
