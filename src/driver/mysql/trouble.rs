@@ -22,6 +22,8 @@ pub enum Trouble {
     WaryOfFunctions,
     TooOld,
     Gone,
+    /// Rows that a unique index does not take together.
+    Duplicates,
 }
 
 impl Trouble {
@@ -57,6 +59,7 @@ impl Trouble {
             (&[1115, 1273, 1253], Trouble::NoCollation),
             (&[1418], Trouble::WaryOfFunctions),
             (&[2006, 2013, 1053], Trouble::Gone),
+            (&[1062, 1586], Trouble::Duplicates),
         ];
         let sign = SIGNS
             .iter()
@@ -123,6 +126,12 @@ impl Trouble {
             Self::WaryOfFunctions => format!(
                 "let {user} set global variables (SYSTEM_VARIABLES_ADMIN), or run the server with log_bin_trust_function_creators=1"
             ),
+            Self::Duplicates => {
+                "the saved rows hold duplicates that a unique index ought to have kept out, as one does that was damaged, or under \
+                 another collation. They are whole in the snapshot: cofferdam export SNAPSHOT DIR writes the dump out, to be loaded \
+                 by hand without that index. Where the old database is still there, remove the duplicates in it, and back up again"
+                    .to_owned()
+            }
             Self::TooOld => "the server has to be MySQL 5.7.8 or later, or MariaDB 10.2.3 or later".to_owned(),
             Self::Gone => format!("look into the log of container {container} for why the server ended the connection"),
         }
@@ -201,6 +210,10 @@ mod tests {
             (
                 "ERROR 1305 (42000): FUNCTION JSON_OBJECT does not exist",
                 Some(Trouble::TooOld),
+            ),
+            (
+                "ERROR 1062 (23000) at line 40: Duplicate entry 'ada' for key 'accounts.by_name'",
+                Some(Trouble::Duplicates),
             ),
             ("ERROR 1064 (42000) at line 3: syntax", None),
             ("ERROR at line 1: Unknown command '\\-'.", None),

@@ -248,6 +248,14 @@ mod tests {
                 false,
             ),
             (
+                "pg_restore: error: could not execute query: ERROR:  could not create unique index \"by_name\"",
+                false,
+            ),
+            (
+                "pg_restore: error: could not execute query: ERROR:  insert or update on table \"users\" violates foreign key constraint \"users_fkey\"",
+                false,
+            ),
+            (
                 "pg_restore: error: could not read from input file: end of file",
                 false,
             ),

@@ -24,6 +24,10 @@ pub enum Trouble {
     NoTablespace,
     Tablespaces,
     Replication,
+    /// Rows that a unique index, or an exclusion constraint, does not take together.
+    Duplicates,
+    /// A row that a foreign key refers to is not there.
+    RowsMissing,
 }
 
 impl Trouble {
@@ -40,6 +44,8 @@ impl Trouble {
         // Its name is in no language.
         let is_segment = words.contains("\"/PostgreSQL.") || words.contains("»/PostgreSQL.");
         Some(match state {
+            "23503" => Self::RowsMissing,
+            "23505" | "23P01" => Self::Duplicates,
             "28P01" => Self::Password,
             "3D000" => Self::NoDatabase,
             "42501" => Self::Permission,
@@ -115,6 +121,14 @@ impl Trouble {
                 "must be superuser or replication role to start walsender",
                 Trouble::Replication,
             ),
+            ("could not create unique index", Trouble::Duplicates),
+            (
+                "duplicate key value violates unique constraint",
+                Trouble::Duplicates,
+            ),
+            ("could not create exclusion constraint", Trouble::Duplicates),
+            ("violates exclusion constraint", Trouble::Duplicates),
+            ("violates foreign key constraint", Trouble::RowsMissing),
             ("permission denied", Trouble::Permission),
             ("must be owner of", Trouble::Permission),
         ];
@@ -176,6 +190,20 @@ impl Trouble {
             Self::NoOwner => "restore the target @globals too: it brings missing roles back".to_owned(),
             Self::Tablespaces => "set cofferdam.postgres.mode to dump or dumpall: a data directory is saved without other tablespaces".to_owned(),
             Self::Replication => format!("let {user} make replication connections from within container {container}: the attribute REPLICATION, and a line `local replication all trust` or the like in pg_hba.conf"),
+            Self::Duplicates => {
+                "the saved rows hold duplicates that this index or constraint ought to have kept out, as one does that was damaged \
+                 (often by a new collation of the system's libraries). They are whole in the snapshot: cofferdam export SNAPSHOT DIR \
+                 writes the dump out, to be loaded by hand without it (pg_restore --list, then --use-list). Where the old database is \
+                 still there, remove the duplicates in it, REINDEX, and back up again"
+                    .to_owned()
+            }
+            Self::RowsMissing => {
+                "the saved rows refer to rows that the dump does not hold, as where cofferdam.postgres.exclude-table-data leaves out a \
+                 table that others refer to. To have them back: cofferdam export SNAPSHOT DIR writes the dump out, to be loaded by \
+                 hand without this constraint (pg_restore --list, then --use-list). For the next backups, add the table that refers \
+                 to the label too, or take the other out of it"
+                    .to_owned()
+            }
             Self::TooManyLocks => "raise max_locks_per_transaction of the server, or use cofferdam.postgres.restore: swap".to_owned(),
             Self::Gone => format!("look into the log of container {container} for why the server ended the connection"),
         }
@@ -262,6 +290,18 @@ mod tests {
             (
                 "FEHLER:  53100: konnte Datei »base/1« nicht erweitern",
                 Some(Trouble::ServerDisk),
+            ),
+            (
+                "pg_restore: error: could not execute query: ERROR:  could not create unique index \"by_name\"\nDETAIL:  Key (username)=(ada) is duplicated.",
+                Some(Trouble::Duplicates),
+            ),
+            (
+                "psql:<stdin>:9: FEHLER:  23505: konnte Unique-Index »by_name« nicht erstellen",
+                Some(Trouble::Duplicates),
+            ),
+            (
+                "pg_restore: error: could not execute query: ERROR:  insert or update on table \"users\" violates foreign key constraint \"users_last_session_fkey\"",
+                Some(Trouble::RowsMissing),
             ),
             ("ERROR:  relation \"x\" already exists", None),
             ("", None),
