@@ -282,7 +282,8 @@ impl<'a> Capture<'a> {
         progress: pipe::Progress,
     ) -> Result<TargetRecord, DriverError> {
         let sink = self.writer.target(target, progress);
-        let captured = self.drivers.of(target)?.dump(target, &sink).await?;
+        let mut captured = self.drivers.of(target)?.dump(target, &sink).await?;
+        captured.warnings.extend(self.drivers.doubts(target).await);
         let service = self
             .survey
             .stack

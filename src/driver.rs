@@ -19,6 +19,8 @@ pub mod postgres;
 pub mod sqlite;
 pub mod tree;
 
+use std::fmt;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -142,6 +144,13 @@ pub trait Driver: Send + Sync {
         None
     }
 
+    /// Why what is saved of a target now could not be put back as things are, each with what to do about it: told while there
+    /// is time, in the plan and in the snapshot. Looks only, at what is cheap to see; what passes by itself is no doubt.
+    async fn doubts(&self, target: &TargetId) -> Result<Vec<String>, DriverError> {
+        let refusal = self.refusal(target);
+        Ok(refusal.map(cannot_be_put_back).into_iter().collect())
+    }
+
     /// Looks, before anything is touched, for what forbids a restore of this record, which is an error with its remedy. What an
     /// administrator ought to know before saying yes.
     async fn foresee(&self, _record: &TargetRecord) -> Result<Vec<String>, DriverError> {
@@ -212,6 +221,20 @@ pub trait Driver: Send + Sync {
 
     /// Removes what was loaded and puts the old data back, wherever [`Driver::load`] had come to. Idempotent.
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError>;
+}
+
+/// A doubt about a target whose restore is sure to be refused.
+fn cannot_be_put_back(why: impl fmt::Display) -> String {
+    format!("as things are, a restore would be refused: {why}")
+}
+
+/// The doubts that a look came to. That it failed is one itself.
+pub fn doubts_of(looked: Result<Vec<String>, DriverError>) -> Vec<String> {
+    looked.unwrap_or_else(|error| {
+        vec![format!(
+            "could not check whether it can be put back: {error}"
+        )]
+    })
 }
 
 /// What becomes of the old database after a restore.

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use self::making::Making;
 use crate::driver::tree::{Moment, TreeRun};
-use crate::driver::{Driver, DriverError, Loss, OldDatabase};
+use crate::driver::{Driver, DriverError, Loss, OldDatabase, doubts_of};
 use crate::hold::RestoreJournal;
 use crate::hold::journal::RestoreChoices;
 use crate::manifest::{Failure, TargetRecord};
@@ -127,6 +127,14 @@ impl Drivers {
             .map(|known| &*known.driver)
             .find(|driver| driver.kinds().contains(&target.driver))
             .ok_or_else(|| DriverError::failed(format!("no driver knows {target}")))
+    }
+
+    /// Why what is saved of a target now could not be put back as things are.
+    pub async fn doubts(&self, target: &TargetId) -> Vec<String> {
+        match self.of(target) {
+            Ok(driver) => doubts_of(driver.doubts(target).await),
+            Err(error) => doubts_of(Err(error)),
+        }
     }
 
     /// What came up in loads, commits and rollbacks, and somebody ought to read.

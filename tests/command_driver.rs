@@ -215,7 +215,18 @@ fn a_killed_restore_is_undone_by_recover() {
 fn what_has_no_load_is_refused_before_anything_is_touched() {
     let stack = TestStack::new("command-export");
     let toy = store(&stack, &[DUMP], &[], "saved only");
-    stack.cofferdam(&["backup"]).expect(0);
+    // It is told while there is time, and where somebody looks later.
+    let told = "a restore would be refused: container";
+    for arguments in [
+        &["plan"][..],
+        &["backup", "--dry-run"],
+        &["backup"],
+        &["show", "latest"],
+    ] {
+        stack.cofferdam(arguments).expect_says(0, told);
+    }
+    let warnings = &stack.manifest()["targets"][0]["warnings"];
+    assert_eq!(warnings.as_array().map(Vec::len), Some(1), "{warnings}");
     set(&toy, "present");
     for more in [&["--yes"][..], &["--dry-run"]] {
         let arguments = [&["restore", "latest"], more].concat();

@@ -27,6 +27,7 @@ on_both!(
     a_view_whose_definer_is_gone_comes_back,
     rows_longer_than_half_a_packet_come_back,
     what_the_user_may_not_see_is_told,
+    what_could_not_be_put_back_is_told_beforehand,
     a_prepared_transaction_is_found_before_anything_changes,
     tables_without_transactions_are_told,
     no_room_is_told_and_streaming_needs_none,
@@ -536,6 +537,72 @@ async fn what_the_user_may_not_see_is_told(server: &MysqlServer) {
     }
     server.container.sh("rm /tmp/clerk");
     server.sql("", &format!("DROP DATABASE hidden; DROP USER {user}"));
+}
+
+async fn what_could_not_be_put_back_is_told_beforehand(server: &MysqlServer) {
+    let engine = engine().await;
+    let run = MysqlRun::new(&engine).await;
+    let user = format!("keeper{}@localhost", std::process::id());
+    server.make("beside", "", "CREATE TABLE theirs (a INT)");
+    server.make(
+        "doubted",
+        "",
+        "CREATE TABLE t (id INT PRIMARY KEY); CREATE VIEW `over``there` AS SELECT t.id FROM t JOIN beside.theirs ON id = a; \
+         CREATE DEFINER = 'gone'@'%' PROCEDURE p() SELECT 1",
+    );
+    server.sql(
+        "",
+        &format!("CREATE USER {user} IDENTIFIED BY 'weak one'; GRANT ALL ON doubted.* TO {user}; CREATE TABLE beside.refers (t INT, FOREIGN KEY (t) REFERENCES doubted.t (id))"),
+    );
+    server.container.sh("printf 'weak one\\n' >/tmp/keeper");
+    let keeper = MysqlLabels {
+        user: user.split('@').next().map(str::to_owned),
+        password_file: Some("/tmp/keeper".to_owned()),
+        ..labels(&["doubted"])
+    };
+    let recreating = MysqlLabels {
+        restore: MysqlRestore::Recreate,
+        exclude_tables: vec!["t".to_owned()],
+        ..labels(&["doubted"])
+    };
+    let view = "view over`there of database doubted uses database beside";
+    let gone = "create these users: gone@%";
+    let refers = "refused: foreign keys of tables in other databases refer to this one";
+    for (labels, expected) in [
+        (labels(&["doubted"]), vec![view, gone, refers]),
+        (
+            recreating,
+            vec![
+                view,
+                "view over`there of database doubted uses t, which",
+                gone,
+            ],
+        ),
+        (
+            keeper,
+            vec![
+                "may not create and drop other databases",
+                "may not make them, so a restore fails",
+                view,
+                refers,
+            ],
+        ),
+    ] {
+        let driver = run.driver(server, &labels).await;
+        let told = driver.doubts(&target(server, "doubted")).await.unwrap();
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.contains(expected), "{told}");
+        }
+    }
+    let driver = run.driver(server, &labels(&["beside"])).await;
+    let nothing = driver.doubts(&target(server, "beside")).await.unwrap();
+    assert_eq!(nothing, Vec::<String>::new());
+    server.container.sh("rm /tmp/keeper");
+    server.sql(
+        "",
+        &format!("DROP DATABASE beside; DROP DATABASE doubted; DROP USER {user}"),
+    );
 }
 
 async fn a_prepared_transaction_is_found_before_anything_changes(server: &MysqlServer) {

@@ -912,3 +912,149 @@ async fn a_server_that_speaks_german_is_understood() {
         "{error}"
     );
 }
+
+/// What could not be put back is told when it is saved.
+#[tokio::test]
+async fn what_could_not_be_put_back_is_told_beforehand() {
+    let engine = engine().await;
+    let server = PostgresServer::start_with(
+        "15",
+        "postgres",
+        &["-e", "POSTGRES_HOST_AUTH_METHOD=trust"],
+        &["-c", "cron.database_name=jobs"],
+    );
+    server.sql("postgres", "CREATE ROLE clerk LOGIN; CREATE DATABASE shop");
+    server.sql(
+        "shop",
+        "CREATE TABLE sessions (id int PRIMARY KEY); CREATE SEQUENCE sessions_seen; \
+         CREATE TABLE users (id int PRIMARY KEY, last_session int CONSTRAINT seen REFERENCES sessions, \
+            n int DEFAULT nextval('sessions_seen')); \
+         CREATE TABLE visits (session int REFERENCES sessions, day int) PARTITION BY RANGE (day); \
+         CREATE TABLE visits_1 PARTITION OF visits FOR VALUES FROM (1) TO (2); \
+         CREATE VIEW lately AS SELECT id FROM sessions; \
+         INSERT INTO sessions VALUES (1); INSERT INTO users VALUES (1, 1)",
+    );
+    let run = Run::new(&engine).await;
+    let leaving_out = |tables: &[&str], rows: &[&str]| PostgresLabels {
+        exclude_tables: tables.iter().map(|&name| name.to_owned()).collect(),
+        exclude_table_data: rows.iter().map(|&name| name.to_owned()).collect(),
+        ..labels()
+    };
+    let target = target(&server, "shop");
+    let doubts = async |labels: &PostgresLabels| {
+        let driver = run.driver(&server, labels).await;
+        driver.doubts(&target).await.unwrap()
+    };
+    let rows = leaving_out(&[], &["sessions"]);
+    for (labels, expected) in [
+        (&labels(), &[][..]),
+        (
+            &rows,
+            &[
+                "foreign key seen of table users refers to rows of sessions",
+                "foreign key visits_session_fkey of table visits refers to rows of sessions",
+            ],
+        ),
+        (&leaving_out(&[], &["sessions", "users", "visits_*"]), &[]),
+        (
+            &leaving_out(&["sessions*"], &[]),
+            &[
+                "foreign key seen of table users refers to sessions, which",
+                "foreign key visits_session_fkey of table visits refers to sessions, which",
+                "the default of users.n needs sessions_seen",
+                "view lately needs sessions",
+            ],
+        ),
+        (&leaving_out(&["*s*", "lately"], &[]), &[]),
+    ] {
+        let told = doubts(labels).await;
+        assert_eq!(told.len(), expected.len(), "{told:?}");
+        for (told, expected) in told.iter().zip(expected) {
+            assert!(told.starts_with(expected), "{told}");
+        }
+    }
+
+    // The restore says the way out too, and tries nothing twice.
+    let driver = run.driver(&server, &rows).await;
+    let record = run.dump(&driver, &target).await.unwrap();
+    let error = driver.load(&record, &run.source()).await.unwrap_err();
+    let words = error.to_string();
+    for part in [
+        "\"seen\"",
+        "cofferdam.postgres.exclude-table-data",
+        "cofferdam export",
+    ] {
+        assert!(words.contains(part), "{words}");
+    }
+    assert!(!words.contains("search_path"), "{words}");
+    driver.rollback(&target).await.unwrap();
+    assert_eq!(server.sql("shop", "SELECT count(*) FROM users"), "1");
+
+    // Who may neither make databases nor give tables to others.
+    server.sql(
+        "shop",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO clerk",
+    );
+    let clerk = PostgresLabels {
+        user: Some("clerk".to_owned()),
+        ..labels()
+    };
+    let told = doubts(&clerk).await;
+    assert!(
+        told.len() == 2 && told[0].contains("CREATEDB") && told[1].ends_with("superuser: postgres"),
+        "{told:?}"
+    );
+
+    // An extension of this name, which is all that is looked at.
+    server.container.sh(
+        "cd /usr/share/postgresql/15/extension; echo \"default_version = '1'\" >pg_cron.control; touch pg_cron--1.sql",
+    );
+    server.sql(
+        "shop",
+        "CREATE EXTENSION pg_cron; CREATE INDEX half ON users (n); \
+         UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'half'::regclass",
+    );
+    let told = doubts(&labels()).await;
+    assert!(
+        told.len() == 2
+            && told[0].contains("in database jobs only")
+            && told[1].ends_with("drop half"),
+        "{told:?}"
+    );
+}
+
+/// As a new collation of the system's libraries leaves an index.
+#[tokio::test]
+async fn duplicates_under_a_unique_index_have_a_way_out() {
+    let engine = engine().await;
+    let server = shop(1, &[]);
+    let index = |is_used: bool| {
+        format!(
+            "UPDATE pg_index SET indisready = {is_used}, indisvalid = {is_used} WHERE indexrelid = 'by_id'::regclass"
+        )
+    };
+    server.sql("shop", "CREATE UNIQUE INDEX by_id ON goods (id)");
+    server.sql("shop", &index(false));
+    server.sql("shop", "INSERT INTO goods VALUES (1, 'twice')");
+    server.sql("shop", &index(true));
+    let run = Run::new(&engine).await;
+    let record = saved(&run, &server).await;
+    for restore in [PostgresRestore::Swap, PostgresRestore::Clean] {
+        let labels = PostgresLabels {
+            restore,
+            ..labels()
+        };
+        let driver = run.next().driver(&server, &labels).await;
+        let error = driver.load(&record, &run.source()).await.unwrap_err();
+        let words = error.to_string();
+        assert!(
+            words.contains("by_id")
+                && words.contains("cofferdam export")
+                && !words.contains("search_path"),
+            "{words}"
+        );
+        driver.rollback(&record.target).await.unwrap();
+        assert_eq!(server.databases(), ["postgres", "shop"]);
+        assert!(goods(&server).starts_with("2 "), "{restore:?}");
+    }
+}

@@ -22,8 +22,8 @@ Examples:
   cofferdam plan --project candigv2 --json | jq '.targets[].id'
   cofferdam plan --project shop --from-labels offen > compose.cofferdam.yaml")]
 pub struct PlanArgs {
-    /// Do not look for what labels leave unprotected: it takes the engine some seconds to list the processes of hundreds of
-    /// containers
+    /// Do not look for what labels leave unprotected, and for what could not be put back: it takes the engine some seconds to
+    /// list the processes of hundreds of containers
     #[arg(long, conflicts_with = "from_labels")]
     pub no_audit: bool,
 

@@ -399,8 +399,8 @@ fn help_of_plan() {
 
     Options:
           --no-audit
-              Do not look for what labels leave unprotected: it takes the engine some seconds to list
-              the processes of hundreds of containers
+              Do not look for what labels leave unprotected, and for what could not be put back: it
+              takes the engine some seconds to list the processes of hundreds of containers
 
           --from-labels <TOOL>
               Print what the labels and settings of another backup tool amount to in cofferdam's, as a

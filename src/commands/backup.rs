@@ -132,7 +132,13 @@ impl Runs {
     async fn audit(&mut self, context: &Context) {
         let engine = &self.session.engine;
         for run in &mut self.runs {
-            context.audit(engine, &mut run.survey, &mut run.plan).await;
+            let Run {
+                survey,
+                drivers,
+                plan,
+                ..
+            } = run;
+            context.audit(engine, survey, drivers, plan).await;
         }
     }
 

@@ -5,7 +5,7 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::error::CommandError;
-use super::prepare::Wanted;
+use super::prepare::{Prepared, Wanted};
 use crate::cli::PlanArgs;
 use crate::engine::Container;
 use crate::exit::Outcome;
@@ -28,12 +28,11 @@ pub async fn run(context: &Context, args: PlanArgs) -> Result<Outcome, CommandEr
     let mut plans = Vec::new();
     for survey in &mut surveys {
         let run = RunId::generate(Timestamp::now());
-        let prepared = context
+        let Prepared { drivers, mut plan } = context
             .prepare_backup(&session, survey, Wanted::default(), &run)
             .await?;
-        let mut plan = prepared.plan;
         if !args.no_audit {
-            context.audit(&engine, survey, &mut plan).await;
+            context.audit(&engine, survey, &drivers, &mut plan).await;
         }
         plans.push(plan);
     }

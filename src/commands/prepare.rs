@@ -88,9 +88,20 @@ impl Context {
         Ok(Prepared { drivers, plan })
     }
 
-    /// Adds to a plan what labels leave unprotected.
-    pub async fn audit(&self, engine: &Engine, survey: &mut Survey, plan: &mut BackupPlan) {
+    /// Adds to a plan what labels leave unprotected, and what would be saved and could not be put back.
+    pub async fn audit(
+        &self,
+        engine: &Engine,
+        survey: &mut Survey,
+        drivers: &Drivers,
+        plan: &mut BackupPlan,
+    ) {
         plan.warnings.extend(survey.find_stores(engine).await);
+        for target in &plan.targets {
+            let doubts = drivers.doubts(&target.id).await.into_iter();
+            plan.warnings
+                .extend(doubts.map(|doubt| format!("{}: {doubt}", target.id)));
+        }
         plan.findings = Some(audit(survey, &plan.targets, &plan.unreachable));
     }
 }

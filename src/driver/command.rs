@@ -23,7 +23,8 @@ use tracing::warn;
 
 use super::clients::{Chatter, Clients, DumpOrder, Taken};
 use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
+    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets,
+    WayBack, cannot_be_put_back,
 };
 use crate::agent::inside::{ClientEnvironment, Removals, Visitor};
 use crate::engine::{Container, Engine, ExecSpec};
@@ -247,6 +248,11 @@ impl Driver for CommandDriver {
 
     fn refusal(&self, target: &TargetId) -> Option<&str> {
         self.refusals.get(&target.name).map(String::as_str)
+    }
+
+    async fn doubts(&self, target: &TargetId) -> Result<Vec<String>, DriverError> {
+        let refused = self.load_command(&target.name).err();
+        Ok(refused.map(cannot_be_put_back).into_iter().collect())
     }
 
     async fn dump(

@@ -18,6 +18,7 @@
 //! - `names`, `mark`, `state`, `swap`: new tables into the old ones' places; `away`: the old ones out of the way
 //! - `settings`, `grants`: what a load sets, and what it would take away
 //! - `users`, `accounts`: who may log in
+//! - `doubts`: why what is saved could not be put back; `lacks`: what of that the user may not do
 //! - `detect`: containers that carry no label
 
 mod accounts;
@@ -26,10 +27,12 @@ mod checksums;
 mod credentials;
 mod definitions;
 mod detect;
+mod doubts;
 mod dump;
 mod exact;
 mod grants;
 mod holdings;
+mod lacks;
 mod load;
 mod mark;
 mod names;
@@ -323,6 +326,11 @@ impl Driver for MysqlDriver {
             missing: missing.into_iter().map(failure).collect(),
             ..FoundTargets::default()
         })
+    }
+
+    async fn doubts(&self, target: &TargetId) -> Result<Vec<String>, DriverError> {
+        let server = self.server().await?;
+        doubts::doubts(self, server, &target.name).await
     }
 
     async fn dump(

@@ -19,7 +19,7 @@
 //! - `load`, `inlet`, `session`, `script`, `create`: a database in; `footprint`: whether that changed anything
 //! - `swap`, `state`, `names`, `obstacles`: how it takes the old one's place
 //! - `globals`, `missing`, `memberships`: roles and tablespaces; `dumpall`, `cluster`: everything in one script
-//! - `targets`: what there is to save
+//! - `targets`: what there is to save; `doubts`: why it could not be put back
 //! - `basebackup`: the data directory itself, by a driver of its own
 //! - `detect`: containers that carry no label
 
@@ -30,6 +30,7 @@ mod contents;
 mod create;
 mod credentials;
 mod detect;
+mod doubts;
 mod dump;
 mod dumpall;
 mod footprint;
@@ -72,7 +73,8 @@ use self::targets::Subject;
 pub use self::targets::{CLUSTER, GLOBALS};
 use self::watch::Watch;
 use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, OldDatabase, WayBack,
+    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, OldDatabase,
+    WayBack, doubts_of,
 };
 use crate::agent::inside::{OWN_PROGRAM, Removals, Visitor};
 use crate::engine::{Container, Engine};
@@ -274,6 +276,27 @@ impl Driver for PostgresDriver {
             // Of roles and tablespaces only what is missing is created.
             (Subject::Globals | Subject::Cluster | Subject::Database(_), _) => WayBack::Staged,
         }
+    }
+
+    async fn doubts(&self, target: &TargetId) -> Result<Vec<String>, DriverError> {
+        let server = self.server().await?;
+        let names = match Subject::of(target) {
+            Subject::Globals => Vec::new(),
+            Subject::Database(name) => vec![name.to_owned()],
+            Subject::Cluster => {
+                let databases = server.databases(server.maintenance_db()).await?;
+                let saved = databases.into_iter();
+                saved
+                    .filter(|database| database.may_connect && !database.is_template)
+                    .map(|database| database.name)
+                    .collect()
+            }
+        };
+        let mut doubts = Vec::new();
+        for name in names {
+            doubts.extend(doubts_of(doubts::doubts(server, &self.labels, &name).await));
+        }
+        Ok(doubts)
     }
 
     async fn foresee(&self, record: &TargetRecord) -> Result<Vec<String>, DriverError> {

@@ -14,7 +14,7 @@ use tracing::debug;
 
 use super::history::History;
 use super::shown::Shown;
-use crate::commands::prepare::Wanted;
+use crate::commands::prepare::{Prepared, Wanted};
 use crate::commands::{CommandError, Context};
 use crate::plan::backup::BackupPlan;
 use crate::repository;
@@ -112,11 +112,12 @@ async fn plan(context: &Context) -> Result<Option<BackupPlan>, CommandError> {
     };
     let session = context.session(&engine).await?;
     let run = RunId::generate(Timestamp::now());
-    let prepared = context
+    let Prepared { drivers, mut plan } = context
         .prepare_backup(&session, &survey, Wanted::default(), &run)
         .await?;
-    let mut plan = prepared.plan;
-    context.audit(&engine, &mut survey, &mut plan).await;
+    context
+        .audit(&engine, &mut survey, &drivers, &mut plan)
+        .await;
     Ok(Some(plan))
 }
 

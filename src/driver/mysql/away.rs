@@ -169,3 +169,21 @@ impl Swap<'_> {
         Ok(references)
     }
 }
+
+pub fn ensure_none(strangers: &[Stranger], why: &str) -> Result<(), DriverError> {
+    if strangers.is_empty() {
+        return Ok(());
+    }
+    let tables: Vec<String> = strangers.iter().map(Stranger::table_of_it).collect();
+    Err(DriverError::failed(format!(
+        "foreign keys of tables in other databases refer to this one, and {why}: {}",
+        tables.join(", ")
+    )))
+}
+
+/// A foreign key of another database would go with the old table, out of its place.
+pub fn ensure_nobody_refers(strangers: &[Stranger]) -> Result<(), DriverError> {
+    ensure_none(strangers, "they would go with its old tables").map_err(|error| {
+        DriverError::failed_with_hint(error.to_string(), "set cofferdam.mysql.restore: recreate")
+    })
+}

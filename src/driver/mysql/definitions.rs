@@ -6,15 +6,24 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
+
 use super::holdings::Holdings;
 use super::server::{Server, Way};
-use super::sql::{from_hex, hex_literal, quote_table};
+use super::sql::{from_hex, hex_literal, quote_literal, quote_table};
 use crate::driver::DriverError;
 
 /// The line that the dump clients end with when they have written everything.
 pub const TRAILER: &str = "-- Dump completed";
 /// How newer MariaDB dumps begin, for the client that reads them first.
 pub const SANDBOX: &[u8] = b"/*M!999999\\-";
+/// Lists of the server's, with the column that names the database.
+pub const WITH_DEFINERS: [(&str, &str); 4] = [
+    ("VIEWS", "TABLE_SCHEMA"),
+    ("TRIGGERS", "TRIGGER_SCHEMA"),
+    ("ROUTINES", "ROUTINE_SCHEMA"),
+    ("EVENTS", "EVENT_SCHEMA"),
+];
 const IDLE: Duration = Duration::from_secs(600);
 /// Half the length of a statement that stores a part of a script, in bytes. The smallest `max_allowed_packet` that servers
 /// come with is 1 MiB.
@@ -84,6 +93,28 @@ pub fn names_database(script: &[u8], database: &str) -> bool {
             let mut places = line.windows(database.len());
             places.any(|place| place == database.as_bytes())
         })
+}
+
+/// Who views, triggers, routines and events belong to that this server does not have: it refuses whoever uses them.
+pub async fn missing_definers(server: &Server, database: &str) -> Result<Vec<String>, DriverError> {
+    #[derive(Deserialize)]
+    struct Definer {
+        definer: String,
+    }
+    let within = quote_literal(database);
+    let all: Vec<String> = WITH_DEFINERS
+        .iter()
+        .map(|(from, schema)| {
+            format!("SELECT DEFINER FROM information_schema.{from} WHERE {schema} = {within}")
+        })
+        .collect();
+    let query = format!(
+        "SELECT JSON_OBJECT('definer', found.DEFINER) FROM ({}) AS found \
+         WHERE found.DEFINER NOT IN (SELECT CONCAT(User, '@', Host) FROM mysql.user)",
+        all.join(" UNION ")
+    );
+    let missing: Vec<Definer> = server.query(&query).await?;
+    Ok(missing.into_iter().map(|found| found.definer).collect())
 }
 
 async fn add(

@@ -5,17 +5,15 @@
 //! written with the database's name) is then loaded like `recreate` does it: the old database is moved away first, and
 //! stays whole until the commit (see [`super::away`]).
 
-use serde::Deserialize;
 use tracing::{info, warn};
 
-use super::away::Stranger;
-use super::definitions::{names_database, script_of};
+use super::away::{Stranger, ensure_nobody_refers, ensure_none};
+use super::definitions::{missing_definers, names_database, script_of};
 use super::grants::grants_on_routines;
 use super::holdings::{Detail, Holdings, look};
 use super::server::Server;
 use super::settings::loading_session;
-use super::sight::sight;
-use super::sql::quote_literal;
+use super::sight::{hides_triggers, triggers_are_hidden};
 use super::swap::Swap;
 use super::trouble::error_number;
 use super::{MysqlDriver, checksums};
@@ -53,7 +51,10 @@ impl<'a> Load<'a> {
     }
 
     pub async fn run(&self, source: &dyn ArtifactSource) -> Result<(), DriverError> {
-        self.ensure_sees_triggers().await?;
+        let database = &self.swap.names.database;
+        if hides_triggers(self.server, database).await? {
+            return Err(triggers_are_hidden(database));
+        }
         if self.driver.labels().restore == MysqlRestore::Recreate {
             return self.under_own_name(source).await;
         }
@@ -73,7 +74,8 @@ impl<'a> Load<'a> {
     /// Why the database has to be loaded under its own name, if it has to.
     async fn beside(&self, source: &dyn ArtifactSource) -> Result<Option<String>, DriverError> {
         self.swap.roll_back(usize::MAX).await?;
-        self.ensure_nobody_refers().await?;
+        let strangers = self.swap.strangers_of(&self.swap.names.database).await?;
+        ensure_nobody_refers(&strangers)?;
         let staged = self.swap.names.staged();
         let MysqlFacts {
             charset, collation, ..
@@ -178,83 +180,21 @@ impl<'a> Load<'a> {
         Ok(holdings)
     }
 
-    /// A table whose triggers are out of sight does not move, and would be noticed only after the decision.
-    async fn ensure_sees_triggers(&self) -> Result<(), DriverError> {
-        let database = &self.swap.names.database;
-        let present = look(self.server, &[database], Detail::Names).await?;
-        let has_tables = present
-            .get(database)
-            .is_some_and(|old| !old.tables.is_empty());
-        if !has_tables || sight(self.server, database).await?.triggers {
-            return Ok(());
-        }
-        Err(DriverError::failed_with_hint(
-            format!("the user may not see the triggers of database {database}"),
-            "let cofferdam.mysql.user be root, or grant it ALL on the database: a restore moves whole tables",
-        ))
-    }
-
-    /// A foreign key of another database would go with the old table, out of its place.
-    async fn ensure_nobody_refers(&self) -> Result<(), DriverError> {
-        let database = &self.swap.names.database;
-        let strangers = self.swap.strangers_of(database).await?;
-        ensure_none(&strangers, "they would go with its old tables").map_err(|error| {
-            DriverError::failed_with_hint(
-                error.to_string(),
-                "set cofferdam.mysql.restore: recreate",
-            )
-        })
-    }
-
     /// Whoever calls a view or a routine whose definer does not exist is refused by the server.
     async fn warn_of_missing_definers(&self, database: &str) {
-        #[derive(Deserialize)]
-        struct Definer {
-            definer: String,
-        }
-        let within = quote_literal(database);
-        let sources = [
-            ("VIEWS", "TABLE_SCHEMA"),
-            ("TRIGGERS", "TRIGGER_SCHEMA"),
-            ("ROUTINES", "ROUTINE_SCHEMA"),
-            ("EVENTS", "EVENT_SCHEMA"),
-        ];
-        let all: Vec<String> = sources
-            .iter()
-            .map(|(from, schema)| {
-                format!("SELECT DEFINER FROM information_schema.{from} WHERE {schema} = {within}")
-            })
-            .collect();
-        let query = format!(
-            "SELECT JSON_OBJECT('definer', found.DEFINER) FROM ({}) AS found \
-             WHERE found.DEFINER NOT IN (SELECT CONCAT(User, '@', Host) FROM mysql.user)",
-            all.join(" UNION ")
-        );
-        match self.server.query::<Definer>(&query).await {
+        match missing_definers(self.server, database).await {
             Ok(missing) if missing.is_empty() => {}
             Ok(missing) => {
-                let names: Vec<String> = missing.into_iter().map(|found| found.definer).collect();
                 warn!(
                     "views, triggers, routines or events of {} belong to users that this server does not have; make them, \
                      or they cannot be used: {}",
                     self.swap.names.database,
-                    names.join(", ")
+                    missing.join(", ")
                 );
             }
             Err(error) => info!("whether all definers exist is not known: {error}"),
         }
     }
-}
-
-fn ensure_none(strangers: &[Stranger], why: &str) -> Result<(), DriverError> {
-    if strangers.is_empty() {
-        return Ok(());
-    }
-    let tables: Vec<String> = strangers.iter().map(Stranger::table_of_it).collect();
-    Err(DriverError::failed(format!(
-        "foreign keys of tables in other databases refer to this one, and {why}: {}",
-        tables.join(", ")
-    )))
 }
 
 /// Whether something was not found that has the database's own name before it.

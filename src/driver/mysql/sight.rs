@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use super::holdings::{Detail, look};
 use super::server::{Server, ServerFacts};
 use super::sql::{quote_ident, quote_literal};
 use crate::driver::DriverError;
@@ -59,7 +60,7 @@ struct Privilege {
 /// Looks at the user's own privileges. Where they do not tell all, since there is a role or the server knows the user by
 /// another account, everything counts as seen.
 pub async fn sight(server: &Server, database: &str) -> Result<Sight, DriverError> {
-    let of_user = format!("GRANTEE IN ({OWN_ACCOUNT}, '\\'PUBLIC\\'@\\'\\'')");
+    let of_user = of_user();
     let database = quote_literal(database);
     let privileges: Vec<Privilege> = server
         .query(&format!(
@@ -80,7 +81,28 @@ pub async fn sight(server: &Server, database: &str) -> Result<Sight, DriverError
     Ok(sight)
 }
 
-async fn has_role(server: &Server) -> bool {
+/// A table whose triggers are out of sight does not move, and would be noticed only after the decision.
+pub async fn hides_triggers(server: &Server, database: &str) -> Result<bool, DriverError> {
+    let present = look(server, &[database], Detail::Names).await?;
+    let has_tables = present
+        .get(database)
+        .is_some_and(|old| !old.tables.is_empty());
+    Ok(has_tables && !sight(server, database).await?.triggers)
+}
+
+pub fn triggers_are_hidden(database: &str) -> DriverError {
+    DriverError::failed_with_hint(
+        format!("the user may not see the triggers of database {database}"),
+        "let cofferdam.mysql.user be root, or grant it ALL on the database: a restore moves whole tables",
+    )
+}
+
+/// For a list of privileges: those of the session's account, and everybody's.
+pub fn of_user() -> String {
+    format!("GRANTEE IN ({OWN_ACCOUNT}, '\\'PUBLIC\\'@\\'\\'')")
+}
+
+pub async fn has_role(server: &Server) -> bool {
     #[derive(Deserialize)]
     struct Asked {
         role: String,

@@ -48,12 +48,6 @@ pub(super) async fn dump_database(
     let observed = observe(server, database).await?;
     let bound_to_name = bound_to_name(server, database).await?;
     let mut warnings = patterns::idle(server, database, labels).await?;
-    if observed.has_timescale {
-        warnings.push(format!(
-            "database {database} uses TimescaleDB: its dump cannot be restored without timescaledb_pre_restore(), which \
-             Cofferdam does not call; save the server with cofferdam.postgres.mode: basebackup"
-        ));
-    }
     let client = pg_dump(labels, database);
     let (transfer, taken) = match labels.transfer {
         TransferChoice::Stream => (
@@ -137,7 +131,6 @@ fn pg_restore_list() -> Vec<String> {
 struct Observed {
     size: u64,
     search_path: String,
-    has_timescale: bool,
     tables: Vec<Table>,
 }
 
@@ -178,10 +171,7 @@ const OBSERVE: &str = "SELECT pg_catalog.pg_database_size(pg_catalog.current_dat
         ORDER BY n.nspname, c.relname) AS found) AS tables";
 
 async fn observe(server: &Server, database: &str) -> Result<Observed, DriverError> {
-    let query = format!(
-        "{OBSERVE}, ({SEARCH_PATH}) AS search_path, \
-         EXISTS (SELECT FROM pg_catalog.pg_extension WHERE extname = 'timescaledb') AS has_timescale"
-    );
+    let query = format!("{OBSERVE}, ({SEARCH_PATH}) AS search_path");
     let mut rows: Vec<Observed> = server.query(database, &query).await?;
     rows.pop()
         .ok_or_else(|| DriverError::failed("the server told nothing of the database"))

@@ -3,6 +3,7 @@
 
 use serde::Deserialize;
 
+use super::queries::array;
 use super::server::Server;
 use super::sql::{quote_ident, quote_literal};
 use crate::driver::{DriverError, OldDatabase};
@@ -84,9 +85,6 @@ pub(super) async fn slots(
 impl Obstacles {
     pub async fn of(server: &Server, seat: &str, database: &str) -> Result<Self, DriverError> {
         let name = quote_literal(database);
-        let array = |rows: &str| {
-            format!("(SELECT coalesce(pg_catalog.json_agg(found), '[]') FROM ({rows}) AS found)")
-        };
         let texts = |column: &str, rows: &str| {
             format!(
                 "(SELECT coalesce(pg_catalog.json_agg({column} ORDER BY {column}), '[]') FROM {rows})"
@@ -116,6 +114,22 @@ impl Obstacles {
 
     /// Whether the database can be renamed and dropped, and another one made.
     pub fn ensure_none(&self, database: &str) -> Result<(), DriverError> {
+        self.ensure_it_may_be_exchanged(database)?;
+        self.ensure_none_prepared(database)
+    }
+
+    /// What stands in the way of a restore, and does not pass by itself.
+    pub fn doubt(&self, database: &str, restore: PostgresRestore) -> Option<DriverError> {
+        let looked = match restore {
+            PostgresRestore::Clean => self.ensure_none_subscribed(database),
+            PostgresRestore::Swap | PostgresRestore::Recreate => {
+                self.ensure_it_may_be_exchanged(database)
+            }
+        };
+        looked.err()
+    }
+
+    fn ensure_it_may_be_exchanged(&self, database: &str) -> Result<(), DriverError> {
         if self.is_standby {
             return Err(DriverError::failed_with_hint(
                 "the server is a standby, which follows another server and can restore nothing",
@@ -142,7 +156,7 @@ impl Obstacles {
                 "set cofferdam.postgres.user to such a role or to a superuser; or set cofferdam.postgres.restore: clean",
             ));
         }
-        self.ensure_none_prepared(database)
+        Ok(())
     }
 
     fn ensure_none_prepared(&self, database: &str) -> Result<(), DriverError> {
@@ -171,6 +185,10 @@ impl Obstacles {
     /// The same for a load into the database that is there.
     fn ensure_none_for_clean(&self, database: &str) -> Result<(), DriverError> {
         self.ensure_none_prepared(database)?;
+        self.ensure_none_subscribed(database)
+    }
+
+    fn ensure_none_subscribed(&self, database: &str) -> Result<(), DriverError> {
         match self.subscriptions.iter().find(|one| one.slot.is_some()) {
             None => Ok(()),
             Some(one) => Err(DriverError::failed_with_hint(

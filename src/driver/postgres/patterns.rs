@@ -12,6 +12,20 @@ use super::sql::quote_literal;
 use crate::driver::DriverError;
 use crate::labels::PostgresLabels;
 
+/// Leaves out tables whole.
+const TABLES: &str = "cofferdam.postgres.exclude-tables";
+/// Leaves out rows.
+const ROWS: &str = "cofferdam.postgres.exclude-table-data";
+
+/// What `pg_dump` takes for tables: relations with rows, views and sequences; without a schema, those that are visible.
+const MATCHES: &str = "c.relkind IN ('r', 'S', 'v', 'm', 'f', 'p') \
+    AND c.relname::text OPERATOR(pg_catalog.~) given.name \
+    AND CASE WHEN given.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid) \
+        ELSE n.nspname::text OPERATOR(pg_catalog.~) given.schema END";
+/// What [`MATCHES`] looks at, beside what was given.
+const TABLES_THERE: &str = "pg_catalog.pg_class c \
+    JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace";
+
 /// A warning each.
 pub(super) async fn idle(
     server: &Server,
@@ -23,19 +37,7 @@ pub(super) async fn idle(
         label: String,
         pattern: String,
     }
-    let all = [
-        ("cofferdam.postgres.exclude-tables", &labels.exclude_tables),
-        (
-            "cofferdam.postgres.exclude-table-data",
-            &labels.exclude_table_data,
-        ),
-    ];
-    let given: Vec<String> = all
-        .into_iter()
-        .flat_map(|(label, patterns)| patterns.iter().map(move |pattern| (label, pattern)))
-        .enumerate()
-        .map(|(at, (label, pattern))| row(at, label, pattern))
-        .collect();
+    let given = given(labels);
     if given.is_empty() {
         return Ok(Vec::new());
     }
@@ -48,18 +50,39 @@ pub(super) async fn idle(
         .collect())
 }
 
-/// What `pg_dump` takes for tables: relations with rows, views and sequences; without a schema, those that are visible.
 fn query(given: &[String]) -> String {
     format!(
         "SELECT given.label, given.pattern FROM (VALUES {}) AS given (at, label, pattern, schema, name) \
-         WHERE NOT EXISTS (SELECT 1 FROM pg_catalog.pg_class c \
-             JOIN pg_catalog.pg_namespace n ON n.oid OPERATOR(pg_catalog.=) c.relnamespace \
-             WHERE c.relkind IN ('r', 'S', 'v', 'm', 'f', 'p') \
-                 AND c.relname::text OPERATOR(pg_catalog.~) given.name \
-                 AND CASE WHEN given.schema IS NULL THEN pg_catalog.pg_table_is_visible(c.oid) \
-                     ELSE n.nspname::text OPERATOR(pg_catalog.~) given.schema END) ORDER BY given.at",
+         WHERE NOT EXISTS (SELECT 1 FROM {TABLES_THERE} WHERE {MATCHES}) ORDER BY given.at",
         given.join(", ")
     )
+}
+
+/// A query for what the labels leave out: its `oid`, and whether `whole`.
+pub(super) fn left_out(labels: &PostgresLabels) -> String {
+    let given = given(labels);
+    if given.is_empty() {
+        return "SELECT NULL::oid AS oid, false AS whole WHERE false".to_owned();
+    }
+    format!(
+        "SELECT c.oid, pg_catalog.bool_or(given.label = {}) AS whole \
+         FROM (VALUES {}) AS given (at, label, pattern, schema, name), {TABLES_THERE} WHERE {MATCHES} GROUP BY c.oid",
+        quote_literal(TABLES),
+        given.join(", ")
+    )
+}
+
+/// The labels' patterns, a row each.
+fn given(labels: &PostgresLabels) -> Vec<String> {
+    let all = [
+        (TABLES, &labels.exclude_tables),
+        (ROWS, &labels.exclude_table_data),
+    ];
+    all.into_iter()
+        .flat_map(|(label, patterns)| patterns.iter().map(move |pattern| (label, pattern)))
+        .enumerate()
+        .map(|(at, (label, pattern))| row(at, label, pattern))
+        .collect()
 }
 
 fn row(at: usize, label: &str, pattern: &str) -> String {

@@ -82,6 +82,11 @@ pub fn rows(query: &str) -> String {
     )
 }
 
+/// The rows of a query as one value: a JSON array.
+pub fn array(rows: &str) -> String {
+    format!("(SELECT coalesce(pg_catalog.json_agg(found), '[]') FROM ({rows}) AS found)")
+}
+
 /// An order, which prints nothing, that ends the other sessions whose application's name begins like this.
 pub fn end_sessions(application: &str) -> String {
     end_sessions_where(&format!(
