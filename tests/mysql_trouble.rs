@@ -584,7 +584,6 @@ async fn what_could_not_be_put_back_is_told_beforehand(server: &MysqlServer) {
                 "may not create and drop other databases",
                 "may not make them, so a restore fails",
                 view,
-                refers,
             ],
         ),
     ] {
