@@ -21,7 +21,7 @@
 //!    [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
 //! 3. [`plan`], [`migrate`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`], [`notify`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
-//! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`store`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
+//! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`store`], [`cache`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
 //!
 //! A module imports from its own layer or inwards. What a linter can hold of that stands in `clippy.toml`.
 
@@ -29,6 +29,7 @@
 
 pub mod agent;
 pub mod backup;
+pub mod cache;
 pub mod cli;
 pub mod commands;
 pub mod config;

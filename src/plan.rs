@@ -2,6 +2,7 @@
 
 pub mod audit;
 pub mod backup;
+mod caches;
 pub mod hold;
 mod memory;
 pub mod order;

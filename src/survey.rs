@@ -1,6 +1,6 @@
 //! Looks at the engine: which stacks are there, what their volumes are called, which databases run in them.
 //!
-//! - `stores`: database servers by what runs
+//! - `stores`: database servers and caches by what runs
 
 mod stores;
 
@@ -12,6 +12,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 
+use crate::cache::Cache;
 use crate::config::Scope;
 use crate::discover::{self, DiscoverError, Service, Stack, SwarmView, WantedVolume};
 use crate::driver::{mysql, postgres};
@@ -45,6 +46,8 @@ pub struct Survey {
     /// The database servers of each service, saved or not, by the service's name. Empty until [`Self::find_stores`]. Where
     /// `cofferdam.skip` stands, nobody looks.
     pub stores: BTreeMap<String, BTreeSet<Store>>,
+    /// The caches and search indexes of each service, by the service's name. Empty until [`Self::find_caches`].
+    pub caches: BTreeMap<String, BTreeSet<Cache>>,
     /// By the service's name.
     pub volumes: BTreeMap<String, Vec<WantedVolume>>,
     /// The names of volumes in compose files, by the engine's names.
@@ -107,6 +110,35 @@ impl Survey {
                 "which databases run in {unseen} is not known, nor whether they are saved: {reason}"
             )
         })
+    }
+
+    /// Looks for the caches and search indexes of every service, also where `cofferdam.skip` stands: that is said of most of
+    /// them. The engine lists the processes of each running container. Says what could not be learned.
+    pub async fn find_caches(&mut self, engine: &Engine) -> Option<String> {
+        let services = &self.stack.services;
+        let looks = services
+            .iter()
+            .map(|it| stores::caches_of(engine, &it.container).boxed());
+        let looks: Vec<_> = some_at_a_time(looks).collect().await;
+        let mut unseen = Vec::new();
+        let mut reason = None;
+        for (service, look) in services.iter().zip(looks) {
+            match look {
+                Ok(caches) => drop(self.caches.insert(service.name.clone(), caches)),
+                Err(error) => {
+                    unseen.push(service.name.as_str());
+                    reason = Some(error);
+                }
+            }
+        }
+        let unseen = unseen.join(", ");
+        reason.map(|reason| {
+            format!("whether caches run in {unseen} that answer from before a restore is not known: {reason}")
+        })
+    }
+
+    pub fn caches_of(&self, service: &str) -> impl Iterator<Item = Cache> {
+        self.caches.get(service).into_iter().flatten().copied()
     }
 
     pub fn stores_of(&self, service: &str) -> impl Iterator<Item = Store> {
@@ -219,6 +251,7 @@ async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, Surve
         cofferdams: Arc::default(),
         databases,
         stores: BTreeMap::new(),
+        caches: BTreeMap::new(),
         volumes,
         declared,
         in_memory,

@@ -102,7 +102,11 @@ fn servers_that_nothing_saves_are_listed_until_they_have_their_label() {
     let labels = [("cofferdam.postgres", "*")];
     let _postgres = stack.postgres_with("db", &labels, &["--volume", &pgdata]);
     let _mysql = mariadb(&stack, &crm, &[("cofferdam.mysql", "*")]);
-    let _broker = redis(&stack, &[("cofferdam.skip", "queues are filled again")]);
+    let labels = [
+        ("cofferdam.skip", "queues are filled again"),
+        ("cofferdam.hook.after-restore", "true"),
+    ];
+    let _broker = redis(&stack, &labels);
     let planned = plan(&stack, &proxy);
     assert_eq!(wanted(&planned), [("app", "cofferdam.volumes: uploads")]);
 }

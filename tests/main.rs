@@ -5,6 +5,7 @@ mod support;
 
 mod apiary;
 mod audit;
+mod caches;
 mod candig;
 mod command_driver;
 mod commcare;

@@ -6,7 +6,7 @@ use super::context::Context;
 use super::error::CommandError;
 use crate::cli::TargetPattern;
 use crate::engine::Engine;
-use crate::plan::audit::audit;
+use crate::plan::audit::{audit, saves_a_database};
 use crate::plan::backup::BackupPlan;
 use crate::select;
 use crate::session::Session;
@@ -101,6 +101,9 @@ impl Context {
             let doubts = drivers.doubts(&target.id).await.into_iter();
             plan.warnings
                 .extend(doubts.map(|doubt| format!("{}: {doubt}", target.id)));
+        }
+        if saves_a_database(&plan.targets, &plan.unreachable) {
+            plan.warnings.extend(survey.find_caches(engine).await);
         }
         plan.findings = Some(audit(survey, &plan.targets, &plan.unreachable));
     }

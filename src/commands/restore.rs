@@ -18,7 +18,7 @@ use crate::exit::Outcome;
 use crate::hold::journal::RestoreChoices;
 use crate::manifest::{Manifest, TargetRecord};
 use crate::plan::PlanError;
-use crate::plan::restore::{PlannedRestore, RestorePlan, service_of};
+use crate::plan::restore::{PlannedRestore, RestorePlan, is_database, service_of};
 use crate::report;
 use crate::restore::{FinalState, Restore, Safety};
 use crate::select::{self, Chosen, Completed};
@@ -30,7 +30,7 @@ use crate::tree::path::TreePath;
 
 pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, CommandError> {
     let engine = context.engine().await?;
-    let survey = match &args.to_project {
+    let mut survey = match &args.to_project {
         Some(project) => context.survey_of(&engine, project).await?,
         None => context.only_survey(&engine).await?,
     };
@@ -55,6 +55,10 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
     let (manifest, saved_as) = renamed(&chosen, &saved, &args)?;
     let records: Vec<&TargetRecord> = manifest.targets.iter().take(saved_as.len()).collect();
 
+    let unseen = match records.iter().copied().any(is_database) {
+        true => survey.find_caches(&engine).await,
+        false => None,
+    };
     let run = RunId::generate(Timestamp::now());
     let choices = choices(&args)?;
     let options = RunOptions {
@@ -81,6 +85,7 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
     let mut plan =
         RestorePlan::new(&survey, &manifest, targets, missing).map_err(CommandError::usage)?;
     ensure_stores_rest(&engine, &survey, &drivers, &plan).await?;
+    plan.warnings.extend(unseen);
     for target in &plan.targets {
         let told = foreseen(&drivers, &manifest, target).await?;
         plan.warnings.extend(told);

@@ -110,6 +110,7 @@ fn survey(containers: Vec<Container>) -> Survey {
         },
         databases: BTreeMap::new(),
         stores,
+        caches: BTreeMap::new(),
         volumes: BTreeMap::new(),
         declared,
         in_memory: BTreeSet::new(),

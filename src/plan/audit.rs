@@ -5,16 +5,18 @@
 mod stores;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use serde::Serialize;
 
 use super::backup::PlannedTarget;
+use super::caches;
 use crate::discover::{self, MountedVolume, Service};
 use crate::engine::container::is_within;
 use crate::labels::Moment;
 use crate::manifest::Failure;
 use crate::survey::Survey;
-use crate::target::DriverKind;
+use crate::target::{DriverKind, TargetId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {
@@ -27,20 +29,53 @@ pub struct Finding {
     pub hint: Option<String>,
 }
 
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            service,
+            what,
+            label,
+            hint,
+        } = self;
+        write!(
+            formatter,
+            "{service}: {what}; to mend it, add the label `{label}`"
+        )?;
+        match hint {
+            Some(hint) => write!(formatter, " ({hint})"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Whether a restore of what a plan saves would replace a database.
+pub fn saves_a_database(targets: &[PlannedTarget], unreachable: &[Failure]) -> bool {
+    ids(targets, unreachable).any(|target| !target.driver.is_tree())
+}
+
+fn ids<'a>(
+    targets: &'a [PlannedTarget],
+    unreachable: &'a [Failure],
+) -> impl Iterator<Item = &'a TargetId> {
+    let targets = targets.iter().map(|target| &target.id);
+    targets.chain(unreachable.iter().map(|failure| &failure.target))
+}
+
 pub fn audit(survey: &Survey, targets: &[PlannedTarget], unreachable: &[Failure]) -> Vec<Finding> {
     let mut findings = stores::unsaved(survey);
     findings.extend(unsaved_volumes(survey));
-    let saved: BTreeSet<&str> = targets
-        .iter()
-        .map(|target| target.id.service.as_str())
-        .chain(
-            unreachable
-                .iter()
-                .map(|failure| failure.target.service.as_str()),
-        )
+    let saved: BTreeSet<&str> = ids(targets, unreachable)
+        .map(|target| target.service.as_str())
         .collect();
     findings.extend(dependents_that_are_not_held(survey, &saved));
     findings.extend(database_files_that_stay_open(survey, targets));
+    if saves_a_database(targets, unreachable) {
+        findings.extend(caches::not_told(
+            survey,
+            |service| saved.contains(service.name.as_str()),
+            |service| saved.iter().any(|name| is_held_for(service, name)),
+        ));
+    }
     findings
 }
 

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::PlanError;
 use super::backup::{PlannedHook, planned_hooks};
+use super::caches;
 use super::hold::{PlannedHold, plan_holds};
 use super::memory;
 use crate::discover::{Service, Stack};
@@ -159,6 +160,7 @@ impl RestorePlan {
         warnings.extend(left_out_on_purpose(manifest, &targets));
         warnings.extend(databases_that_go_with_a_tree(manifest, &targets));
         warnings.extend(writers_that_run_on(survey, manifest, &targets, &holds));
+        warnings.extend(caches_that_run_on(survey, manifest, &targets, &holds));
         Ok(Self {
             project: stack.project.clone(),
             snapshot: manifest.snapshot.clone(),
@@ -233,7 +235,7 @@ impl RestorePlan {
     }
 }
 
-fn is_database(record: &TargetRecord) -> bool {
+pub fn is_database(record: &TargetRecord) -> bool {
     match &record.facts {
         Facts::Postgres(facts) => !facts.database.is_empty(),
         Facts::Mysql(facts) => !facts.database.is_empty(),
@@ -447,6 +449,23 @@ fn writers_that_run_on(
         }
     }
     warnings
+}
+
+/// Caches and search indexes of the project. They matter when a database is another one afterwards.
+fn caches_that_run_on(
+    survey: &Survey,
+    manifest: &Manifest,
+    targets: &[PlannedRestore],
+    holds: &[PlannedHold],
+) -> Vec<String> {
+    let mut records = targets.iter().filter_map(|it| manifest.target(&it.id));
+    if !records.any(is_database) {
+        return Vec::new();
+    }
+    let is_put_back = |service: &Service| targets.iter().any(|it| it.id.service == service.name);
+    let is_stopped = |service: &Service| is_held(&service.container, holds);
+    let found = caches::not_told(survey, is_put_back, is_stopped);
+    found.iter().map(ToString::to_string).collect()
 }
 
 /// A service of the project by its name, any other container by its own and its project's.

@@ -60,6 +60,7 @@ pub fn survey(services: Vec<(Service, &[Store])>) -> Survey {
         cofferdams: Arc::default(),
         databases: BTreeMap::new(),
         stores,
+        caches: BTreeMap::new(),
         declared: BTreeMap::new(),
         in_memory: BTreeSet::new(),
     }

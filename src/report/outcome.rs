@@ -78,7 +78,9 @@ pub fn restore(plan: &RestorePlan, report: &RestoreReport) -> String {
         let _ = writeln!(text, "  cause: {}", printable(cause));
     }
     problems(&mut text, &report.problems);
-    for notice in &report.notices {
+    let of_plan = report.warnings.iter();
+    let of_plan = of_plan.filter(|_| report.state == FinalState::Restored);
+    for notice in of_plan.chain(&report.notices) {
         let _ = writeln!(text, "  warning: {}", printable(notice));
     }
     text

@@ -2,7 +2,6 @@
 
 use crate::driver::WayBack;
 use crate::hold::{Action, Subject};
-use crate::plan::audit::Finding;
 use crate::plan::backup::{BackupPlan, PlannedHook};
 use crate::plan::hold::PlannedHold;
 use crate::plan::restore::RestorePlan;
@@ -37,7 +36,7 @@ fn backup(page: &mut Page, plan: &BackupPlan) {
         format!("{}: {}", skip.service, skip.reason)
     });
     match &plan.findings {
-        Some(findings) => section(page, "Not protected", findings, finding),
+        Some(findings) => section(page, "Not protected", findings, ToString::to_string),
         None => section(
             page,
             "Not protected",
@@ -46,17 +45,6 @@ fn backup(page: &mut Page, plan: &BackupPlan) {
         ),
     }
     section(page, "Warnings", &plan.warnings, String::clone);
-}
-
-fn finding(finding: &Finding) -> String {
-    let hint = finding.hint.iter().map(|hint| format!(" ({hint})"));
-    format!(
-        "{}: {}; to mend it, add the label `{}`{}",
-        finding.service,
-        finding.what,
-        finding.label,
-        hint.collect::<String>()
-    )
 }
 
 pub fn restore(plan: &RestorePlan, view: &View) -> String {

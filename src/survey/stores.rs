@@ -1,4 +1,4 @@
-//! Which database servers run in which containers, and where they keep their data.
+//! Which database servers run in which containers, and where they keep their data; and which caches.
 //!
 //! A server is known by what runs, as the engine lists it. Where nothing is to be seen, the environment has to do.
 
@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{FutureExt, StreamExt};
 
 use super::{Survey, some_at_a_time};
+use crate::cache::Cache;
 use crate::discover::{Service, Stack, is_helper};
 use crate::engine::{Container, Engine, EngineError, State};
 use crate::labels::{ContainerLabels, CouchdbLabels, ElasticsearchLabels, OptIn, Selection};
@@ -37,18 +38,55 @@ async fn running(
     engine: &Engine,
     container: &Container,
 ) -> Result<Option<BTreeSet<Store>>, EngineError> {
-    if !matches!(container.state, State::Running | State::Paused) {
-        return Ok(None);
+    let known = Known {
+        all: &Store::ALL,
+        is_run_by: Store::is_run_by,
+        argument: Store::argument,
+    };
+    known.in_container(engine, container).await
+}
+
+/// The caches and search indexes of a container. Where nothing runs, there are none.
+pub(super) async fn caches_of(
+    engine: &Engine,
+    container: &Container,
+) -> Result<BTreeSet<Cache>, EngineError> {
+    let known = Known {
+        all: &Cache::ALL,
+        is_run_by: Cache::is_run_by,
+        argument: Cache::argument,
+    };
+    let seen = known.in_container(engine, container).await?;
+    Ok(seen.unwrap_or_default())
+}
+
+/// Servers that are known by their processes.
+struct Known<T: 'static> {
+    all: &'static [T],
+    is_run_by: fn(T, &str) -> bool,
+    argument: fn(T) -> Option<&'static str>,
+}
+
+impl<T: Copy + Ord> Known<T> {
+    /// `None`: nothing runs.
+    async fn in_container(
+        &self,
+        engine: &Engine,
+        container: &Container,
+    ) -> Result<Option<BTreeSet<T>>, EngineError> {
+        if !matches!(container.state, State::Running | State::Paused) {
+            return Ok(None);
+        }
+        let names = engine.process_names(&container.id).await?;
+        let is_run = |known: &T| names.iter().any(|name| (self.is_run_by)(*known, name));
+        let mut seen: BTreeSet<T> = self.all.iter().copied().filter(is_run).collect();
+        if seen.iter().any(|known| (self.argument)(*known).is_some()) {
+            let lines = engine.command_lines(&container.id).await?;
+            let is_told = |argument| lines.iter().any(|line| line.contains(argument));
+            seen.retain(|known| (self.argument)(*known).is_none_or(is_told));
+        }
+        Ok(Some(seen))
     }
-    let names = engine.process_names(&container.id).await?;
-    let is_run = |store: &Store| names.iter().any(|name| store.is_run_by(name));
-    let mut stores: BTreeSet<Store> = Store::ALL.into_iter().filter(is_run).collect();
-    if stores.iter().any(|store| store.argument().is_some()) {
-        let lines = engine.command_lines(&container.id).await?;
-        let is_told = |argument| lines.iter().any(|line| line.contains(argument));
-        stores.retain(|store| store.argument().is_none_or(is_told));
-    }
-    Ok(Some(stores))
 }
 
 /// Where no process is to be seen. Variables alone may be a client's, and so may be an anonymous volume, which its image
