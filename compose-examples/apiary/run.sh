@@ -64,10 +64,12 @@ recruiting_responses,recruiting_visits,remote_attendance_links,webhook_calls" \
   "${MYSQL_IMAGE:-cofferdam-test/mysql:9}"
 wait_until_healthy mysql
 
+# The hook of web fills it anew: `true` says that nothing is left to do here.
 start meilisearch \
   --volume "$project-meilisearch:/meili_data" \
   "${health[@]}" 'curl --fail --silent http://127.0.0.1:7700/health' \
   --label "cofferdam.skip=the search index; scout:import-all builds it from the database" \
+  --label cofferdam.hook.after-restore=true \
   "$app" php -S 0.0.0.0:7700 meilisearch.php
 
 for database in apiary_production apiary_sandbox; do
