@@ -1,6 +1,6 @@
 .DEFAULT_GOAL := help
 EXAMPLE ?= candig
-images_of_candig := postgres candig-katsu candig-htsget candig-vault
+images_of_candig := postgres redis candig-katsu candig-htsget candig-vault
 images_of_igny8 := postgres redis igny8-backend
 images_of_tethys := postgres tethys-portal
 images_of_apiary := mysql apiary

@@ -8,7 +8,7 @@ cd "$(dirname "$0")"
 . ../lib.sh candigv2
 
 export CANDIG_TMP=./tmp/demo
-services=(postgres-db katsu htsget vault)
+services=(postgres-db redis katsu htsget vault)
 
 katsu() { $compose exec -T katsu curl --silent "http://localhost:8000$1"; }
 htsget() { $compose exec -T htsget curl --silent "http://localhost:8000$1"; }
@@ -63,14 +63,15 @@ run "curl -s -u :\$(cat $CANDIG_TMP/secrets/cofferdam-token) $page/ | grep -o '<
 run "curl -s -H \"Authorization: Bearer \$(cat $CANDIG_TMP/secrets/cofferdam-token)\" $page/metrics | grep '^cofferdam_backup_last_stored_bytes'"
 
 heading "Destroy it"
-run "$compose exec postgres-db psql -q -U admin -d clinical -c 'DROP TABLE donors, primary_diagnoses, treatments CASCADE'"
+run "$compose exec postgres-db psql -q -U admin -d clinical -c 'TRUNCATE donors, primary_diagnoses, treatments'"
 run "$compose exec postgres-db psql -q -U admin -d genomic -c 'DELETE FROM variants'"
 run "$compose exec vault rm -rf /vault/data"
 run_quietly "$compose restart vault"
 run "rm $CANDIG_TMP/logging/*"
 wait_until_healthy "${services[@]}"
 
-heading "The services are broken"
+heading "The services are broken, and katsu caches for a day what the portal shows"
+run "$compose exec katsu curl -s localhost:8000/v3/discovery/overview/individual_count/ | jq -c ."
 run "$compose exec katsu curl -s localhost:8000/donors/DONOR-DEMO"
 run "$compose exec htsget curl -s localhost:8000/variants"
 run "$compose exec vault vault kv get opa/programs/DEMO" || true
@@ -83,6 +84,9 @@ run "docker run --rm -v /var/run/docker.sock:/var/run/docker.sock -v ${project}_
 heading "The services serve the old data again"
 wait_until_healthy "${services[@]}"
 state >tmp/demo/after
+run "$compose exec katsu curl -s localhost:8000/v3/discovery/overview/individual_count/ | jq -c ."
+[[ $(katsu /v3/discovery/overview/individual_count/ | jq .individual_count) == $(katsu /summary | jq .donors.rows) ]] ||
+  fail "the portal still shows what was destroyed"
 diff tmp/demo/before tmp/demo/after || fail "the restored data is not the saved data"
 grep -q 'POST /donors 201' tmp/demo/logging/katsu.log || fail "katsu's log did not come back"
 run "$compose exec katsu curl -s localhost:8000/donors/DONOR-DEMO | jq -c ."

@@ -12,7 +12,7 @@ install -d -m 0700 "$tmp/secrets"
 # The services write their logs as users of their own.
 [[ -d $tmp/logging ]] || install -d -m 1777 "$tmp/logging"
 
-for secret in postgres-db-secret cofferdam-token; do
+for secret in postgres-db-secret redis-secret-key cofferdam-token; do
   secret=$tmp/secrets/$secret
   if [[ ! -s $secret ]]; then
     head -c 24 /dev/urandom | base64 | tr -d '\n' >"$secret"

@@ -134,6 +134,10 @@ class NotFound(Exception):
     pass
 
 
+class Unavailable(Exception):
+    pass
+
+
 def serve(name, routes):
     """Answers HTTP until SIGTERM. A route is (method, pattern, function(request))."""
     logging.Formatter.converter = time.gmtime
@@ -174,7 +178,7 @@ def serve(name, routes):
                 return 404, {"error": f"not found: {error}"}
             except (json.JSONDecodeError, KeyError, psycopg2.DataError, psycopg2.IntegrityError) as error:
                 return 400, {"error": f"{type(error).__name__}: {error}".strip()}
-            except psycopg2.Error as error:
+            except (psycopg2.Error, Unavailable) as error:
                 return 503, {"error": str(error).strip()}
 
         do_GET = do_POST = answer

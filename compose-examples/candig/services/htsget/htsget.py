@@ -1,6 +1,8 @@
 """Htsget: DRS objects, samples and variants in the database "genomic"."""
 
 import json
+import pathlib
+import sys
 
 from service import Database, NotFound, Prose, insert, serve
 
@@ -30,6 +32,10 @@ CREATE TABLE variants (
 );
 CREATE INDEX ON variants (chromosome, position);
 """
+# What later versions have added. Each may run again.
+SCRIPTS = ["ALTER TABLE drs_objects ADD COLUMN IF NOT EXISTS version text"]
+# Goes with the first start of the container.
+INITIAL_SETUP = pathlib.Path.home() / "initial_setup"
 TABLES = {"drs_objects": 'id COLLATE "C"', "samples": 'id COLLATE "C"', "variants": "id"}
 
 OBJECTS = 1000
@@ -84,10 +90,23 @@ def seed(cursor):
     )
 
 
+def set_up(database):
+    database.create(SCHEMA, seed)
+    for script in SCRIPTS:
+        with database.transaction() as cursor:
+            cursor.execute(script)
+
+
 def main():
     database = Database("htsget")
-    database.create(SCHEMA, seed)
+    if sys.argv[1:] == ["set-up"]:
+        set_up(database)
+        return
+    if INITIAL_SETUP.exists():
+        set_up(database)
+        INITIAL_SETUP.unlink()
 
+    # Reads no table, as htsget's: it is healthy on whatever data there is.
     def health(_):
         database.rows("SELECT 1")
         return {"status": "ok"}
@@ -96,7 +115,9 @@ def main():
         return database.rows("SELECT * FROM variants ORDER BY id DESC LIMIT %s", request.query.get("limit", 10))
 
     def show_object(request):
-        objects = database.rows("SELECT * FROM drs_objects WHERE id = %s", request.groups[0])
+        objects = database.rows(
+            "SELECT id, name, version, size, checksum, created FROM drs_objects WHERE id = %s", request.groups[0]
+        )
         if not objects:
             raise NotFound(request.groups[0])
         return objects[0]

@@ -1,8 +1,11 @@
-"""Katsu: clinical records in the database "clinical"."""
+"""Katsu: clinical records in the database "clinical", and its discovery answers in Redis."""
 
 import json
+import os
+import pathlib
 
-from service import Database, NotFound, Prose, insert, serve
+import redis
+from service import Database, NotFound, Prose, Unavailable, insert, serve
 
 SCHEMA = """
 CREATE TABLE programs (
@@ -102,10 +105,43 @@ def seed(cursor):
     )
 
 
+class Cache:
+    """Answers by their path, for as long as CACHE_DURATION says: what Django's `cache_page` does for katsu."""
+
+    def __init__(self):
+        password = pathlib.Path(os.environ["REDIS_PASSWORD_FILE"]).read_text().strip()
+        self._redis = redis.Redis(host=os.environ["REDIS_HOST"], password=password, socket_timeout=5)
+        self._seconds = int(os.environ["CACHE_DURATION"])
+
+    def page(self, view):
+        def cached(request):
+            key = f"page:{request.path}"
+            try:
+                kept = self._redis.get(key)
+                if kept is not None:
+                    return json.loads(kept)
+                answer = view(request)
+                self._redis.set(key, json.dumps(answer), ex=self._seconds)
+            except redis.RedisError as error:
+                raise Unavailable(f"redis: {error}") from error
+            return answer
+
+        return cached
+
+    def clear(self):
+        """Whatever changes records through katsu does so; nothing else can."""
+        try:
+            self._redis.flushdb()
+        except redis.RedisError as error:
+            raise Unavailable(f"redis: {error}") from error
+
+
 def main():
     database = Database("katsu")
     database.create(SCHEMA, seed)
+    cache = Cache()
 
+    # Reads no table, as katsu's: it is healthy on whatever data there is.
     def health(_):
         database.rows("SELECT 1")
         return {"status": "ok"}
@@ -122,7 +158,7 @@ def main():
 
     def add_donor(request):
         body = request.body
-        return database.rows(
+        added = database.rows(
             "INSERT INTO donors (submitter_donor_id, program_id, sex_at_birth, date_of_birth, consent)"
             " VALUES (%s, %s, %s, %s, %s) RETURNING *",
             body["submitter_donor_id"],
@@ -131,12 +167,23 @@ def main():
             body.get("date_of_birth"),
             json.dumps(body.get("consent", {})),
         )[0]
+        cache.clear()
+        return added
+
+    def individual_count(_):
+        return {"individual_count": database.rows("SELECT count(*) FROM donors")[0]["count"]}
+
+    def patients_per_cohort(_):
+        cohorts = database.rows("SELECT program_id, count(*) FROM donors GROUP BY program_id ORDER BY program_id")
+        return {cohort["program_id"]: cohort["count"] for cohort in cohorts}
 
     serve(
         "katsu",
         [
             ("GET", "/health", health),
             ("GET", "/summary", lambda _: database.summary(TABLES)),
+            ("GET", "/v3/discovery/overview/individual_count/", cache.page(individual_count)),
+            ("GET", "/v3/discovery/overview/patients_per_cohort/", cache.page(patients_per_cohort)),
             ("GET", "/donors", list_donors),
             ("GET", "/donors/([^/]+)", show_donor),
             ("POST", "/donors", add_donor),
