@@ -10,9 +10,10 @@
 //!
 //! In a helper: `task` (what is asked and answered), `wire` (the connection), `flow` (streams through threads), `pack`,
 //! `unpack`, `exchange`, `discard`, `list` and `room`. On cofferdam's side: `helper`. `alive` is a helper too, which only looks; so is the
-//! one that idles in a server's network until it is given a `request`.
+//! one that idles in a server's network until it is given a `request`. `ended` ends commands in a container whose processes
+//! its helper shares.
 //!
-//! In both: `sqlite`, which needs no client.
+//! In both: `sqlite`, which needs no client, and `processes` (which are ours, and their end).
 
 #![allow(
     clippy::disallowed_methods,
@@ -23,6 +24,7 @@ pub mod alive;
 mod client;
 mod discard;
 mod dump;
+pub mod ended;
 pub mod errand;
 mod exchange;
 mod flow;
@@ -34,6 +36,7 @@ mod list;
 mod load;
 mod pack;
 mod place;
+mod processes;
 mod relay;
 mod remove;
 pub mod request;
@@ -49,6 +52,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::alive::AliveJob;
+use self::ended::EndJob;
 use self::job::{Errand, Failure, Report};
 use self::task::{RoomTask, Task};
 use self::wire::{HelperJob, Kind, Line};
@@ -58,6 +62,8 @@ pub const JOB: &str = "COFFERDAM_AGENT_JOB";
 
 /// What an agent is called that waits for execs.
 pub const IDLE: &str = "idle";
+/// What an agent is called that ends a command.
+pub const END: &str = "end";
 /// What an agent is called that asks a server.
 pub const REQUEST: &str = "request";
 
@@ -74,6 +80,12 @@ pub fn run(kind: &str) -> ExitCode {
     if kind == "alive" {
         return match serde_json::from_str::<AliveJob>(&job) {
             Ok(job) => alive::run(&job),
+            Err(_) => ExitCode::from(EXIT_USAGE),
+        };
+    }
+    if kind == END {
+        return match serde_json::from_str::<EndJob>(&job) {
+            Ok(job) => ended::run(&job),
             Err(_) => ExitCode::from(EXIT_USAGE),
         };
     }

@@ -113,9 +113,7 @@ pub async fn back_up(
     let mut capture = Capture::new(session, survey, drivers, &run, recipients);
     capture.failed.extend(plan.unreachable.iter().cloned());
     let mut hooks = Hooks::new(
-        &session.engine,
-        &run,
-        &plan.project,
+        session.helpers(&run, &plan.project),
         Operation::Backup,
         &survey.stack.services,
     );

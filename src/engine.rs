@@ -34,7 +34,7 @@ pub use container::{Container, Dependency, Exit, Health, Mount, MountKind, State
 pub use events::{ContainerEvent, Happening};
 pub use exec::{ExecOutput, ExecSpec};
 pub use inspect::Volume;
-pub use lifecycle::{HelperMount, HelperSource, HelperSpec, Limits, Substitute};
+pub use lifecycle::{HelperMount, HelperSource, HelperSpec, Limits, Processes, Substitute};
 
 use std::io;
 use std::time::Duration;
@@ -136,6 +136,15 @@ pub enum EngineError {
         container: String,
         program: String,
         limit: Duration,
+    },
+    /// Nobody waits for a command any more, and it could not be ended.
+    #[error(
+        "{error}; it could not be ended and may still run: {why}; look for it with docker top {container}"
+    )]
+    MayStillRun {
+        error: Box<EngineError>,
+        container: String,
+        why: String,
     },
     #[error("{what} has been silent for {limit:?}")]
     Silent { what: String, limit: Duration },

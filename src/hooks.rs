@@ -5,6 +5,8 @@
 //!   Only a container whose own `before-…` hook was never reached is left out.
 //! - `failed-…` hooks run when the run failed, ahead of the `after-…` hooks.
 //!
+//! A hook whose time is over, or that is interrupted, is ended with all that it has started before another one runs.
+//!
 //! Every hook sees `COFFERDAM_RUN`, `COFFERDAM_PROJECT` and `COFFERDAM_OUTCOME` (`running`, `done` or `failed`).
 
 use std::collections::BTreeSet;
@@ -12,13 +14,13 @@ use std::fmt;
 
 use tracing::{info, warn};
 
+use crate::agent::helper::Helpers;
 use crate::discover::Service;
 use crate::engine::container::{SWARM_SERVICE_ID, SWARM_SERVICE_NAME};
 use crate::engine::{Container, Engine, EngineError, ExecSpec};
 use crate::hold::Operation;
 use crate::labels::{HookPoint, HookSpec, WhenStopped};
 use crate::plan::order::start_order;
-use crate::target::RunId;
 
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
@@ -75,9 +77,7 @@ impl fmt::Display for HookOutcome {
 
 /// The hooks of one run, and how far they have come.
 pub struct Hooks<'a> {
-    engine: &'a Engine,
-    run: &'a RunId,
-    project: &'a str,
+    helpers: Helpers,
     operation: Operation,
     /// Dependencies first.
     services: Vec<&'a Service>,
@@ -86,13 +86,8 @@ pub struct Hooks<'a> {
 }
 
 impl<'a> Hooks<'a> {
-    pub fn new(
-        engine: &'a Engine,
-        run: &'a RunId,
-        project: &'a str,
-        operation: Operation,
-        services: &'a [Service],
-    ) -> Self {
+    /// `helpers` are those of the run.
+    pub fn new(helpers: Helpers, operation: Operation, services: &'a [Service]) -> Self {
         let ordered = start_order(services.iter().map(|service| &service.container))
             .into_iter()
             .filter_map(|container| {
@@ -102,9 +97,7 @@ impl<'a> Hooks<'a> {
             })
             .collect();
         Self {
-            engine,
-            run,
-            project,
+            helpers,
             operation,
             services: ordered,
             begun: BTreeSet::new(),
@@ -201,7 +194,9 @@ impl<'a> Hooks<'a> {
         hook: &HookSpec,
         outcome: HookOutcome,
     ) -> Result<(), HookError> {
-        let found = present(self.engine, service).await;
+        // A hook that was interrupted must not go on beside this one.
+        self.helpers.removals.done().await;
+        let found = present(&self.helpers.engine, service).await;
         let engine_error = |source| HookError::Engine {
             service: service.name.clone(),
             point,
@@ -228,11 +223,11 @@ impl<'a> Hooks<'a> {
         spec.user = hook.user.clone();
         spec.limit = Some(hook.timeout);
         spec.env = vec![
-            ("COFFERDAM_RUN".to_owned(), self.run.to_string()),
-            ("COFFERDAM_PROJECT".to_owned(), self.project.to_owned()),
+            ("COFFERDAM_RUN".to_owned(), self.helpers.run.to_string()),
+            ("COFFERDAM_PROJECT".to_owned(), self.helpers.project.clone()),
             ("COFFERDAM_OUTCOME".to_owned(), outcome.to_string()),
         ];
-        let output = match self.engine.exec(&container, &spec).await {
+        let output = match self.helpers.exec(&container, spec).await {
             Err(EngineError::NotRunning { .. }) if hook.when_stopped == WhenStopped::Skip => {
                 return Ok(());
             }

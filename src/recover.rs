@@ -186,9 +186,7 @@ async fn release(
         }
     };
     let hooks = Hooks::new(
-        &session.engine,
-        &journal.run,
-        &journal.project,
+        session.helpers(&journal.run, &journal.project),
         journal.operation,
         &survey.stack.services,
     )

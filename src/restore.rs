@@ -146,9 +146,7 @@ impl Restore<'_> {
             .lock(self.journal(safety_run.clone()).await?)
             .await?;
         let mut hooks = Hooks::new(
-            &self.session.engine,
-            &self.run,
-            &self.plan.project,
+            self.session.helpers(&self.run, &self.plan.project),
             Operation::Restore,
             &self.survey.stack.services,
         );

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::helper;
+use crate::agent::helper::{self, Helpers};
 use crate::agent::inside::Removals;
 use crate::encryption::Keys;
 use crate::engine::Engine;
@@ -16,6 +16,7 @@ use crate::repository::Repository;
 use crate::repository::credentials::Credentials;
 use crate::repository::url::RepositoryUrl;
 use crate::retention::Terms;
+use crate::target::RunId;
 
 /// What a backup does about second places.
 #[derive(Clone)]
@@ -81,6 +82,17 @@ impl Session {
                 lock.close().await.map_err(HoldError::from)?;
                 Err(error.into())
             }
+        }
+    }
+
+    /// What makes helpers for a run of `project`.
+    pub fn helpers(&self, run: &RunId, project: &str) -> Helpers {
+        Helpers {
+            engine: self.engine.clone(),
+            image: self.image.clone(),
+            run: run.clone(),
+            project: project.to_owned(),
+            removals: self.removals.clone(),
         }
     }
 

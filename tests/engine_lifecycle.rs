@@ -9,7 +9,8 @@ use crate::support::{
 };
 use cofferdam::engine::image::AGENT_PATH;
 use cofferdam::engine::{
-    Container, EngineError, Health, HelperMount, HelperSource, HelperSpec, MountKind, State,
+    Container, EngineError, Health, HelperMount, HelperSource, HelperSpec, MountKind, Processes,
+    State,
 };
 use serde_json::{Value, json};
 
@@ -323,7 +324,7 @@ async fn a_helper_can_do_no_more_than_it_must() {
             },
         ],
         capabilities: vec!["DAC_READ_SEARCH", "CHOWN"],
-        host_pids: true,
+        processes: Processes::OfHost,
         ..helper(&["/cofferdam", "agent"])
     };
     let engine = engine().await;

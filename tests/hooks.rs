@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::stack::{TestStack, is_running};
+use crate::support::stack::{TestStack, eventually, is_running, terminate};
 use crate::support::{TestContainer, docker};
 
 const FILES: (&str, &str) = ("cofferdam.files.word", "/srv/word");
@@ -183,4 +183,60 @@ fn a_hook_of_a_user_who_is_not_there_fails_like_any_other() {
     app.sh("echo saved > /srv/word");
     stack.cofferdam(&["backup"]).expect_says(1, "nobody-here");
     stack.ensure_nothing_is_left();
+}
+
+/// Counts what still runs of the program that hooks hang in.
+const COUNT: &str = "grep -lsx hangs /proc/[0-9]*/comm | wc -l";
+
+/// A service whose `before-backup` hook is `command`, and whose `after-backup` hook notes how many of [`COUNT`] there are.
+fn hanging(stack: &TestStack, command: &str, more: &[(&str, &str)]) -> TestContainer {
+    let after = format!("sh -c '{COUNT} >> /srv/log'");
+    let labels = [
+        FILES,
+        ("cofferdam.hook.before-backup", command),
+        ("cofferdam.hook.after-backup", &after),
+    ];
+    let app = stack.toolbox("app", &[&labels[..], more].concat(), &[]);
+    app.sh("echo saved >/srv/word; cp /bin/sleep /usr/local/bin/hangs");
+    app
+}
+
+#[test]
+fn a_hook_whose_time_is_over_is_ended_with_what_it_started_before_the_next_one_runs() {
+    let limit = ("cofferdam.hook.before-backup.timeout", "2s");
+    let user = ("cofferdam.hook.before-backup.user", "65534:65534");
+    let deaf = "sh -c 'trap \"\" TERM; setsid hangs 1000 & env -i /usr/local/bin/hangs 1001 & hangs 1002; true'";
+    for (command, more) in [
+        (deaf, &[limit][..]),
+        ("sh -c 'hangs 1000 & hangs 1001'", &[limit, user]),
+    ] {
+        let stack = TestStack::new("hook-hangs");
+        let app = hanging(&stack, command, more);
+        let run = stack.cofferdam(&["backup"]);
+        let run = run.expect_says(1, "did not end within 2s");
+        assert!(!run.stderr.contains("may still run"), "{run:?}");
+        assert_eq!(lines_of(&app), "0", "{command}");
+        stack.ensure_nothing_is_left();
+    }
+}
+
+#[test]
+fn a_hook_that_is_interrupted_is_ended_too() {
+    let stack = TestStack::new("hook-interrupted");
+    let app = hanging(&stack, "sh -c 'hangs 1000 & hangs 1001'", &[]);
+    let mut child = stack.start(&["backup"]);
+    eventually("the hook hangs", || app.sh(COUNT) == "2");
+    terminate(&child);
+    assert_eq!(child.wait().expect("wait").code(), Some(130));
+    assert_eq!(lines_of(&app), "0");
+    stack.ensure_nothing_is_left();
+}
+
+/// It lives on, and what it may still print is no matter of the hook.
+#[test]
+fn a_hook_may_leave_something_that_goes_on() {
+    let stack = TestStack::new("hook-leaves");
+    let app = hanging(&stack, "sh -c 'hangs 1000 & echo started'", &[]);
+    stack.cofferdam(&["backup"]).expect(0);
+    assert_eq!(lines_of(&app), "1");
 }

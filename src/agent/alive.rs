@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
+use super::processes::Process;
+
 pub const EXIT_ALIVE: i64 = 0;
 pub const EXIT_DEAD: i64 = 7;
 
@@ -49,29 +51,6 @@ pub fn run(job: &AliveJob) -> ExitCode {
 
 /// When a process started, in clock ticks since boot; `None` when there is none of that number, or only its corpse.
 pub fn start_time(pid: u32) -> Option<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    parse_start_time(&stat)
-}
-
-/// The command name in field 2 may hold blanks and parentheses: fields are counted from its last `)`.
-fn parse_start_time(stat: &str) -> Option<u64> {
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    if matches!(state, "Z" | "X") {
-        return None;
-    }
-    fields.nth(18)?.parse().ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_start_time_is_found_behind_a_hostile_name() {
-        let stat = "42 (a) b (c) S 1 42 42 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 98765 1 1";
-        assert_eq!(parse_start_time(stat), Some(98765));
-        assert_eq!(parse_start_time(&stat.replace(" S ", " Z ")), None);
-        assert_eq!(parse_start_time("garbage"), None);
-    }
+    let process = Process::look(i32::try_from(pid).ok()?)?;
+    Some(process.started)
 }

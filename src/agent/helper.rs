@@ -4,6 +4,7 @@
 //! also when the future is dropped. What a killed cofferdam left is removed by [`sweep`].
 
 mod connection;
+mod exec;
 mod neighbour;
 pub mod sqlite;
 mod stand_in;
@@ -28,7 +29,9 @@ use super::task::{
     Settled, StagedTask, Task, UnpackTask, Unpacked,
 };
 use super::wire::{Call, HelperJob, Kind, Token};
-use crate::engine::{Engine, EngineError, HelperMount, HelperSource, HelperSpec, Limits};
+use crate::engine::{
+    Engine, EngineError, HelperMount, HelperSource, HelperSpec, Limits, Processes,
+};
 use crate::pipe::{ByteStream, inlet};
 use crate::target::RunId;
 use crate::tree::TreePath;
@@ -343,7 +346,7 @@ impl Helpers {
                 .collect(),
             network,
             capabilities: CAPABILITIES.to_vec(),
-            host_pids: false,
+            processes: Processes::Own,
             limits: Limits::Agent,
         }
     }

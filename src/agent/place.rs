@@ -4,13 +4,12 @@ use std::fs;
 use std::io;
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
-use std::thread::{self, available_parallelism};
-use std::time::{Duration, Instant};
-
-use rustix::process::{Pid, Signal, kill_process};
+use std::thread::available_parallelism;
+use std::time::Duration;
 
 use super::dump::io_failure;
 use super::job::{ArriveJob, Arrived, DIRECTORY_PREFIX, Failure, LeaveJob, Left};
+use super::processes;
 
 /// What a process of ours is given to end by itself.
 const GRACE: Duration = Duration::from_secs(8);
@@ -29,7 +28,7 @@ pub fn arrive(job: &ArriveJob) -> Result<Arrived, Failure> {
 
 pub fn leave(_job: &LeaveJob) -> Result<Left, Failure> {
     let directory = own_directory()?;
-    end_processes_of(&directory);
+    processes::end(|| processes::of_directory(&directory), GRACE);
     fs::remove_dir_all(&directory).map_err(|error| {
         io_failure(&directory.display().to_string(), "remove everything", error)
     })?;
@@ -70,48 +69,13 @@ fn sweep(own: &Path, run: &str) -> Vec<String> {
             let path = entry.path();
             let name = entry.file_name().into_string().ok()?;
             let is_dead = is_ours(&path) && !name.starts_with(&ours);
-            let is_left = is_dead && processes_of(&path).is_empty();
+            let is_left = is_dead && processes::of_directory(&path).is_empty();
             // One that another user left cannot be removed; it is theirs to remove.
             (is_left && fs::remove_dir_all(&path).is_ok()).then_some(name)
         })
         .collect();
     swept.sort();
     swept
-}
-
-/// Processes that run a program from `directory`, other than this one. Those of other users cannot be seen.
-fn processes_of(directory: &Path) -> Vec<Pid> {
-    let Ok(entries) = fs::read_dir("/proc") else {
-        return Vec::new();
-    };
-    let own = rustix::process::getpid();
-    entries
-        .flatten()
-        .filter_map(|entry| {
-            let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
-            let program = fs::read_link(entry.path().join("exe")).ok()?;
-            program.starts_with(directory).then(|| Pid::from_raw(pid))?
-        })
-        .filter(|pid| *pid != own)
-        .collect()
-}
-
-fn end_processes_of(directory: &Path) {
-    for (signal, grace) in [
-        (Signal::TERM, GRACE),
-        (Signal::KILL, Duration::from_secs(1)),
-    ] {
-        let deadline = Instant::now() + grace;
-        let mut processes = processes_of(directory);
-        for &pid in &processes {
-            // One that is gone already needs no signal.
-            let _ = kill_process(pid, signal);
-        }
-        while !processes.is_empty() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(20));
-            processes = processes_of(directory);
-        }
-    }
 }
 
 /// Called by an agent whose cofferdam is gone: nobody else will remove what was put in.
@@ -123,6 +87,7 @@ pub fn remove_after_abandonment() -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::thread;
 
     #[test]
     fn only_directories_of_other_runs_are_swept() {
@@ -175,9 +140,9 @@ mod tests {
         };
         let own = scratch.path().join(".cofferdam-x");
         assert_eq!(sweep(&own, "y"), Vec::<String>::new());
-        assert_eq!(processes_of(&live).len(), 1);
+        assert_eq!(processes::of_directory(&live).len(), 1);
         let reaper = thread::spawn(move || child.wait());
-        end_processes_of(&live);
+        processes::end(|| processes::of_directory(&live), GRACE);
         assert!(!reaper.join().unwrap().unwrap().success());
         assert_eq!(sweep(&own, "y").len(), 1);
     }

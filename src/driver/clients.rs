@@ -18,6 +18,7 @@ use std::time::Duration;
 use tracing::warn;
 
 use super::{ArtifactSink, ArtifactSource, DriverError, NewArtifact};
+use crate::agent::helper::Helpers;
 use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError, Visitor};
 use crate::agent::job::{
     DumpJob, Dumped, Endpoint, Failure, Feed, Form, LoadJob, Place, RelayJob, Relayed, Selects,
@@ -43,6 +44,9 @@ pub struct Clients {
     pub exec_user: Option<String>,
     pub environment: ClientEnvironment,
     pub remedy: Remedy,
+    /// What ends clients that nobody waits for any more. Without it they go on: those of a server, whose limits are its
+    /// own.
+    pub helpers: Option<Helpers>,
 }
 
 /// A dump that is to be taken from a client's standard output.
@@ -113,10 +117,12 @@ impl Clients {
 
     /// Runs a client to its end, whatever that is.
     pub async fn exec(&self, spec: &ExecSpec) -> Result<ExecOutput, DriverError> {
-        self.engine
-            .exec(&self.container.id, spec)
-            .await
-            .map_err(|error| self.engine_error(error))
+        let container = &self.container.id;
+        let ran = match &self.helpers {
+            Some(helpers) => helpers.exec(container, spec.clone()).await,
+            None => self.engine.exec(container, spec).await,
+        };
+        ran.map_err(|error| self.engine_error(error))
     }
 
     /// Runs a client on this input to its end, whatever that is.
@@ -125,13 +131,18 @@ impl Clients {
         spec: &ExecSpec,
         input: ByteStream,
     ) -> Result<ExecOutput, DriverError> {
-        self.engine
-            .exec_with_input(&self.container.id, spec, input)
-            .await
-            .map_err(|error| match error {
-                EngineError::Source { source, .. } => self.body_error(source),
-                other => self.engine_error(other),
-            })
+        let container = &self.container.id;
+        let ran = match &self.helpers {
+            Some(helpers) => {
+                let spec = spec.clone();
+                helpers.exec_with_input(container, spec, input).await
+            }
+            None => self.engine.exec_with_input(container, spec, input).await,
+        };
+        ran.map_err(|error| match error {
+            EngineError::Source { source, .. } => self.body_error(source),
+            other => self.engine_error(other),
+        })
     }
 
     /// Takes what a client prints into the snapshot. It counts only when the client has ended with 0.
@@ -248,11 +259,12 @@ impl Clients {
         sink: &dyn ArtifactSink,
     ) -> Result<Taken, DriverError> {
         let spec = self.spec(order.argv.clone(), self.environment.clone());
-        let body = self
-            .engine
-            .exec_stream(&self.container.id, &spec, order.idle_limit)
-            .await
-            .map_err(|error| self.engine_error(error))?;
+        let (container, limit) = (&self.container.id, order.idle_limit);
+        let body = match &self.helpers {
+            Some(helpers) => helpers.exec_stream(container, spec, limit).await,
+            None => self.engine.exec_stream(container, &spec, limit).await,
+        };
+        let body = body.map_err(|error| self.engine_error(error))?;
         let (body, tail) = Tail::new(body);
         let artifact = self
             .store_compressed(order.new_artifact(), Box::pin(body), sink)

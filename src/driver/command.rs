@@ -26,23 +26,22 @@ use super::{
     ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets,
     WayBack, cannot_be_put_back,
 };
-use crate::agent::inside::{ClientEnvironment, Removals, Visitor};
+use crate::agent::helper::Helpers;
+use crate::agent::inside::{ClientEnvironment, Visitor};
 use crate::engine::{Container, Engine, ExecSpec};
 use crate::labels::CommandLabels;
 use crate::manifest::{CommandFacts, Facts, Failure, Role, TargetRecord};
-use crate::target::{DriverKind, RunId, TargetId};
+use crate::target::{DriverKind, TargetId};
 
 /// How much of what a check printed is repeated, in bytes.
 const LAST_WORDS: usize = 2048;
 
 /// What the labels do not say.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct CommandRun {
-    pub id: RunId,
+    pub helpers: Helpers,
     /// Cofferdam's own binary, static, to be put into containers.
     pub program: PathBuf,
-    /// Shared by all drivers of a process, which waits for it before it ends.
-    pub removals: Removals,
 }
 
 /// The stores of one container that commands save, for the length of one run.
@@ -113,6 +112,7 @@ impl CommandDriver {
                 secret: secrets_of(&self.container.env),
             },
             remedy: Arc::new(|_| None),
+            helpers: Some(self.run.helpers.clone()),
         }
     }
 
@@ -122,9 +122,9 @@ impl CommandDriver {
             container: &self.container,
             user: command.options.exec_user.as_deref(),
             scratch: command.options.scratch.as_deref(),
-            run: &self.run.id,
+            run: &self.run.helpers.run,
             program: &self.run.program,
-            removals: &self.run.removals,
+            removals: &self.run.helpers.removals,
         }
     }
 
@@ -326,7 +326,7 @@ impl Driver for CommandDriver {
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError> {
         // The command of a load that was interrupted must not go on beside this one.
-        self.run.removals.done().await;
+        self.run.helpers.removals.done().await;
         self.load(record, source).await?;
         if let Err(error) = self.check(record).await {
             warn!(target = %record.target, "the old data was put back, and its check fails as well: {error}");

@@ -15,7 +15,7 @@ use bollard::errors::Error;
 use bollard::query_parameters::{RemoveContainerOptions, StopContainerOptions};
 use tokio::time::Instant;
 
-pub use self::helper::{HelperMount, HelperSource, HelperSpec, Limits};
+pub use self::helper::{HelperMount, HelperSource, HelperSpec, Limits, Processes};
 pub use self::twin::Substitute;
 use super::fault::About;
 use super::turns::CALL;

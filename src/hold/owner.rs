@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::alive::{AliveJob, AliveReport};
-use crate::engine::{Engine, EngineError, ExecSpec, HelperSpec, State};
+use crate::engine::{Engine, EngineError, ExecSpec, HelperSpec, Processes, State};
 
 /// One process, told apart from any later one with the same number.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,7 +139,7 @@ impl Owner {
                 env: vec![(crate::agent::JOB.to_owned(), self.job())],
                 labels: [("cofferdam.helper".to_owned(), "alive".to_owned())].into(),
                 network: "none".to_owned(),
-                host_pids: true,
+                processes: Processes::OfHost,
                 ..HelperSpec::default()
             })
             .await;

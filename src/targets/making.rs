@@ -119,13 +119,7 @@ impl Making<'_> {
     }
 
     fn helpers(&self) -> Helpers {
-        Helpers {
-            engine: self.session.engine.clone(),
-            image: self.session.image.clone(),
-            run: self.run.clone(),
-            project: self.survey.stack.project.clone(),
-            removals: self.session.removals.clone(),
-        }
+        self.session.helpers(self.run, &self.survey.stack.project)
     }
 
     /// Only where a label, or a record that is restored, is about a node of CouchDB.
@@ -197,9 +191,8 @@ impl Making<'_> {
             labels.commands.clone(),
             restored.map(|restored| restored.target.name.clone()),
             CommandRun {
-                id: self.run.clone(),
+                helpers: self.helpers(),
                 program: PathBuf::from(OWN_PROGRAM),
-                removals: self.session.removals.clone(),
             },
         );
         ServiceDriver {

@@ -132,6 +132,7 @@ impl Server {
                 exec_user: labels.exec_user.clone(),
                 environment: environment(&credentials),
                 remedy: remedy(&container.name, &credentials.user),
+                helpers: None,
             },
             programs,
             user: credentials.user,

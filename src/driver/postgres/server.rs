@@ -99,6 +99,7 @@ impl Server {
                 exec_user: labels.exec_user.clone(),
                 environment: environment(&credentials, labels, &application),
                 remedy: remedy(&container.name, &credentials.user),
+                helpers: None,
             },
             maintenance_db: labels.maintenance_db.clone(),
             application,

@@ -32,8 +32,18 @@ pub struct HelperSpec {
     pub network: String,
     /// Kept of all capabilities, without `CAP_`: `DAC_OVERRIDE`, …
     pub capabilities: Vec<&'static str>,
-    pub host_pids: bool,
+    pub processes: Processes,
     pub limits: Limits,
+}
+
+/// Which processes a container of ours sees, beside its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Processes {
+    #[default]
+    Own,
+    OfHost,
+    /// Those of a container that runs, by its id.
+    Of(String),
 }
 
 /// What a container of ours may take of its host.
@@ -161,7 +171,11 @@ fn host_config(spec: &HelperSpec) -> HostConfig {
         }),
         pids_limit: (spec.limits == Limits::Agent).then_some(MOST_PROCESSES),
         network_mode: Some(spec.network.clone()),
-        pid_mode: spec.host_pids.then(|| "host".to_owned()),
+        pid_mode: match &spec.processes {
+            Processes::Own => None,
+            Processes::OfHost => Some("host".to_owned()),
+            Processes::Of(container) => Some(format!("container:{container}")),
+        },
         mounts: Some(spec.mounts.iter().map(mount).collect()),
         ..HostConfig::default()
     }
