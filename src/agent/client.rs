@@ -5,32 +5,39 @@
 //! keeping it open; the engine closes it when the connection ends, however that came about. An input that was never
 //! written to means nothing: some proxies do not carry it.
 //!
+//! A client ends with all that it has started when it is ended. One that ends by itself may leave children, whom its pipes do
+//! not wait for (`pipes`).
+//!
 //! The attendant also writes to standard error from time to time, so that no proxy takes a long silence for a dead
 //! connection.
 
+mod pipes;
+
 use std::io::{self, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 
+use self::pipes::{Input, LastWords, Output};
 use super::JOB;
 use super::incoming::{Incoming, QUEUE, hung_up, read_frame};
-use super::job::{ClientEnd, Failure};
+use super::job::{ClientEnd, Failure, Side};
+use super::processes::{self, Marked};
 
 /// How often cofferdam and its agent show each other that they are there.
 pub const SIGN_OF_LIFE: Duration = Duration::from_secs(15);
-/// How much of the client's standard error is kept, in bytes.
-const LAST_WORDS: usize = 8 * 1024;
 /// What a client is given between SIGTERM and SIGKILL.
 const GRACE: Duration = Duration::from_secs(5);
-/// Pipes are this big where the kernel allows it: fewer changes between client and agent.
-const PIPE_BYTES: usize = 1024 * 1024;
+/// The same for what it leaves behind.
+const GRACE_OF_CHILDREN: Duration = Duration::from_secs(1);
+/// The environment variable by which a client's children are found.
+const MARK: &str = "COFFERDAM_CLIENT";
 
 /// Watches over the clients of one job.
 pub struct Attendant {
@@ -45,13 +52,21 @@ struct Shared {
     printed: AtomicU64,
     /// Something has come in: the input is carried.
     heard: AtomicBool,
+    /// Somebody has begun to end the client.
+    unwanted: AtomicBool,
 }
 
 /// Why the attendant ended a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Verdict {
     Abandoned,
-    Silent { seconds: u64 },
+    Silent {
+        seconds: u64,
+    },
+    /// A child that it left keeps a pipe of it open.
+    Held {
+        side: Side,
+    },
 }
 
 impl Attendant {
@@ -75,6 +90,7 @@ impl Attendant {
             verdict: OnceLock::new(),
             printed: AtomicU64::new(0),
             heard: AtomicBool::new(false),
+            unwanted: AtomicBool::new(false),
         });
         let listening = shared.clone();
         thread::spawn(move || listening.listen(io::stdin(), input.as_ref(), hung_up));
@@ -91,6 +107,11 @@ impl Attendant {
         }
     }
 
+    /// Whether a failure of the client is the attendant's verdict, which says more than whatever else fails because of it.
+    pub fn has_ruled(&self) -> bool {
+        self.shared.verdict.get().is_some()
+    }
+
     /// Starts a client in a process group of its own, so that its own children end with it.
     pub fn start(&self, argv: &[String], stdin: Stdio, stdout: Stdio) -> Result<Client, Failure> {
         let (program, arguments) = argv.split_first().ok_or_else(|| Failure::Other {
@@ -99,9 +120,11 @@ impl Attendant {
         let mut running = self.shared.lock();
         // Also covers a verdict that falls while nothing runs.
         self.ensure_wanted()?;
+        let mark = format!("{:032x}", rand::random::<u128>());
         let mut child = Command::new(program)
             .args(arguments)
             .env_remove(JOB)
+            .env(MARK, &mark)
             .process_group(0)
             .stdin(stdin)
             .stdout(stdout)
@@ -112,10 +135,10 @@ impl Attendant {
                 message: error.to_string(),
             })?;
         *running = Some(Pid::from_child(&child));
-        let stderr = child.stderr.take();
         Ok(Client {
             program: program.clone(),
-            last_words: thread::spawn(move || stderr.map_or_else(String::new, last_words)),
+            mark,
+            last_words: LastWords::listen(child.stderr.take()),
             shared: self.shared.clone(),
             child,
         })
@@ -126,59 +149,58 @@ impl Attendant {
 pub struct Client {
     program: String,
     child: Child,
-    last_words: JoinHandle<String>,
+    /// The value of [`MARK`].
+    mark: String,
+    last_words: LastWords,
     shared: Arc<Shared>,
 }
 
 impl Client {
     /// The client's standard output; reading it counts as a sign of the client's life.
     pub fn stdout(&mut self) -> impl Read + use<> {
-        let stdout = self.child.stdout.take();
-        if let Some(pipe) = &stdout {
-            widen(pipe);
-        }
-        Watched {
-            stdout,
-            shared: self.shared.clone(),
-        }
+        Output::new(self.child.stdout.take(), &self.shared)
     }
 
-    pub fn stdin(&mut self) -> Option<ChildStdin> {
+    pub fn stdin(&mut self) -> io::Result<Option<impl Write + use<>>> {
         let stdin = self.child.stdin.take();
-        if let Some(pipe) = &stdin {
-            widen(pipe);
-        }
-        stdin
+        stdin.map(|pipe| Input::new(pipe, &self.shared)).transpose()
     }
 
     /// Begins to end the client: what it would still do is of no use any more. [`Client::wait`] has to follow.
     pub fn end(&self) {
         let shared = self.shared.clone();
+        shared.unwanted.store(true, Ordering::Relaxed);
         thread::spawn(move || shared.end_running());
     }
 
     /// Waits for the client. `Ok` holds the end of its standard error.
     pub fn wait(mut self) -> Result<String, Failure> {
         let status = self.reap()?;
-        let stderr = self.last_words.join().unwrap_or_default();
-        match self.shared.verdict.get() {
-            Some(Verdict::Abandoned) => return Err(Failure::Abandoned),
-            Some(Verdict::Silent { seconds }) => {
-                return Err(Failure::Silent {
-                    program: self.program,
-                    seconds: *seconds,
-                    stderr,
-                });
-            }
-            None => {}
+        let verdict = self.shared.verdict.get().copied();
+        if verdict.is_some() || self.shared.unwanted.load(Ordering::Relaxed) {
+            let mut marked = Marked::new(MARK, &self.mark);
+            processes::end(|| marked.running(), GRACE_OF_CHILDREN);
         }
-        match client_end(status) {
-            None => Ok(stderr),
-            Some(end) => Err(Failure::Client {
-                program: self.program,
+        let stderr = self.last_words.end();
+        let program = self.program;
+        match (verdict, client_end(status)) {
+            (Some(Verdict::Abandoned), _) => Err(Failure::Abandoned),
+            (Some(Verdict::Silent { seconds }), _) => Err(Failure::Silent {
+                program,
+                seconds,
+                stderr,
+            }),
+            (_, Some(end)) => Err(Failure::Client {
+                program,
                 end,
                 stderr,
             }),
+            (Some(Verdict::Held { side }), None) => Err(Failure::Held {
+                program,
+                side,
+                stderr,
+            }),
+            (None, None) => Ok(stderr),
         }
     }
 
@@ -213,6 +235,13 @@ fn client_end(status: ExitStatus) -> Option<ClientEnd> {
 impl Shared {
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Pid>> {
         self.running.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it has ended, or was not there.
+    fn client_has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT | WaitIdOptions::NOHANG;
+        let running = *self.lock();
+        running.is_none_or(|pid| !matches!(waitid(WaitId::Pid(pid), options), Ok(None)))
     }
 
     /// Hands on what comes in, and waits for the end of an input that was alive.
@@ -294,45 +323,4 @@ fn deliver(to: &SyncSender<Vec<u8>>, mut piece: Vec<u8>, hung_up: impl Fn() -> b
         }
         thread::sleep(PAUSE);
     }
-}
-
-struct Watched {
-    stdout: Option<ChildStdout>,
-    shared: Arc<Shared>,
-}
-
-impl Read for Watched {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let Some(stdout) = &mut self.stdout else {
-            return Ok(0);
-        };
-        let length = stdout.read(buffer)?;
-        self.shared
-            .printed
-            .fetch_add(length as u64, Ordering::Relaxed);
-        Ok(length)
-    }
-}
-
-fn widen(pipe: impl std::os::fd::AsFd) {
-    // Only speed depends on it, and an unprivileged user may have used up what the kernel allows.
-    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
-}
-
-/// Reads a stream to its end and keeps its last [`LAST_WORDS`] bytes.
-fn last_words(mut stream: impl Read) -> String {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 4096];
-    loop {
-        match stream.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(length) => {
-                kept.extend_from_slice(&buffer[..length]);
-                kept.drain(..kept.len().saturating_sub(LAST_WORDS));
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(_) => break,
-        }
-    }
-    String::from_utf8_lossy(&kept).trim().to_owned()
 }

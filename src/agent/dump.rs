@@ -68,11 +68,9 @@ fn dump(job: &DumpJob, attendant: &Attendant, output: NewFile) -> Result<Dumped,
             })
         }
         (Ok(_), Err(failure)) => Err(failure),
+        (Err(_), Err(verdict)) if attendant.has_ruled() => Err(verdict),
         // The client was ended because of the first failure.
-        (Err(error), _) => {
-            attendant.ensure_wanted()?;
-            Err(io_failure(&place, "write", error))
-        }
+        (Err(error), _) => Err(io_failure(&place, "write", error)),
     }
 }
 
@@ -168,7 +166,7 @@ pub(super) fn io_failure(place: &str, action: &str, error: io::Error) -> Failure
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::job::ClientEnd;
+    use crate::agent::job::{CUT, ClientEnd, Side};
     use crate::manifest::Compression;
     use std::io::Read;
     use std::os::unix::fs::PermissionsExt;
@@ -241,10 +239,11 @@ mod tests {
         let Err(Failure::Client { stderr, .. }) = run(&job(directory.path(), script)) else {
             panic!("the client fails");
         };
+        let words = stderr.strip_prefix(CUT).expect("it is marked as cut");
         assert!(
-            stderr.len() <= 8 * 1024 && stderr.ends_with("xEND"),
+            words.len() <= 8 * 1024 && words.ends_with("xEND"),
             "{}",
-            stderr.len()
+            words.len()
         );
     }
 
@@ -275,6 +274,50 @@ mod tests {
             })
         );
         assert!(!Path::new(&job.output).exists());
+    }
+
+    #[test]
+    fn a_child_that_keeps_the_output_open_fails_the_dump_and_is_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let left = directory.path().join("left");
+        // In a session of its own, so that no signal to the group reaches it.
+        let script = format!(
+            "echo data; setsid sh -c 'echo $$ >{0}; exec sleep 1000' & while ! [ -s {0} ]; do :; done; echo done >&2",
+            left.display()
+        );
+        let job = job(directory.path(), &script);
+        assert_eq!(
+            run(&job),
+            Err(Failure::Held {
+                program: "sh".to_owned(),
+                side: Side::Output,
+                stderr: "done".to_owned(),
+            })
+        );
+        assert!(!Path::new(&job.output).exists());
+        let pid = fs::read_to_string(left).unwrap();
+        let state = fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        assert!(state.is_err() || state.unwrap().contains(") Z"));
+    }
+
+    #[test]
+    fn a_child_that_keeps_only_the_messages_open_is_not_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "echo data; sleep 20 >/dev/null & echo careful >&2";
+        let dumped = run(&job(directory.path(), script)).unwrap();
+        assert_eq!(
+            (dumped.tail.as_slice(), &*dumped.stderr),
+            (&b"data\n"[..], "careful")
+        );
+    }
+
+    #[test]
+    fn what_filters_the_output_may_end_a_moment_after_the_client() {
+        let directory = tempfile::tempdir().unwrap();
+        // As with a process substitution: what filters the output ends a moment later.
+        let script = "{ sleep 1; echo late; } & echo early";
+        let dumped = run(&job(directory.path(), script)).unwrap();
+        assert_eq!(dumped.tail, b"early\nlate\n");
     }
 
     #[test]

@@ -278,6 +278,16 @@ pub enum Failure {
         seconds: u64,
         stderr: String,
     },
+    #[error(
+        "{program} ended, but a child that it had started kept its {side} open, so {} may not be whole: let the command \
+         wait for what it starts: {stderr}",
+        side.what()
+    )]
+    Held {
+        program: String,
+        side: Side,
+        stderr: String,
+    },
     #[error("there is no room left in {place}")]
     NoRoom { place: String },
     #[error("{what}")]
@@ -287,6 +297,35 @@ pub enum Failure {
     #[error("{message}")]
     Other { message: String },
 }
+
+/// Which pipe of a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Side {
+    Input,
+    Output,
+}
+
+impl Side {
+    fn what(self) -> &'static str {
+        match self {
+            Self::Input => "what it has loaded",
+            Self::Output => "the dump",
+        }
+    }
+}
+
+impl fmt::Display for Side {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Input => "input",
+            Self::Output => "output",
+        })
+    }
+}
+
+/// Stands before the words of a client whose beginning is missing: a part of a secret may follow.
+pub const CUT: &str = "… ";
 
 /// How a client ended that did not succeed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -146,12 +146,15 @@ impl Source<'_> {
             .map(|path| NewFile::create(Path::new(path)))
             .transpose()?;
         let mut client = attendant.start(client, Stdio::piped(), stdout)?;
-        let fed = pour(&mut Keeping { plain, kept }, client.stdin());
+        let stdin = client.stdin();
+        let fed = pour(&mut Keeping { plain, kept }, stdin);
         if fed.is_err() {
             client.end();
         }
         let ended = client.wait();
-        attendant.ensure_wanted()?;
+        if attendant.has_ruled() {
+            return ended;
+        }
         fed.and(ended)
     }
 
@@ -163,7 +166,8 @@ impl Source<'_> {
     ) -> Result<String, Failure> {
         let mut plain = self.verified_plain()?;
         let mut client = attendant.start(client, Stdio::piped(), stdout)?;
-        match pour(&mut plain, client.stdin()) {
+        let stdin = client.stdin();
+        match pour(&mut plain, stdin) {
             Ok(()) => {
                 let stderr = client.wait()?;
                 let mut buffer = vec![0; codec::CHUNK];
@@ -175,7 +179,7 @@ impl Source<'_> {
             Err(failure) => {
                 client.end();
                 match client.wait() {
-                    Err(Failure::Abandoned) => Err(Failure::Abandoned),
+                    Err(verdict) if attendant.has_ruled() => Err(verdict),
                     _ => Err(failure),
                 }
             }
@@ -260,8 +264,9 @@ impl<R: Read> Read for Keeping<R> {
 /// Writes `plain` to the client until one of them ends, then closes the client's input.
 ///
 /// The client sees the end only after the end of `plain` was read without an error.
-fn pour(plain: &mut impl Read, stdin: Option<impl Write>) -> Result<(), Failure> {
-    let Some(mut stdin) = stdin else {
+fn pour(plain: &mut impl Read, stdin: io::Result<Option<impl Write>>) -> Result<(), Failure> {
+    let failed = |error| io_failure("the client", "write to", error);
+    let Some(mut stdin) = stdin.map_err(failed)? else {
         return Ok(());
     };
     let mut buffer = vec![0; codec::CHUNK];
@@ -273,7 +278,7 @@ fn pour(plain: &mut impl Read, stdin: Option<impl Write>) -> Result<(), Failure>
         match stdin.write_all(&buffer[..length]) {
             Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(()),
-            Err(error) => return Err(io_failure("the client", "write to", error)),
+            Err(error) => return Err(failed(error)),
         }
     }
 }
@@ -281,7 +286,7 @@ fn pour(plain: &mut impl Read, stdin: Option<impl Write>) -> Result<(), Failure>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::agent::job::{ClientEnd, DumpJob, Form};
+    use crate::agent::job::{ClientEnd, DumpJob, Form, Side};
     use crate::manifest::Compression;
 
     /// A stored file of `plain` in a directory of its own.
@@ -448,6 +453,28 @@ mod tests {
                 })
             );
         }
+    }
+
+    #[test]
+    fn a_child_that_keeps_the_input_open_and_does_not_read_it_fails_the_load() {
+        let (directory, input) = stored(&"x".repeat(8_000_000));
+        let feed = Feed::Stdin { input };
+        // A shell gives what it puts into the background another input, unless it is told this one.
+        let mut job = job(&directory, feed, "exec 3<&0; sleep 1000 <&3 & head -c 3");
+        job.stdout = None;
+        let begun = std::time::Instant::now();
+        let failure = run(&job).unwrap_err();
+        assert!(
+            matches!(
+                &failure,
+                Failure::Held {
+                    side: Side::Input,
+                    ..
+                }
+            ),
+            "{failure}"
+        );
+        assert!(begun.elapsed() < std::time::Duration::from_secs(30));
     }
 
     #[test]

@@ -131,7 +131,8 @@ impl Attached {
                 Err(_) => {
                     self.ensure_within_limits(silent_since)?;
                     if ended {
-                        let message = "the process has ended, and the end of its output never came";
+                        let message = "the process has ended, and the end of its output never came: a child that it has \
+                                       started may hold it open";
                         return Err(self.exec.cut(message));
                     }
                     ended = self.exec.has_ended().await?;

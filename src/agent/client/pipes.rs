@@ -1,0 +1,240 @@
+//! The pipes between the agent and a client, which end soon after the client does.
+//!
+//! A child that the client leaves behind may keep them open for as long as it likes. What it would still print, or read,
+//! belongs to a dump or a load that nobody answers for any more.
+
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{Shared, Verdict};
+use crate::agent::job::{CUT, Side};
+
+/// How long a pipe may stay open, and nothing go through it, once the client has ended.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
+/// How often is looked whether the client has ended.
+const LOOK: Timespec = Timespec {
+    tv_sec: 0,
+    tv_nsec: 200_000_000,
+};
+/// How much of the client's standard error is kept, in bytes.
+const LAST_WORDS: usize = 8 * 1024;
+/// Pipes are this big where the kernel allows it: fewer changes between client and agent.
+const PIPE_BYTES: usize = 1024 * 1024;
+
+/// A client's standard output; reading it counts as a sign of the client's life.
+pub(super) struct Output {
+    pipe: Option<ChildStdout>,
+    patience: Patience,
+}
+
+/// A client's standard input.
+pub(super) struct Input {
+    pipe: ChildStdin,
+    patience: Patience,
+}
+
+/// Waits at a pipe for as long as there is a client.
+struct Patience {
+    shared: Arc<Shared>,
+    side: Side,
+    /// Spent waiting since the client has ended.
+    waited: Duration,
+}
+
+impl Output {
+    pub(super) fn new(pipe: Option<ChildStdout>, shared: &Arc<Shared>) -> Self {
+        if let Some(pipe) = &pipe {
+            widen(pipe);
+        }
+        Self {
+            pipe,
+            patience: Patience::new(shared, Side::Output),
+        }
+    }
+}
+
+impl Read for Output {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Some(pipe) = &mut self.pipe else {
+            return Ok(0);
+        };
+        self.patience.wait(pipe, PollFlags::IN)?;
+        let length = pipe.read(buffer)?;
+        let printed = &self.patience.shared.printed;
+        printed.fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+impl Input {
+    pub(super) fn new(pipe: ChildStdin, shared: &Arc<Shared>) -> io::Result<Self> {
+        widen(&pipe);
+        // A write of more than there is room for must not wait where nobody looks whether the client has ended.
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        Ok(Self {
+            pipe,
+            patience: Patience::new(shared, Side::Input),
+        })
+    }
+}
+
+impl Write for Input {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        loop {
+            match self.pipe.write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.patience.wait(&self.pipe, PollFlags::OUT)?;
+                }
+                written => return written,
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Patience {
+    fn new(shared: &Arc<Shared>, side: Side) -> Self {
+        Self {
+            shared: shared.clone(),
+            side,
+            waited: Duration::ZERO,
+        }
+    }
+
+    /// Until the pipe is ready, or closed. An error when it is neither although the client has ended: the verdict is given
+    /// then.
+    fn wait(&mut self, pipe: &impl AsFd, events: PollFlags) -> io::Result<()> {
+        loop {
+            let begun = Instant::now();
+            match poll(&mut [PollFd::new(pipe, events)], Some(&LOOK)) {
+                Ok(0) | Err(rustix::io::Errno::INTR) => {}
+                Ok(_) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+            if self.shared.client_has_ended() {
+                self.waited += begun.elapsed();
+            }
+            if self.waited >= LINGER {
+                let _ = self.shared.verdict.set(Verdict::Held { side: self.side });
+                return Err(io::Error::other("a child of the client holds its pipe"));
+            }
+        }
+    }
+}
+
+/// The end of a client's standard error, read in a thread of its own.
+pub(super) struct LastWords {
+    kept: Arc<Mutex<Kept>>,
+    is_over: Receiver<()>,
+}
+
+impl LastWords {
+    pub(super) fn listen(pipe: Option<ChildStderr>) -> Self {
+        let kept = Arc::new(Mutex::new(Kept::default()));
+        let (over, is_over) = sync_channel(1);
+        let keeping = kept.clone();
+        thread::spawn(move || {
+            if let Some(pipe) = pipe {
+                read_to_end(pipe, &keeping);
+            }
+            // Nobody listens any more who has not waited for all of it.
+            let _ = over.send(());
+        });
+        Self { kept, is_over }
+    }
+
+    /// To be called after the client's end. What a child of it would still say is not waited for.
+    pub(super) fn end(self) -> String {
+        let _ = self.is_over.recv_timeout(LINGER);
+        lock(&self.kept).words()
+    }
+}
+
+fn lock(kept: &Mutex<Kept>) -> std::sync::MutexGuard<'_, Kept> {
+    kept.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn read_to_end(mut stream: impl Read, kept: &Mutex<Kept>) {
+    let mut buffer = [0; 4096];
+    loop {
+        match stream.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(length) => lock(kept).add(&buffer[..length]),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => break,
+        }
+    }
+}
+
+/// The last [`LAST_WORDS`] bytes of a stream.
+#[derive(Default)]
+struct Kept {
+    bytes: Vec<u8>,
+    is_cut: bool,
+}
+
+impl Kept {
+    fn add(&mut self, bytes: &[u8]) {
+        self.bytes.extend_from_slice(bytes);
+        let excess = self.bytes.len().saturating_sub(LAST_WORDS);
+        self.is_cut |= excess > 0;
+        self.bytes.drain(..excess);
+    }
+
+    /// Begins with [`CUT`] where something is missing.
+    fn words(&self) -> String {
+        if !self.is_cut {
+            return String::from_utf8_lossy(&self.bytes).trim().to_owned();
+        }
+        // The first line was cut; where there is no other one, at least no character is.
+        let newline = self.bytes.iter().position(|byte| *byte == b'\n');
+        let is_start = |byte: &u8| *byte & 0b1100_0000 != 0b1000_0000;
+        let start = match newline {
+            Some(newline) if newline + 1 < self.bytes.len() => newline + 1,
+            _ => self.bytes.iter().position(is_start).unwrap_or(0),
+        };
+        let words = String::from_utf8_lossy(&self.bytes[start..]);
+        format!("{CUT}{}", words.trim())
+    }
+}
+
+fn widen(pipe: impl AsFd) {
+    // Only speed depends on it, and an unprivileged user may have used up what the kernel allows.
+    let _ = rustix::pipe::fcntl_setpipe_size(pipe, PIPE_BYTES);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn kept(pieces: &[&[u8]]) -> String {
+        let mut kept = Kept::default();
+        for piece in pieces {
+            kept.add(piece);
+        }
+        kept.words()
+    }
+
+    #[test]
+    fn what_is_missing_is_marked_and_nothing_begins_in_the_middle() {
+        assert_eq!(kept(&[b" all of it\n"]), "all of it");
+        let line = [&b"x".repeat(LAST_WORDS)[..], b"\nthe end\n"].concat();
+        assert_eq!(kept(&[&line]), format!("{CUT}the end"));
+        let umlauts = "ü".repeat(LAST_WORDS / 2);
+        let cut = kept(&[umlauts.as_bytes(), b"!"]);
+        assert_eq!(cut, format!("{CUT}{}!", &umlauts[2..]));
+        let one_line = [&b"x".repeat(LAST_WORDS)[..], b"END\n"].concat();
+        assert!(kept(&[&one_line]).ends_with("xEND"));
+    }
+}
