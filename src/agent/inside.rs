@@ -2,7 +2,8 @@
 //!
 //! A visit has a directory of its own (`.cofferdam-<run>-<digits>/`, mode 0700, owned by the user that execs run as). It
 //! holds our own binary and whatever comes and goes. Everything is removed when the visit ends, also when its future is
-//! dropped. What a killed cofferdam left is removed by whoever recovers its run ([`left`]), or by the next visit.
+//! dropped. It lies where nobody but root and that user could put another one in its place ([`place`]). What a killed
+//! cofferdam left is removed by whoever recovers its run ([`left`]), or by the next visit.
 //!
 //! Whether the agent can run is decided in one place, [`Visit::begin`]: it is asked to arrive. Where it cannot (a mount
 //! without exec, another architecture) the directory is still there for files: [`Visit::hands`].
@@ -21,6 +22,8 @@ use tracing::{debug, warn};
 
 use self::lifeline::carrying;
 use self::owner::Owner;
+use self::place::Refusal;
+pub use self::place::Unsafe;
 pub use self::removals::Removals;
 use self::stay::Stay;
 use super::job::{
@@ -50,6 +53,13 @@ pub enum VisitError {
     /// Nothing can be written in this container by the archive API.
     #[error("container {container} has no place for temporary files: {}", why.join("; "))]
     NoPlace { container: String, why: Vec<String> },
+    /// The label names a directory where somebody else could put a program in the place of the agent.
+    #[error("{scratch} cannot hold temporary files in container {container}: {why}")]
+    Unsafe {
+        container: String,
+        scratch: String,
+        why: Unsafe,
+    },
     #[error("there is no room left in {place} of container {container}")]
     NoRoom { container: String, place: String },
     #[error("container {container} knows no user {user}")]
@@ -138,10 +148,19 @@ impl Visit {
         let mut without_agent: Option<Self> = None;
         let mut refused = Vec::new();
         for candidate in place::candidates(visitor.scratch) {
-            let place = match place::resolve(visitor.engine, visitor.container, candidate).await? {
+            let resolved =
+                place::resolve(visitor.engine, visitor.container, candidate, Some(owner));
+            let place = match resolved.await? {
                 Ok(place) => place,
+                Err(Refusal::Unsafe(why)) if visitor.scratch.is_some() => {
+                    return Err(VisitError::Unsafe {
+                        container: visitor.container.name.clone(),
+                        scratch: candidate.to_owned(),
+                        why,
+                    });
+                }
                 Err(why) => {
-                    refused.push(why);
+                    refused.push(why.to_string());
                     continue;
                 }
             };

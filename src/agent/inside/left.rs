@@ -36,21 +36,30 @@ pub async fn sweep(
     let usual = place::candidates(None);
     for candidate in usual.iter().chain(scratch) {
         // Where nothing can be put, nothing was.
-        let Ok(place) = place::resolve(engine, container, candidate).await? else {
+        let Ok(place) = place::resolve(engine, container, candidate, None).await? else {
             continue;
         };
         for _ in 0..MOST {
-            let Some(name) = find(engine, container, &place, run).await? else {
+            let Some(left) = find(engine, container, &place, run).await? else {
                 break;
             };
-            remove(engine, container, &place, &name).await?;
+            remove(engine, container, &place, &left).await?;
             info!(
                 container = container.name,
-                place, name, "removed what a dead run left"
+                place,
+                name = left.name,
+                "removed what a dead run left"
             );
         }
     }
     Ok(())
+}
+
+/// A directory that a visit has left.
+#[derive(Clone, Debug)]
+struct LeftDirectory {
+    name: String,
+    owner: Owner,
 }
 
 /// A directory of the run in `place` that holds something, or that can be removed.
@@ -59,7 +68,7 @@ async fn find(
     container: &Container,
     place: &str,
     run: &RunId,
-) -> Result<Option<String>, VisitError> {
+) -> Result<Option<LeftDirectory>, VisitError> {
     let archive = match engine.archive_get(&container.id, place, IDLE).await {
         Ok(archive) => archive,
         Err(EngineError::NoSuchContainer(_) | EngineError::NoSuchPath { .. }) => return Ok(None),
@@ -89,23 +98,30 @@ async fn first_of(
     mut archive: ByteStream,
     prefix: &str,
     wanted: Wanted,
-) -> std::io::Result<Option<String>> {
-    let mut found: Option<String> = None;
+) -> std::io::Result<Option<LeftDirectory>> {
+    let mut found: Option<LeftDirectory> = None;
     while let Some(header) = next_header(&mut archive).await? {
         let name = header.name();
         let mut components = name.split(|byte| *byte == b'/').filter(|it| !it.is_empty());
         let (top, below) = (components.nth(1).unwrap_or_default(), components.next());
         // A header of its own may carry what does not fit into an entry's.
         let is_entry = !matches!(header.kind(), b'x' | b'g' | b'L' | b'K');
-        if is_entry && found.as_deref().map(str::as_bytes) == Some(top) && below.is_some() {
+        let is_found = |found: &LeftDirectory| found.name.as_bytes() == top;
+        if is_entry && found.as_ref().is_some_and(is_found) && below.is_some() {
             return Ok(found);
         }
         if is_entry && top.starts_with(prefix.as_bytes()) && header.kind() == b'5' {
-            let name = String::from_utf8_lossy(top).into_owned();
+            let left = LeftDirectory {
+                name: String::from_utf8_lossy(top).into_owned(),
+                owner: Owner {
+                    uid: header.uid().map_err(std::io::Error::other)?,
+                    gid: header.gid().map_err(std::io::Error::other)?,
+                },
+            };
             if wanted == Wanted::Any {
-                return Ok(Some(name));
+                return Ok(Some(left));
             }
-            found = Some(name);
+            found = Some(left);
         } else if is_entry && top > prefix.as_bytes() && !top.starts_with(prefix.as_bytes()) {
             return Ok(None);
         }
@@ -129,19 +145,30 @@ async fn remove(
     engine: &Engine,
     container: &Container,
     place: &str,
-    name: &str,
+    left: &LeftDirectory,
 ) -> Result<(), VisitError> {
+    let name = &left.name;
     let directory = format!("{}/{name}", place.trim_end_matches('/'));
     if container.is_running() {
-        // Whoever it belongs to.
-        let spec = ExecSpec {
-            user: Some("0".to_owned()),
-            limit: Some(SHORT),
-            ..ExecSpec::new(["rm", "-rf", "--", &directory])
-        };
-        let removed = engine.exec(&container.id, &spec).await;
-        if removed.is_ok_and(|output| output.exit_code == 0) {
-            return Ok(());
+        let Owner { uid, gid } = left.owner;
+        // Root does not walk through a directory that its owner may change meanwhile. That owner may be no master of the
+        // directory above.
+        for (user, argv) in [
+            (
+                format!("{uid}:{gid}"),
+                &["rm", "-rf", "--", &*directory][..],
+            ),
+            ("0".to_owned(), &["rmdir", "--", &*directory]),
+        ] {
+            let spec = ExecSpec {
+                user: Some(user),
+                limit: Some(SHORT),
+                ..ExecSpec::new(argv.iter().copied())
+            };
+            let removed = engine.exec(&container.id, &spec).await;
+            if removed.is_ok_and(|output| output.exit_code == 0) {
+                return Ok(());
+            }
         }
     }
     engine
@@ -186,7 +213,7 @@ mod tests {
         Box::pin(Cursor::new(bytes))
     }
 
-    async fn found(entries: &[(&str, u8, &str)], wanted: Wanted) -> Option<String> {
+    async fn found(entries: &[(&str, u8, &str)], wanted: Wanted) -> Option<LeftDirectory> {
         let prefix = format!(".cofferdam-{RUN}-");
         first_of(archive(entries), &prefix, wanted).await.unwrap()
     }

@@ -79,6 +79,18 @@ impl Clients {
                     "set {label}.scratch to a directory on a volume, or {label}.transfer: stream"
                 ),
             ),
+            VisitError::Unsafe {
+                ref container,
+                ref why,
+                ..
+            } => DriverError::failed_with_hint(
+                error.to_string(),
+                format!(
+                    "set {label}.scratch to a directory where only root can write, or, if nothing else uses this one, run \
+                     docker exec --user 0 {container} {}",
+                    why.remedy
+                ),
+            ),
             VisitError::NoUser { .. } => DriverError::failed_with_hint(
                 error.to_string(),
                 format!("set {label}.exec-user to a user of the container"),
