@@ -21,6 +21,10 @@ use crate::engine::{Container, Engine, EngineError, ExecSpec};
 use crate::hold::Operation;
 use crate::labels::{HookPoint, HookSpec, WhenStopped};
 use crate::plan::order::start_order;
+use crate::secret::{Redactor, secrets_of};
+
+/// How much of what a hook printed a message carries, in bytes.
+const LAST_WORDS: usize = 2000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
@@ -242,12 +246,15 @@ impl<'a> Hooks<'a> {
         } else {
             &output.stderr
         };
+        let secrets = secrets_of(&service.container.env);
+        let redactor = Redactor::new(secrets.iter().map(|(_, secret)| secret));
+        let command = shlex::try_join(hook.argv.iter().map(String::as_str)).unwrap_or_default();
         Err(HookError::Failed {
             service: service.name.clone(),
             point,
-            command: shlex::try_join(hook.argv.iter().map(String::as_str)).unwrap_or_default(),
+            command: redactor.last_words(command.as_bytes(), usize::MAX),
             code: output.exit_code,
-            message: last_words(words),
+            message: redactor.last_words(words, LAST_WORDS),
         })
     }
 }
@@ -278,11 +285,4 @@ async fn present(engine: &Engine, service: &Service) -> Result<Option<String>, E
         .iter()
         .find(|task| task.replica() == container.replica());
     Ok(same.or(tasks.first()).map(|task| task.id.clone()))
-}
-
-/// The end of what a program printed, short enough for a message.
-fn last_words(output: &[u8]) -> String {
-    const LIMIT: usize = 2000;
-    let start = output.len().saturating_sub(LIMIT);
-    String::from_utf8_lossy(&output[start..]).trim().to_owned()
 }

@@ -2,6 +2,15 @@
 //!
 //! A [`Secret`] prints itself as `[redacted]` and cannot be serialised. The only way to its text is
 //! [`Secret::expose`], so that a search for that word finds every place where one leaves our hands.
+//!
+//! - `environment`: which variables of a container hold secrets
+//! - `redact`: secrets kept out of what a program printed
+
+mod environment;
+mod redact;
+
+pub use environment::secrets_of;
+pub use redact::Redactor;
 
 use std::fmt;
 

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::support::stack::{TestStack, eventually, is_running, terminate};
+use crate::support::stack::{PASSWORD, TestStack, eventually, is_running, terminate};
 use crate::support::{TestContainer, docker};
 
 const FILES: (&str, &str) = ("cofferdam.files.word", "/srv/word");
@@ -239,4 +239,18 @@ fn a_hook_may_leave_something_that_goes_on() {
     let app = hanging(&stack, "sh -c 'hangs 1000 & echo started'", &[]);
     stack.cofferdam(&["backup"]).expect(0);
     assert_eq!(lines_of(&app), "1");
+}
+
+#[test]
+fn what_a_failed_hook_printed_holds_no_secret_of_its_container() {
+    for stream in ["1", "2"] {
+        let stack = TestStack::new("hook-secret");
+        let command = format!("sh -c 'echo as $APP_PASSWORD >&{stream}; exit 7; : {PASSWORD}'");
+        let labels = [FILES, ("cofferdam.hook.before-backup", &*command)];
+        let password = format!("APP_PASSWORD={PASSWORD}");
+        let app = stack.toolbox("app", &labels, &["--env", &password]);
+        app.sh("echo saved >/srv/word");
+        let run = stack.cofferdam(&["backup"]).expect_says(1, "as [redacted]");
+        assert!(!run.stderr.contains(PASSWORD), "{run:?}");
+    }
 }

@@ -10,10 +10,6 @@
 //! old data is loaded again in any case. Arguments of commands stay out of manifests, plans and messages: people write
 //! passwords into them.
 
-mod secrets;
-
-pub use secrets::secrets_of;
-
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -31,6 +27,7 @@ use crate::agent::inside::{ClientEnvironment, Visitor};
 use crate::engine::{Container, Engine, ExecSpec};
 use crate::labels::CommandLabels;
 use crate::manifest::{CommandFacts, Facts, Failure, Role, TargetRecord};
+use crate::secret::secrets_of;
 use crate::target::{DriverKind, TargetId};
 
 /// How much of what a check printed is repeated, in bytes.
@@ -351,11 +348,7 @@ impl Driver for CommandDriver {
         }
         // Many checks give their reason on standard output.
         let words = match output.last_words() {
-            words if words.is_empty() => {
-                let start = output.stdout.len().saturating_sub(LAST_WORDS);
-                let words = String::from_utf8_lossy(&output.stdout[start..]);
-                clients.redact(words.trim())
-            }
+            words if words.is_empty() => clients.redactor().last_words(&output.stdout, LAST_WORDS),
             words => words,
         };
         let program = format!("{} ({}.check)", spec.program(), label_of(name));

@@ -6,12 +6,10 @@
 //! - `attached`: a command that has been started, and its output as it comes
 //! - `ending`: what the engine says of its end
 //! - `frames`: the two output streams, taken out of one
-//! - `redact`: secrets kept out of what a command printed
 
 mod attached;
 mod ending;
 mod frames;
-mod redact;
 
 use std::fmt;
 use std::io;

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::instance::Instance;
 use super::{Migration, Origin, Remark, RemarkKind, Sidecar};
 use crate::discover::Service;
-use crate::driver::command::secrets_of;
 use crate::labels::{self, HookPoint, OptIn};
+use crate::secret::secrets_of;
 use crate::store::Store;
 use crate::survey::Survey;
 

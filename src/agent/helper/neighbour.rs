@@ -9,7 +9,7 @@ use crate::agent::request::{Answer, PASSWORD, RequestJob};
 use crate::agent::{IDLE, REQUEST};
 use crate::engine::container::is_within;
 use crate::engine::{Container, ExecSpec, HelperSpec, Substitute};
-use crate::secret::Secret;
+use crate::secret::{Redactor, Secret, secrets_of};
 
 /// Beyond what the server itself may take.
 const MARGIN: Duration = Duration::from_secs(60);
@@ -55,6 +55,8 @@ impl Helpers {
             .create_twin(&model.id, instead, &self.labels())
             .await?;
         let container = self.guard(id);
+        let secrets = secrets_of(&model.env);
+        let redactor = Redactor::new(secrets.iter().map(|(_, secret)| secret));
         for path in carried {
             self.carry(model, &container.id, path).await?;
         }
@@ -63,11 +65,12 @@ impl Helpers {
             Ok(neighbour) => Ok(Twin {
                 neighbour,
                 container,
+                redactor,
             }),
             Err(error) if self.engine.inspect(&container.id).await?.is_running() => Err(error),
             // Nobody can be the neighbour of what has ended.
             Err(_) => Err(HelperError::TwinEnded(
-                self.engine.last_words(&container.id).await?,
+                self.engine.last_words(&container.id, &redactor).await?,
             )),
         }
     }
@@ -124,6 +127,7 @@ impl Neighbour {
 pub struct Twin {
     pub neighbour: Neighbour,
     container: HelperContainer,
+    redactor: Redactor,
 }
 
 impl Twin {
@@ -135,7 +139,8 @@ impl Twin {
     /// What it printed last.
     pub async fn last_words(&self) -> String {
         let HelperContainer { engine, id, .. } = &self.container;
-        engine.last_words(id).await.unwrap_or_default()
+        let said = engine.last_words(id, &self.redactor).await;
+        said.unwrap_or_default()
     }
 
     /// Stops it as its image asks for.

@@ -7,17 +7,22 @@ use std::io;
 
 use super::Clients;
 use crate::agent::inside::VisitError;
-use crate::agent::job::{ClientEnd, Failure};
+use crate::agent::job::{CUT, ClientEnd, Failure};
 use crate::driver::{DriverError, StoreError};
 use crate::engine::{EngineError, ExecOutput};
 use crate::repository::RepositoryError;
+use crate::secret::{Redactor, secrets_of};
 
 impl Clients {
+    /// Of what the clients are told, and of what else the container's environment holds.
+    pub fn redactor(&self) -> Redactor {
+        let others = secrets_of(&self.container.env);
+        let secrets = self.environment.secret.iter().chain(&others);
+        Redactor::new(secrets.map(|(_, secret)| secret))
+    }
+
     pub fn redact(&self, words: &str) -> String {
-        self.environment
-            .secret
-            .iter()
-            .fold(words.to_owned(), |words, (_, secret)| secret.redact(&words))
+        self.redactor().text(words, CUT)
     }
 
     pub fn ensure_success(&self, program: &str, output: &ExecOutput) -> Result<(), DriverError> {
@@ -29,7 +34,9 @@ impl Clients {
 
     /// The failure of a client, with what mends it where that is known.
     pub fn client_error(&self, program: &str, code: i64, words: &str) -> DriverError {
-        match (self.remedy)(words) {
+        let hint = (self.remedy)(words);
+        let words = self.redact(words);
+        match hint {
             Some(hint) => DriverError::failed_with_hint(
                 format!("{program} failed with exit code {code}: {words}"),
                 hint,
@@ -37,7 +44,7 @@ impl Clients {
             None => DriverError::Client {
                 program: program.to_owned(),
                 code,
-                message: words.to_owned(),
+                message: words,
             },
         }
     }
@@ -105,13 +112,10 @@ impl Clients {
                     // As a shell has it.
                     ClientEnd::Signal(signal) => 128 + i64::from(signal),
                 };
-                self.client_error(&program, code, &self.redact(&stderr))
+                self.client_error(&program, code, &stderr)
             }
             VisitError::Failed(Failure::NoClient { program, message }) => {
                 self.no_client(&program, &message)
-            }
-            VisitError::Failed(failure @ Failure::Silent { .. }) => {
-                DriverError::failed(self.redact(&failure.to_string()))
             }
             VisitError::Engine(error) => self.engine_error(error),
             other => DriverError::failed(self.redact(&other.to_string())),

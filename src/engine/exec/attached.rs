@@ -12,11 +12,11 @@ use tokio_util::codec::FramedRead;
 use super::ExecSpec;
 use super::ending::{Exec, is_the_runtimes};
 use super::frames::{Frame, FrameDecoder};
-use super::redact::Redactor;
 use crate::engine::connect::RawStream;
 use crate::engine::fault::About;
 use crate::engine::turns::CALL;
 use crate::engine::{Engine, EngineError, container_name};
+use crate::secret::Redactor;
 
 /// How much of standard error a message carries.
 pub(super) const LAST_WORDS: usize = 8 * 1024;

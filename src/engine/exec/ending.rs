@@ -11,9 +11,9 @@ use std::time::Duration;
 use bollard::models::ExecInspectResponse;
 use tokio::time::Instant;
 
-use super::redact::Redactor;
 use crate::engine::fault::About;
 use crate::engine::{Engine, EngineError};
+use crate::secret::Redactor;
 
 /// An engine under load may need this long to notice that a process is gone.
 const EXIT_NOTICED: Duration = Duration::from_secs(15);

@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 
 use crate::engine::fault::About;
 use crate::engine::{Engine, EngineError, container_name};
+use crate::secret::Redactor;
 
 /// How much of what a container said last is repeated, in lines and bytes.
 const LAST_LINES: &str = "20";
@@ -48,8 +49,12 @@ impl Engine {
         })
     }
 
-    /// The last lines that a container printed; empty where its log driver keeps none.
-    pub async fn last_words(&self, container: &str) -> Result<String, EngineError> {
+    /// The last lines that a container printed, without the secrets; empty where its log driver keeps none.
+    pub async fn last_words(
+        &self,
+        container: &str,
+        redactor: &Redactor,
+    ) -> Result<String, EngineError> {
         let options = LogsOptions {
             stdout: true,
             stderr: true,
@@ -61,8 +66,9 @@ impl Engine {
         while let Some(Ok(line)) = logs.next().await {
             words.extend_from_slice(&LogOutput::into_bytes(line));
         }
-        let start = words.len().saturating_sub(LAST_WORDS);
-        Ok(String::from_utf8_lossy(&words[start..]).trim().to_owned())
+        // A secret may have lines, and the first of these be one of its last.
+        let words = redactor.tail(&words, true);
+        Ok(redactor.last_words(&words, LAST_WORDS))
     }
 }
 

@@ -1,14 +1,14 @@
-//! Keeps secrets out of what a command printed.
+//! Keeps secrets out of what a program printed.
 
-use crate::secret::Secret;
+use super::Secret;
 
 const MASK: &[u8] = b"[redacted]";
 
 #[derive(Clone, Debug)]
-pub(super) struct Redactor(Vec<Secret>);
+pub struct Redactor(Vec<Secret>);
 
 impl Redactor {
-    pub(super) fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+    pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut secrets: Vec<Secret> = secrets
             .into_iter()
             .filter(|secret| !secret.expose().is_empty())
@@ -20,7 +20,7 @@ impl Redactor {
     }
 
     /// The beginning of an output; with `cut`, its last bytes may be the first ones of a secret.
-    pub(super) fn head(&self, bytes: &[u8], cut: bool) -> Vec<u8> {
+    pub fn head(&self, bytes: &[u8], cut: bool) -> Vec<u8> {
         let mut clean = self.masked(bytes);
         if cut {
             let partial = self.longest_partial(|secret, length| clean.ends_with(&secret[..length]));
@@ -30,7 +30,7 @@ impl Redactor {
     }
 
     /// The end of an output; with `cut`, its first bytes may be the last ones of a secret.
-    pub(super) fn tail(&self, bytes: &[u8], cut: bool) -> Vec<u8> {
+    pub fn tail(&self, bytes: &[u8], cut: bool) -> Vec<u8> {
         let mut clean = self.masked(bytes);
         if cut {
             let partial = self.longest_partial(|secret, length| {
@@ -39,6 +39,27 @@ impl Redactor {
             clean.drain(..partial);
         }
         clean
+    }
+
+    /// All of a text. Where `cut` stands in it, what follows may begin with the last ones of a secret.
+    pub fn text(&self, text: &str, cut: &str) -> String {
+        let clean = self.masked(text.as_bytes());
+        let clean = String::from_utf8_lossy(&clean);
+        let mut pieces = clean.split(cut);
+        let mut whole = pieces.next().unwrap_or_default().to_owned();
+        for piece in pieces {
+            let piece = self.tail(piece.as_bytes(), true);
+            whole.push_str(cut);
+            whole.push_str(&String::from_utf8_lossy(&piece));
+        }
+        whole
+    }
+
+    /// The last `limit` bytes of an output as text, for messages.
+    pub fn last_words(&self, output: &[u8], limit: usize) -> String {
+        let clean = self.masked(output);
+        let start = clean.len().saturating_sub(limit);
+        String::from_utf8_lossy(&clean[start..]).trim().to_owned()
     }
 
     fn masked(&self, bytes: &[u8]) -> Vec<u8> {
@@ -109,6 +130,27 @@ mod tests {
         assert_eq!(redactor.head(b"password hunt", true), b"password ");
         assert_eq!(redactor.tail(b"ter2 refused", true), b" refused");
         assert_eq!(redactor.head(b"password hunt", false), b"password hunt");
+    }
+
+    #[test]
+    fn a_text_is_clean_on_both_sides_of_a_cut() {
+        let redactor = redactor(&["hunter2", "S3CR3T"]);
+        for (text, expected) in [
+            ("it said: hunter2", "it said: [redacted]"),
+            ("it said: … ter2 S3CR3T", "it said: …  [redacted]"),
+            ("2 rows", "2 rows"),
+            ("… no part of any", "… no part of any"),
+        ] {
+            assert_eq!(redactor.text(text, "… "), expected);
+        }
+    }
+
+    #[test]
+    fn the_last_words_are_cut_only_when_they_are_clean() {
+        let redactor = redactor(&["hunter2"]);
+        let words = redactor.last_words(b"the password hunter2", 5);
+        assert_eq!(words, "cted]");
+        assert_eq!(redactor.last_words(b" hunter2\n", 100), "[redacted]");
     }
 
     proptest! {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::secret::Secret;
+use super::Secret;
 
 /// What the names of variables with secrets in them contain, and what they end in.
 const CONTAINED: [&str; 4] = ["PASS", "SECRET", "TOKEN", "CREDENTIAL"];
