@@ -1,8 +1,9 @@
 //! Stores that commands of the user's own save and put back, by the real program. The store here is a file, its clients are
 //! `cat` and a shell.
 
+use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::stack::{PASSWORD, TestStack, compose_volume, eventually, files_with};
-use crate::support::{TestContainer, docker};
+use crate::support::{TestContainer, TestVolume, docker};
 use serde_json::Value;
 
 const DUMP: (&str, &str) = ("cofferdam.command.toy.dump", "cat /data/value");
@@ -328,4 +329,143 @@ fn a_container_that_is_stopped_cannot_be_asked() {
             .cofferdam(&[command])
             .expect_says(code, "which does not run; start it first");
     }
+}
+
+/// How many processes run of the program that commands hang in.
+fn hanging(container: &TestContainer) -> String {
+    container.sh("grep -lsx hangs /proc/[0-9]*/comm | wc -l")
+}
+
+#[test]
+fn a_child_that_keeps_the_dump_open_fails_it_and_is_ended() {
+    let stack = TestStack::new("command-child");
+    let dump = "sh -c 'cat /data/value; setsid hangs 1000 & exit 0'";
+    let toy = store(&stack, &[("cofferdam.command.toy.dump", dump)], &[], "half");
+    toy.sh("cp /bin/sleep /usr/local/bin/hangs");
+    let words = "a child that it had started kept its output open";
+    stack.cofferdam(&["backup"]).expect_says(1, words);
+    assert_eq!(hanging(&toy), "0");
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn commands_whose_time_is_over_do_not_go_on() {
+    let stack = TestStack::new("command-hangs");
+    let labels = [
+        DUMP,
+        LOAD,
+        ("cofferdam.command.toy.check", "hangs 1000"),
+        ("cofferdam.command.toy.timeout", "2s"),
+        ("cofferdam.command.bad.dump", "hangs 1000"),
+        ("cofferdam.command.bad.transfer", "stream"),
+        ("cofferdam.command.bad.timeout", "2s"),
+    ];
+    let toy = store(&stack, &labels, &[], "precious");
+    toy.sh("cp /bin/sleep /usr/local/bin/hangs");
+    stack.cofferdam(&["backup"]).expect_says(3, "silent for 2s");
+    assert_eq!(hanging(&toy), "0");
+    let restore = ["restore", "latest", "--yes", "toy/command/toy"];
+    stack
+        .cofferdam(&restore)
+        .expect_says(1, "did not end within 2s");
+    assert_eq!(hanging(&toy), "0");
+    assert_eq!(value(&toy), "precious");
+    stack.ensure_nothing_is_left();
+}
+
+/// Whoever may move the agent's directory could put a program of his own there, which root would run.
+#[test]
+fn a_scratch_directory_of_somebody_else_is_refused() {
+    let stack = TestStack::new("command-scratch");
+    let volume = TestVolume::create(&[]);
+    let mount = format!("{}:/scratch", volume.name);
+    let start = |scratch: &str, user: &str| {
+        let labels = [
+            ("cofferdam.command.toy.dump", "cat /data/value"),
+            ("cofferdam.command.toy.scratch", scratch),
+            ("cofferdam.command.toy.exec-user", user),
+        ];
+        let toy = store(&stack, &labels, &["--volume", &mount], "precious");
+        toy.sh("mkdir -p /scratch/deep; ln -s ../scratch/deep /srv/link");
+        toy
+    };
+    for (scratch, user, prepare, refusal) in [
+        ("/scratch", "0", "true", None),
+        (
+            "/scratch",
+            "0",
+            "chown 999 /scratch",
+            Some("chown 0 /scratch"),
+        ),
+        // Who owns the directory above may exchange the one below.
+        ("/srv/link", "0", "true", Some("chown 0 /scratch")),
+        ("/scratch", "999:999", "true", None),
+        (
+            "/scratch",
+            "0",
+            "chown 0 /scratch; chmod 777 /scratch",
+            Some("chmod o-w /scratch"),
+        ),
+        ("/srv/link", "0", "chmod 1777 /scratch", None),
+        (
+            "/srv/link",
+            "0",
+            "chown -h 999 /srv/link",
+            Some("chown -h 0 /srv/link"),
+        ),
+    ] {
+        let toy = start(scratch, user);
+        toy.sh(prepare);
+        let run = stack.cofferdam(&["backup"]);
+        match refusal {
+            None => {
+                run.expect(0);
+                assert_eq!(stack.manifest()["targets"][0]["transfer"], "copy");
+            }
+            Some(remedy) => {
+                let remedy = format!("docker exec --user 0 {} {remedy}", toy.name);
+                run.expect_says(1, &remedy);
+            }
+        }
+        assert_eq!(
+            toy.sh("ls -A /scratch /scratch/deep | grep cofferdam || true"),
+            ""
+        );
+    }
+}
+
+#[test]
+fn an_unsafe_usual_directory_is_passed_over() {
+    let stack = TestStack::new("command-tmp");
+    let labels = [
+        ("cofferdam.command.toy.dump", "ls -A /var/tmp"),
+        ("cofferdam.command.toy.ends-with", ".cofferdam-*"),
+    ];
+    let toy = store(&stack, &labels, &[], "");
+    toy.sh("chmod 777 /tmp");
+    stack.cofferdam(&["backup"]).expect(0);
+    assert_eq!(stack.manifest()["targets"][0]["transfer"], "copy");
+}
+
+/// As some engines do with the output of what ends soon.
+#[test]
+fn a_report_that_is_lost_is_asked_for_again_or_told() {
+    let stack = TestStack::new("command-lost");
+    let _toy = store(&stack, &[DUMP], &[], "precious");
+    let backup = |proxy: &FaultProxy| {
+        let mut command = stack.command(&["backup"]);
+        command.env("DOCKER_HOST", proxy.docker_host());
+        crate::support::stack::Run::from(command.output().expect("cofferdam"))
+    };
+    let start = "/exec/*/start";
+    let arrival = FaultProxy::start();
+    arrival.once("POST", start, Fault::EndEarly(0));
+    backup(&arrival).expect(0);
+    assert_eq!(stack.manifest()["targets"][0]["transfer"], "copy");
+
+    let dump = FaultProxy::start();
+    dump.once("POST", start, Fault::Delay(std::time::Duration::ZERO));
+    dump.once("POST", start, Fault::EndEarly(0));
+    backup(&dump).expect_says(1, "handed on nothing of its report");
+    stack.ensure_nothing_is_left();
 }

@@ -68,6 +68,15 @@ pub enum VisitError {
     Failed(#[from] Failure),
     #[error("the agent in container {container} did not report: {why}")]
     NoReport { container: String, why: String },
+    /// Some engines (Podman 4) lose what a command prints that ends soon.
+    #[error(
+        "agent {errand} in container {container} ended with exit code 0, but the engine handed on nothing of its report, so \
+         what it did is not known; run the command again"
+    )]
+    LostReport {
+        container: String,
+        errand: &'static str,
+    },
     #[error("cannot read cofferdam's own program {program}: {source}")]
     Program {
         program: String,
@@ -293,6 +302,7 @@ impl Visit {
             }
             Err(VisitError::Engine(EngineError::CannotRun { message, .. })) => message,
             Err(VisitError::NoReport { why, .. }) => why,
+            Err(error @ VisitError::LostReport { .. }) => error.to_string(),
             Err(VisitError::Failed(failure)) => failure.to_string(),
             Err(error) => return Err(error),
         };

@@ -44,6 +44,11 @@ impl Errand {
         }
     }
 
+    /// Whether it may be done once more when nobody knows what became of it.
+    pub fn may_be_repeated(self) -> bool {
+        self == Self::Arrive
+    }
+
     pub fn from_argument(argument: &str) -> Option<Self> {
         Self::ALL
             .into_iter()

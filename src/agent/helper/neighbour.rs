@@ -5,14 +5,17 @@ use std::io::Cursor;
 use std::time::Duration;
 
 use super::{HelperContainer, HelperError, Helpers};
-use crate::agent::request::{Answer, PASSWORD, RequestJob};
+use crate::agent::request::{Answer, Method, PASSWORD, RequestJob};
 use crate::agent::{IDLE, REQUEST};
 use crate::engine::container::is_within;
-use crate::engine::{Container, ExecSpec, HelperSpec, Substitute};
+use crate::engine::{Container, ExecOutput, ExecSpec, HelperSpec, Substitute};
 use crate::secret::{Redactor, Secret, secrets_of};
 
 /// Beyond what the server itself may take.
 const MARGIN: Duration = Duration::from_secs(60);
+/// How often a server is asked whose answer does not arrive: some engines (Podman 4) lose what a command prints that ends
+/// soon.
+const MOST_TRIES: u32 = 3;
 /// How long the engine may stay silent while it hands out a few small files.
 const CARRY: Duration = Duration::from_secs(60);
 
@@ -109,9 +112,26 @@ impl Neighbour {
             limit: Some(Duration::from_secs(job.limit_seconds) + MARGIN),
             ..ExecSpec::new(["/cofferdam", "agent", REQUEST])
         };
+        let mut tries = 1;
+        loop {
+            let output = self.run(&spec, line.clone()).await?;
+            if !output.stdout.is_empty() {
+                return super::parse_report(&output.stdout);
+            }
+            // Asking for something changes nothing.
+            if job.method != Method::Get || tries == MOST_TRIES {
+                return Err(HelperError::NoReport(
+                    "the engine handed on nothing of its report, so what the server answered is not known".to_owned(),
+                ));
+            }
+            tries += 1;
+        }
+    }
+
+    async fn run(&self, spec: &ExecSpec, line: Vec<u8>) -> Result<ExecOutput, HelperError> {
         let input = Box::pin(Cursor::new(line));
         let engine = &self.0.engine;
-        let output = engine.exec_with_input(&self.0.id, &spec, input).await?;
+        let output = engine.exec_with_input(&self.0.id, spec, input).await?;
         if output.exit_code != 0 || output.truncated {
             return Err(HelperError::NoReport(format!(
                 "its request ended with exit code {}: {}",
@@ -119,7 +139,7 @@ impl Neighbour {
                 output.last_words()
             )));
         }
-        super::parse_report(&output.stdout)
+        Ok(output)
     }
 }
 

@@ -12,6 +12,9 @@ use crate::agent::job::{Errand, Failure, LeaveJob, Left, Report};
 use crate::engine::{Engine, EngineError, ExecOutput, ExecSpec};
 use crate::pipe::ByteStream;
 
+/// How often an errand is done whose report does not arrive.
+const MOST_TRIES: u32 = 3;
+
 /// What errands and the removal need to know.
 #[derive(Clone)]
 pub(super) struct Stay {
@@ -32,8 +35,20 @@ impl Stay {
         environment: &ClientEnvironment,
         limit: Option<Duration>,
     ) -> Result<T, VisitError> {
-        self.errand_with(errand, job, environment, limit, lifeline())
-            .await
+        let mut tries = 1;
+        loop {
+            let done = self
+                .errand_with(errand, job, environment, limit, lifeline())
+                .await;
+            match done {
+                Err(VisitError::LostReport { .. })
+                    if errand.may_be_repeated() && tries < MOST_TRIES =>
+                {
+                    tries += 1;
+                }
+                done => return done,
+            }
+        }
     }
 
     /// `input`: a lifeline, which may carry content.
@@ -132,6 +147,12 @@ fn report<T: DeserializeOwned>(
             "agent {errand} ended with exit code {code}: {words}"
         )));
     }
+    if output.stdout.is_empty() {
+        return Err(VisitError::LostReport {
+            container: container.to_owned(),
+            errand,
+        });
+    }
     match serde_json::from_slice(&output.stdout) {
         Ok(Report::Done(done)) => Ok(done),
         Ok(Report::Failed(Failure::NoRoom { place })) => Err(VisitError::NoRoom {
@@ -166,7 +187,7 @@ mod tests {
     fn only_one_whole_report_is_an_answer() {
         assert_eq!(read(&output(0, "{\"done\":{}}\n")), Ok(Left {}));
         for (exit_code, stdout, words) in [
-            (0, "", "printed something else"),
+            (0, "", "handed on nothing of its report"),
             (0, "{\"done\":{}", "printed something else"),
             (0, "{\"done\":{}}{\"done\":{}}", "printed something else"),
             (0, "{\"done\":{\"more\":1}}", "printed something else"),
