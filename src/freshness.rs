@@ -12,7 +12,7 @@
 mod goals;
 mod history;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
 
 use futures_util::StreamExt as _;
@@ -38,7 +38,7 @@ pub struct Question {
     /// Only what fits one of these; when empty, everything.
     pub targets: Vec<TargetPattern>,
     /// Targets that must have a backup, whether or not the repository has ever heard of them.
-    pub expected: Vec<TargetId>,
+    pub expected: BTreeSet<TargetId>,
     /// What is gone on purpose.
     pub retired: Vec<TargetPattern>,
     /// Where status files tell which targets there are, snapshots from before that are only read for what no newer one has a
@@ -235,18 +235,23 @@ pub async fn check(
     if projects.is_empty() {
         report.findings.push(Finding::NothingInRepository);
     }
+    let mut stored: BTreeMap<&str, Vec<&SnapshotRef>> = BTreeMap::new();
+    for snapshot in &snapshots {
+        stored.entry(&snapshot.project).or_default().push(snapshot);
+    }
+    let mut remembered: BTreeMap<String, Vec<&StatusPath>> = BTreeMap::new();
+    for path in known {
+        remembered.entry(path.project()).or_default().push(path);
+    }
     for project in projects {
-        let own: Vec<&SnapshotRef> = snapshots
-            .iter()
-            .filter(|snapshot| snapshot.project == project)
-            .collect();
+        let own = stored.remove(project.as_str()).unwrap_or_default();
         if own.is_empty() {
             let project = project.clone();
             report.findings.push(Finding::NothingOfProject { project });
         }
         let mut histories = Histories::new(question);
-        let remembered = known.iter().filter(|path| path.project() == project);
-        histories.remember(remembered.filter_map(StatusPath::target));
+        let known = remembered.remove(&project).into_iter().flatten();
+        histories.remember(known.filter_map(StatusPath::target));
         read(repository, &own, &mut histories, &mut report.findings).await?;
         report.projects.push(ProjectReport {
             targets: histories.judge(),

@@ -29,7 +29,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 use self::credentials::{Credentials, CredentialsError};
 use self::local::LocalRepository;
 use self::remote::{RemoteRepository, Storage};
-use self::status::StatusPath;
+use self::status::{StatusFile, StatusPath};
 use self::url::{RepositoryUrl, Scheme};
 use crate::encryption::DecryptionError;
 use crate::manifest::{
@@ -228,9 +228,9 @@ pub trait Repository: Send + Sync {
     /// of those manifests cannot be read, nobody knows what it names, and no object is removed.
     async fn sweep(&self, project: &str) -> Result<Vec<String>, RepositoryError>;
 
-    /// Writes a status file whole, or not at all, in place of the one that has its name. These are the only files that are
-    /// ever replaced. The place must be a repository already.
-    async fn put_status(&self, path: &StatusPath, bytes: &[u8]) -> Result<(), RepositoryError>;
+    /// Writes status files, each whole or not at all, in place of those that have their names. These are the only files that
+    /// are ever replaced. After an error any of them may be the new one. The place must be a repository already.
+    async fn put_statuses(&self, files: Vec<StatusFile>) -> Result<(), RepositoryError>;
 
     /// All status files, of all projects, in no order. What cofferdam could not have written is passed over.
     async fn statuses(&self) -> Result<Vec<StatusPath>, RepositoryError>;

@@ -23,7 +23,7 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
         now: Timestamp::now(),
         goals: Goals::same(args.max_age),
         targets: args.targets,
-        expected: args.expected,
+        expected: args.expected.into_iter().collect(),
         retired: [args.retired, context.config.retired.clone()].concat(),
         horizon: None,
     };

@@ -185,7 +185,7 @@ fn question(now: Timestamp, goals: Goals, context: &Context) -> Question {
         now,
         goals,
         targets: Vec::new(),
-        expected: Vec::new(),
+        expected: BTreeSet::new(),
         retired: context.config.retired.clone(),
         horizon: now.checked_sub(reach).ok(),
     }

@@ -33,7 +33,7 @@ fn question() -> Question {
         now: NOW.parse().unwrap(),
         goals: Goals::same(Duration::from_secs(26 * 60 * 60)),
         targets: Vec::new(),
-        expected: Vec::new(),
+        expected: BTreeSet::new(),
         retired: Vec::new(),
         horizon: None,
     }
@@ -334,7 +334,7 @@ async fn a_target_that_newer_snapshots_do_not_name_is_stale_until_it_is_retired(
     assert_eq!(only(&report).target, database());
     assert!(report.is_in_order());
     let expected = Question {
-        expected: vec![uploads()],
+        expected: [uploads()].into(),
         ..retired
     };
     assert!(!place.ask(&expected).await.is_in_order());
@@ -370,7 +370,7 @@ async fn what_never_had_a_backup_is_missing_when_it_is_expected_or_remembered() 
     let place = Place::new().await;
     place.save(20, &[uploads()]).await;
     let expected = Question {
-        expected: vec![database()],
+        expected: [database()].into(),
         ..question()
     };
     let remembered = [
@@ -549,7 +549,7 @@ async fn how_long_a_target_has_not_been_named_is_told() {
     place.save(19, &[uploads()]).await;
     place.save(20, &[uploads()]).await;
     let expected = Question {
-        expected: vec![TargetId::new("db", DriverKind::Mysql, "cms")],
+        expected: [TargetId::new("db", DriverKind::Mysql, "cms")].into(),
         ..question()
     };
     let report = place.ask(&expected).await;

@@ -12,7 +12,7 @@ use crate::pipe::ByteStream;
 use crate::repository::StoredObject;
 use crate::repository::local::LocalRepository;
 use crate::repository::samples::{artifact, body, manifest, path};
-use crate::repository::status::StatusPath;
+use crate::repository::status::{StatusFile, StatusPath};
 use crate::verify::{Depth, Verifier};
 
 const PROJECT: &str = "shop";
@@ -354,8 +354,8 @@ impl Repository for Failing<'_> {
         self.inner.sweep(project).await
     }
 
-    async fn put_status(&self, path: &StatusPath, bytes: &[u8]) -> Result<(), RepositoryError> {
-        self.inner.put_status(path, bytes).await
+    async fn put_statuses(&self, files: Vec<StatusFile>) -> Result<(), RepositoryError> {
+        self.inner.put_statuses(files).await
     }
 
     async fn statuses(&self) -> Result<Vec<StatusPath>, RepositoryError> {

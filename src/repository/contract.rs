@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::samples::{artifact, body, digest, id, manifest, path};
-use super::status::{StatusForm, StatusPath};
+use super::status::{StatusFile, StatusForm, StatusPath};
 use super::{Repository, RepositoryError, SnapshotRef};
 use crate::manifest::{FORMAT, ManifestError, ObjectPath};
 use crate::target::{DriverKind, TargetId};
@@ -501,6 +501,18 @@ fn status(project: &str, form: StatusForm) -> StatusPath {
     StatusPath::new(project, &target, form)
 }
 
+async fn put_status(
+    repository: &dyn Repository,
+    path: &StatusPath,
+    content: &str,
+) -> Result<(), RepositoryError> {
+    let file = StatusFile {
+        path: path.clone(),
+        bytes: content.as_bytes().to_vec(),
+    };
+    repository.put_statuses(vec![file]).await
+}
+
 pub(crate) async fn status_files_are_replaced_and_removed(fixture: &dyn Fixture) {
     let repository = prepared(fixture).await;
     assert_eq!(repository.statuses().await.unwrap(), []);
@@ -509,16 +521,17 @@ pub(crate) async fn status_files_are_replaced_and_removed(fixture: &dyn Fixture)
         status("candig", StatusForm::Text),
     );
     for content in ["a longer state", "ok", ""] {
-        repository
-            .put_status(&json, content.as_bytes())
-            .await
-            .unwrap();
+        put_status(&*repository, &json, content).await.unwrap();
         let lying = fixture
             .content("status/candig/db.postgres.a%20b%2Fc.json")
             .await;
         assert_eq!(lying, content.as_bytes());
     }
-    repository.put_status(&text, b"ok").await.unwrap();
+    let files = [(&json, ""), (&text, "ok")].map(|(path, content)| StatusFile {
+        path: path.clone(),
+        bytes: content.as_bytes().to_vec(),
+    });
+    repository.put_statuses(files.into()).await.unwrap();
     for foreign in ["status/README.json", "status/candig/notes.txt"] {
         fixture.plant(foreign, b"x").await;
     }
@@ -535,10 +548,8 @@ pub(crate) async fn status_files_are_no_snapshots(fixture: &dyn Fixture) {
     let repository = prepared(fixture).await;
     let projects = ["candig", "status", id(1).as_str(), "..", "a/b"].map(str::to_owned);
     for project in &projects {
-        repository
-            .put_status(&status(project, StatusForm::Json), b"ok")
-            .await
-            .unwrap();
+        let path = status(project, StatusForm::Json);
+        put_status(&*repository, &path, "ok").await.unwrap();
     }
     assert_eq!(repository.list(None).await.unwrap(), []);
     // A project may have that name too, and then each keeps to its own.
@@ -564,7 +575,7 @@ pub(crate) async fn status_files_need_a_repository(fixture: &dyn Fixture) {
     let path = status("candig", StatusForm::Json);
     assert_eq!(repository.statuses().await.unwrap(), []);
     repository.remove_status(&path).await.unwrap();
-    let refused = repository.put_status(&path, b"ok").await;
+    let refused = put_status(&*repository, &path, "ok").await;
     assert!(
         matches!(refused, Err(RepositoryError::Format { .. })),
         "{refused:?}"

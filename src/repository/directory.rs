@@ -119,6 +119,12 @@ impl Entry {
     }
 }
 
+#[cfg(test)]
+thread_local! {
+    /// How many directories this thread has listed.
+    pub(super) static LISTED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
 #[derive(Clone, Debug)]
 pub struct Directory {
     fd: Arc<OwnedFd>,
@@ -226,6 +232,8 @@ impl Directory {
     }
 
     pub fn entries(&self) -> Result<Vec<Entry>, FileError> {
+        #[cfg(test)]
+        LISTED.set(LISTED.get() + 1);
         let unreadable = |errno: Errno| self.failed("list", "", errno);
         let mut entries = Vec::new();
         for found in Dir::read_from(&*self.fd).map_err(unreadable)? {

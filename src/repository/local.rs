@@ -22,7 +22,7 @@ use tokio::task::spawn_blocking;
 use super::directory::{FileError, Published, Sealed};
 use root::Root;
 
-use super::status::StatusPath;
+use super::status::{StatusFile, StatusPath};
 use super::{Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete};
 use crate::manifest::{Manifest, ObjectPath, StreamDigest};
 use crate::pipe::{self, ByteStream};
@@ -163,10 +163,8 @@ impl Repository for LocalRepository {
             .await
     }
 
-    async fn put_status(&self, path: &StatusPath, bytes: &[u8]) -> Result<(), RepositoryError> {
-        let (path, bytes) = (path.clone(), bytes.to_vec());
-        self.blocking(move |root| status::put(root, &path, &bytes))
-            .await
+    async fn put_statuses(&self, files: Vec<StatusFile>) -> Result<(), RepositoryError> {
+        self.blocking(move |root| status::put(root, &files)).await
     }
 
     async fn statuses(&self) -> Result<Vec<StatusPath>, RepositoryError> {

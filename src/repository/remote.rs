@@ -27,7 +27,7 @@ use self::fault::{Errand, Fault};
 use self::storage::Children;
 pub(crate) use self::storage::{Item, Storage};
 use super::identity::{self, Identity};
-use super::status::{STATUS, StatusPath};
+use super::status::{STATUS, StatusFile, StatusPath};
 use super::{
     LARGEST_MANIFEST, Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete,
 };
@@ -284,9 +284,12 @@ impl Repository for RemoteRepository {
         sweep::sweep(self, &*self.storage, project).await
     }
 
-    async fn put_status(&self, path: &StatusPath, bytes: &[u8]) -> Result<(), RepositoryError> {
+    async fn put_statuses(&self, files: Vec<StatusFile>) -> Result<(), RepositoryError> {
         self.ensure_prepared().await?;
-        self.storage.replace(&path.to_string(), bytes).await
+        for StatusFile { path, bytes } in files {
+            self.storage.replace(&path.to_string(), &bytes).await?;
+        }
+        Ok(())
     }
 
     async fn statuses(&self) -> Result<Vec<StatusPath>, RepositoryError> {

@@ -101,6 +101,13 @@ impl fmt::Display for StatusPath {
     }
 }
 
+/// A status file, and what is to stand in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StatusFile {
+    pub path: StatusPath,
+    pub bytes: Vec<u8>,
+}
+
 fn directory_of(project: &str) -> String {
     let encoded = encode_component(project);
     match encoded.parse::<RunId>() {

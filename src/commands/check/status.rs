@@ -1,5 +1,6 @@
 //! Where status files go: into the repository, or into a directory of their own.
 
+use std::collections::HashSet;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -8,7 +9,7 @@ use tokio::task::spawn_blocking;
 use crate::freshness::{FreshnessReport, Question};
 use crate::report::{View, status};
 use crate::repository::local::StatusDirectory;
-use crate::repository::status::{StatusForm, StatusPath};
+use crate::repository::status::{StatusFile, StatusForm, StatusPath};
 use crate::repository::{Repository, RepositoryError};
 
 pub enum StatusPlace {
@@ -42,7 +43,7 @@ impl StatusPlace {
         question: &Question,
         view: &View,
     ) -> Result<(), RepositoryError> {
-        let mut written = Vec::new();
+        let mut files = Vec::new();
         for project in &report.projects {
             for judged in &project.targets {
                 for form in StatusForm::ALL {
@@ -51,15 +52,15 @@ impl StatusPlace {
                         StatusForm::Text => status::text(report, &project.project, judged, view),
                     };
                     let path = StatusPath::new(&project.project, &judged.target, form);
-                    self.put(&path, bytes).await?;
-                    written.push(path);
+                    files.push(StatusFile { path, bytes });
                 }
             }
         }
-        let looked_at = |path: &StatusPath| {
-            let project = path.project();
-            report.projects.iter().any(|known| known.project == project)
-        };
+        let written: HashSet<StatusPath> = files.iter().map(|file| file.path.clone()).collect();
+        self.put(files).await?;
+        let projects = report.projects.iter().map(|it| it.project.as_str());
+        let projects: HashSet<&str> = projects.collect();
+        let looked_at = |path: &StatusPath| projects.contains(path.project().as_str());
         let retired = |path: &StatusPath| path.target().is_some_and(|it| question.is_retired(&it));
         for path in known.iter().filter(|path| looked_at(path)) {
             let given_up = question.targets.is_empty() || retired(path);
@@ -70,12 +71,12 @@ impl StatusPlace {
         Ok(())
     }
 
-    async fn put(&self, path: &StatusPath, bytes: Vec<u8>) -> Result<(), RepositoryError> {
+    async fn put(&self, files: Vec<StatusFile>) -> Result<(), RepositoryError> {
         match self {
-            Self::Repository(repository) => repository.put_status(path, &bytes).await,
+            Self::Repository(repository) => repository.put_statuses(files).await,
             Self::Directory(directory) => {
-                let (directory, path) = (directory.clone(), path.clone());
-                blocking(move || directory.put(&path, &bytes)).await
+                let directory = directory.clone();
+                blocking(move || directory.put(&files)).await
             }
         }
     }
