@@ -3,10 +3,10 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use crate::support::docker;
 use crate::support::stack::{
-    Run, TestStack, block_dumps, compose_volume, eventually, is_running, unblock,
+    Run, TOOLBOX, TestStack, block_dumps, compose_volume, eventually, is_running, unblock,
 };
+use crate::support::{TestContainer, TestVolume, docker};
 
 #[test]
 fn an_unknown_label_names_the_container_and_the_nearest_label() {
@@ -415,4 +415,35 @@ fn an_image_named_like_a_database_is_not_taken_for_one() {
     let text = plan.stdout;
     assert!(text.contains("db/postgres/clinical"), "{text}");
     assert!(!text.contains("fake/postgres"), "{text}");
+}
+
+/// The engine repeats all options of a volume that it cannot mount.
+#[test]
+fn a_share_that_cannot_be_mounted_fails_its_target_and_keeps_its_password() {
+    let stack = TestStack::new("share");
+    let volume = TestVolume::create(&[
+        "--opt",
+        "type=cifs",
+        "--opt",
+        "device=//127.0.0.1/nowhere",
+        "--opt",
+        "o=addr=127.0.0.1,username=u,password=hunter2",
+    ]);
+    let project = format!("com.docker.compose.project={}", stack.project);
+    let mount = format!("{}:/media/share", volume.name);
+    let options = [
+        "--label",
+        &project,
+        "--label",
+        "com.docker.compose.service=app",
+        "--label",
+        "cofferdam.volumes=*",
+        "--volume",
+        &mount,
+    ];
+    let _app = TestContainer::create(&options, &[TOOLBOX]);
+    let run = stack.cofferdam(&["backup"]).expect(1);
+    let text = format!("{}{}", run.stdout, run.stderr);
+    assert!(text.contains("failed to mount local volume"), "{text}");
+    assert!(!text.contains("hunter2"), "{text}");
 }

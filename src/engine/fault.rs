@@ -42,7 +42,12 @@ pub(super) fn explain(
         Error::DockerResponseServerError {
             status_code,
             message,
-        } => refusal(status_code, readable(&message), about, action),
+        } => refusal(
+            status_code,
+            without_passwords(&readable(&message)),
+            about,
+            action,
+        ),
         Error::RequestTimeoutError => EngineError::Api {
             action,
             status: None,
@@ -151,6 +156,28 @@ fn readable(message: &str) -> String {
     }
 }
 
+/// Options of a mount that hold a password. The engine repeats all of a volume's when it cannot mount it.
+const SECRET_OPTIONS: [&str; 5] = ["password=", "password2=", "passwd=", "pass=", "secret="];
+
+fn without_passwords(message: &str) -> String {
+    let mut shown = String::with_capacity(message.len());
+    let mut rest = message;
+    loop {
+        let options = SECRET_OPTIONS.iter();
+        let values = options.filter_map(|option| Some(rest.find(option)? + option.len()));
+        let Some(value) = values.min() else {
+            shown.push_str(rest);
+            return shown;
+        };
+        shown.push_str(&rest[..value]);
+        shown.push_str("[redacted]");
+        rest = &rest[value..];
+        // The cause comes after the last option.
+        let end = rest.find(',').or_else(|| rest.rfind(": "));
+        rest = &rest[end.unwrap_or(rest.len())..];
+    }
+}
+
 /// The cause at the bottom: hyper's own layers say only "client error".
 fn innermost(error: &(dyn StdError + 'static)) -> String {
     chain(error)
@@ -212,6 +239,27 @@ mod tests {
         the Docker Engine failed to create a container: Container db is not running
         the Docker Engine failed to create a container: it gave no reason
         "#);
+    }
+
+    #[test]
+    fn passwords_of_mounts_are_not_repeated() {
+        let told = |data: &str| {
+            let message = format!("failed to mount //nas/x, data: {data}: connection refused");
+            answer(500, &message, About::Engine)
+        };
+        for data in [
+            "username=u,password=geheim: nein,vers=3.0",
+            "username=u,password=geheim: nein",
+            "pass=geheim,password2=geheim",
+            "name=admin,secret=geheim",
+        ] {
+            let told = told(data);
+            assert!(!told.contains("geheim") && !told.contains("nein"), "{told}");
+            assert!(told.ends_with(": connection refused"), "{told}");
+        }
+        assert!(
+            told("addr=10.0.0.1,soft").contains("data: addr=10.0.0.1,soft: connection refused")
+        );
     }
 
     #[test]
