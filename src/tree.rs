@@ -28,6 +28,7 @@ pub mod header;
 pub mod index;
 pub mod inventory;
 pub mod live;
+pub mod network;
 pub mod pack;
 pub mod path;
 pub mod pax;

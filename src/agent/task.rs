@@ -3,12 +3,15 @@
 //! A helper sees one mount and nothing else, at [`MOUNT`]. Both sides are the same binary, so neither needs to understand
 //! an older other.
 
+use std::path::Path;
+
 use serde::{Deserialize, Serialize};
 
 use super::job::Failure;
 use crate::labels::TreeRestore;
 use crate::manifest::{Compression, StreamDigest};
 use crate::tree::ahead::Opening;
+use crate::tree::network::NetworkFileSystem;
 use crate::tree::pack::PackReport;
 use crate::tree::staging::StagingPlan;
 use crate::tree::stays::Stays;
@@ -189,10 +192,19 @@ impl From<TreeError> for Failure {
             },
             TreeError::Stream(error) => error.into(),
             other => Self::Other {
-                message: other.to_string(),
+                message: match why_refused(&other) {
+                    Some(why) => format!("{other}; {why}"),
+                    None => other.to_string(),
+                },
             },
         }
     }
+}
+
+/// In a helper: what the file system of its mount has to do with it.
+fn why_refused(error: &TreeError) -> Option<&'static str> {
+    let errno = error.errno()?;
+    NetworkFileSystem::at(Path::new(MOUNT))?.why(errno)
 }
 
 impl From<std::io::Error> for Failure {

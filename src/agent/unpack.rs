@@ -13,13 +13,14 @@ use super::job::Failure;
 use super::pack::open_mount;
 use super::task::{Destination, ExpectedLayer, InPlaceMode, MOUNT, UnpackTask, Unpacked};
 use super::wire::{Kind, Line};
+use crate::tree::network::NetworkFileSystem;
 use crate::tree::staging::{Staging, sweep};
 use crate::tree::unpack::{Existing, Standing, UnpackOptions, Unpacker, overwrite};
 use crate::tree::{TreeError, TreePath, fit, fs, room};
 
 pub fn run(task: &UnpackTask, line: &mut Line) -> Result<Unpacked, Failure> {
     let mount = Path::new(MOUNT);
-    let tree = match &task.destination {
+    let mut tree = match &task.destination {
         Destination::Staged(plan) => {
             let mount = open_mount(mount)?;
             sweep(&mount, &plan.project, &plan.run)?;
@@ -78,6 +79,8 @@ pub fn run(task: &UnpackTask, line: &mut Line) -> Result<Unpacked, Failure> {
             receive_layer(layer, line, |input| Ok(overwrite(file, input)?))?
         }
     };
+    let loss = NetworkFileSystem::at(mount).and_then(NetworkFileSystem::loss);
+    tree.warnings.extend(loss.map(str::to_owned));
     Ok(Unpacked { tree })
 }
 

@@ -36,6 +36,9 @@ pub enum Source {
     },
 }
 
+/// What Docker and containerd call the directories of their layers.
+const LAYERS: [&[u8]; 2] = [b"overlay2", b"io.containerd.snapshotter.v1.overlayfs"];
+
 /// The end of the warning of a file that was written to meanwhile.
 pub const CHANGED: &str = "it changed while it was read";
 
@@ -60,6 +63,7 @@ pub fn pack(
         index,
         links: HashMap::new(),
         foreign: Vec::new(),
+        is_overlay: false,
         warnings: Warnings::default(),
         entries: 0,
         content_bytes: 0,
@@ -94,6 +98,8 @@ struct Packer<'a, W> {
     /// Files with several names of which one was written, until all of their names were met.
     links: HashMap<Identity, Linked>,
     foreign: Vec<Vec<u8>>,
+    /// What an overlay file system keeps was met, and told.
+    is_overlay: bool,
     warnings: Warnings,
     entries: u64,
     content_bytes: u64,
@@ -174,8 +180,22 @@ impl<W: Write> Packer<'_, W> {
             return Ok(());
         }
         self.write_entry(&entry)?;
+        self.look_for_overlay(&entry);
         self.remember(&entry, status);
         Ok(())
+    }
+
+    /// Attributes `trusted.*` cannot even be listed without rights over the whole host. Nobody but overlay file systems uses
+    /// them, to which a directory without them is another one.
+    fn look_for_overlay(&mut self, entry: &Entry) {
+        if !self.is_overlay && is_of_overlay(entry) {
+            self.is_overlay = true;
+            self.warnings.push(format!(
+                "{}: it belongs to the layers of a container engine, whose `trusted.*` attributes can be neither read nor set: \
+                 these do not come back whole; save what the engine holds by its own means",
+                entry.path
+            ));
+        }
     }
 
     fn file(&mut self, open: OpenFile) -> Result<(), TreeError> {
@@ -297,6 +317,15 @@ impl<W: Write> Packer<'_, W> {
         self.archive.entry(entry)?;
         self.entries += 1;
         (self.index)(&IndexEntry::of(entry)).map_err(TreeError::Stream)
+    }
+}
+
+/// A whiteout, or where engines keep their layers.
+fn is_of_overlay(entry: &Entry) -> bool {
+    match entry.kind {
+        Kind::CharacterDevice { major, minor } => (major, minor) == (0, 0),
+        Kind::Directory => LAYERS.contains(&entry.path.name()),
+        _ => false,
     }
 }
 

@@ -259,3 +259,25 @@ fn an_output_that_fails_ends_it_at_once() {
     );
     assert!(matches!(packed, Err(TreeError::Stream(_))));
 }
+
+#[test]
+fn layers_of_a_container_engine_are_told_once() {
+    use rustix::fs::{CWD, FileType, Mode, mknodat};
+
+    for (made, is_told) in [("overlay2", true), ("whiteout", true), ("overlay", false)] {
+        let ground = Ground::new();
+        let at = |name: &str| ground.tree().join(name);
+        for directory in ["a", "b"] {
+            fs::create_dir_all(at(directory)).unwrap();
+            let path = at(directory).join(made);
+            if made == "whiteout" {
+                mknodat(CWD, &path, FileType::CharacterDevice, Mode::RUSR, 0).unwrap();
+            } else {
+                fs::create_dir(path).unwrap();
+            }
+        }
+        let (report, _) = ground.through(&[], |_| ());
+        let told = report.warnings.iter().filter(|it| it.contains("trusted"));
+        assert_eq!(told.count(), usize::from(is_told), "{made}: {report:?}");
+    }
+}
