@@ -107,6 +107,7 @@ pub fn run(kind: &str) -> ExitCode {
         Some(Task::Room) => over_the_line(&job, |_: &RoomTask, _| room::run()),
         Some(Task::SqlitePack) => over_the_line(&job, sqlite::helper::pack),
         Some(Task::SqliteUnpack) => over_the_line(&job, sqlite::helper::unpack),
+        Some(Task::Writers) => over_the_line(&job, |task, _| sqlite::writers::run(task)),
         None => ExitCode::from(EXIT_USAGE),
     }
 }

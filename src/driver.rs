@@ -128,6 +128,24 @@ pub enum WayBack {
     SafetySnapshot,
 }
 
+/// Who has a file open and can write to it, as far as the file itself tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Writers {
+    pub found: Vec<Writer>,
+    /// Why there may be others.
+    pub unseen: Option<String>,
+    /// One of those that are not seen has locked it.
+    pub is_locked: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Writer {
+    /// For people: `process 4242 (python3) of container jobs`.
+    pub who: String,
+    /// The ids of the containers that it is in, the outermost first; none on the host itself.
+    pub containers: Vec<String>,
+}
+
 /// Knows one kind of target in one container, for the length of one run.
 ///
 /// No method retries by itself: a failed step is reported, and the caller decides.
@@ -165,6 +183,11 @@ pub trait Driver: Send + Sync {
     /// The path, as the container sees it, of a file that no program may have open while the old data is given up.
     fn closed_path(&self, _target: &TargetId) -> Option<&str> {
         None
+    }
+
+    /// Who could write to the file of [`Self::closed_path`] now.
+    async fn writers(&self, _target: &TargetId) -> Result<Writers, DriverError> {
+        Ok(Writers::default())
     }
 
     /// The path, as the container sees it, of the files that a restore lets change under whatever program uses them.

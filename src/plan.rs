@@ -74,6 +74,12 @@ pub enum PlanError {
         state: &'static str,
         mend: String,
     },
+    #[error("{who} uses {target}, and would go on writing into the old file; {mend}")]
+    WrittenTo {
+        target: TargetId,
+        who: String,
+        mend: String,
+    },
     #[error(
         "{target} holds data of the {store} server in container {container}, which runs: its files must not be replaced under \
          it; {mend}"

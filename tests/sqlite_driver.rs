@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::stack::{TOOLBOX, eventually};
 use crate::support::trees::Stage;
 use crate::support::{TestContainer, TestImage, TestVolume, docker, docker_succeeds, program};
@@ -643,5 +644,71 @@ async fn i2_a_database_in_a_containers_own_layer_is_saved_while_it_is_written_an
     );
     // The next backup removes what the archive API could not.
     scene.dump().await;
+    assert_eq!(scene.staged(), "");
+}
+
+/// A program on the host, which is no container of any engine.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_another_program_has_open_is_not_exchanged() {
+    let volume = volume_of_1000();
+    let mut scene = Scene::on_volume(&volume).await;
+    scene.sql("CREATE TABLE t (word); INSERT INTO t VALUES ('saved')");
+    let captured = scene.dump().await;
+    scene.sql("UPDATE t SET word = 'now'");
+    scene.stop();
+    let run = new_run();
+    scene.load(&run, &captured).await;
+    let record = scene.record(&captured);
+    let check = async |scene: &Scene| {
+        let driver = scene.driver_of(&run, Moment::Restore).await;
+        let checked = driver.check(&record).await;
+        checked.map_err(|error| error.to_string())
+    };
+
+    let path = crate::support::trees::mountpoint(&volume).join("app.db");
+    let other = Connection::open(&path).unwrap();
+    other
+        .execute_batch("BEGIN; SELECT count(*) FROM t")
+        .unwrap();
+    let own = format!("process {} (", std::process::id());
+    for (refused, mend) in [
+        (check(&scene).await, "stop it, then restore again"),
+        (
+            scene.commit(&run).await,
+            "stop it, then run cofferdam recover",
+        ),
+    ] {
+        let words = refused.unwrap_err();
+        assert!(words.contains(&own) && words.ends_with(mend), "{words}");
+    }
+
+    // Where no helper may look at the host's processes, the locks tell.
+    let proxy = FaultProxy::start();
+    let engine = std::mem::replace(&mut scene.stage.engine, proxy.engine().await);
+    let refusal =
+        r#"{"message":"cannot share the host PID namespace when user namespaces are enabled"}"#;
+    let refuse = || {
+        let answer = Fault::Answer("400 Bad Request", refusal);
+        proxy.once("POST", "/containers/create", answer);
+    };
+    refuse();
+    let words = check(&scene).await.unwrap_err();
+    assert!(
+        words.contains("cannot see (") && words.contains("user namespaces"),
+        "{words}"
+    );
+    drop(other);
+    refuse();
+    check(&scene).await.unwrap();
+    refuse();
+    let driver = scene.driver_of(&run, Moment::Restore).await;
+    let writers = driver.writers(&scene.target()).await.unwrap();
+    let unseen = writers.unseen.unwrap();
+    assert!(unseen.contains("user namespaces"), "{unseen}");
+
+    scene.stage.engine = engine;
+    scene.commit(&run).await.unwrap();
+    scene.start();
+    assert_eq!(scene.sql("SELECT word FROM t"), "('saved',)");
     assert_eq!(scene.staged(), "");
 }

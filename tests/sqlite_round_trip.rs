@@ -1,7 +1,8 @@
 //! Stacks that keep their data in SQLite, saved and put back by the real program.
 
 use crate::support::stack::{TOOLBOX, TestStack, compose_volume, eventually, is_running};
-use crate::support::{TestContainer, docker};
+use crate::support::trees::mountpoint;
+use crate::support::{TestContainer, TestVolume, docker};
 use rusqlite::Connection;
 
 const DATABASE: &str = "/app/data/db.sqlite3";
@@ -222,6 +223,60 @@ fn whoever_can_write_to_a_database_must_not_run_while_it_is_exchanged() {
     assert_eq!(sql(&backend, "SELECT word FROM words"), "now");
     stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
     assert_eq!(sql(&backend, "SELECT word FROM words"), "saved");
+    stack.ensure_nothing_is_left();
+}
+
+#[test]
+fn whoever_has_a_database_open_is_found_by_the_file() {
+    let stack = TestStack::new("openers");
+    let volume = compose_volume(&stack, "data");
+    let mount = format!("{}:/app/data", volume.name);
+    let labels = [
+        ("cofferdam.sqlite", DATABASE),
+        ("cofferdam.stop", "restore"),
+    ];
+    let backend = stack.toolbox("backend", &labels, &["--volume", &mount]);
+    sql(
+        &backend,
+        "CREATE TABLE words (word); INSERT INTO words VALUES ('saved')",
+    );
+    stack.cofferdam(&["backup"]).expect(0);
+    sql(&backend, "UPDATE words SET word = 'now'");
+
+    // Another volume on the same directory: no list of mounts tells that.
+    let root = mountpoint(&volume);
+    let device = format!("device={}", root.display());
+    let alias = TestVolume::create(&["--opt", "type=none", "--opt", "o=bind", "--opt", &device]);
+    let mount = format!("{}:/other", alias.name);
+    let keep_open = "exec 9<>/other/db.sqlite3; sleep 300 >/dev/null 2>&1 </dev/null &";
+    let hook = format!("sh -c '{keep_open}'");
+    let labels = [("cofferdam.hook.before-restore", &*hook)];
+    let jobs = stack.toolbox("jobs", &labels, &["--volume", &mount]);
+    let restore = ["restore", "latest", "--yes"];
+    jobs.sh(keep_open);
+    let who = format!(
+        "(sleep) of container {} uses {TARGET}, and would go on writing into the old file; give it the label",
+        jobs.name
+    );
+    stack.cofferdam(&restore).expect_says(2, &who);
+    docker(["restart", "-t", "0", &jobs.id]);
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(root.join("db.sqlite3"));
+    let who = format!("process {} (", std::process::id());
+    stack.cofferdam(&restore).expect_says(2, &who);
+    drop(file);
+
+    // One that comes after the plan was made.
+    let run = stack.cofferdam(&restore).expect(1);
+    let who = format!("(sleep) of container {} uses {DATABASE}", jobs.name);
+    let text = format!("{}{}", run.stdout, run.stderr);
+    assert!(
+        text.contains(&who) && text.contains("then restore again"),
+        "{text}"
+    );
+    assert!(is_running(&backend));
+    assert_eq!(sql(&backend, "SELECT word FROM words"), "now");
     stack.ensure_nothing_is_left();
 }
 

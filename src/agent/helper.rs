@@ -284,6 +284,16 @@ impl Helpers {
         view: Option<HelperView>,
         work: &W,
     ) -> Result<Session, HelperError> {
+        self.start_among(Processes::Own, task, view, work).await
+    }
+
+    async fn start_among<W: Serialize>(
+        &self,
+        processes: Processes,
+        task: Task,
+        view: Option<HelperView>,
+        work: &W,
+    ) -> Result<Session, HelperError> {
         let network = self.network().await?;
         let listener = TcpListener::bind(("127.0.0.1", 0))
             .await
@@ -301,7 +311,7 @@ impl Helpers {
             .map_err(|error| HelperError::NoReport(error.to_string()))?;
         let id = self
             .engine
-            .create_helper(&self.spec(task, view, network, job))
+            .create_helper(&self.spec(processes, task, view, network, job))
             .await?;
         let container = self.guard(id);
         debug!(task = task.as_str(), container = %container.id, "helper created");
@@ -323,6 +333,7 @@ impl Helpers {
 
     fn spec(
         &self,
+        processes: Processes,
         task: Task,
         view: Option<HelperView>,
         network: String,
@@ -346,7 +357,7 @@ impl Helpers {
                 .collect(),
             network,
             capabilities: CAPABILITIES.to_vec(),
-            processes: Processes::Own,
+            processes,
             limits: Limits::Agent,
         }
     }

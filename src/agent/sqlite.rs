@@ -2,9 +2,11 @@
 //!
 //! - `helper`: a copy out of a mount, and a saved one staged on it
 //! - `inside`: a copy out of a container's own layer
+//! - `writers`: who could write to a database on a mount
 
 pub mod helper;
 pub mod inside;
+pub mod writers;
 
 use serde::{Deserialize, Serialize};
 

@@ -32,10 +32,11 @@ pub enum Task {
     Room,
     SqlitePack,
     SqliteUnpack,
+    Writers,
 }
 
 impl Task {
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Pack,
         Self::Unpack,
         Self::Exchange,
@@ -44,6 +45,7 @@ impl Task {
         Self::Room,
         Self::SqlitePack,
         Self::SqliteUnpack,
+        Self::Writers,
     ];
 
     pub fn as_str(self) -> &'static str {
@@ -56,6 +58,7 @@ impl Task {
             Self::Room => "room",
             Self::SqlitePack => "sqlite-pack",
             Self::SqliteUnpack => "sqlite-unpack",
+            Self::Writers => "writers",
         }
     }
 

@@ -55,7 +55,7 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
     let (manifest, saved_as) = renamed(&chosen, &saved, &args)?;
     let records: Vec<&TargetRecord> = manifest.targets.iter().take(saved_as.len()).collect();
 
-    let unseen = match records.iter().copied().any(is_database) {
+    let caches_unseen = match records.iter().copied().any(is_database) {
         true => survey.find_caches(&engine).await,
         false => None,
     };
@@ -85,7 +85,9 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
     let mut plan =
         RestorePlan::new(&survey, &manifest, targets, missing).map_err(CommandError::usage)?;
     ensure_stores_rest(&engine, &survey, &drivers, &plan).await?;
-    plan.warnings.extend(unseen);
+    let unseen = ensure_nobody_writes(&survey, &drivers, &plan).await?;
+    plan.warnings
+        .extend(caches_unseen.into_iter().chain(unseen));
     for target in &plan.targets {
         let told = foreseen(&drivers, &manifest, target).await?;
         plan.warnings.extend(told);
@@ -147,6 +149,27 @@ async fn ensure_stores_rest(
         .map_err(CommandError::failed)?;
     plan.ensure_stores_rest(&survey.stack, &places, &at_work)
         .map_err(CommandError::usage)
+}
+
+/// A file that is exchanged is asked itself who has it open: not every program is a container of the engine's.
+async fn ensure_nobody_writes(
+    survey: &Survey,
+    drivers: &Drivers,
+    plan: &RestorePlan,
+) -> Result<Vec<String>, CommandError> {
+    let mut told = Vec::new();
+    for target in plan.targets.iter().filter(|it| it.closed_path.is_some()) {
+        let driver = drivers.of(&target.id).map_err(CommandError::usage)?;
+        let writers = driver.writers(&target.id).await.map_err(|error| {
+            CommandError::failed(PlanError::Refused {
+                target: target.id.clone(),
+                reason: error.to_string(),
+            })
+        })?;
+        let unseen = plan.ensure_nobody_writes(survey, &target.id, &writers);
+        told.extend(unseen.map_err(CommandError::usage)?);
+    }
+    Ok(told)
 }
 
 fn choices(args: &RestoreArgs) -> Result<RestoreChoices, CommandError> {
@@ -241,6 +264,7 @@ fn planned(
         what: driver.describe_restore(record),
         way_back: driver.way_back(&record.target),
         closed_path: driver.closed_path(&record.target).map(str::to_owned),
+        changed_path: driver.changed_path(&record.target).map(str::to_owned),
         bytes: record
             .artifacts
             .iter()

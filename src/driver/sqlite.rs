@@ -7,13 +7,15 @@
 //!
 //! Nothing is frozen or stopped to save a database: SQLite's own locks do ([`crate::sqlite`]). To put one back, whatever
 //! uses it must not run while new and old change places: it would go on writing into a file that has no name any more.
-//! Plans see to that by [`Driver::closed_path`], and [`Driver::commit`] looks again.
+//! Plans see to that by [`Driver::closed_path`] and [`Driver::writers`]; [`Driver::check`] and [`Driver::commit`] look again.
 //!
 //! - `mount`: through helpers
 //! - `layer`: in a container's own file system
+//! - `writers`: who could write to one on a mount
 
 mod layer;
 mod mount;
+mod writers;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -22,11 +24,12 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tracing::info;
 
+use self::writers::Before;
 use super::tree::site::{self, LayerSite, MountRoot, MountSite, Site};
 use super::tree::{Moment, TreeOrigin};
 use super::{
     ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets,
-    NewArtifact, WayBack,
+    NewArtifact, WayBack, Writers,
 };
 use crate::agent::helper::Helpers;
 use crate::agent::sqlite::FoundDatabase;
@@ -262,6 +265,10 @@ impl Driver for SqliteDriver {
         self.place(target).ok().map(DatabasePlace::path)
     }
 
+    async fn writers(&self, target: &TargetId) -> Result<Writers, DriverError> {
+        self.writers_of(target).await
+    }
+
     async fn dump(
         &self,
         target: &TargetId,
@@ -318,10 +325,14 @@ impl Driver for SqliteDriver {
         }
     }
 
-    /// On a mount, SQLite has looked at the new file while it was staged. In a container's own layer nothing of ours can
-    /// run meanwhile: there the digest says that it is the copy that SQLite looked at when it was saved.
-    async fn check(&self, _record: &TargetRecord) -> Result<(), DriverError> {
-        Ok(())
+    /// On a mount, SQLite has looked at the new file while it was staged; what is left is whether anybody still writes to the
+    /// old one. In a container's own layer nothing of ours can run meanwhile: there the digest says that it is the copy that
+    /// SQLite looked at when it was saved.
+    async fn check(&self, record: &TargetRecord) -> Result<(), DriverError> {
+        match self.place(&record.target)? {
+            DatabasePlace::Mount(mount) => self.ensure_nobody_writes(mount, Before::Decision).await,
+            DatabasePlace::Layer(_) => Ok(()),
+        }
     }
 
     async fn commit(&self, target: &TargetId) -> Result<(), DriverError> {

@@ -1,9 +1,14 @@
 //! What a restore of one project is going to do.
+//!
+//! - `writers`: who goes on writing to what is replaced
+
+mod writers;
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
+use self::writers::writers_that_run_on;
 use super::PlanError;
 use super::backup::{PlannedHook, planned_hooks};
 use super::caches;
@@ -52,6 +57,9 @@ pub struct PlannedRestore {
     /// [`crate::driver::Driver::closed_path`]
     #[serde(skip)]
     pub closed_path: Option<String>,
+    /// [`crate::driver::Driver::changed_path`]
+    #[serde(skip)]
+    pub changed_path: Option<String>,
 }
 
 /// Where a target comes from that the snapshot does not hold.
@@ -420,37 +428,6 @@ fn left_out_on_purpose(manifest: &Manifest, targets: &[PlannedRestore]) -> Vec<S
     told.collect()
 }
 
-/// Also those of other projects.
-fn writers_that_run_on(
-    survey: &Survey,
-    manifest: &Manifest,
-    targets: &[PlannedRestore],
-    holds: &[PlannedHold],
-) -> Vec<String> {
-    let alive = survey.containers.iter().filter(|it| it.is_alive());
-    let not_held: Vec<&Container> = alive.filter(|it| !is_held(it, holds)).collect();
-    let mut warnings = Vec::new();
-    for target in targets {
-        let Some(Facts::Volume(facts)) = manifest.target(&target.id).map(|record| &record.facts)
-        else {
-            continue;
-        };
-        let uses = |container: &Container| {
-            let mut mounts = container.mounts.iter();
-            facts.volume.is_some() && mounts.any(|mount| mount.volume == facts.volume)
-        };
-        for container in not_held.iter().filter(|container| uses(container)) {
-            warnings.push(format!(
-                "{} runs on while {} is replaced under it; {}",
-                whose(&survey.stack, container),
-                target.id,
-                how_to_hold(&survey.stack, container)
-            ));
-        }
-    }
-    warnings
-}
-
 /// Caches and search indexes of the project. They matter when a database is another one afterwards.
 fn caches_that_run_on(
     survey: &Survey,
@@ -466,17 +443,4 @@ fn caches_that_run_on(
     let is_stopped = |service: &Service| is_held(&service.container, holds);
     let found = caches::not_told(survey, is_put_back, is_stopped);
     found.iter().map(ToString::to_string).collect()
-}
-
-/// A service of the project by its name, any other container by its own and its project's.
-fn whose(stack: &Stack, container: &Container) -> String {
-    let mut services = stack.services.iter();
-    match services.find(|service| service.container.id == container.id) {
-        Some(service) => service.name.clone(),
-        None => format!(
-            "container {} of project {}",
-            container.name,
-            container.project()
-        ),
-    }
 }

@@ -1,10 +1,17 @@
 //! Helpers for SQLite databases on mounts.
 
+use std::time::Duration;
+
 use super::{HelperError, HelperView, Helpers, LayerInput, early, parse_report, unexpected};
+use crate::agent::sqlite::writers::{FoundWriters, WritersTask};
 use crate::agent::sqlite::{SqlitePackTask, SqlitePacked, SqliteUnpackTask, SqliteUnpacked};
 use crate::agent::task::Task;
 use crate::agent::wire::Kind;
+use crate::engine::Processes;
 use crate::pipe::{ByteStream, inlet};
+
+/// How long a look through the host's processes may take; a file system that hangs would hold it up for ever.
+const LOOK: Duration = Duration::from_secs(60);
 
 /// A database that is being sent. `dump` must be read at the same time as `done` is polled.
 pub struct SqlitePacking<F> {
@@ -52,5 +59,46 @@ impl Helpers {
             return Err(early(&report));
         }
         session.report().await
+    }
+
+    /// Who can write to a database. Where a helper may not look into the host's processes, SQLite's locks are asked, and
+    /// what is found says why.
+    pub async fn writers(
+        &self,
+        view: HelperView,
+        task: &WritersTask,
+    ) -> Result<FoundWriters, HelperError> {
+        let looked = self.writers_among(Processes::OfHostWithFiles, view.clone(), task);
+        match looked.await {
+            Ok(found) => Ok(found),
+            Err(error) => {
+                let found = self.writers_among(Processes::Own, view, task).await?;
+                Ok(FoundWriters {
+                    unseen: Some(error.to_string()),
+                    ..found
+                })
+            }
+        }
+    }
+
+    async fn writers_among(
+        &self,
+        processes: Processes,
+        view: HelperView,
+        task: &WritersTask,
+    ) -> Result<FoundWriters, HelperError> {
+        let looked = async {
+            let session = self
+                .start_among(processes, Task::Writers, Some(view), task)
+                .await?;
+            session.report().await
+        };
+        tokio::time::timeout(LOOK, looked)
+            .await
+            .unwrap_or_else(|_| {
+                Err(HelperError::NoReport(format!(
+                    "it did not end within {LOOK:?}"
+                )))
+            })
     }
 }

@@ -5,6 +5,7 @@ use std::future::Future;
 use futures_util::FutureExt;
 use tracing::warn;
 
+use super::writers::Before;
 use super::{Dumped, SqliteDriver, dump_of, new_dump, sqlite_facts};
 use crate::agent::helper::sqlite::SqlitePacking;
 use crate::agent::helper::{Access, HelperError, LayerInput};
@@ -89,6 +90,7 @@ impl SqliteDriver {
         // When all is done already, the container may run again.
         if self.is_staged(target, mount).await? {
             self.ensure_stopped().await?;
+            self.ensure_nobody_writes(mount, Before::Exchange).await?;
         }
         self.settle(Task::Exchange, target, mount).await
     }
@@ -185,7 +187,7 @@ async fn store(
 }
 
 /// A helper does not know what the container calls the file, and there is no way around it.
-fn helper_error(mount: &MountSite, error: HelperError) -> DriverError {
+pub(super) fn helper_error(mount: &MountSite, error: HelperError) -> DriverError {
     match error {
         HelperError::Engine(error) => error.into(),
         HelperError::Source(error) => StoreError::Body(error).into(),

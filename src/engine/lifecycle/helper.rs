@@ -42,8 +42,25 @@ pub enum Processes {
     #[default]
     Own,
     OfHost,
+    /// With what they have open, whoever runs them.
+    OfHostWithFiles,
     /// Those of a container that runs, by its id.
     Of(String),
+}
+
+impl Processes {
+    fn capability(&self) -> Option<&'static str> {
+        (*self == Self::OfHostWithFiles).then_some("SYS_PTRACE")
+    }
+
+    /// As the engine has it.
+    fn pid_mode(&self) -> Option<String> {
+        match self {
+            Self::Own => None,
+            Self::OfHost | Self::OfHostWithFiles => Some("host".to_owned()),
+            Self::Of(container) => Some(format!("container:{container}")),
+        }
+    }
 }
 
 /// What a container of ours may take of its host.
@@ -141,16 +158,14 @@ fn body(spec: &HelperSpec) -> ContainerCreateBody {
 fn host_config(spec: &HelperSpec) -> HostConfig {
     HostConfig {
         readonly_rootfs: Some(true),
-        security_opt: Some(vec![
-            "no-new-privileges".to_owned(),
-            // Where SELinux rules, a volume carries the labels of the container that uses it, and the helper must read it.
-            "label=disable".to_owned(),
-        ]),
+        security_opt: Some(security_options(spec)),
         cap_drop: Some(vec!["ALL".to_owned()]),
         cap_add: Some(
             spec.capabilities
                 .iter()
-                .map(|&name| name.to_owned())
+                .copied()
+                .chain(spec.processes.capability())
+                .map(str::to_owned)
                 .collect(),
         ),
         log_config: Some(HostConfigLogConfig {
@@ -171,14 +186,22 @@ fn host_config(spec: &HelperSpec) -> HostConfig {
         }),
         pids_limit: (spec.limits == Limits::Agent).then_some(MOST_PROCESSES),
         network_mode: Some(spec.network.clone()),
-        pid_mode: match &spec.processes {
-            Processes::Own => None,
-            Processes::OfHost => Some("host".to_owned()),
-            Processes::Of(container) => Some(format!("container:{container}")),
-        },
+        pid_mode: spec.processes.pid_mode(),
         mounts: Some(spec.mounts.iter().map(mount).collect()),
         ..HostConfig::default()
     }
+}
+
+fn security_options(spec: &HelperSpec) -> Vec<String> {
+    let always = [
+        "no-new-privileges",
+        // Where SELinux rules, a volume carries the labels of the container that uses it, and the helper must read it.
+        "label=disable",
+    ];
+    // The engine's usual profile lets a container look into its like only.
+    let looks = spec.processes == Processes::OfHostWithFiles;
+    let looks = looks.then_some("apparmor=unconfined");
+    always.into_iter().chain(looks).map(str::to_owned).collect()
 }
 
 fn mount(mount: &HelperMount) -> Mount {
