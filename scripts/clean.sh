@@ -13,6 +13,9 @@ remove() { xargs --no-run-if-empty "$@" >/dev/null; }
 
 docker ps --all --quiet --filter label=cofferdam.test | remove docker rm --force --volumes
 docker volume ls --quiet --filter label=cofferdam.test | remove docker volume rm --force
+# What cofferdam keeps in mind of the tests' projects.
+docker volume ls --filter label=cofferdam.repository --format '{{.Label "cofferdam.repository.project"}} {{.Name}}' |
+  sed -n 's/^cofferdam-test-[^ ]* //p' | remove docker volume rm --force
 docker network ls --quiet --filter label=cofferdam.test | remove docker network rm
 {
   docker images --all --quiet --filter label=cofferdam.test.image

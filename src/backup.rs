@@ -19,6 +19,7 @@ use crate::manifest::{
     ContainerRecord, FORMAT, Failure, Manifest, Purpose, Shrunken, Skip, TargetRecord,
 };
 use crate::pipe;
+use crate::places::{PlaceError, UsedPlace};
 use crate::plan::backup::BackupPlan;
 use crate::prune::{PruneReport, prune_after, sweep};
 use crate::report::disturbance;
@@ -40,6 +41,8 @@ pub enum BackupError {
     #[error(transparent)]
     Repository(#[from] RepositoryError),
     #[error(transparent)]
+    Place(#[from] PlaceError),
+    #[error(transparent)]
     Hook(#[from] HookError),
     #[error("nothing could be saved: {}", list(.0))]
     NothingSaved(Vec<Failure>),
@@ -59,6 +62,8 @@ fn list(failures: &[Failure]) -> String {
 #[derive(Debug, Serialize)]
 pub struct BackupReport {
     pub manifest: Manifest,
+    /// Where it lies.
+    pub repository: UsedPlace,
     /// Hooks that failed after the capture, containers that did not come back as they were.
     pub problems: Vec<String>,
     /// What became of older snapshots; `None` when no policy was there to be asked.
@@ -70,6 +75,12 @@ pub struct BackupReport {
 }
 
 impl BackupReport {
+    /// That the repository, or that of a second place, is not as it was.
+    pub fn news(&self) -> impl Iterator<Item = String> {
+        let copies = self.copies.iter().flat_map(|copies| copies.news.clone());
+        self.repository.news().into_iter().chain(copies)
+    }
+
     /// Every target is saved, everything is as it was, what was to be pruned is, and every second place has it all.
     pub fn is_complete(&self) -> bool {
         let is_pruned = self
@@ -90,7 +101,9 @@ pub async fn back_up(
     run: RunId,
 ) -> Result<BackupReport, BackupError> {
     let started = Timestamp::now();
-    session.repository.prepare().await?;
+    let repository = session
+        .prepare_repository(std::slice::from_ref(&plan.project))
+        .await?;
     let owner = Owner::current(&session.engine).await?;
     let held = plan.holds.iter().map(|hold| hold.to_held()).collect();
     let mut journal = Journal::new(
@@ -181,6 +194,7 @@ pub async fn back_up(
     end.close(lock).await;
     Ok(BackupReport {
         manifest: result?.0,
+        repository,
         problems: end.problems,
         pruned,
         copies: Vec::new(),

@@ -91,6 +91,19 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "URL")]
     pub repository: Option<String>,
 
+    /// Make no new repository: fail where there is none
+    ///
+    /// Also in second places. Without it, one is made where none is known to have been. [env: COFFERDAM_EXISTING=true]
+    #[arg(long, global = true)]
+    pub existing: bool,
+
+    /// The id of the repository that is right: another one is refused, and none is made
+    ///
+    /// A backup that makes a repository prints its id, and the file cofferdam.json in it tells it too.
+    /// [env: COFFERDAM_REPOSITORY_ID]
+    #[arg(long, global = true, value_name = "ID")]
+    pub repository_id: Option<String>,
+
     /// A project to work on; may be given several times
     ///
     /// [env: COFFERDAM_PROJECTS, separated by commas] [default: the compose project that cofferdam runs in]

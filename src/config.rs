@@ -29,6 +29,7 @@ use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::labels::nearest_word;
 use crate::manifest::Compression;
 use crate::notify::NotifySettings;
+use crate::places::{Making, PlaceTerms};
 use crate::repository::credentials::Credentials;
 use crate::repository::url::{BadUrl, RepositoryUrl};
 use crate::schedule::{BadSchedule, Schedule};
@@ -37,6 +38,8 @@ use crate::schedule::{BadSchedule, Schedule};
 #[derive(Clone, Debug)]
 pub struct Config {
     pub repository: RepositoryUrl,
+    /// Whether one may be made there, and which one is right.
+    pub place_terms: PlaceTerms,
     /// Of the servers that hold repositories.
     pub credentials: Credentials,
     /// Second places. None is the repository, and none is named twice.
@@ -158,6 +161,7 @@ impl Config {
         let repository = reader.read(given, RepositoryUrl::default(), |text| {
             Ok(RepositoryUrl::parse(text, working_directory)?)
         });
+        let place_terms = reader.place_terms(settings);
         let copies = (!settings.copy_to.is_empty()).then(|| settings.copy_to.join(","));
         let given = Given::new("--copy-to", &copies, "COFFERDAM_COPY_TO");
         let copy_to = reader.read(given, Vec::new(), |text| {
@@ -206,6 +210,7 @@ impl Config {
         }
         Ok(Self {
             repository,
+            place_terms,
             credentials: environment.credentials(),
             copy_to,
             copy_keep,
@@ -288,6 +293,19 @@ impl Reader<'_> {
         }
     }
 
+    fn place_terms(&mut self, settings: &Settings) -> PlaceTerms {
+        let is_existing = settings.existing || self.switch("COFFERDAM_EXISTING");
+        let id = &settings.repository_id;
+        let given = Given::new("--repository-id", id, "COFFERDAM_REPOSITORY_ID");
+        PlaceTerms {
+            making: match is_existing {
+                true => Making::Nowhere,
+                false => Making::WhereUnused,
+            },
+            id: self.read(given, None, repository_id_of),
+        }
+    }
+
     fn scope(&mut self, settings: &Settings) -> Scope {
         if settings.all_projects {
             return Scope::All;
@@ -366,6 +384,16 @@ impl Reader<'_> {
             what,
             hint,
         });
+    }
+}
+
+fn repository_id_of(text: &str) -> Result<Option<String>, BadSetting> {
+    match text.trim() {
+        "" => Err(BadSetting::new(
+            "is empty",
+            "give the `repository` that stands in the repository's cofferdam.json",
+        )),
+        id => Ok(Some(id.to_owned())),
     }
 }
 

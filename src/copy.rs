@@ -13,6 +13,7 @@ use crate::encryption::{Identities, Recipients};
 use crate::hold::Lock;
 use crate::manifest::{AgeFile, Artifact, Encryption, ObjectPath};
 use crate::pipe::{self, ByteStream, Counting, Progress, Verified};
+use crate::places::{self, PlaceError, Users};
 use crate::prune::{PruneReport, prune_copies, sweep, worth_sending};
 use crate::report::progress::{Activity, Board};
 use crate::repository::url::RepositoryUrl;
@@ -32,6 +33,9 @@ pub struct Copied {
 pub struct CopyReport {
     /// Where they were to go.
     pub place: String,
+    /// That the place is not as it was.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub news: Vec<String>,
     pub snapshots: Vec<SnapshotCopy>,
     /// Why it ended before all were tried.
     pub problem: Option<String>,
@@ -55,6 +59,17 @@ pub enum CopyOutcome {
 }
 
 impl CopyReport {
+    /// Nothing was tried.
+    pub fn failed(url: &RepositoryUrl, problem: String) -> Self {
+        Self {
+            place: url.to_string(),
+            news: Vec::new(),
+            snapshots: Vec::new(),
+            problem: Some(problem),
+            pruned: None,
+        }
+    }
+
     pub fn is_complete(&self) -> bool {
         let pruned = self.pruned.as_ref();
         self.everything_is_there() && pruned.is_none_or(PruneReport::is_as_it_should_be)
@@ -78,7 +93,7 @@ pub enum Sealing<'a> {
     },
 }
 
-/// Brings `to` those of `snapshots` that it lacks, oldest first. One that fails does not keep the others away.
+/// Brings `to`, which is prepared, those of `snapshots` that it lacks, oldest first. One that fails does not keep the others away.
 pub async fn copy_all(
     from: &dyn Repository,
     to: &dyn Repository,
@@ -88,6 +103,7 @@ pub async fn copy_all(
 ) -> CopyReport {
     let mut report = CopyReport {
         place: to.location(),
+        news: Vec::new(),
         snapshots: Vec::new(),
         problem: None,
         pruned: None,
@@ -123,12 +139,11 @@ pub async fn copy_all(
     report
 }
 
-/// Makes sure that the place can be written to, and tells which of the snapshots are there, and which are not; oldest first.
+/// Which of the snapshots are there, and which are not; oldest first.
 async fn divided(
     to: &dyn Repository,
     snapshots: &[SnapshotRef],
 ) -> Result<(Vec<SnapshotRef>, Vec<SnapshotRef>), RepositoryError> {
-    to.prepare().await?;
     let listed: BTreeSet<SnapshotRef> = to.list(None).await?.into_iter().collect();
     let mut snapshots = snapshots.to_vec();
     snapshots.sort_by(|a, b| a.id.cmp(&b.id));
@@ -170,12 +185,7 @@ pub async fn copy_after(session: &Session, project: &str) -> Vec<CopyReport> {
             Ok(copied) => copied.map_err(|error| error.to_string()),
             Err(error) => Err(format!("{error}; `cofferdam copy` sends the rest")),
         };
-        reports.push(copied.unwrap_or_else(|problem| CopyReport {
-            place: url.to_string(),
-            snapshots: Vec::new(),
-            problem: Some(problem),
-            pruned: None,
-        }));
+        reports.push(copied.unwrap_or_else(|problem| CopyReport::failed(url, problem)));
     }
     reports
 }
@@ -184,6 +194,8 @@ pub async fn copy_after(session: &Session, project: &str) -> Vec<CopyReport> {
 enum CopyError {
     #[error(transparent)]
     Open(#[from] OpenError),
+    #[error(transparent)]
+    Place(#[from] PlaceError),
     #[error(transparent)]
     Repository(#[from] RepositoryError),
 }
@@ -200,10 +212,17 @@ async fn copy_to(
     } = &session.copies;
     let place = repository::open(url, credentials)?;
     let (from, to) = (&*session.repository, &*place);
+    let users = Users {
+        projects: &[project.to_owned()],
+        command: "copy",
+    };
+    let terms = session.place_terms.of_second_place();
+    let prepared = places::prepare(Some(&session.engine), to, url, users, &terms).await?;
     let snapshots = from.list(Some(project)).await?;
     let (_, lacking) = divided(to, &snapshots).await?;
     let worth = worth_sending(from, to, retention, project, lacking).await?;
     let mut report = copy_all(from, to, &worth, Sealing::AsStored, &session.board).await;
+    report.news = prepared.news();
     if report.everything_is_there() {
         report.pruned = prune_copies(session, to, project).await;
     }

@@ -30,6 +30,7 @@ pub use self::health::{Health, Pulse, ask};
 pub use self::inbox::{Inbox, Occasion};
 use self::project::Project;
 use self::timetable::Services;
+use crate::backup::BackupReport;
 use crate::commands::backup::{Backups, Runs};
 use crate::commands::prepare::Wanted;
 use crate::commands::recover::{Authority, recover_all};
@@ -40,6 +41,7 @@ use crate::discover::{DiscoverError, by_project};
 use crate::engine::Engine;
 use crate::exit::Outcome;
 use crate::notify::Notice;
+use crate::places::PlaceError;
 use crate::report::amounts::size;
 use crate::report::notice;
 use crate::serve::shown::RunTrouble;
@@ -182,12 +184,39 @@ impl Daemon<'_> {
         if !troubles.is_empty() && troubles.len() == self.projects.len() {
             return Err(CommandError::usage(anyhow::anyhow!(troubles.join("\n"))));
         }
-        // A server may come up later than we do.
-        if let Err(error) = session.repository.prepare().await {
-            self.context.tell(&CommandError::failed(error));
-        }
+        self.prepare_repository(&session).await;
         self.recover(&session).await;
         Ok(())
+    }
+
+    /// A server may come up later than we do, and a disk may be mounted later: each backup tries again.
+    async fn prepare_repository(&mut self, session: &Session) {
+        let names: Vec<String> = self.projects.keys().cloned().collect();
+        let error = match session.prepare_repository(&names).await {
+            Ok(used) => {
+                let news = used.news();
+                if !news.is_empty() {
+                    self.tell(notice::repository(names.clone(), &used, Timestamp::now()));
+                }
+                names
+                    .iter()
+                    .for_each(|name| self.shown.heard(name, news.clone()));
+                return;
+            }
+            Err(error) => error,
+        };
+        let why = error.to_string();
+        let is_for_a_person = !matches!(error, PlaceError::Repository(_) | PlaceError::Engine(_));
+        self.context.tell(&CommandError::failed(error));
+        if is_for_a_person {
+            let notice = notice::no_repository(names, &why, Timestamp::now());
+            for (name, project) in &mut self.projects {
+                project.judge(&notice, &Services::All);
+                let trouble = RunTrouble::without_snapshot(vec![why.clone()]);
+                self.shown.came_to(name, Some(trouble));
+            }
+            self.tell(notice);
+        }
     }
 
     /// Finishes what a run that died has begun.
@@ -382,6 +411,8 @@ impl Daemon<'_> {
                 backups.tell_failures(&context);
                 let trouble = RunTrouble::of(&backups);
                 self.shown.came_to(&due.project, trouble);
+                let news = backups.reports.iter().flat_map(BackupReport::news);
+                self.shown.heard(&due.project, news.collect());
                 Some(backups.notice(&context))
             }
             Ended::Failed(error) => {

@@ -10,6 +10,7 @@
 //! - `image`: the image that helpers and the hold journal are made of
 //! - `fault`: the one place where bollard's errors become ours
 //! - `body`: streams of requests and answers
+//! - `volumes`: volumes that are made to keep a record
 //! - `turns`: waiting for copies, which keep a container locked
 
 #![allow(clippy::disallowed_types, reason = "the one module that names bollard")]
@@ -27,6 +28,7 @@ pub mod lifecycle;
 mod own;
 pub mod swarm;
 mod turns;
+mod volumes;
 
 pub use archive::{NewFile, PathKind, PathStat};
 pub use connect::Endpoint;

@@ -18,7 +18,7 @@
 //! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read; [`daemon`], which
 //!    runs commands by itself, and [`serve`], which shows what came of them
 //! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`verify`], [`freshness`], [`export`],
-//!    [`copy`] with [`session`], [`survey`], [`targets`], [`select`]
+//!    [`copy`] with [`session`], [`places`], [`survey`], [`targets`], [`select`]
 //! 3. [`plan`], [`migrate`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`], [`notify`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
 //! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`store`], [`cache`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
@@ -51,6 +51,7 @@ pub mod manifest;
 pub mod migrate;
 pub mod notify;
 pub mod pipe;
+pub mod places;
 pub mod plan;
 pub mod prune;
 pub mod recover;

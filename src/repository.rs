@@ -110,6 +110,9 @@ pub enum RepositoryError {
     Body(std::io::Error),
     #[error("{place} is not a cofferdam repository of a format that this version knows: {why}")]
     Format { place: String, why: String },
+    /// The place is empty, or not there at all.
+    #[error("there is no repository at {place}")]
+    NoRepository { place: String },
     #[error("there is no {0} in the repository")]
     Missing(String),
     #[error("{0} is in the repository already, and nothing there is ever written over")]
@@ -178,14 +181,27 @@ pub fn open(
     Ok(Arc::new(RemoteRepository::new(storage)))
 }
 
+/// A repository that is ready to be written to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// What `cofferdam.json` says. It comes from outside: make it harmless before it is shown.
+    pub id: String,
+    /// It did not exist before.
+    pub is_new: bool,
+}
+
 /// A place for snapshots. All methods may be called at the same time from several tasks and processes.
 ///
 /// Implementations retry what is worth retrying; an error that comes out is final for this run.
 #[async_trait]
 pub trait Repository: Send + Sync {
     /// Makes sure that the place exists and can be written to, creating it (and `cofferdam.json`) when it is new.
-    /// Called once before the first [`Repository::put`] of a run.
-    async fn prepare(&self) -> Result<(), RepositoryError>;
+    /// Called once before the first [`Repository::put`] of a run, or [`Repository::prepare_existing`] is.
+    async fn prepare(&self) -> Result<Prepared, RepositoryError>;
+
+    /// The same where there is a repository already. Else it creates nothing, no directory either, and fails with
+    /// [`RepositoryError::NoRepository`].
+    async fn prepare_existing(&self) -> Result<Prepared, RepositoryError>;
 
     /// Stores one object whole, or not at all. Never replaces an object that exists: that is an error.
     ///

@@ -368,7 +368,8 @@ impl Restore<'_> {
         recipients: Option<Recipients>,
     ) -> Result<(), RestoreError> {
         info!(snapshot = %run, "taking a safety snapshot");
-        self.session.repository.prepare().await?;
+        // The snapshot that is restored was read there.
+        self.session.repository.prepare_existing().await?;
         let started = Timestamp::now();
         let mut capture = Capture::new(self.session, self.survey, self.drivers, run, recipients);
         capture.all(targets.iter().copied()).await;

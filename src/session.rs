@@ -10,6 +10,7 @@ use crate::encryption::Keys;
 use crate::engine::Engine;
 use crate::hold::{Acquired, HoldError, Journal, Liveness, Lock, Wait};
 use crate::manifest::Compression;
+use crate::places::{PlaceError, PlaceTerms, UsedPlace, Users, prepare};
 use crate::recover::{RecoverError, Stuck, recover};
 use crate::report::progress::Board;
 use crate::repository::Repository;
@@ -31,6 +32,9 @@ pub struct CopySettings {
 pub struct Session {
     pub engine: Engine,
     pub repository: Arc<dyn Repository>,
+    /// Where that is.
+    pub place: RepositoryUrl,
+    pub place_terms: PlaceTerms,
     /// What helpers and journals are made of.
     pub image: String,
     pub compression: Compression,
@@ -54,6 +58,16 @@ pub enum LockError {
 }
 
 impl Session {
+    /// Makes sure that the repository can be written to, and is that which is meant.
+    pub async fn prepare_repository(&self, projects: &[String]) -> Result<UsedPlace, PlaceError> {
+        let users = Users {
+            projects,
+            command: "backup",
+        };
+        let (repository, terms) = (&*self.repository, &self.place_terms);
+        prepare(Some(&self.engine), repository, &self.place, users, terms).await
+    }
+
     /// Takes the project's lock. A run that died while it held the project is recovered first.
     pub async fn lock(&self, journal: Journal) -> Result<Lock, LockError> {
         match Lock::acquire(&self.engine, &self.image, journal.clone()).await? {

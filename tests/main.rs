@@ -43,6 +43,7 @@ mod notify;
 mod ntfy;
 mod object_store;
 mod page;
+mod places;
 mod postgres_basebackup;
 mod postgres_crash;
 mod postgres_driver;

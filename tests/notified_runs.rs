@@ -7,14 +7,13 @@ use crate::support::listener::Answer::{Hang, Say};
 use crate::support::listener::{Heard, Listener};
 use crate::support::stack::{Run, TestStack, eventually};
 
-/// What people were told, without what they need not be.
+/// What people were told of backups and checks.
 fn told(listener: &Listener) -> Vec<String> {
     let heard = listener.heard().into_iter();
     let people = heard.filter(|one| one.line == "POST /people");
     let document = |one: &str| serde_json::from_str::<serde_json::Value>(one).unwrap();
-    people
-        .map(|one| document(&one.body)["kind"].as_str().unwrap().to_owned())
-        .collect()
+    let kinds = people.map(|one| document(&one.body)["kind"].as_str().unwrap().to_owned());
+    kinds.filter(|kind| kind != "news").collect()
 }
 
 fn pings(listener: &Listener) -> Vec<String> {
@@ -302,6 +301,12 @@ async fn a_backup_is_watched_from_its_beginning_to_its_end() {
         .filter(|one| one.line == "POST /people")
         .map(|one| serde_json::from_str(&one.body).unwrap())
         .collect();
+    let (first, told) = told.split_first().unwrap();
+    let targets = "1 target saved in a new repository";
+    assert_eq!(
+        first["title"],
+        format!("{project}: backup complete, {targets}")
+    );
     assert_eq!(told.len(), 2, "{heard:?}");
     assert_eq!(told[0]["kind"], "failure");
     assert_eq!(

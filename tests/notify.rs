@@ -19,6 +19,7 @@ fn notice(kind: Kind) -> Notice {
         body: "the engine does not answer".to_owned(),
         facts: Facts::default(),
         is_overshadowed: false,
+        is_remarkable: false,
         time: "2026-11-21T02:01:23Z".parse().unwrap(),
     }
 }

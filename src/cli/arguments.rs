@@ -50,6 +50,8 @@ Examples:
       cofferdam backup '*/volume/*'
   Encrypted, so that only the holder of an identity can read it:
       cofferdam backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
+  After the disk with the repository was lost, into an empty one:
+      cofferdam backup --new-repository
   See what would be done:
       cofferdam backup --dry-run")]
 pub struct BackupArgs {
@@ -60,6 +62,10 @@ pub struct BackupArgs {
     /// Print the plan and do nothing
     #[arg(long, short = 'n')]
     pub dry_run: bool,
+
+    /// Make a new repository where the one that was used before is missing, and lost: by itself, no backup does that
+    #[arg(long)]
+    pub new_repository: bool,
 
     /// Targets whose data has become far smaller on purpose: their size in this snapshot is the measure from now on, and does
     /// not keep older ones from being pruned; may be given several times
@@ -309,6 +315,10 @@ pub struct CopyArgs {
     /// Snapshots to copy: ids, beginnings of ids, or `latest` [default: all]
     #[arg(value_name = "SNAPSHOT")]
     pub snapshots: Vec<SnapshotSelector>,
+
+    /// Make a new repository where the one that was used before is missing, and lost
+    #[arg(long)]
+    pub new_repository: bool,
 
     /// Encrypt the copies to the recipients that are given now; what is encrypted here is opened with `--identity-file`
     #[arg(long)]

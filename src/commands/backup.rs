@@ -44,6 +44,9 @@ async fn back_up_and_tell(
         may_shrink: &args.may_shrink,
     };
     let mut runs = Runs::prepare(context, wanted).await?;
+    if args.new_repository {
+        runs.allow_new_repository()?;
+    }
     if args.dry_run {
         runs.audit(context).await;
         let plans = runs.plans();
@@ -118,6 +121,14 @@ impl Runs {
             });
         }
         Ok(Self { session, runs })
+    }
+
+    /// Also where one was used before and is missing now.
+    fn allow_new_repository(&mut self) -> Result<(), CommandError> {
+        self.session
+            .place_terms
+            .allow_making()
+            .map_err(CommandError::usage)
     }
 
     pub fn ask_for_something(&self) -> bool {

@@ -18,7 +18,8 @@ use crate::report::View;
 use crate::report::progress::Board;
 use crate::report::runlog::Runlog;
 use crate::repository::snapshot::SnapshotReader;
-use crate::repository::{self, Repository, SnapshotRef};
+use crate::repository::url::RepositoryUrl;
+use crate::repository::{self, OpenError, Repository, SnapshotRef};
 use crate::retention::Terms;
 use crate::select::{self, SelectError};
 use crate::session::{CopySettings, Session};
@@ -33,6 +34,9 @@ pub struct Context {
     pub interrupt: CancellationToken,
     pub removals: Removals,
 }
+
+/// A second place: where it is, and a handle on it.
+pub type CopyPlace<'a> = (&'a RepositoryUrl, Arc<dyn Repository>);
 
 impl Context {
     /// The same for one project.
@@ -74,15 +78,17 @@ impl Context {
     }
 
     /// The second places.
-    pub fn copy_places(&self) -> Result<Vec<Arc<dyn Repository>>, CommandError> {
+    pub fn copy_places(&self) -> Result<Vec<CopyPlace<'_>>, CommandError> {
         let Config {
             copy_to,
             credentials,
             ..
         } = &self.config;
-        let places = copy_to.iter().map(|url| repository::open(url, credentials));
+        let places = copy_to
+            .iter()
+            .map(|url| Ok((url, repository::open(url, credentials)?)));
         places
-            .collect::<Result<_, _>>()
+            .collect::<Result<_, OpenError>>()
             .map_err(CommandError::usage)
     }
 
@@ -90,6 +96,8 @@ impl Context {
         Ok(Session {
             engine: engine.clone(),
             repository: self.repository()?,
+            place: self.config.repository.clone(),
+            place_terms: self.config.place_terms.clone(),
             image: engine.agent_image().await.map_err(CommandError::failed)?,
             compression: self.config.compression,
             retention: self.retention(Vec::new()),

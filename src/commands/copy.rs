@@ -1,5 +1,7 @@
 //! `cofferdam copy`
 
+use std::collections::BTreeSet;
+
 use anyhow::anyhow;
 
 use super::context::Context;
@@ -7,6 +9,7 @@ use super::error::CommandError;
 use crate::cli::CopyArgs;
 use crate::copy::{CopyReport, Sealing, copy_all};
 use crate::exit::Outcome;
+use crate::places::{self, Users};
 use crate::report;
 
 pub async fn run(context: &Context, args: CopyArgs) -> Result<Outcome, CommandError> {
@@ -31,10 +34,30 @@ pub async fn run(context: &Context, args: CopyArgs) -> Result<Outcome, CommandEr
     };
     let repository = context.repository()?;
     let snapshots = context.selected(&*repository, &args.snapshots).await?;
+    let mut terms = context.config.place_terms.of_second_place();
+    if args.new_repository {
+        terms.allow_making().map_err(CommandError::usage)?;
+    }
+    // Only what it keeps in mind is asked for.
+    let engine = context.engine().await.ok();
+    let projects: BTreeSet<String> = snapshots.iter().map(|it| it.project.clone()).collect();
+    let projects: Vec<String> = projects.into_iter().collect();
+    let users = Users {
+        projects: &projects,
+        command: "copy",
+    };
     let mut reports: Vec<CopyReport> = Vec::new();
-    for place in &places {
+    for (url, place) in &places {
         let (from, to) = (&*repository, &**place);
-        let copying = copy_all(from, to, &snapshots, sealing, &context.board);
+        let copying = async {
+            match places::prepare(engine.as_ref(), to, url, users, &terms).await {
+                Ok(prepared) => CopyReport {
+                    news: prepared.news(),
+                    ..copy_all(from, to, &snapshots, sealing, &context.board).await
+                },
+                Err(error) => CopyReport::failed(url, error.to_string()),
+            }
+        };
         let copied = tokio::select! {
             biased;
             () = context.interrupt.cancelled() => return Err(CommandError::Interrupted),

@@ -16,8 +16,10 @@ const PREFIX: &str = "COFFERDAM_";
 const LONGEST_FILE: u64 = 1024 * 1024;
 
 /// Every variable of ours: the settings' and those that Cofferdam gives to its own agents.
-const KNOWN: [&str; 38] = [
+const KNOWN: [&str; 40] = [
     "COFFERDAM_REPOSITORY",
+    "COFFERDAM_REPOSITORY_ID",
+    "COFFERDAM_EXISTING",
     "COFFERDAM_COPY_TO",
     "COFFERDAM_COPY_KEEP",
     "COFFERDAM_PROJECTS",

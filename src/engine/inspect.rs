@@ -29,8 +29,11 @@ pub(super) struct Process {
 }
 
 /// What is known of a volume.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Volume {
+    pub name: String,
+    /// `None` where the engine does not tell. Older engines tell when something was last made or removed at its root.
+    pub created: Option<Timestamp>,
     pub labels: BTreeMap<String, String>,
     /// A file system that begins with the first container that uses it, and goes with the last.
     pub is_in_memory: bool,
@@ -154,13 +157,7 @@ impl Engine {
         }
         let action = format!("inspect volume {name}");
         match self.client.inspect_volume(name).await {
-            Ok(found) => Ok(Some(Volume {
-                is_in_memory: matches!(
-                    found.options.get("type").map(String::as_str),
-                    Some("tmpfs" | "ramfs")
-                ),
-                labels: found.labels.into_iter().collect(),
-            })),
+            Ok(found) => Ok(Some(found.into())),
             Err(error) => match self.fault(error, About::Volume(name), action) {
                 EngineError::NoSuchVolume(_) => Ok(None),
                 other => Err(other),

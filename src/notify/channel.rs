@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::address::Address;
-use super::notice::Notice;
+use super::notice::{Kind, Notice};
 use super::request::Request;
 use super::service::Service;
 use super::template::Template;
@@ -32,7 +32,11 @@ impl Channel {
 
     /// `kinds` are those that people want to be told.
     pub(super) fn wants(&self, notice: &Notice, kinds: &Kinds) -> bool {
-        matches!(self.service, Service::Ping(_)) || kinds.contain(notice.kind)
+        match self.service {
+            // What is neither good nor bad is no sign of life.
+            Service::Ping(_) => notice.kind != Kind::News,
+            _ => notice.is_for(kinds),
+        }
     }
 
     pub(super) fn requests(&self, notice: &Notice) -> Vec<Request> {

@@ -27,6 +27,8 @@ pub struct Notice {
     pub facts: Facts,
     /// Something else is in trouble that the same daemon saves. A sign of life is given for all of it.
     pub is_overshadowed: bool,
+    /// Everybody is to hear of it, whatever kinds they have chosen.
+    pub is_remarkable: bool,
     pub time: Timestamp,
 }
 
@@ -60,6 +62,8 @@ pub enum Kind {
     Success,
     /// A target has no recent good backup.
     Stale,
+    /// Something is not as it was, and may be as it is meant: everybody is to hear of it.
+    News,
     /// Somebody wants to see whether notices arrive.
     Test,
 }
@@ -71,6 +75,7 @@ impl Kind {
             Self::Recovery => "recovery",
             Self::Success => "success",
             Self::Stale => "stale",
+            Self::News => "news",
             Self::Test => "test",
         }
     }
@@ -88,7 +93,7 @@ impl Kinds {
     pub fn contain(&self, kind: Kind) -> bool {
         let has = |kind| self.0.contains(&kind);
         match kind {
-            Kind::Test => true,
+            Kind::News | Kind::Test => true,
             Kind::Recovery => has(Kind::Recovery) || has(Kind::Success),
             kind => has(kind),
         }
@@ -125,6 +130,11 @@ impl FromStr for Kinds {
 }
 
 impl Notice {
+    /// `kinds` are those that people want to be told.
+    pub(super) fn is_for(&self, kinds: &Kinds) -> bool {
+        self.is_remarkable || kinds.contain(self.kind)
+    }
+
     /// The title, in one line that can do no harm.
     pub(super) fn headline(&self) -> String {
         let mut title = printable(&self.title);
@@ -168,6 +178,7 @@ pub(super) mod tests {
                 failed: vec!["db/postgres/shop".to_owned()],
             },
             is_overshadowed: false,
+            is_remarkable: false,
             time: "2026-11-21T02:01:23Z".parse().unwrap(),
         }
     }
@@ -204,6 +215,20 @@ pub(super) mod tests {
         has ``, of which nothing is told; write some of `failure`, `recovery`, `stale` and `success`, with commas between them
         has `test`, of which nothing is told; write some of `failure`, `recovery`, `stale` and `success`, with commas between them
         ");
+    }
+
+    #[test]
+    fn what_is_remarkable_is_for_everybody() {
+        let notice = Notice {
+            kind: Kind::Success,
+            ..sample()
+        };
+        assert!(!notice.is_for(&Kinds::default()));
+        let remarkable = Notice {
+            is_remarkable: true,
+            ..notice
+        };
+        assert!(remarkable.is_for(&Kinds::default()));
     }
 
     #[test]

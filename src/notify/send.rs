@@ -80,10 +80,7 @@ impl Notifier {
             let requests = channel.requests(notice).into_iter();
             requests.map(move |request| (channel, request))
         });
-        let mailer = self
-            .mailer
-            .as_ref()
-            .filter(|_| self.on.contain(notice.kind));
+        let mailer = self.mailer.as_ref().filter(|_| notice.is_for(&self.on));
         let letter = notice.letter();
         let mailed = async {
             match mailer {

@@ -120,6 +120,7 @@ impl Template {
             body: "two\nlines".to_owned(),
             facts: super::Facts::default(),
             is_overshadowed: false,
+            is_remarkable: false,
             time: jiff::Timestamp::UNIX_EPOCH,
         };
         let filled = self.fill(&sample, Escaping::Json);

@@ -9,10 +9,10 @@ use super::*;
 use crate::encryption::Identities;
 use crate::manifest::{Artifact, StreamDigest};
 use crate::pipe::ByteStream;
-use crate::repository::StoredObject;
 use crate::repository::local::LocalRepository;
 use crate::repository::samples::{artifact, body, manifest, path};
 use crate::repository::status::{StatusFile, StatusPath};
+use crate::repository::{Prepared, StoredObject};
 use crate::verify::{Depth, Verifier};
 
 const PROJECT: &str = "shop";
@@ -300,8 +300,12 @@ struct Failing<'a> {
 
 #[async_trait]
 impl Repository for Failing<'_> {
-    async fn prepare(&self) -> Result<(), RepositoryError> {
+    async fn prepare(&self) -> Result<Prepared, RepositoryError> {
         self.inner.prepare().await
+    }
+
+    async fn prepare_existing(&self) -> Result<Prepared, RepositoryError> {
+        self.inner.prepare_existing().await
     }
 
     async fn put(

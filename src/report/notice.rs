@@ -11,6 +11,7 @@ use crate::config::Scope;
 use crate::freshness::{Finding, FreshnessReport, ProjectReport, State, TargetReport};
 use crate::manifest::Manifest;
 use crate::notify::{Facts, Kind, Notice};
+use crate::places::UsedPlace;
 use crate::text::printable;
 
 /// More projects than these are not named in a title.
@@ -130,13 +131,21 @@ pub fn backups(reports: &[BackupReport], failures: &[NotSaved], view: &View) -> 
     let targets = |number: usize| counted(number as u64, "target");
     let failed = reports.iter().flat_map(|it| &it.manifest.failed);
     let failed: Vec<String> = failed.map(|failure| failure.target.to_string()).collect();
+    let is_new = reports.iter().any(|it| it.repository.is_new);
     let saved: usize = reports.iter().map(|it| it.manifest.targets.len()).sum();
     let what = match (failures.is_empty(), failed.len()) {
         (false, _) => "backup failed".to_owned(),
+        (true, 0) if is_whole && is_new => {
+            format!(
+                "backup complete, {} saved in a new repository",
+                targets(saved)
+            )
+        }
         (true, 0) if is_whole => format!("backup complete, {} saved", targets(saved)),
         (true, 0) => "backup ended with problems".to_owned(),
         (true, number) => format!("backup incomplete, {} failed", targets(number)),
     };
+    let is_remarkable = reports.iter().any(|it| it.news().next().is_some());
     let mut body = outcome::backups(reports, view);
     for NotSaved { project, why } in failures {
         let _ = writeln!(body, "No snapshot of project {}: {why}", printable(project));
@@ -159,6 +168,7 @@ pub fn backups(reports: &[BackupReport], failures: &[NotSaved], view: &View) -> 
             bytes: (!reports.is_empty()).then(|| manifests().map(Manifest::stored_bytes).sum()),
             failed,
         },
+        is_remarkable,
         ..notice(kind, projects.collect(), &what, body, view.now)
     }
 }
@@ -209,6 +219,28 @@ pub fn backup_failed(scope: &Scope, why: &str, now: Timestamp) -> Notice {
     of_scope(Kind::Failure, scope, "backup failed", body, now)
 }
 
+/// About a repository that is not as it was, before anything is saved there.
+pub fn repository(projects: Vec<String>, used: &UsedPlace, now: Timestamp) -> Notice {
+    let what = match used.is_new {
+        true => "made a new repository",
+        false => "look at the repository",
+    };
+    let body = used.news().join("\n");
+    notice(Kind::News, projects, what, body, now)
+}
+
+/// About one that cannot be used, before anything is saved there.
+pub fn no_repository(projects: Vec<String>, why: &str, now: Timestamp) -> Notice {
+    let body = format!("Nothing can be backed up:\n\n{why}\n");
+    notice(
+        Kind::Failure,
+        projects,
+        "the repository is missing",
+        body,
+        now,
+    )
+}
+
 pub fn test(scope: &Scope, now: Timestamp) -> Notice {
     let body = "Notifications from Cofferdam arrive here. They come when a backup fails, or when a check finds that one is \
                 missing, stale or damaged, and whenever else you have chosen.\n";
@@ -244,6 +276,7 @@ fn notice(kind: Kind, projects: Vec<String>, what: &str, body: String, time: Tim
         body,
         facts: Facts::default(),
         is_overshadowed: false,
+        is_remarkable: false,
         time,
     }
 }

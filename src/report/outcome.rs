@@ -32,6 +32,9 @@ fn backup(report: &BackupReport, view: &View) -> String {
             ""
         }
     );
+    for news in report.repository.news() {
+        let _ = writeln!(text, "  warning: {}", printable(&news));
+    }
     for warning in &manifest.warnings {
         let _ = writeln!(text, "  warning: {}", printable(warning));
     }
@@ -181,6 +184,9 @@ fn copy(text: &mut String, report: &CopyReport, view: &View) {
         None => {
             let _ = writeln!(text, "Copies to {place}:");
         }
+    }
+    for news in &report.news {
+        let _ = writeln!(text, "  warning: {}", printable(news));
     }
     for SnapshotCopy { snapshot, outcome } in &report.snapshots {
         let _ = match outcome {

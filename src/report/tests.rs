@@ -8,6 +8,7 @@ use crate::manifest::{
     PostgresFacts, PublicKey, Purpose, Role, Skip, SqliteContent, SqliteFacts, SqliteTable,
     StreamDigest, TableFacts, TargetRecord, Transfer, TreeFacts, TreeShape,
 };
+use crate::places::UsedPlace;
 use crate::plan::audit::Finding;
 use crate::plan::backup::{BackupPlan, PlannedTarget};
 use crate::repository::SnapshotRef;
@@ -374,6 +375,12 @@ fn a_target_that_has_shrunk_is_told_also_where_nothing_is_pruned() {
     assert!(render_snapshot(&manifest, &view(None)).contains(said));
     let report = BackupReport {
         copies: Vec::new(),
+        repository: UsedPlace {
+            place: "/backups".to_owned(),
+            id: "5ae1".to_owned(),
+            is_new: true,
+            warnings: vec!["the other\u{1b} disk".to_owned()],
+        },
         manifest,
         problems: Vec::new(),
         pruned: None,
@@ -381,6 +388,12 @@ fn a_target_that_has_shrunk_is_told_also_where_nothing_is_pruned() {
     assert!(report.is_complete());
     let text = outcome::backups(&[report], &view(None));
     assert!(text.contains(&format!("  warning: {said}\n")), "{text}");
+    let made = "  warning: made a new repository at /backups, with the id 5ae1: it holds no earlier snapshots\n";
+    assert!(text.contains(made), "{text}");
+    assert!(
+        text.contains("  warning: the other\\u{1b} disk\n"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -51,6 +51,7 @@ macro_rules! repository_contract {
             foreign_things_are_passed_over
             an_empty_place_has_no_snapshots
             a_place_is_prepared_once
+            an_empty_place_is_made_a_repository_only_when_that_is_wanted
             a_place_of_the_future_is_refused
             a_place_that_holds_other_things_is_refused
             a_removal_takes_the_manifest_and_what_it_is_told
@@ -424,6 +425,25 @@ pub(crate) async fn a_place_is_prepared_once(fixture: &dyn Fixture) {
     assert_eq!(other.list(None).await.unwrap().len(), 1);
 }
 
+pub(crate) async fn an_empty_place_is_made_a_repository_only_when_that_is_wanted(
+    fixture: &dyn Fixture,
+) {
+    let none = fixture.repository().prepare_existing().await;
+    assert!(
+        matches!(none, Err(RepositoryError::NoRepository { .. })),
+        "{none:?}"
+    );
+    assert_eq!(fixture.names().await, Vec::<String>::new());
+    let made = fixture.repository().prepare().await.unwrap();
+    assert!(made.is_new);
+    assert_eq!(made.id.len(), 32);
+    let found = fixture.repository().prepare().await.unwrap();
+    assert_eq!(found.id, made.id);
+    assert!(!found.is_new);
+    let existing = fixture.repository().prepare_existing().await.unwrap();
+    assert_eq!(existing, found);
+}
+
 pub(crate) async fn a_place_of_the_future_is_refused(fixture: &dyn Fixture) {
     prepared(fixture).await;
     fixture.plant("cofferdam.json", br#"{"format": 2}"#).await;
@@ -435,7 +455,8 @@ pub(crate) async fn a_place_of_the_future_is_refused(fixture: &dyn Fixture) {
             "{error}"
         );
     };
-    refused(repository.prepare().await);
+    refused(repository.prepare().await.map(drop));
+    refused(repository.prepare_existing().await.map(drop));
     refused(repository.list(None).await.map(drop));
     let object = path("candig", &id(1), "db.dump");
     refused(repository.put(&object, body("rows")).await.map(drop));

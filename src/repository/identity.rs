@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::RepositoryError;
+use super::{Prepared, RepositoryError};
 
 /// Its name at the repository's root.
 pub(crate) const FILE: &str = "cofferdam.json";
@@ -58,6 +58,16 @@ impl Identity {
         let mut bytes = serde_json::to_vec_pretty(self).expect("all keys are strings");
         bytes.push(b'\n');
         bytes
+    }
+}
+
+/// Of a repository that was there before.
+impl From<Identity> for Prepared {
+    fn from(identity: Identity) -> Self {
+        Self {
+            id: identity.repository,
+            is_new: false,
+        }
     }
 }
 

@@ -23,7 +23,7 @@ use super::directory::{FileError, Published, Sealed};
 use root::Root;
 
 use super::status::{StatusFile, StatusPath};
-use super::{Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete};
+use super::{Prepared, Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete};
 use crate::manifest::{Manifest, ObjectPath, StreamDigest};
 use crate::pipe::{self, ByteStream};
 
@@ -95,8 +95,12 @@ fn publish(sealed: Sealed, what: String) -> Result<Published, RepositoryError> {
 
 #[async_trait]
 impl Repository for LocalRepository {
-    async fn prepare(&self) -> Result<(), RepositoryError> {
+    async fn prepare(&self) -> Result<Prepared, RepositoryError> {
         self.blocking(Root::prepare).await
+    }
+
+    async fn prepare_existing(&self) -> Result<Prepared, RepositoryError> {
+        self.blocking(Root::prepare_existing).await
     }
 
     async fn put(

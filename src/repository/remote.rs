@@ -29,7 +29,8 @@ pub(crate) use self::storage::{Item, Storage};
 use super::identity::{self, Identity};
 use super::status::{STATUS, StatusFile, StatusPath};
 use super::{
-    LARGEST_MANIFEST, Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete,
+    LARGEST_MANIFEST, Prepared, Repository, RepositoryError, SnapshotRef, StoredObject,
+    ensure_complete,
 };
 use crate::manifest::{MANIFEST_FILE, Manifest, ObjectPath, StreamDigest};
 use crate::pipe::ByteStream;
@@ -113,6 +114,36 @@ impl RemoteRepository {
         }
     }
 
+    async fn ensure_may_become_one(&self) -> Result<(), RepositoryError> {
+        match self.foreign().await? {
+            None => Ok(()),
+            Some(name) => Err(self.refused(format!(
+                "it has no {} but holds other things (`{name}`); name an empty place, or a new prefix in it",
+                identity::FILE
+            ))),
+        }
+    }
+
+    async fn make(&self) -> Result<Prepared, RepositoryError> {
+        self.ensure_may_become_one().await?;
+        let made = Identity::generate();
+        let body: ByteStream = Box::pin(std::io::Cursor::new(made.to_bytes()));
+        let created = self.storage.create(identity::FILE, body).await;
+        // Another run may have been quicker, and an answer may get lost after the server has done what it was asked.
+        match (created, self.read_identity().await?) {
+            (Ok(_), None) => Ok(Prepared {
+                id: made.repository,
+                is_new: true,
+            }),
+            (_, Some(there)) if there.repository == made.repository => Ok(Prepared {
+                id: made.repository,
+                is_new: true,
+            }),
+            (Ok(_) | Err(RepositoryError::Exists(_)), Some(there)) => Ok(there.into()),
+            (Err(error), _) => Err(error),
+        }
+    }
+
     /// Something that lies in the place without being a repository's.
     async fn foreign(&self) -> Result<Option<String>, RepositoryError> {
         let Children { directories, files } = self.storage.children("").await?;
@@ -165,25 +196,23 @@ fn split(key: &str) -> Option<(SnapshotRef, &str)> {
 
 #[async_trait]
 impl Repository for RemoteRepository {
-    async fn prepare(&self) -> Result<(), RepositoryError> {
-        if self.read_identity().await?.is_none() {
-            if let Some(name) = self.foreign().await? {
-                return Err(self.refused(format!(
-                    "it has no {} but holds other things (`{name}`); name an empty place, or a new prefix in it",
-                    identity::FILE
-                )));
-            }
-            let bytes = Identity::generate().to_bytes();
-            let body: ByteStream = Box::pin(std::io::Cursor::new(bytes));
-            match self.storage.create(identity::FILE, body).await {
-                Ok(_) => {}
-                // Another run was quicker.
-                Err(RepositoryError::Exists(_)) => drop(self.read_identity().await?),
-                Err(error) => return Err(error),
-            }
-        }
+    async fn prepare(&self) -> Result<Prepared, RepositoryError> {
+        let prepared = match self.read_identity().await? {
+            Some(identity) => identity.into(),
+            None => self.make().await?,
+        };
         let _ = self.identity.set(());
-        Ok(())
+        Ok(prepared)
+    }
+
+    async fn prepare_existing(&self) -> Result<Prepared, RepositoryError> {
+        let Some(identity) = self.read_identity().await? else {
+            self.ensure_may_become_one().await?;
+            let place = self.location();
+            return Err(RepositoryError::NoRepository { place });
+        };
+        let _ = self.identity.set(());
+        Ok(identity.into())
     }
 
     async fn put(

@@ -53,6 +53,8 @@ pub struct Project {
     pub running: Option<Timestamp>,
     /// The last run of this daemon that is not whole.
     pub trouble_of_run: Option<RunTrouble>,
+    /// That the repository is not as it was before the last run.
+    pub news: Vec<String>,
     /// What lies in the repository, as far as it is known.
     pub history: Option<Arc<History>>,
     /// Why that is not known, or not as it is now.
@@ -199,6 +201,11 @@ impl Shown {
     /// What went wrong in the run that is under way; nothing, when it is whole.
     pub fn came_to(&self, project: &str, trouble: Option<RunTrouble>) {
         self.update(project, |shown| shown.trouble_of_run = trouble);
+    }
+
+    /// What there is to say of the repository, in place of what was said before.
+    pub fn heard(&self, project: &str, news: Vec<String>) {
+        self.update(project, |shown| shown.news = news);
     }
 
     /// The run that is under way cannot begin yet, and is forgotten.

@@ -160,6 +160,11 @@ impl TestStack {
         manifests_of(&self.repository(), &self.project)
     }
 
+    /// See [`as_by_schedule`].
+    pub fn as_by_schedule(&self) {
+        as_by_schedule(&self.repository(), &self.project);
+    }
+
     pub fn command(&self, arguments: &[&str]) -> Command {
         self.command_at(self.repository(), arguments)
     }
@@ -195,6 +200,18 @@ impl TestStack {
     }
 }
 
+/// Makes all snapshots of a project look as if its daemon had made them, and nobody by hand.
+pub fn as_by_schedule(repository: &Path, project: &str) {
+    for snapshot in snapshots_of(repository, project) {
+        let mut manifest = manifest_in(&snapshot);
+        manifest
+            .as_object_mut()
+            .expect("an object")
+            .remove("by_hand");
+        std::fs::write(snapshot.join("manifest.json"), manifest.to_string()).expect("a manifest");
+    }
+}
+
 /// The manifests of a project's snapshots in a local repository, oldest first.
 pub fn manifests_of(repository: &Path, project: &str) -> Vec<Value> {
     let snapshots = snapshots_of(repository, project);
@@ -223,6 +240,10 @@ impl Drop for TestStack {
         let journal = format!("label=cofferdam.hold={}", self.project);
         for id in docker(["ps", "--all", "--quiet", "--filter", &journal]).lines() {
             docker_succeeds(["rm", "--force", "--volumes", id]);
+        }
+        let records = format!("label=cofferdam.repository.project={}", self.project);
+        for volume in docker(["volume", "ls", "--quiet", "--filter", &records]).lines() {
+            docker_succeeds(["volume", "rm", "--force", volume]);
         }
     }
 }

@@ -52,7 +52,7 @@ impl Ping {
             Kind::Success | Kind::Recovery if !notice.is_overshadowed => "",
             Kind::Success | Kind::Recovery | Kind::Failure | Kind::Stale => "/fail",
             // Is written down, and changes nothing.
-            Kind::Test => "/log",
+            Kind::News | Kind::Test => "/log",
         };
         self.signal(
             signal,

@@ -8,7 +8,7 @@ use super::super::directory::{
     Directory, Entry, FileError, Kind, Partial, Sealed, is_partial_name,
 };
 use super::super::identity::{self, Identity};
-use super::super::{LARGEST_MANIFEST, RepositoryError, SnapshotRef, StoredObject};
+use super::super::{LARGEST_MANIFEST, Prepared, RepositoryError, SnapshotRef, StoredObject};
 use crate::manifest::{MANIFEST_FILE, Manifest, ObjectPath, StreamDigest};
 use crate::pipe::{self, ByteStream, Digester, SyncSource};
 use crate::target::{RunId, decode_component, encode_component};
@@ -27,32 +27,76 @@ impl Root {
         }
     }
 
-    pub(super) fn prepare(&self) -> Result<(), RepositoryError> {
+    pub(super) fn prepare(&self) -> Result<Prepared, RepositoryError> {
         let directory = Directory::open_or_create(&self.0)?;
-        if self.identity(&directory)?.is_none() {
-            ensure_nothing_foreign(&directory).map_err(|name| {
-                self.refused(format!(
-                    "it has no {} but holds other things (`{name}`); name an empty directory, or a new one in it",
-                    identity::FILE
-                ))
-            })?;
-            let sealed = write(&directory, identity::FILE, &Identity::generate().to_bytes())?;
-            match sealed.publish() {
-                Ok(published) => published.keep(),
-                // Another run was quicker.
-                Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
-                    self.identity(&directory)?;
-                }
-                Err(error) => return Err(error.into()),
+        let prepared = match self.identity(&directory)? {
+            Some(identity) => identity.into(),
+            None => self.make(&directory)?,
+        };
+        self.ensure_writable(&directory)?;
+        Ok(prepared)
+    }
+
+    pub(super) fn prepare_existing(&self) -> Result<Prepared, RepositoryError> {
+        let none = || RepositoryError::NoRepository {
+            place: self.0.display().to_string(),
+        };
+        let directory = match Directory::open(&self.0) {
+            Err(error) if error.source.kind() == io::ErrorKind::NotFound => return Err(none()),
+            opened => opened?,
+        };
+        match self.identity(&directory)? {
+            Some(identity) => {
+                self.ensure_writable(&directory)?;
+                Ok(identity.into())
+            }
+            None => {
+                self.ensure_may_become_one(&directory)?;
+                Err(none())
             }
         }
+    }
+
+    fn make(&self, directory: &Directory) -> Result<Prepared, RepositoryError> {
+        self.ensure_may_become_one(directory)?;
+        let made = Identity::generate();
+        let sealed = write(directory, identity::FILE, &made.to_bytes())?;
+        match sealed.publish() {
+            Ok(published) => {
+                published.keep();
+                Ok(Prepared {
+                    id: made.repository,
+                    is_new: true,
+                })
+            }
+            // Another run was quicker.
+            Err(error) if error.source.kind() == io::ErrorKind::AlreadyExists => {
+                let identity = self
+                    .identity(directory)?
+                    .ok_or_else(|| self.no_identity())?;
+                Ok(identity.into())
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn ensure_may_become_one(&self, directory: &Directory) -> Result<(), RepositoryError> {
+        ensure_nothing_foreign(directory).map_err(|name| {
+            self.refused(format!(
+                "it has no {} but holds other things (`{name}`); name an empty directory, or a new one in it",
+                identity::FILE
+            ))
+        })
+    }
+
+    /// Whether it can be written to is better known before a dump than after it.
+    fn ensure_writable(&self, directory: &Directory) -> Result<(), RepositoryError> {
         if directory.is_in_container_layer() {
             tracing::warn!(
                 "{} lies in this container's own file system and goes away with it; mount a volume there",
                 self.0.display()
             );
         }
-        // Whether it can be written to is better known before a dump than after it.
         directory.begin("probe")?.append(b"probe")?;
         Ok(())
     }
@@ -89,8 +133,11 @@ impl Root {
     }
 
     pub(super) fn open(&self) -> Result<Directory, RepositoryError> {
-        self.open_if_prepared()?
-            .ok_or_else(|| self.refused(format!("it has no {}", identity::FILE)))
+        self.open_if_prepared()?.ok_or_else(|| self.no_identity())
+    }
+
+    fn no_identity(&self) -> RepositoryError {
+        self.refused(format!("it has no {}", identity::FILE))
     }
 
     fn place(&self, snapshot: &SnapshotRef) -> Result<Option<Directory>, RepositoryError> {

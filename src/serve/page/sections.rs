@@ -27,6 +27,7 @@ pub fn project(card: &Card<'_>, with_reasons: bool, runs: Vec<Run>, view: &View)
                 "Project " (printable(card.name)) " " (badge(card.verdict.light, word(card.verdict.light)))
             }
             @if with_reasons { (reasons(&card.verdict)) }
+            (warnings(&card.project.news))
             (targets(&id, &card.standings, view))
             @if let Some(plan) = plan {
                 (unprotected(plan.findings.as_deref().unwrap_or_default()))
