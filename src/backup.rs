@@ -24,8 +24,9 @@ use crate::plan::backup::BackupPlan;
 use crate::prune::{PruneReport, prune_after, sweep};
 use crate::report::disturbance;
 use crate::report::progress::Activity;
-use crate::repository::RepositoryError;
+use crate::repository::pin::{self, Pin};
 use crate::repository::snapshot::SnapshotWriter;
+use crate::repository::{RepositoryError, SnapshotRef};
 use crate::session::{Interrupted, LockError, Session};
 use crate::shrinkage::{measures, shrunken};
 use crate::survey::Survey;
@@ -180,6 +181,16 @@ pub async fn back_up(
             Err(error)
         }
     };
+    if let (Ok((manifest, _)), Some(name)) = (&result, &plan.pin) {
+        let snapshot = SnapshotRef::new(&manifest.project, manifest.snapshot.clone());
+        let pinned = pin::pin(&*session.repository, &snapshot, &Pin::new(name)).await;
+        end.problems.extend(pinned.err().map(|error| {
+            format!(
+                "the snapshot is not pinned as {name}: {error}; run `cofferdam pin {} '{name}'`",
+                manifest.snapshot
+            )
+        }));
+    }
     let pruned = match &result {
         Ok(_) if !stillness_is_known => None,
         Ok((manifest, Comparison::Made)) => prune_after(session, manifest).await,
@@ -204,6 +215,7 @@ pub async fn back_up(
 /// What a snapshot was asked for, as its manifest tells.
 pub(crate) struct Asked {
     pub purpose: Purpose,
+    pub by_hand: bool,
     pub selection: Vec<String>,
     pub skipped: Vec<Skip>,
     pub shrunken: Vec<Shrunken>,
@@ -326,6 +338,7 @@ impl<'a> Capture<'a> {
         };
         let asked = Asked {
             purpose: Purpose::Backup,
+            by_hand: plan.by_hand,
             selection: plan.selection.clone(),
             skipped: plan.skipped.clone(),
             shrunken,
@@ -353,6 +366,7 @@ impl<'a> Capture<'a> {
             project: self.survey.stack.project.clone(),
             node: self.survey.stack.node().map(str::to_owned),
             purpose: asked.purpose,
+            by_hand: asked.by_hand,
             selection: asked.selection,
             started,
             finished: Timestamp::now(),

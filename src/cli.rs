@@ -8,8 +8,8 @@ mod selectors;
 
 pub use arguments::{
     AgentArgs, BackupArgs, CheckArgs, CompletionsArgs, CopyArgs, DaemonArgs, Despite, ExportArgs,
-    HealthArgs, ListArgs, LsArgs, PlanArgs, PruneArgs, RecoverArgs, RestoreArgs, ShowArgs,
-    VerifyArgs,
+    HealthArgs, ListArgs, LsArgs, PinArgs, PlanArgs, PruneArgs, RecoverArgs, RestoreArgs, ShowArgs,
+    UnpinArgs, VerifyArgs,
 };
 pub use selectors::{
     BadSnapshotSelector, BadTargetPattern, SnapshotSelector, TargetMap, TargetPattern,
@@ -129,7 +129,7 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "URL")]
     pub copy_to: Vec<String>,
 
-    /// Which snapshots stay in the second places, as `daily=30,monthly=12`
+    /// Which snapshots stay in the second places, as `within=24h,daily=30,monthly=12`
     ///
     /// [env: COFFERDAM_COPY_KEEP] [default: all stay]
     #[arg(long, global = true, value_name = "RULES")]
@@ -141,10 +141,10 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "HOW")]
     pub compression: Option<String>,
 
-    /// Which snapshots stay, as `last=3,daily=7,weekly=4`
+    /// Which snapshots stay, as `within=24h,daily=7,weekly=4`
     ///
     /// The rules are `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly` and `within` (`within=48h`). What none of them
-    /// keeps is removed after a backup, and by `prune`. The label `cofferdam.keep` gives the targets of a container rules of
+    /// keeps is removed after a backup, and by `prune`; what is pinned, and for a day what was made by hand, stays. The label `cofferdam.keep` gives the targets of a container rules of
     /// their own. [env: COFFERDAM_KEEP] [default: all stay]
     #[arg(long, global = true, value_name = "RULES")]
     pub keep: Option<String>,
@@ -275,6 +275,8 @@ pub enum Command {
     Copy(CopyArgs),
     Check(CheckArgs),
     Prune(PruneArgs),
+    Pin(PinArgs),
+    Unpin(UnpinArgs),
     Daemon(DaemonArgs),
     Health(HealthArgs),
     Recover(RecoverArgs),

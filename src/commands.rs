@@ -11,6 +11,7 @@ mod export;
 mod health;
 mod list;
 mod ls;
+mod pin;
 mod plan;
 pub(crate) mod prepare;
 mod prune;
@@ -40,6 +41,8 @@ pub async fn run(context: &Context, command: Command) -> Result<Outcome, Command
         Command::Copy(args) => copy::run(context, args).await,
         Command::Check(args) => check::run(context, args).await,
         Command::Prune(args) => prune::run(context, args).await,
+        Command::Pin(args) => pin::pin(context, args).await,
+        Command::Unpin(args) => pin::unpin(context, args).await,
         Command::Daemon(_) => daemon::run(context).await,
         Command::Health(_) => health::run(context).await,
         Command::Recover(args) => recover::run(context, args).await,

@@ -16,6 +16,7 @@ use crate::pipe::{self, ByteStream, Counting, Progress, Verified};
 use crate::places::{self, PlaceError, Users};
 use crate::prune::{PruneReport, prune_copies, sweep, worth_sending};
 use crate::report::progress::{Activity, Board};
+use crate::repository::pin;
 use crate::repository::url::RepositoryUrl;
 use crate::repository::{self, ObjectLengths, OpenError, Repository, RepositoryError, SnapshotRef};
 use crate::session::{CopySettings, Session};
@@ -121,9 +122,25 @@ pub async fn copy_all(
             report.snapshots.push(SnapshotCopy { snapshot, outcome });
         }
     }
+    let pins = match from.pins(None).await {
+        Ok(pins) => pins,
+        Err(error) => {
+            report.problem = Some(error.to_string());
+            return report;
+        }
+    };
     for snapshot in lacking {
         let track = board.begin(Activity::Copying, &snapshot, None);
-        let outcome = match copy(from, to, &snapshot, sealing, &track.counter()).await {
+        let counter = track.counter();
+        let sent = async {
+            let copied = copy(from, to, &snapshot, sealing, &counter).await?;
+            // It travels with its snapshot; from then on each place has its own.
+            if let Some(pin) = pins.get(&snapshot) {
+                pin::pin(to, &snapshot, pin).await?;
+            }
+            Ok::<_, RepositoryError>(copied)
+        };
+        let outcome = match sent.await {
             Ok(copied) => {
                 track.done();
                 CopyOutcome::Copied(copied)

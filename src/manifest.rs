@@ -29,6 +29,9 @@ pub const FORMAT: u32 = 1;
 /// The manifest's name in its snapshot's place. No object can have it.
 pub const MANIFEST_FILE: &str = "manifest.json";
 
+/// The name of a snapshot's pin, beside the manifest. No object can have it.
+pub const PIN_FILE: &str = "pin.json";
+
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub format: u32,
@@ -41,6 +44,9 @@ pub struct Manifest {
     pub node: Option<String>,
     #[serde(default)]
     pub purpose: Purpose,
+    /// Somebody asked for it by a command, and no schedule.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
     /// The patterns that chose the targets, in alphabetical order; empty when everything was meant that labels ask for.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub selection: Vec<String>,

@@ -21,6 +21,7 @@ use tracing::{error, info};
 
 use crate::hold::{HoldError, Lock};
 use crate::manifest::{Artifact, Manifest, ObjectPath, Purpose};
+use crate::repository::pin::Pin;
 use crate::repository::{self, ObjectLengths, Repository, RepositoryError, SnapshotRef};
 use crate::retention::{
     Damaged, Doubt, Evidence, Fate, Pruning, Snapshot, Terms, Unreadable, evaluate,
@@ -41,6 +42,8 @@ pub struct Stock {
     unreadable: Vec<Unreadable>,
     damaged: Vec<Damaged>,
 }
+
+type Pins = BTreeMap<SnapshotRef, Pin>;
 
 /// The newest copy of each target, and the snapshot that holds it.
 type Newest = BTreeMap<TargetId, (RunId, Vec<Artifact>)>;
@@ -99,7 +102,19 @@ impl Stock {
             }
         }
         stock.look_at(repository, newest).await?;
+        let pins = repository.pins(Some(project)).await?;
+        stock.spare(&pins);
         Ok(stock)
+    }
+
+    /// These snapshots have pins.
+    fn spare(&mut self, pins: &Pins) {
+        for (snapshot, pin) in pins {
+            let mut snapshots = self.snapshots.iter_mut();
+            if let Some(pinned) = snapshots.find(|it| it.id == snapshot.id) {
+                pinned.pin = Some(pin.name.clone());
+            }
+        }
     }
 
     /// Of the copies that make older ones dispensable, the listing tells at once whether they are whole.
@@ -222,6 +237,7 @@ pub async fn worth_sending(
         // One that cannot be read is told when it is to be sent.
         stock.snapshots.extend(manifest.iter().map(Snapshot::from));
     }
+    stock.spare(&from.pins(Some(project)).await?);
     let pruning = stock.judge(&BTreeSet::new(), terms);
     let verdicts = pruning.verdicts.iter();
     let going: BTreeSet<&RunId> = verdicts
@@ -318,7 +334,14 @@ impl Prune<'_> {
         pruning: &Pruning,
         report: &mut PruneReport,
     ) -> Result<(), RepositoryError> {
-        for id in pruning.going() {
+        let project = Some(self.stock.project.as_str());
+        let mut pins = Pins::new();
+        if pruning.going().next().is_some() {
+            // What somebody has pinned since the verdicts stays.
+            pins = self.repository.pins(project).await?;
+        }
+        let is_pinned = |id: &&RunId| pins.keys().any(|pinned| pinned.id == **id);
+        for id in pruning.going().filter(|id| !is_pinned(id)) {
             if self.interrupt.is_cancelled() {
                 report.interrupted = true;
                 break;

@@ -11,6 +11,7 @@ pub mod credentials;
 pub(crate) mod directory;
 pub(crate) mod identity;
 pub mod local;
+pub mod pin;
 mod remote;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -28,6 +29,7 @@ use futures_util::{Stream, StreamExt as _, stream};
 
 use self::credentials::{Credentials, CredentialsError};
 use self::local::LocalRepository;
+use self::pin::Pin;
 use self::remote::{RemoteRepository, Storage};
 use self::status::{StatusFile, StatusPath};
 use self::url::{RepositoryUrl, Scheme};
@@ -41,6 +43,8 @@ use crate::trust::TrustError;
 
 /// Beyond this a manifest is no manifest. One artifact takes less than 1 KiB in it.
 const LARGEST_MANIFEST: u64 = 64 * 1024 * 1024;
+
+const LARGEST_PIN: u64 = 64 * 1024;
 
 /// How many manifests are fetched at the same time: one after the other, the way to a bucket would be most of the time.
 const FETCHES: usize = 16;
@@ -225,10 +229,11 @@ pub trait Repository: Send + Sync {
 
     async fn manifest(&self, snapshot: &SnapshotRef) -> Result<Manifest, RepositoryError>;
 
-    /// All objects that lie in a snapshot's place, without its manifest. Empty when there is none.
+    /// All objects that lie in a snapshot's place, without its manifest and its pin. Empty when there is none.
     async fn objects(&self, snapshot: &SnapshotRef) -> Result<Vec<StoredObject>, RepositoryError>;
 
-    /// Removes the snapshot's manifest, then the given objects, which must lie in its place. Missing ones are no error.
+    /// Removes the snapshot's manifest, then its pin and the given objects, which must lie in its place. Missing ones are no
+    /// error.
     ///
     /// Whether another manifest still names one of the objects is the caller's to know: nothing is asked here.
     async fn remove(
@@ -244,8 +249,21 @@ pub trait Repository: Send + Sync {
     /// of those manifests cannot be read, nobody knows what it names, and no object is removed.
     async fn sweep(&self, project: &str) -> Result<Vec<String>, RepositoryError>;
 
-    /// Writes status files, each whole or not at all, in place of those that have their names. These are the only files that
-    /// are ever replaced. After an error any of them may be the new one. The place must be a repository already.
+    /// Writes a snapshot's pin whole, or not at all, in place of the one that it has. Whether there is a snapshot is the
+    /// caller's to know: see [`pin::pin`].
+    async fn put_pin(&self, snapshot: &SnapshotRef, pin: &Pin) -> Result<(), RepositoryError>;
+
+    /// The pins of one project's snapshots, or of all. An error where one that is there cannot be read.
+    async fn pins(
+        &self,
+        project: Option<&str>,
+    ) -> Result<BTreeMap<SnapshotRef, Pin>, RepositoryError>;
+
+    /// A missing one is no error.
+    async fn remove_pin(&self, snapshot: &SnapshotRef) -> Result<(), RepositoryError>;
+
+    /// Writes status files, each whole or not at all, in place of those that have their names. These and pins are the only files
+    /// that are ever replaced. After an error any of them may be the new one. The place must be a repository already.
     async fn put_statuses(&self, files: Vec<StatusFile>) -> Result<(), RepositoryError>;
 
     /// All status files, of all projects, in no order. What cofferdam could not have written is passed over.

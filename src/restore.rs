@@ -382,6 +382,7 @@ impl Restore<'_> {
             purpose: Purpose::Safety {
                 restore: self.run.clone(),
             },
+            by_hand: false,
             selection: Vec::new(),
             skipped: Vec::new(),
             shrunken: Vec::new(),

@@ -9,6 +9,7 @@
 //! - In a swarm, a run saves what is on its node. It is counted for a target of another node only if it holds a copy of it.
 //! - A target that the stack does not have any more ages with the runs of its series, as if they held it. Its last copy
 //!   stays for good.
+//! - What somebody has made by hand stays for a day by the clock, and what is pinned until the pin is taken out.
 //! - Every policy is measured from the newest snapshots, never from the clock: backups that have stopped take nothing
 //!   with them.
 //! - What is kept is decided for each rule by itself, so that pruning twice is pruning once, and a newer snapshot never
@@ -24,8 +25,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use jiff::Timestamp;
 use jiff::tz::TimeZone;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 pub use doubt::{Damaged, Doubt, Unreadable};
@@ -38,6 +39,9 @@ use crate::target::{RunId, TargetId};
 
 /// How long the way back that a restore took for itself stays, measured to the newest backup.
 const SAFETY_STAYS: Duration = Duration::from_secs(14 * 24 * 60 * 60);
+
+/// How long a snapshot stays at least that somebody has made by hand: it may be the way back of what they are doing.
+const BY_HAND_STAYS: SignedDuration = SignedDuration::from_hours(24);
 
 /// What the user has configured.
 #[derive(Clone, Debug)]
@@ -111,6 +115,10 @@ pub enum Reason {
     UnknownPolicy { service: String, keep: String },
     /// There is no newer good copy of the target.
     LastCopy { target: TargetId },
+    /// Somebody has made it by hand, less than a day ago.
+    ByHand,
+    /// Until somebody takes the pin out.
+    Pinned { name: String },
     /// A restore's way back, and not old yet.
     Safety,
     /// A restore is under way that needs it.
@@ -140,9 +148,10 @@ impl Pruning {
     pub fn has_policy(&self) -> bool {
         self.verdicts.iter().any(|verdict| match &verdict.fate {
             Fate::Goes { .. } => true,
-            Fate::Stays { reasons } => reasons
-                .iter()
-                .any(|reason| !matches!(reason, Reason::NoPolicy)),
+            Fate::Stays { reasons } => reasons.iter().any(|reason| {
+                use Reason::{ByHand, NoPolicy, Pinned};
+                !matches!(reason, NoPolicy | ByHand | Pinned { .. })
+            }),
         })
     }
 }
@@ -163,7 +172,7 @@ pub fn evaluate(evidence: &Evidence<'_>, terms: &Terms, now: Timestamp) -> Pruni
     Pruning {
         project: evidence.project.to_owned(),
         doubts: judge.doubts(now),
-        verdicts: judge.verdicts(),
+        verdicts: judge.verdicts(now),
     }
 }
 
@@ -194,11 +203,12 @@ struct Judge<'a> {
 type Reasons<'a> = BTreeMap<&'a RunId, BTreeSet<Reason>>;
 
 impl<'a> Judge<'a> {
-    fn verdicts(&self) -> Vec<Verdict> {
+    fn verdicts(&self, now: Timestamp) -> Vec<Verdict> {
         let policies = self.policies();
         let mut reasons = Reasons::new();
         self.ask_policies(&policies, &mut reasons);
         self.spare_safety(&mut reasons);
+        self.spare_what_somebody_wants(now, &mut reasons);
         self.spare_what_is_in_use(&mut reasons);
         self.spare_last_copies(&mut reasons);
         let oldest_first = self.snapshots.iter().rev();
@@ -321,6 +331,18 @@ impl<'a> Judge<'a> {
                 Some(_) => Reason::Safety,
             };
             reasons.entry(&snapshot.id).or_default().insert(reason);
+        }
+    }
+
+    fn spare_what_somebody_wants(&self, now: Timestamp, reasons: &mut Reasons<'a>) {
+        for snapshot in &self.snapshots {
+            let is_young = |made: Timestamp| now.duration_since(made) < BY_HAND_STAYS;
+            let by_hand = snapshot.made_by_hand.is_some_and(is_young);
+            let by_hand = by_hand.then_some(Reason::ByHand);
+            let pin = snapshot.pin.clone().map(|name| Reason::Pinned { name });
+            for reason in by_hand.into_iter().chain(pin) {
+                reasons.entry(&snapshot.id).or_default().insert(reason);
+            }
         }
     }
 

@@ -1,9 +1,10 @@
 //! Second places: each new snapshot goes there, and neither place spoils the other.
 
 use std::fs;
+use std::path::Path;
 
 use crate::support::s3::{Garage, with_keys};
-use crate::support::stack::{Run, TestStack, compose_volume};
+use crate::support::stack::{Run, TestStack, as_by_schedule, compose_volume};
 use crate::support::{TestContainer, TestVolume};
 
 struct Files {
@@ -124,6 +125,10 @@ fn a_second_place_has_a_retention_of_its_own() {
                 .stack
                 .command(&["backup", "--keep", "last=1", "--copy-keep", "last=2"]);
         command.args(["--copy-to", &second]);
+        // Of those made by hand, all would stay.
+        for place in [&files.own(), &second] {
+            as_by_schedule(Path::new(place), &files.stack.project);
+        }
         Run::from(command.output().unwrap()).expect(0);
     }
     let (own, copies) = (files.listed(&files.own()), files.listed(&second));

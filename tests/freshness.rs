@@ -174,6 +174,7 @@ impl Place {
             project: project.to_owned(),
             node: None,
             purpose: Purpose::Backup,
+            by_hand: false,
             started,
             finished: started,
             engine: EngineFacts::default(),

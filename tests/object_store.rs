@@ -125,9 +125,11 @@ fn a_bucket_that_can_only_be_added_to_takes_backups() {
         let mut command = stack.command_at(&url, arguments);
         with_keys(&mut command).output().unwrap().into()
     };
-    for _ in 0..2 {
-        run(&["backup", "--keep", "last=1"]).expect(0);
-    }
+    stack.cofferdam(&["backup"]).expect(0);
+    stack.as_by_schedule();
+    let mut copy = stack.command(&["copy", "--copy-to", &url]);
+    Run::from(with_keys(&mut copy).output().unwrap()).expect(0);
+    run(&["backup", "--keep", "last=1"]).expect_says(0, "lets nothing be removed");
     let listed = run(&["list", "--json"]).expect(0).json();
     assert_eq!(listed.as_array().unwrap().len(), 2);
     run(&["prune", "--keep", "last=1"]).expect_says(1, "AccessDenied");

@@ -65,6 +65,7 @@ fn copy_to(source: &Path, day: Date) {
     let mut manifest: Value = serde_json::from_str(&text.replace(&old, &new)).unwrap();
     manifest["started"] = json!(format!("{day}T02:00:00Z"));
     manifest["finished"] = json!(format!("{day}T02:01:00Z"));
+    manifest.as_object_mut().unwrap().remove("by_hand");
     fs::write(place.join("manifest.json"), manifest.to_string()).unwrap();
 }
 
@@ -235,6 +236,7 @@ fn a_backup_that_has_shrunk_prunes_nothing_until_somebody_says_that_it_was_meant
         assert_eq!(manifests(stack).len(), 6 + night);
     }
     away(stack, &["prune", "--keep", "last=1"]).expect_says(1, "--may-shrink app/files/data");
+    stack.as_by_schedule();
     let once = [
         "prune",
         "--keep",
@@ -254,9 +256,54 @@ fn a_backup_that_has_shrunk_prunes_nothing_until_somebody_says_that_it_was_meant
         .expect_says(0, "8 snapshots removed");
     assert_eq!(stack.manifest().get("shrunken"), None);
     // It is the measure from now on.
+    stack.as_by_schedule();
     stack
         .cofferdam(&["backup", "--keep", "last=1"])
         .expect_says(0, "1 snapshot removed");
+}
+
+#[test]
+fn what_is_pinned_stays_and_what_was_made_by_hand_stays_for_a_day() {
+    let files = Files::start(&[]);
+    let stack = &files.stack;
+    let pinned = stack.cofferdam(&["backup", "--pin", "before-upgrade", "--json"]);
+    let report = pinned.expect(0).json();
+    let pinned = report[0]["manifest"]["snapshot"].as_str().unwrap();
+    stack.cofferdam(&["backup"]).expect(0);
+    let young = stack.manifest()["snapshot"].as_str().unwrap().to_owned();
+    assert_eq!(stack.manifest()["by_hand"], json!(true));
+    let run = stack.cofferdam(&["backup", "--keep", "last=1"]);
+    run.expect_says(0, "nothing was to be removed; 3 stay");
+    let prune = ["prune", "--keep", "last=1"];
+    let dry: Vec<&str> = prune.iter().copied().chain(["--dry-run"]).collect();
+    let table = away(stack, &dry).expect_says(0, "pinned as before-upgrade");
+    let line = table.stdout.lines().find(|line| line.contains(&young));
+    assert!(
+        line.unwrap()
+            .contains("made by hand less than 24 hours ago"),
+        "{table:?}"
+    );
+
+    // As if a day had gone.
+    stack.as_by_schedule();
+    away(stack, &prune).expect_says(0, "1 snapshot removed");
+    let listed = manifests(stack);
+    assert_eq!(listed[0]["snapshot"], json!(pinned));
+    assert_eq!(listed[0]["pin"]["name"], "before-upgrade");
+    assert!(listed[1].get("pin").is_none());
+    for command in [&["list"][..], &["show", pinned]] {
+        away(stack, command).expect_says(0, "before-upgrade");
+    }
+    away(stack, &["pin", pinned, "for-the-audit"]).expect_says(0, "for-the-audit");
+    let shown = away(stack, &["show", pinned, "--json"]).expect(0).json();
+    assert_eq!(shown["pin"]["name"], "for-the-audit");
+    stack.cofferdam(&["verify", "--read"]).expect(0);
+    away(stack, &prune).expect_says(0, "2 stay");
+
+    away(stack, &["unpin", pinned]).expect(0);
+    away(stack, &prune).expect_says(0, "1 snapshot removed");
+    assert_eq!(manifests(stack).len(), 1);
+    away(stack, &["pin", pinned, "late"]).expect(2);
 }
 
 #[test]

@@ -85,6 +85,7 @@ fn a_backup_says_so_and_prunes_nothing() {
         assert_eq!(listed.as_array().map(Vec::len), Some(number + 2));
     }
 
+    stack.as_by_schedule();
     stack.cofferdam(&["backup", "--keep", "last=1"]).expect(0);
     let listed = stack.cofferdam(&["list", "--json"]).expect(0).json();
     assert_eq!(listed.as_array().map(Vec::len), Some(1));

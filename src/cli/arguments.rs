@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::selectors::{SnapshotSelector, TargetMap, TargetPattern};
 use crate::migrate::Origin;
+use crate::repository::pin::PinName;
 use crate::target::TargetId;
 use crate::verify::PartChoice;
 
@@ -40,6 +41,8 @@ pub struct PlanArgs {
 /// Takes a snapshot: dumps databases, archives volumes and files, and writes a manifest last, which makes the snapshot
 /// exist. Containers labelled with `cofferdam.stop` or `cofferdam.pause` are held meanwhile and released whatever happens.
 /// When some targets fail, the others are kept, the snapshot says which ones failed, and the exit code is 3.
+///
+/// What is made by this command stays for 24 hours at least, whatever the rules of `--keep` say.
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -50,6 +53,8 @@ Examples:
       cofferdam backup '*/volume/*'
   Encrypted, so that only the holder of an identity can read it:
       cofferdam backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
+  Before an upgrade, to be kept until it is unpinned:
+      cofferdam backup --pin before-upgrade
   After the disk with the repository was lost, into an empty one:
       cofferdam backup --new-repository
   See what would be done:
@@ -62,6 +67,10 @@ pub struct BackupArgs {
     /// Print the plan and do nothing
     #[arg(long, short = 'n')]
     pub dry_run: bool,
+
+    /// Pin the snapshot under this name: no rule removes it until `cofferdam unpin`
+    #[arg(long, value_name = "NAME")]
+    pub pin: Option<PinName>,
 
     /// Make a new repository where the one that was used before is missing, and lost: by itself, no backup does that
     #[arg(long)]
@@ -93,6 +102,33 @@ Examples:
   cofferdam show latest
   cofferdam show 20261121T02")]
 pub struct ShowArgs {
+    /// An id, a beginning of one that fits no other, or `latest`
+    pub snapshot: SnapshotSelector,
+}
+
+/// Pin a snapshot: no rule removes it
+///
+/// The pin is a small file beside the manifest. A snapshot has one; another name takes its place. It goes with the snapshot
+/// to second places when that is copied; later, pin it there too, with `--repository`.
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cofferdam pin latest before-upgrade
+  cofferdam pin 20261121T02 'audit 2026'")]
+pub struct PinArgs {
+    /// An id, a beginning of one that fits no other, or `latest`
+    pub snapshot: SnapshotSelector,
+
+    /// What it is to be called in lists
+    pub name: PinName,
+}
+
+/// Take the pin out of a snapshot: the rules of `--keep` go for it again
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Examples:
+  cofferdam unpin 20261121T02")]
+pub struct UnpinArgs {
     /// An id, a beginning of one that fits no other, or `latest`
     pub snapshot: SnapshotSelector,
 }
@@ -327,8 +363,8 @@ pub struct CopyArgs {
 
 /// Remove the snapshots that no rule of `--keep` keeps
 ///
-/// A backup does this by itself when there are rules. The last good copy of every target stays, whatever they say, and what
-/// failed counts for nothing. When there is a doubt (a snapshot that cannot be read, one of the future, a target that failed
+/// A backup does this by itself when there are rules. The last good copy of every target stays, whatever they say, so does what
+/// is pinned, and for 24 hours what somebody has made by hand; what failed counts for nothing. When there is a doubt (a snapshot that cannot be read, one of the future, a target that failed
 /// or has become far smaller), nothing of the project is removed, and the doubt is told.
 ///
 /// Needs the repository only. Where an engine can be reached, what a restore is reading stays too.
@@ -336,9 +372,9 @@ pub struct CopyArgs {
 #[command(after_help = "\
 Examples:
   What would go, and why the rest stays:
-      cofferdam prune --keep daily=7,weekly=4 --dry-run
+      cofferdam prune --keep within=24h,daily=7,weekly=4 --dry-run
   From a machine that reaches only the repository:
-      cofferdam prune --repository /mnt/backups --project candigv2 --keep daily=7,weekly=4
+      cofferdam prune --repository /mnt/backups --project shop --keep within=24h,daily=7,weekly=4
   A table was emptied on purpose, and this once it may be taken for good:
       cofferdam prune --despite shrunken")]
 pub struct PruneArgs {
@@ -381,7 +417,7 @@ Examples:
         restart: unless-stopped
         environment:
           COFFERDAM_SCHEDULE: \"30 2 * * *\"
-          COFFERDAM_KEEP: daily=7,weekly=4
+          COFFERDAM_KEEP: within=24h,daily=7,weekly=4
           TZ: Europe/Berlin
         volumes:
           - /var/run/docker.sock:/var/run/docker.sock

@@ -89,6 +89,8 @@ fn what_makes_no_sense_is_refused() {
         "cofferdam plan --project a --all-projects",
         "cofferdam completions klingon",
         "cofferdam prune --despite all",
+        "cofferdam pin latest",
+        "cofferdam backup --pin=",
     ] {
         let error = parsed(line).expect_err(line);
         assert_eq!(error.exit_code(), 2, "{line}");
@@ -119,6 +121,8 @@ fn help_of_cofferdam() {
       copy         Copy snapshots to second places
       check        Check that every target has a recent good backup
       prune        Remove the snapshots that no rule of `--keep` keeps
+      pin          Pin a snapshot: no rule removes it
+      unpin        Take the pin out of a snapshot: the rules of `--keep` go for it again
       daemon       Back up by schedule, as a service of the stack
       health       Ask the daemon of this container whether it is well
       recover      Finish or undo what an interrupted run left behind
@@ -142,6 +146,18 @@ fn help_of_cofferdam() {
               that `credentials-file=` names.
 
               [env: COFFERDAM_REPOSITORY] [default: /backups]
+
+          --existing
+              Make no new repository: fail where there is none
+
+              Also in second places. Without it, one is made where none is known to have been. [env:
+              COFFERDAM_EXISTING=true]
+
+          --repository-id <ID>
+              The id of the repository that is right: another one is refused, and none is made
+
+              A backup that makes a repository prints its id, and the file cofferdam.json in it tells it
+              too. [env: COFFERDAM_REPOSITORY_ID]
 
           --project <NAME>
               A project to work on; may be given several times
@@ -168,7 +184,7 @@ fn help_of_cofferdam() {
               [env: COFFERDAM_COPY_TO, separated by commas]
 
           --copy-keep <RULES>
-              Which snapshots stay in the second places, as `daily=30,monthly=12`
+              Which snapshots stay in the second places, as `within=24h,daily=30,monthly=12`
 
               [env: COFFERDAM_COPY_KEEP] [default: all stay]
 
@@ -178,12 +194,12 @@ fn help_of_cofferdam() {
               [env: COFFERDAM_COMPRESSION] [default: zstd:3]
 
           --keep <RULES>
-              Which snapshots stay, as `last=3,daily=7,weekly=4`
+              Which snapshots stay, as `within=24h,daily=7,weekly=4`
 
               The rules are `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly` and `within`
-              (`within=48h`). What none of them keeps is removed after a backup, and by `prune`. The
-              label `cofferdam.keep` gives the targets of a container rules of their own. [env:
-              COFFERDAM_KEEP] [default: all stay]
+              (`within=48h`). What none of them keeps is removed after a backup, and by `prune`; what is
+              pinned, and for a day what was made by hand, stays. The label `cofferdam.keep` gives the
+              targets of a container rules of their own. [env: COFFERDAM_KEEP] [default: all stay]
 
           --schedule <WHEN>
               When the daemon backs up: cron, `@daily`, `every 6h`, or `off` for when it is asked to
@@ -332,6 +348,8 @@ fn short_help_fits_a_screen() {
       copy         Copy snapshots to second places
       check        Check that every target has a recent good backup
       prune        Remove the snapshots that no rule of `--keep` keeps
+      pin          Pin a snapshot: no rule removes it
+      unpin        Take the pin out of a snapshot: the rules of `--keep` go for it again
       daemon       Back up by schedule, as a service of the stack
       health       Ask the daemon of this container whether it is well
       recover      Finish or undo what an interrupted run left behind
@@ -343,15 +361,19 @@ fn short_help_fits_a_screen() {
 
     Settings:
           --repository <URL>        Where snapshots live: a directory, as `/path`, or a URL of a server
+          --existing                Make no new repository: fail where there is none
+          --repository-id <ID>      The id of the repository that is right: another one is refused, and
+                                    none is made
           --project <NAME>          A project to work on; may be given several times
           --all-projects            Work on every project of the engine
           --swarm-manager <URL>     A manager of the engine's swarm, as `tcp://HOST:2376`, where the
                                     engine is none itself
           --copy-to <URL>           A second place that gets each new snapshot, as a URL or directory;
                                     may be given several times
-          --copy-keep <RULES>       Which snapshots stay in the second places, as `daily=30,monthly=12`
+          --copy-keep <RULES>       Which snapshots stay in the second places, as
+                                    `within=24h,daily=30,monthly=12`
           --compression <HOW>       How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
-          --keep <RULES>            Which snapshots stay, as `last=3,daily=7,weekly=4`
+          --keep <RULES>            Which snapshots stay, as `within=24h,daily=7,weekly=4`
           --schedule <WHEN>         When the daemon backs up: cron, `@daily`, `every 6h`, or `off` for
                                     when it is asked to
           --jitter <TIME>           Up to how much later than its time a scheduled backup begins, as
@@ -437,6 +459,8 @@ fn help_of_backup() {
     meanwhile and released whatever happens. When some targets fail, the others are kept, the snapshot
     says which ones failed, and the exit code is 3.
 
+    What is made by this command stays for 24 hours at least, whatever the rules of `--keep` say.
+
     Usage: cofferdam backup [OPTIONS] [TARGET]...
 
     Arguments:
@@ -446,6 +470,13 @@ fn help_of_backup() {
     Options:
       -n, --dry-run
               Print the plan and do nothing
+
+          --pin <NAME>
+              Pin the snapshot under this name: no rule removes it until `cofferdam unpin`
+
+          --new-repository
+              Make a new repository where the one that was used before is missing, and lost: by itself,
+              no backup does that
 
           --may-shrink <TARGET>
               Targets whose data has become far smaller on purpose: their size in this snapshot is the
@@ -468,6 +499,10 @@ fn help_of_backup() {
           cofferdam backup '*/volume/*'
       Encrypted, so that only the holder of an identity can read it:
           cofferdam backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
+      Before an upgrade, to be kept until it is unpinned:
+          cofferdam backup --pin before-upgrade
+      After the disk with the repository was lost, into an empty one:
+          cofferdam backup --new-repository
       See what would be done:
           cofferdam backup --dry-run
     ");
@@ -479,9 +514,10 @@ fn help_of_prune() {
     Remove the snapshots that no rule of `--keep` keeps
 
     A backup does this by itself when there are rules. The last good copy of every target stays,
-    whatever they say, and what failed counts for nothing. When there is a doubt (a snapshot that cannot
-    be read, one of the future, a target that failed or has become far smaller), nothing of the project
-    is removed, and the doubt is told.
+    whatever they say, so does what is pinned, and for 24 hours what somebody has made by hand; what
+    failed counts for nothing. When there is a doubt (a snapshot that cannot be read, one of the future,
+    a target that failed or has become far smaller), nothing of the project is removed, and the doubt is
+    told.
 
     Needs the repository only. Where an engine can be reached, what a restore is reading stays too.
 
@@ -506,9 +542,9 @@ fn help_of_prune() {
 
     Examples:
       What would go, and why the rest stays:
-          cofferdam prune --keep daily=7,weekly=4 --dry-run
+          cofferdam prune --keep within=24h,daily=7,weekly=4 --dry-run
       From a machine that reaches only the repository:
-          cofferdam prune --repository /mnt/backups --project candigv2 --keep daily=7,weekly=4
+          cofferdam prune --repository /mnt/backups --project shop --keep within=24h,daily=7,weekly=4
       A table was emptied on purpose, and this once it may be taken for good:
           cofferdam prune --despite shrunken
     ");
@@ -556,6 +592,58 @@ fn help_of_show() {
     Examples:
       cofferdam show latest
       cofferdam show 20261121T02
+    ");
+}
+
+#[test]
+fn help_of_pin() {
+    assert_snapshot!(help("pin"), @r"
+    Pin a snapshot: no rule removes it
+
+    The pin is a small file beside the manifest. A snapshot has one; another name takes its place. It
+    goes with the snapshot to second places when that is copied; later, pin it there too, with
+    `--repository`.
+
+    Usage: cofferdam pin [OPTIONS] <SNAPSHOT> <NAME>
+
+    Arguments:
+      <SNAPSHOT>
+              An id, a beginning of one that fits no other, or `latest`
+
+      <NAME>
+              What it is to be called in lists
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      cofferdam pin latest before-upgrade
+      cofferdam pin 20261121T02 'audit 2026'
+    ");
+}
+
+#[test]
+fn help_of_unpin() {
+    assert_snapshot!(help("unpin"), @r"
+    Take the pin out of a snapshot: the rules of `--keep` go for it again
+
+    Usage: cofferdam unpin [OPTIONS] <SNAPSHOT>
+
+    Arguments:
+      <SNAPSHOT>
+              An id, a beginning of one that fits no other, or `latest`
+
+    Options:
+      -h, --help
+              Print help (see a summary with '-h')
+
+    Settings: …
+
+    Examples:
+      cofferdam unpin 20261121T02
     ");
 }
 
@@ -831,7 +919,7 @@ fn help_of_daemon() {
             restart: unless-stopped
             environment:
               COFFERDAM_SCHEDULE: "30 2 * * *"
-              COFFERDAM_KEEP: daily=7,weekly=4
+              COFFERDAM_KEEP: within=24h,daily=7,weekly=4
               TZ: Europe/Berlin
             volumes:
               - /var/run/docker.sock:/var/run/docker.sock

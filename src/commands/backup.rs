@@ -42,6 +42,8 @@ async fn back_up_and_tell(
         targets: &args.targets,
         services: None,
         may_shrink: &args.may_shrink,
+        by_hand: true,
+        pin: args.pin.as_ref(),
     };
     let mut runs = Runs::prepare(context, wanted).await?;
     if args.new_repository {

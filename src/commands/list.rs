@@ -8,13 +8,19 @@ use super::error::CommandError;
 use crate::exit::Outcome;
 use crate::manifest::Manifest;
 use crate::report::{Listed, render_snapshots};
+use crate::repository::pin::Pin;
 use crate::repository::{self, SnapshotRef};
 
 /// A line of the list, for programs.
 #[derive(Serialize)]
 #[serde(tag = "state", rename_all = "lowercase")]
 enum Entry<'a> {
-    Readable(&'a Manifest),
+    Readable {
+        #[serde(flatten)]
+        manifest: &'a Manifest,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pin: Option<&'a Pin>,
+    },
     Unreadable {
         #[serde(flatten)]
         snapshot: &'a SnapshotRef,
@@ -33,10 +39,14 @@ pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
     // Over several projects, the order is that of time.
     found.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
 
+    let pins = repository.pins(None).await?;
     let entries: Vec<Entry<'_>> = found
         .iter()
         .map(|(snapshot, manifest)| match manifest {
-            Ok(manifest) => Entry::Readable(manifest),
+            Ok(manifest) => Entry::Readable {
+                manifest,
+                pin: pins.get(snapshot),
+            },
             Err(why) => Entry::Unreadable { snapshot, why },
         })
         .collect();
@@ -44,7 +54,7 @@ pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
         let listed: Vec<Listed<'_>> = found
             .iter()
             .map(|(snapshot, manifest)| match manifest {
-                Ok(manifest) => Listed::Readable(manifest),
+                Ok(manifest) => Listed::Readable(manifest, pins.get(snapshot)),
                 Err(why) => Listed::Unreadable { snapshot, why },
             })
             .collect();

@@ -8,6 +8,7 @@ use crate::cli::TargetPattern;
 use crate::engine::Engine;
 use crate::plan::audit::{audit, saves_a_database};
 use crate::plan::backup::BackupPlan;
+use crate::repository::pin::PinName;
 use crate::select;
 use crate::session::Session;
 use crate::survey::Survey;
@@ -28,6 +29,9 @@ pub struct Wanted<'a> {
     /// Of which services; `None`: of all.
     pub services: Option<&'a BTreeSet<String>>,
     pub may_shrink: &'a [TargetPattern],
+    /// Somebody asks for it, and no schedule.
+    pub by_hand: bool,
+    pub pin: Option<&'a PinName>,
 }
 
 impl Wanted<'_> {
@@ -83,6 +87,8 @@ impl Context {
             plan.selection.sort();
             plan.selection.dedup();
         }
+        plan.by_hand = wanted.by_hand;
+        plan.pin = wanted.pin.cloned();
         plan.warnings.extend(left_out);
         plan.may_shrink = may_shrink.into_iter().cloned().collect();
         Ok(Prepared { drivers, plan })

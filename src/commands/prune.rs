@@ -98,7 +98,7 @@ fn ensure_policy(
         return Ok(());
     }
     Err(CommandError::usage(anyhow!(
-        "nothing says which snapshots stay, so all do; give rules, as --keep daily=7,weekly=4, or the variable \
+        "nothing says which snapshots stay, so all do; give rules, as --keep within=24h,daily=7,weekly=4, or the variable \
          COFFERDAM_KEEP"
     )))
 }

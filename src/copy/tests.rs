@@ -4,6 +4,7 @@ use jiff::tz::TimeZone;
 
 use super::*;
 use crate::repository::local::LocalRepository;
+use crate::repository::pin::Pin;
 use crate::repository::samples::{artifact, body, id, manifest, path};
 use crate::retention::Terms;
 use crate::verify::{Depth, Verifier};
@@ -121,6 +122,29 @@ async fn what_is_damaged_is_not_copied() {
         .map(|(name, _)| name)
         .collect();
     assert_eq!(names, ["app.tar"]);
+}
+
+#[tokio::test]
+async fn a_pin_travels_with_its_snapshot() {
+    let places = Places::new().await;
+    let mut all = Vec::new();
+    for day in [1, 2, 3] {
+        all.push(places.save(day, None).await);
+    }
+    let (from, to) = (places.from(), places.to());
+    let pin = Pin::new(&"before-upgrade".parse().unwrap());
+    pin::pin(&from, &all[0], &pin).await.unwrap();
+    let terms = Terms {
+        keep: Some("last=1".parse().unwrap()),
+        time_zone: TimeZone::UTC,
+        despite: Vec::new(),
+    };
+    let worth = worth_sending(&from, &to, &terms, "candig", all.clone()).await;
+    assert_eq!(worth.unwrap(), [all[0].clone(), all[2].clone()]);
+    let report = copy_all(&from, &to, &all, Sealing::AsStored, &Board::of_log()).await;
+    assert!(report.is_complete(), "{report:?}");
+    let pins = to.pins(None).await.unwrap();
+    assert_eq!(pins, BTreeMap::from([(all[0].clone(), pin)]));
 }
 
 #[tokio::test]

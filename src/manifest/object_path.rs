@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::MANIFEST_FILE;
+use super::{MANIFEST_FILE, PIN_FILE};
 use crate::target::{RunId, encode_component};
 
 /// Where an object lies, relative to the repository's root: `<project>/<snapshot>/<file>`.
@@ -68,7 +68,7 @@ impl TryFrom<String> for ObjectPath {
         let shaped = parts.len() == 3
             && parts.iter().all(harmless)
             && parts[1].parse::<RunId>().is_ok()
-            && parts[2] != MANIFEST_FILE;
+            && ![MANIFEST_FILE, PIN_FILE].contains(&parts[2]);
         if shaped {
             Ok(Self(text))
         } else {
@@ -101,6 +101,7 @@ mod tests {
             (format!("candig/{id}/a\\b"), false),
             (format!("candig/{id}/a\nb"), false),
             (format!("candig/{id}/manifest.json"), false),
+            (format!("candig/{id}/pin.json"), false),
             ("candig/latest/x".to_owned(), false),
         ] {
             assert_eq!(ObjectPath::try_from(text.clone()).is_ok(), good, "{text}");

@@ -10,6 +10,7 @@ use crate::discover::Stack;
 use crate::hold::Operation;
 use crate::labels::HookPoint;
 use crate::manifest::{Failure, Skip};
+use crate::repository::pin::PinName;
 use crate::survey::Survey;
 use crate::target::TargetId;
 
@@ -19,6 +20,12 @@ pub struct BackupPlan {
     /// The patterns that chose the targets, in alphabetical order; empty when they leave nothing out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub selection: Vec<String>,
+    /// Somebody asks for it, and no schedule.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub by_hand: bool,
+    /// What the snapshot is to be pinned as.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pin: Option<PinName>,
     /// Targets that the user says may have become far smaller.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub may_shrink: Vec<TargetId>,
@@ -79,6 +86,8 @@ impl BackupPlan {
         Ok(Self {
             project: stack.project.clone(),
             selection: Vec::new(),
+            by_hand: false,
+            pin: None,
             may_shrink: Vec::new(),
             holds,
             hooks: planned_hooks(stack, Operation::Backup),

@@ -10,6 +10,7 @@ use crate::encryption::Identities;
 use crate::manifest::{Artifact, StreamDigest};
 use crate::pipe::ByteStream;
 use crate::repository::local::LocalRepository;
+use crate::repository::pin::Pin;
 use crate::repository::samples::{artifact, body, manifest, path};
 use crate::repository::status::{StatusFile, StatusPath};
 use crate::repository::{Prepared, StoredObject};
@@ -356,6 +357,21 @@ impl Repository for Failing<'_> {
 
     async fn sweep(&self, project: &str) -> Result<Vec<String>, RepositoryError> {
         self.inner.sweep(project).await
+    }
+
+    async fn put_pin(&self, snapshot: &SnapshotRef, pin: &Pin) -> Result<(), RepositoryError> {
+        self.inner.put_pin(snapshot, pin).await
+    }
+
+    async fn pins(
+        &self,
+        project: Option<&str>,
+    ) -> Result<BTreeMap<SnapshotRef, Pin>, RepositoryError> {
+        self.inner.pins(project).await
+    }
+
+    async fn remove_pin(&self, snapshot: &SnapshotRef) -> Result<(), RepositoryError> {
+        self.inner.remove_pin(snapshot).await
     }
 
     async fn put_statuses(&self, files: Vec<StatusFile>) -> Result<(), RepositoryError> {

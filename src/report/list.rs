@@ -7,13 +7,15 @@ use super::amounts::{between, duration, size};
 use super::layout::Table;
 use crate::manifest::{Manifest, Purpose};
 use crate::repository::SnapshotRef;
+use crate::repository::pin::Pin;
 use crate::target::DriverKind;
 use crate::text::printable;
 
 /// A snapshot of the repository's list.
 #[derive(Clone, Copy, Debug)]
 pub enum Listed<'a> {
-    Readable(&'a Manifest),
+    /// With its pin.
+    Readable(&'a Manifest, Option<&'a Pin>),
     /// Its manifest is damaged, or of a higher format: it is there, and nobody should think that it is not.
     Unreadable {
         snapshot: &'a SnapshotRef,
@@ -34,14 +36,14 @@ pub fn render_snapshots(snapshots: &[Listed<'_>], view: &View) -> String {
         .whole(&[0, 1, 4, 5]);
     for snapshot in snapshots {
         table.row(match snapshot {
-            Listed::Readable(manifest) => [
+            Listed::Readable(manifest, pin) => [
                 manifest.snapshot.to_string(),
                 view.age(manifest.started),
                 project(manifest),
                 targets(manifest),
                 size(manifest.stored_bytes()),
                 duration(between(manifest.started, manifest.finished)),
-                short_state(manifest),
+                short_state(manifest, *pin),
             ],
             Listed::Unreadable { snapshot, .. } => [
                 snapshot.id.to_string(),
@@ -92,15 +94,19 @@ fn targets(manifest: &Manifest) -> String {
     kinds.join(", ")
 }
 
-/// `complete`, or how many targets failed; and what the snapshot was taken for, when that is not a backup of everything.
-fn short_state(manifest: &Manifest) -> String {
+/// `complete`, or how many targets failed; what the snapshot was taken for, when that is not a backup of everything; its pin.
+fn short_state(manifest: &Manifest, pin: Option<&Pin>) -> String {
     let state = match manifest.failed.len() {
         0 => "complete".to_owned(),
         failed => format!("partial: {failed} failed"),
     };
-    match manifest.purpose {
+    let state = match manifest.purpose {
         Purpose::Backup if !manifest.selection.is_empty() => format!("{state}, selection"),
         Purpose::Backup => state,
         Purpose::Safety { .. } => format!("{state}, safety"),
+    };
+    match pin {
+        Some(pin) => format!("{state}, pinned: {}", printable(&pin.name)),
+        None => state,
     }
 }

@@ -178,6 +178,8 @@ fn reason(reason: &Reason) -> String {
             printable(keep)
         ),
         Reason::LastCopy { target } => format!("last good copy of {target}"),
+        Reason::ByHand => "made by hand less than 24 hours ago".to_owned(),
+        Reason::Pinned { name } => format!("pinned as {}", printable(name)),
         Reason::Safety => "way back of a restore".to_owned(),
         Reason::InUse => "a restore needs it".to_owned(),
     }
@@ -262,6 +264,10 @@ mod tests {
                     stays(vec![
                         rule("daily", "2026-11-21", None),
                         rule("last", "", None),
+                        Reason::ByHand,
+                        Reason::Pinned {
+                            name: "upgrade\u{1b}".to_owned(),
+                        },
                         Reason::InUse,
                     ]),
                 ),
@@ -320,7 +326,7 @@ mod tests {
         20261102T020000Z-9f2c61aa  19 days ago  stays  last good copy of db/postgres/shop
         20261115T020000Z-9f2c61aa  6 days ago   stays  weekly 2026-W46 of app
         20261120T020000Z-9f2c61aa  1 day ago    goes   not kept by daily=1, or weekly=2 of app
-        20261121T020000Z-9f2c61aa  5 hours ago  stays  daily 2026-11-21; last; a restore needs it
+        20261121T020000Z-9f2c61aa  5 hours ago  stays  daily 2026-11-21; last; made by hand less than 24 hours ago; pinned as upgrade\u{1b}; a restore needs it
 
         2 snapshots would be removed, with about 3.0 GiB; 3 would stay.
         ");
@@ -338,7 +344,7 @@ mod tests {
         20261102T020000Z-9f2c61aa  19 days ago  stays     last good copy of db/postgres/shop
         20261115T020000Z-9f2c61aa  6 days ago   stays     weekly 2026-W46 of app
         20261120T020000Z-9f2c61aa  1 day ago    would go  not kept by daily=1, or weekly=2 of app
-        20261121T020000Z-9f2c61aa  5 hours ago  stays     daily 2026-11-21; last; a restore needs it
+        20261121T020000Z-9f2c61aa  5 hours ago  stays     daily 2026-11-21; last; made by hand less than 24 hours ago; pinned as upgrade\u{1b}; a restore needs it
 
           nothing is pruned, because of a doubt:
             the project has no snapshots here; is this its repository, and its name?

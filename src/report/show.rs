@@ -10,12 +10,13 @@ use crate::manifest::{
     EncryptedTo, Encryption, Facts, JournalMode, Manifest, MysqlFacts, PostgresFacts, Purpose,
     Role, SqliteFacts, TargetRecord, Transfer, TreeFacts, TreeShape,
 };
+use crate::repository::pin::Pin;
 use crate::text::printable;
 
 /// The whole snapshot. What went wrong stands before what went well; the commands that put it back stand last.
-pub fn render_snapshot(manifest: &Manifest, view: &View) -> String {
+pub fn render_snapshot(manifest: &Manifest, pin: Option<&Pin>, view: &View) -> String {
     let mut page = Page::new(view.width);
-    summary(&mut page, manifest, view);
+    summary(&mut page, manifest, pin, view);
     for failure in &manifest.failed {
         page.heading(&format!("FAILED  {}", failure.target));
         page.field("Why", &printable(&failure.reason));
@@ -35,10 +36,13 @@ pub fn render_snapshot(manifest: &Manifest, view: &View) -> String {
     page.finish()
 }
 
-fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
+fn summary(page: &mut Page, manifest: &Manifest, pin: Option<&Pin>, view: &View) {
     let project = printable(&manifest.project);
     page.heading(&format!("Snapshot {} of {project}", manifest.snapshot));
     page.field("State", &state(manifest));
+    if let Some(pin) = pin {
+        page.field("Pinned", &printable(&pin.name));
+    }
     if let Some(node) = &manifest.node {
         page.field("Node", &printable(node));
     }
@@ -48,8 +52,9 @@ fn summary(page: &mut Page, manifest: &Manifest, view: &View) {
     if !manifest.selection.is_empty() {
         page.field("Only", &printable(&manifest.selection.join(", ")));
     }
+    let by_hand = if manifest.by_hand { ", by hand" } else { "" };
     let taken = format!(
-        "{}, {}, in {}",
+        "{}, {}, in {}{by_hand}",
         view.time(manifest.started),
         view.age(manifest.started),
         duration(between(manifest.started, manifest.finished))

@@ -161,7 +161,7 @@ fn volume() -> TargetRecord {
 fn what_a_command_printed_is_shown_with_its_program() {
     let mut manifest = complete();
     manifest.targets = vec![command()];
-    let shown = render_snapshot(&manifest, &view(None));
+    let shown = render_snapshot(&manifest, None, &view(None));
     assert!(
         shown.contains("What       2.0 MiB from `slapcat`\n"),
         "{shown}"
@@ -235,7 +235,7 @@ fn a_sqlite_database_shows_what_it_holds_and_who_waited() {
         facts.content.journal_mode = JournalMode::Wal;
     }
     manifest.targets.push(in_wal);
-    let shown = render_snapshot(&manifest, &view(None));
+    let shown = render_snapshot(&manifest, None, &view(None));
     let of_databases: Vec<&str> = shown
         .lines()
         .filter(|line| {
@@ -264,6 +264,7 @@ fn complete() -> Manifest {
         project: "candigv2".to_owned(),
         node: None,
         purpose: Purpose::Backup,
+        by_hand: false,
         selection: Vec::new(),
         started: "2026-11-21T02:00:00Z".parse().unwrap(),
         finished: "2026-11-21T02:01:23.4Z".parse().unwrap(),
@@ -318,8 +319,8 @@ fn a_list_has_a_line_for_each_snapshot() {
             snapshot: &broken,
             why: "the manifest is not whole: EOF while parsing a string at line 7 column 3",
         },
-        Listed::Readable(&partial),
-        Listed::Readable(&complete),
+        Listed::Readable(&partial, None),
+        Listed::Readable(&complete, None),
     ];
     assert_snapshot!(list(&snapshots, None), @r"
     SNAPSHOT                   AGE          PROJECT   TARGETS                STORED        TOOK  STATE
@@ -347,9 +348,9 @@ fn a_selection_is_told_from_a_backup_of_everything() {
     let mut manifest = complete();
     manifest.selection = vec!["postgres-db/*".to_owned(), "vault/\u{1b}*".to_owned()];
     manifest.targets[0].container.keep = Some("daily=2,weekly=3".to_owned());
-    let line = list(&[Listed::Readable(&manifest)], None);
+    let line = list(&[Listed::Readable(&manifest, None)], None);
     assert!(line.trim_end().ends_with("complete, selection"), "{line}");
-    let page = render_snapshot(&manifest, &view(None));
+    let page = render_snapshot(&manifest, None, &view(None));
     let field = |name: &str| {
         let mut lines = page.lines();
         lines.find_map(|line| line.trim_start().strip_prefix(name))
@@ -372,7 +373,7 @@ fn a_target_that_has_shrunk_is_told_also_where_nothing_is_pruned() {
     });
     let said =
         "postgres-db/postgres/clinical has 40.0 MiB, and had 1.0 GiB in 20261120T020000Z-00000001";
-    assert!(render_snapshot(&manifest, &view(None)).contains(said));
+    assert!(render_snapshot(&manifest, None, &view(None)).contains(said));
     let report = BackupReport {
         copies: Vec::new(),
         repository: UsedPlace {
@@ -402,10 +403,10 @@ fn a_snapshot_tells_who_was_started_while_it_was_taken() {
     manifest.disturbed = vec!["web\u{1b}".to_owned()];
     let one =
         "somebody has started web\\u{1b} while it was held: what is saved may not be of one moment";
-    let text = render_snapshot(&manifest, &view(None));
+    let text = render_snapshot(&manifest, None, &view(None));
     assert!(text.contains(one), "{text}");
     manifest.disturbed.push("worker".to_owned());
-    let text = render_snapshot(&manifest, &view(None));
+    let text = render_snapshot(&manifest, None, &view(None));
     assert!(text.contains("and worker while they were held"), "{text}");
 }
 
@@ -416,7 +417,7 @@ fn an_empty_list_says_how_to_begin() {
 
 #[test]
 fn a_snapshot_shows_everything() {
-    assert_snapshot!(render_snapshot(&complete(), &view(None)), @r"
+    assert_snapshot!(render_snapshot(&complete(), None, &view(None)), @r"
     Snapshot 20261121T020000Z-9f2c61aa of candigv2
       State      complete: 3 targets
       Taken      2026-11-21 03:00:00 CET, 5 hours ago, in 1 min 23 s
@@ -462,7 +463,7 @@ fn a_snapshot_shows_everything() {
 
 #[test]
 fn a_partial_snapshot_shows_its_failures_first_and_fits_the_terminal() {
-    assert_snapshot!(render_snapshot(&partial(), &view(Some(80))), @r#"
+    assert_snapshot!(render_snapshot(&partial(), None, &view(Some(80))), @r#"
     Snapshot 20261121T020000Z-9f2c61aa of candigv2
       State      partial: 2 targets saved, 1 failed
       Purpose    the way back of restore 20261121T015955Z-00c0ffee
@@ -526,7 +527,7 @@ fn a_snapshot_tells_to_whom_it_is_encrypted() {
     encrypt(0, EncryptedTo::Recipients(both.clone()));
     encrypt(1, EncryptedTo::Recipients(both));
     encrypt(2, EncryptedTo::Passphrase);
-    let shown = render_snapshot(&manifest, &view(None));
+    let shown = render_snapshot(&manifest, None, &view(None));
     let lines: Vec<&str> = shown
         .lines()
         .filter(|line| line.contains("by age"))
@@ -577,8 +578,8 @@ fn a_hostile_manifest_cannot_drive_the_terminal() {
             }
         }
     }
-    let shown =
-        render_snapshot(&manifest, &view(None)) + &list(&[Listed::Readable(&manifest)], None);
+    let shown = render_snapshot(&manifest, None, &view(None))
+        + &list(&[Listed::Readable(&manifest, None)], None);
     let control = shown
         .chars()
         .find(|char| char.is_control() && *char != '\n');
@@ -596,6 +597,8 @@ fn a_plan_says_what_is_saved_and_what_is_not_and_how_to_mend_it() {
     let plan = BackupPlan {
         project: "shop".to_owned(),
         selection: Vec::new(),
+        by_hand: false,
+        pin: None,
         may_shrink: Vec::new(),
         targets: vec![PlannedTarget {
             id: TargetId::new("db", DriverKind::Postgres, "shop"),

@@ -1,5 +1,6 @@
 //! What every implementation of [`Repository`] must do, as tests: see [`repository_contract!`].
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::pin::{self, Pin};
 use super::samples::{artifact, body, digest, id, manifest, path};
 use super::status::{StatusFile, StatusForm, StatusPath};
 use super::{Repository, RepositoryError, SnapshotRef};
@@ -57,6 +59,8 @@ macro_rules! repository_contract {
             a_removal_takes_the_manifest_and_what_it_is_told
             a_removal_reaches_into_no_other_place
             a_sweep_leaves_the_young_alone
+            pins_are_replaced_and_taken_out
+            a_pin_is_no_object_and_goes_with_its_snapshot
             status_files_are_replaced_and_removed
             status_files_are_no_snapshots
             status_files_need_a_repository
@@ -515,6 +519,57 @@ pub(crate) async fn a_sweep_leaves_the_young_alone(fixture: &dyn Fixture) {
     let before = fixture.names().await;
     assert_eq!(repository.sweep("candig").await.unwrap(), [""; 0]);
     assert_eq!(fixture.names().await, before);
+}
+
+fn pin_called(name: &str) -> Pin {
+    Pin::new(&name.parse().unwrap())
+}
+
+pub(crate) async fn pins_are_replaced_and_taken_out(fixture: &dyn Fixture) {
+    assert!(fixture.repository().pins(None).await.unwrap().is_empty());
+    let repository = prepared(fixture).await;
+    let snapshot = save(&*repository, "candig", 1).await;
+    let other = save(&*repository, "a/b", 2).await;
+    save(&*repository, "candig", 3).await;
+    for name in ["a rather long name", "short"] {
+        let pin = pin_called(name);
+        pin::pin(&*repository, &snapshot, &pin).await.unwrap();
+        let pins = fixture.repository().pins(Some("candig")).await.unwrap();
+        assert_eq!(pins, BTreeMap::from([(snapshot.clone(), pin)]));
+    }
+    pin::pin(&*repository, &other, &pin_called("b"))
+        .await
+        .unwrap();
+    let pins = repository.pins(None).await.unwrap();
+    assert!(pins.keys().eq([&other, &snapshot]));
+    for _ in 0..2 {
+        repository.remove_pin(&snapshot).await.unwrap();
+    }
+    assert!(repository.pins(None).await.unwrap().keys().eq([&other]));
+    let absent = SnapshotRef::new("candig", id(9));
+    let refused = pin::pin(&*repository, &absent, &pin_called("x")).await;
+    assert!(
+        matches!(refused, Err(RepositoryError::Missing(_))),
+        "{refused:?}"
+    );
+    // What was written by others, or only half, pins too.
+    let torn = format!("candig/{}/pin.json", id(3));
+    fixture.plant(&torn, b"{\"name\": ").await;
+    assert_eq!(repository.pins(Some("candig")).await.unwrap().len(), 1);
+}
+
+pub(crate) async fn a_pin_is_no_object_and_goes_with_its_snapshot(fixture: &dyn Fixture) {
+    let repository = prepared(fixture).await;
+    let snapshot = save(&*repository, "candig", 1).await;
+    let pin = pin_called("before-upgrade");
+    pin::pin(&*repository, &snapshot, &pin).await.unwrap();
+    assert_eq!(repository.objects(&snapshot).await.unwrap().len(), 1);
+    assert_eq!(repository.sweep("candig").await.unwrap(), [""; 0]);
+    assert_eq!(repository.pins(None).await.unwrap().len(), 1);
+    let object = path("candig", &id(1), "db.dump");
+    repository.remove(&snapshot, &[object]).await.unwrap();
+    assert!(repository.pins(None).await.unwrap().is_empty());
+    assert_eq!(files(fixture).await, Vec::<String>::new());
 }
 
 fn status(project: &str, form: StatusForm) -> StatusPath {

@@ -7,12 +7,14 @@
 //! After a crash there may be objects of a snapshot without a manifest, and files under hidden names: neither is ever
 //! listed, and [`Repository::sweep`] removes both when they are a day old.
 
+mod pins;
 mod root;
 mod status;
 mod sweep;
 
 pub use status::StatusDirectory;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 
@@ -22,6 +24,7 @@ use tokio::task::spawn_blocking;
 use super::directory::{FileError, Published, Sealed};
 use root::Root;
 
+use super::pin::Pin;
 use super::status::{StatusFile, StatusPath};
 use super::{Prepared, Repository, RepositoryError, SnapshotRef, StoredObject, ensure_complete};
 use crate::manifest::{Manifest, ObjectPath, StreamDigest};
@@ -164,6 +167,27 @@ impl Repository for LocalRepository {
     async fn sweep(&self, project: &str) -> Result<Vec<String>, RepositoryError> {
         let project = project.to_owned();
         self.blocking(move |root| sweep::sweep(root, &project))
+            .await
+    }
+
+    async fn put_pin(&self, snapshot: &SnapshotRef, pin: &Pin) -> Result<(), RepositoryError> {
+        let (snapshot, pin) = (snapshot.clone(), pin.clone());
+        self.blocking(move |root| pins::put(root, &snapshot, &pin))
+            .await
+    }
+
+    async fn pins(
+        &self,
+        project: Option<&str>,
+    ) -> Result<BTreeMap<SnapshotRef, Pin>, RepositoryError> {
+        let project = project.map(str::to_owned);
+        self.blocking(move |root| pins::list(root, project.as_deref()))
+            .await
+    }
+
+    async fn remove_pin(&self, snapshot: &SnapshotRef) -> Result<(), RepositoryError> {
+        let snapshot = snapshot.clone();
+        self.blocking(move |root| pins::remove(root, &snapshot))
             .await
     }
 

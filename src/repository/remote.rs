@@ -27,12 +27,13 @@ use self::fault::{Errand, Fault};
 use self::storage::Children;
 pub(crate) use self::storage::{Item, Storage};
 use super::identity::{self, Identity};
+use super::pin::Pin;
 use super::status::{STATUS, StatusFile, StatusPath};
 use super::{
-    LARGEST_MANIFEST, Prepared, Repository, RepositoryError, SnapshotRef, StoredObject,
-    ensure_complete,
+    LARGEST_MANIFEST, LARGEST_PIN, Prepared, Repository, RepositoryError, SnapshotRef,
+    StoredObject, ensure_complete,
 };
-use crate::manifest::{MANIFEST_FILE, Manifest, ObjectPath, StreamDigest};
+use crate::manifest::{MANIFEST_FILE, Manifest, ObjectPath, PIN_FILE, StreamDigest};
 use crate::pipe::ByteStream;
 use crate::target::{RunId, decode_component, encode_component};
 
@@ -184,6 +185,10 @@ fn manifest_key(snapshot: &SnapshotRef) -> String {
     format!("{}{MANIFEST_FILE}", place_key(snapshot))
 }
 
+fn pin_key(snapshot: &SnapshotRef) -> String {
+    format!("{}{PIN_FILE}", place_key(snapshot))
+}
+
 /// The snapshot in whose place `key` lies, and the name that it has there. `None` for what cofferdam did not write.
 fn split(key: &str) -> Option<(SnapshotRef, &str)> {
     let (project, rest) = key.split_once('/')?;
@@ -302,7 +307,8 @@ impl Repository for RemoteRepository {
             return Ok(());
         }
         self.storage.delete(&[manifest_key(snapshot)]).await?;
-        let keys: Vec<String> = objects.iter().map(ObjectPath::to_string).collect();
+        let objects = objects.iter().map(ObjectPath::to_string);
+        let keys: Vec<String> = std::iter::once(pin_key(snapshot)).chain(objects).collect();
         self.storage.delete(&keys).await
     }
 
@@ -311,6 +317,39 @@ impl Repository for RemoteRepository {
             return Ok(Vec::new());
         }
         sweep::sweep(self, &*self.storage, project).await
+    }
+
+    async fn put_pin(&self, snapshot: &SnapshotRef, pin: &Pin) -> Result<(), RepositoryError> {
+        self.ensure_prepared().await?;
+        let key = pin_key(snapshot);
+        self.storage.replace(&key, &pin.to_bytes()).await
+    }
+
+    async fn pins(
+        &self,
+        project: Option<&str>,
+    ) -> Result<BTreeMap<SnapshotRef, Pin>, RepositoryError> {
+        let mut pins = BTreeMap::new();
+        if !self.is_prepared().await? {
+            return Ok(pins);
+        }
+        let prefix = project.map(|project| format!("{}/", encode_component(project)));
+        let items = self.storage.list(prefix.as_deref().unwrap_or("")).await?;
+        let found = items.iter().filter_map(|item| split(&item.key));
+        for (snapshot, _) in found.filter(|(_, name)| *name == PIN_FILE) {
+            // Somebody may have taken it out since.
+            if let Some(bytes) = self.small(&pin_key(&snapshot), LARGEST_PIN).await? {
+                pins.insert(snapshot, Pin::parse(&bytes));
+            }
+        }
+        Ok(pins)
+    }
+
+    async fn remove_pin(&self, snapshot: &SnapshotRef) -> Result<(), RepositoryError> {
+        match self.is_prepared().await? {
+            true => self.storage.delete(&[pin_key(snapshot)]).await,
+            false => Ok(()),
+        }
     }
 
     async fn put_statuses(&self, files: Vec<StatusFile>) -> Result<(), RepositoryError> {

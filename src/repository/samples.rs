@@ -98,6 +98,7 @@ pub(crate) fn manifest(project: &str, id: &RunId, artifacts: Vec<Artifact>) -> M
         project: project.to_owned(),
         node: None,
         purpose: Purpose::Backup,
+        by_hand: false,
         selection: Vec::new(),
         started: id.time().unwrap(),
         finished: id.time().unwrap(),

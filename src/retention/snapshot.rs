@@ -15,6 +15,10 @@ pub struct Snapshot {
     /// [`Manifest::node`]
     pub node: Option<String>,
     pub series: Series,
+    /// When it was finished, if somebody made it by hand.
+    pub made_by_hand: Option<Timestamp>,
+    /// The name of its pin. No manifest tells it.
+    pub pin: Option<String>,
     pub saved: BTreeMap<TargetId, GoodCopy>,
     pub failed: BTreeSet<TargetId>,
     /// [`Manifest::shrunken`]
@@ -55,6 +59,8 @@ impl From<&Manifest> for Snapshot {
             started: manifest.started,
             node: manifest.node.clone(),
             series,
+            made_by_hand: manifest.by_hand.then_some(manifest.finished),
+            pin: None,
             saved: saved
                 .map(|record| (record.target.clone(), GoodCopy::from(record)))
                 .collect(),

@@ -22,6 +22,8 @@ fn taken(time: &str) -> Snapshot {
         started,
         node: None,
         series: Series::Whole,
+        made_by_hand: None,
+        pin: None,
         saved: BTreeMap::new(),
         failed: BTreeSet::new(),
         shrunken: Vec::new(),
@@ -70,6 +72,16 @@ impl Snapshot {
 
     fn on(mut self, node: &str) -> Self {
         self.node = Some(node.to_owned());
+        self
+    }
+
+    fn made_by_hand(mut self) -> Self {
+        self.made_by_hand = Some(self.started + 1.minute());
+        self
+    }
+
+    fn pinned_as(mut self, name: &str) -> Self {
+        self.pin = Some(name.to_owned());
         self
     }
 
@@ -384,6 +396,44 @@ fn a_way_back_goes_after_two_weeks_and_pushes_nothing_out() {
 }
 
 #[test]
+fn what_was_made_by_hand_stays_for_a_day_and_what_is_pinned_for_good() {
+    let mut snapshots = nightly("2026-11-10", "2026-11-21", "02:00:00");
+    snapshots[2] = snapshots[2].clone().pinned_as("before-upgrade");
+    for at in [9, 10] {
+        snapshots[at] = snapshots[at].clone().made_by_hand();
+    }
+    let reasons_at = |now: &str, keep: &str| {
+        let evidence = Evidence {
+            project: "shop",
+            snapshots: &snapshots,
+            unreadable: &[],
+            damaged: &[],
+            in_use: &BTreeSet::new(),
+        };
+        let pruning = evaluate(&evidence, &terms(keep, "UTC"), now.parse().unwrap());
+        let verdicts = pruning.verdicts.iter().enumerate();
+        let staying = verdicts.filter_map(|(at, verdict)| match &verdict.fate {
+            Fate::Stays { reasons } => Some((at, reasons.clone())),
+            Fate::Goes { .. } => None,
+        });
+        let staying: Vec<_> = staying.collect();
+        (staying, pruning.has_policy())
+    };
+    let name = "before-upgrade".to_owned();
+    let pinned = (2, vec![Reason::Pinned { name }]);
+    let newest = |staying: &[(usize, Vec<Reason>)]| staying.last().unwrap().clone();
+    let (staying, _) = reasons_at("2026-11-21T02:00:30Z", "last=1");
+    let by_hand = (10, vec![Reason::ByHand]);
+    assert_eq!(staying, [pinned.clone(), by_hand, newest(&staying)]);
+    let (staying, _) = reasons_at("2026-11-21T02:01:00Z", "last=1");
+    assert_eq!(staying, [pinned, newest(&staying)]);
+    // Neither is a policy.
+    let (staying, has_policy) = reasons_at("2026-11-21T02:00:30Z", "");
+    assert_eq!(staying.len(), snapshots.len());
+    assert!(!has_policy);
+}
+
+#[test]
 fn what_a_restore_needs_stays() {
     let snapshots = nightly("2026-11-10", "2026-11-21", "02:00:00");
     let in_use = BTreeSet::from([snapshots[3].id.clone()]);
@@ -653,6 +703,8 @@ fn manifests_tell_what_retention_asks_for() {
         started: id.time().unwrap(),
         node: None,
         series: Series::Whole,
+        made_by_hand: None,
+        pin: None,
         saved: BTreeMap::from([(saved.clone(), GoodCopy { keep })]),
         failed: BTreeSet::from([target("other")]),
         shrunken: Vec::new(),
@@ -660,6 +712,9 @@ fn manifests_tell_what_retention_asks_for() {
     };
     assert_eq!(Snapshot::from(&manifest), expected);
 
+    manifest.by_hand = true;
+    let by_hand = Snapshot::from(&manifest);
+    assert_eq!(by_hand.made_by_hand, Some(manifest.finished));
     manifest.selection = vec!["db/*".to_owned()];
     manifest.shrunken = taken("2026-11-21T02:00:00Z").shrunken_to("db", 1).shrunken;
     manifest.disturbed = vec!["web".to_owned()];

@@ -109,6 +109,8 @@ fn plan(project: &str, targets: &[TargetId]) -> BackupPlan {
     BackupPlan {
         project: project.to_owned(),
         selection: Vec::new(),
+        by_hand: false,
+        pin: None,
         may_shrink: Vec::new(),
         targets: targets.iter().map(planned).collect(),
         unreachable: Vec::new(),

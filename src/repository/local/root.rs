@@ -9,7 +9,7 @@ use super::super::directory::{
 };
 use super::super::identity::{self, Identity};
 use super::super::{LARGEST_MANIFEST, Prepared, RepositoryError, SnapshotRef, StoredObject};
-use crate::manifest::{MANIFEST_FILE, Manifest, ObjectPath, StreamDigest};
+use crate::manifest::{MANIFEST_FILE, Manifest, ObjectPath, PIN_FILE, StreamDigest};
 use crate::pipe::{self, ByteStream, Digester, SyncSource};
 use crate::target::{RunId, decode_component, encode_component};
 
@@ -140,7 +140,10 @@ impl Root {
         self.refused(format!("it has no {}", identity::FILE))
     }
 
-    fn place(&self, snapshot: &SnapshotRef) -> Result<Option<Directory>, RepositoryError> {
+    pub(super) fn place(
+        &self,
+        snapshot: &SnapshotRef,
+    ) -> Result<Option<Directory>, RepositoryError> {
         let Some(root) = self.open_if_prepared()? else {
             return Ok(None);
         };
@@ -306,7 +309,7 @@ impl Root {
                     path,
                     bytes: entry.bytes,
                 }),
-                None if entry.name == MANIFEST_FILE => {}
+                None if entry.name == MANIFEST_FILE || entry.name == PIN_FILE => {}
                 None => ignored(&place, &entry),
             }
         }
@@ -330,6 +333,7 @@ impl Root {
         if place.remove_file(MANIFEST_FILE)? {
             place.sync()?;
         }
+        place.remove_file(PIN_FILE)?;
         for object in objects {
             place.remove_file(object.file_name())?;
         }

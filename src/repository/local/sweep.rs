@@ -6,7 +6,7 @@ use std::time::SystemTime;
 use super::super::directory::{Directory, Entry, FileError, Kind, is_partial_name};
 use super::super::{RepositoryError, SWEPT_AFTER, SnapshotRef};
 use super::root::{Root, as_object, directories};
-use crate::manifest::{MANIFEST_FILE, ObjectPath};
+use crate::manifest::{MANIFEST_FILE, ObjectPath, PIN_FILE};
 use crate::target::{RunId, encode_component};
 
 pub(super) fn sweep(root: &Root, project: &str) -> Result<Vec<String>, RepositoryError> {
@@ -68,6 +68,7 @@ fn remove_leftovers(
     }
     for entry in &entries {
         let ours = is_partial(entry)
+            || (entry.kind == Kind::File && entry.name == PIN_FILE)
             || as_object(entry, snapshot).is_some_and(|object| !named.contains(&object));
         if ours {
             remove(place, entry, removed)?;

@@ -8,7 +8,7 @@ use futures_util::StreamExt as _;
 
 use super::super::{RepositoryError, SWEPT_AFTER, SnapshotRef, manifests};
 use super::{Item, RemoteRepository, Storage, by_place, split};
-use crate::manifest::{MANIFEST_FILE, ObjectPath};
+use crate::manifest::{MANIFEST_FILE, ObjectPath, PIN_FILE};
 use crate::target::encode_component;
 
 pub(super) async fn sweep(
@@ -27,7 +27,8 @@ pub(super) async fn sweep(
     let Some(named) = objects_named_by_manifests(repository, snapshots).await? else {
         return Ok(removed);
     };
-    let ours = |key: &String| as_object(key).is_some_and(|object| !named.contains(&object));
+    let ours =
+        |key: &String| is_pin(key) || as_object(key).is_some_and(|object| !named.contains(&object));
     // Reading the manifests took its time: a run may have come back to one of these places.
     let still: HashSet<String> = leftovers_in(storage.list(&prefix).await?).collect();
     let mut keys: Vec<String> = leftovers.into_iter().filter(ours).collect();
@@ -77,6 +78,11 @@ async fn objects_named_by_manifests(
         }
     }
     Ok(Some(named))
+}
+
+/// Of a snapshot that is gone.
+fn is_pin(key: &str) -> bool {
+    split(key).is_some_and(|(_, name)| name == PIN_FILE)
 }
 
 fn is_manifest(item: &Item) -> bool {
