@@ -120,7 +120,7 @@ pub async fn back_up(
         .collect();
     journal.saved = plan.targets.iter().map(|it| it.id.clone()).collect();
     let lock = session.lock(journal).await?;
-    let in_use = Lock::snapshots_in_use(&session.engine);
+    let in_use = Lock::snapshots_in_use(&session.engine, &plan.project);
     sweep(&*session.repository, &plan.project, in_use).await;
 
     let recipients = session.keys.recipients.clone();

@@ -243,7 +243,7 @@ async fn copy_to(
     if report.everything_is_there() {
         report.pruned = prune_copies(session, to, project).await;
     }
-    let in_use = Lock::snapshots_in_use(&session.engine);
+    let in_use = Lock::snapshots_in_use(&session.engine, project);
     sweep(to, project, in_use).await;
     Ok(report)
 }

@@ -15,8 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::Scope;
 use crate::engine::Container;
 use crate::engine::container::{
-    COMPOSE_NUMBER, COMPOSE_PROJECT, COMPOSE_SERVICE, PROJECT, Replica, SERVICE, STACK_NAMESPACE,
-    SWARM_SERVICE_ID,
+    COMPOSE_NUMBER, COMPOSE_PROJECT, COMPOSE_SERVICE, PROJECT, Replica, SERVICE, SWARM_SERVICE_ID,
 };
 use crate::engine::swarm::SwarmService;
 use crate::labels::{
@@ -441,18 +440,17 @@ fn named(mut taken: Vec<(Container, ContainerLabels)>, node: Option<&str>) -> Ve
     services
 }
 
-/// A helper or the hold journal. Compose never made them: a stack's container with such a label was labelled by mistake,
-/// and its error must be heard.
+/// A helper or the hold journal, by its name or its image too: another container with such a label was labelled by mistake, and
+/// its error must be heard.
 pub(crate) fn is_helper(container: &Container) -> bool {
-    let is_made_by_compose = [COMPOSE_PROJECT, STACK_NAMESPACE]
-        .iter()
-        .any(|label| container.labels.contains_key(*label));
-    !is_made_by_compose && has_own_label(container, OwnLabel::Container)
+    let may_be_ours = container.has_name_of_ours() || container.agent_image == Some(true);
+    may_be_ours && !container.is_of_compose() && has_own_label(container, OwnLabel::Container)
 }
 
-/// Whether this is the container that we run in, another one of the same service, or another one of our image.
+/// Whether this is the container that we run in, another one of the same service, or another one of our image: not one that a
+/// compose file gives the label of it.
 pub(crate) fn is_cofferdam(container: &Container, own: Option<&Container>) -> bool {
-    if has_own_label(container, OwnLabel::Image) {
+    if has_own_label(container, OwnLabel::Image) && container.agent_image != Some(false) {
         return true;
     }
     let Some(own) = own else { return false };

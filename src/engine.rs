@@ -8,6 +8,7 @@
 //! - `lifecycle`: stop, start, pause, health, creation and removal
 //! - `swarm`: nodes and services of a Docker Swarm
 //! - `image`: the image that helpers and the hold journal are made of
+//! - `ours`: how containers of our own are known again
 //! - `fault`: the one place where bollard's errors become ours
 //! - `body`: streams of requests and answers
 //! - `volumes`: volumes that are made to keep a record
@@ -25,6 +26,7 @@ mod fault;
 pub mod image;
 mod inspect;
 pub mod lifecycle;
+pub mod ours;
 mod own;
 pub mod swarm;
 mod turns;

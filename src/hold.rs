@@ -9,6 +9,7 @@
 //! does not exist, an interrupted restore is rolled back; once it does, it is finished.
 //!
 //! - `containers`: how one is held and released, whatever became of it meanwhile
+//! - `search`: which journals there are, and what only claims to be one
 //! - `seals`: whether what is held has stayed held
 //! - `swarm`: services that are held through a manager, and the lock that all nodes share
 
@@ -17,6 +18,7 @@ pub mod ending;
 pub mod journal;
 pub mod owner;
 mod seals;
+mod search;
 mod swarm;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,14 +32,15 @@ pub use journal::{Action, Held, Journal, Operation, RestoreJournal, Subject};
 pub use owner::{Liveness, Owner};
 pub use seals::Seals;
 
-use crate::engine::{Container, Engine, EngineError, HelperSpec};
-use crate::repository::SnapshotRef;
+use self::search::{Identity, identity_of};
+use crate::engine::ours::{HOLD_LABEL, HOLD_NAME, MARK_NAMES};
+use crate::engine::{Engine, EngineError, HelperSpec};
 use crate::target::RunId;
 
 /// How long a container may take to become healthy after its start, where no label says otherwise.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(300);
 
-pub(crate) const LABEL_HOLD: &str = "cofferdam.hold";
+pub(crate) const LABEL_HOLD: &str = HOLD_LABEL;
 pub(crate) const LABEL_RUN: &str = "cofferdam.hold.run";
 pub(crate) const LABEL_JOURNAL: &str = "cofferdam.hold.journal";
 
@@ -93,9 +96,35 @@ pub enum HoldError {
     #[error(
         "the hold journal {name} cannot be read: {why}; `docker inspect {name}` shows what is held"
     )]
-    Unreadable { name: String, why: String },
+    Unreadable {
+        name: String,
+        why: String,
+        /// The projects that it may speak of.
+        projects: BTreeSet<String>,
+    },
+    /// It has the name of the lock of a project.
+    #[error(
+        "container {name} is in the place of project {project}'s hold journal and cannot be trusted to be one: {why}; look at it \
+         with `docker inspect {name}`; if it holds nothing of yours, remove it with `docker rm {name}`"
+    )]
+    NotAJournal {
+        name: String,
+        project: String,
+        why: String,
+    },
     #[error(transparent)]
     Engine(#[from] EngineError),
+}
+
+impl HoldError {
+    /// Whether what could not be read may be about snapshots of the project.
+    fn may_concern(&self, project: &str) -> bool {
+        match self {
+            Self::Unreadable { projects, .. } => projects.contains(project),
+            Self::NotAJournal { project: of, .. } => of == project,
+            Self::Taken(_) | Self::Engine(_) => true,
+        }
+    }
 }
 
 /// The lock of a project, and the journal of what this run holds.
@@ -137,7 +166,15 @@ impl Mark {
     }
 
     fn container(self, run: &RunId) -> String {
-        format!("cofferdam-{}-{run}", self.word())
+        self.container_of(run.as_str())
+    }
+
+    fn container_of(self, run: &str) -> String {
+        let [overwriting, decided] = MARK_NAMES;
+        match self {
+            Self::Overwriting => format!("{overwriting}{run}"),
+            Self::Decided => format!("{decided}{run}"),
+        }
     }
 }
 
@@ -193,7 +230,7 @@ impl Lock {
                     }
                     Err(error) => return Err(error.into()),
                 };
-                let other = Self::of_container(engine, image, &found)?;
+                let other = Self::of_name_taken(engine, image, &found, &journal.project).await?;
                 match other.journal.owner.liveness(engine, image).await? {
                     Liveness::Dead => Ok(Acquired::Abandoned(other)),
                     liveness => Err(other.taken(liveness)),
@@ -201,84 +238,6 @@ impl Lock {
             }
             Err(error) => Err(error.into()),
         }
-    }
-
-    /// The journals of the projects in scope, whoever owns them, and in a swarm those of other nodes that hold services.
-    /// Others are not read: they may be of a newer cofferdam. One that cannot be read hides no other.
-    pub async fn find_all(
-        engine: &Engine,
-        image: &str,
-        in_scope: impl Fn(&str) -> bool,
-    ) -> Result<(Vec<Self>, Vec<HoldError>), HoldError> {
-        let found = engine.containers(&[LABEL_HOLD.to_owned()]).await?;
-        let (locks, unreadable): (Vec<_>, Vec<_>) = found
-            .iter()
-            .filter(|container| container.labels.contains_key(LABEL_JOURNAL))
-            .filter(|container| {
-                let project = container.labels.get(LABEL_HOLD);
-                project.is_some_and(|project| in_scope(project))
-            })
-            .map(|container| Self::of_container(engine, image, container))
-            .partition(Result::is_ok);
-        let mut locks: Vec<Self> = locks.into_iter().flatten().collect();
-        let claims = Self::claims(engine, image, in_scope, &locks).await?;
-        locks.extend(claims);
-        let unreadable = unreadable.into_iter().filter_map(Result::err).collect();
-        Ok((locks, unreadable))
-    }
-
-    /// The snapshots that restores of any project are reading, and those that they took as their way back: of runs that
-    /// died in the middle, too, since `recover` needs them.
-    pub async fn snapshots_in_use(engine: &Engine) -> Result<BTreeSet<SnapshotRef>, HoldError> {
-        let found = engine.containers(&[LABEL_JOURNAL.to_owned()]).await?;
-        let mut in_use = BTreeSet::new();
-        for container in &found {
-            let journal = Journal::of_container(container)?;
-            in_use.extend(journal.snapshots());
-        }
-        for lock in Self::claims(engine, "", |_| true, &[]).await? {
-            in_use.extend(lock.journal.snapshots());
-        }
-        Ok(in_use)
-    }
-
-    /// Removes the marks whose journals are gone: their runs died between the removals of [`Lock::close`], when everything had
-    /// been done.
-    pub async fn sweep_marks(
-        engine: &Engine,
-        in_scope: impl Fn(&str) -> bool,
-    ) -> Result<(), EngineError> {
-        let found = engine.containers(&[LABEL_HOLD.to_owned()]).await?;
-        let label = |container: &Container, key: &str| container.labels.get(key).cloned();
-        let journals: BTreeSet<String> = found
-            .iter()
-            .filter_map(|container| label(container, LABEL_RUN))
-            .collect();
-        for container in &found {
-            let mut marks = Mark::ALL.into_iter();
-            let run = marks.find_map(|mark| label(container, &mark.label()));
-            let is_left = run.is_some_and(|run| !journals.contains(&run));
-            let project = label(container, LABEL_HOLD).unwrap_or_default();
-            if is_left && in_scope(&project) {
-                engine.remove(&container.id).await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn of_container(
-        engine: &Engine,
-        image: &str,
-        container: &Container,
-    ) -> Result<Self, HoldError> {
-        Ok(Self {
-            engine: engine.clone(),
-            image: image.to_owned(),
-            container: Some(container.id.clone()),
-            elsewhere: None,
-            in_flight: Mutex::new(InFlight::Unknown),
-            journal: Journal::of_container(container)?,
-        })
     }
 
     pub fn journal(&self) -> &Journal {
@@ -332,7 +291,11 @@ impl Lock {
             })
             .await;
         match created {
-            Ok(_) | Err(EngineError::NameTaken(_)) => Ok(()),
+            Ok(_) => Ok(()),
+            Err(EngineError::NameTaken(name)) => match self.is_marked(mark).await? {
+                true => Ok(()),
+                false => Err(EngineError::NameTaken(name)),
+            },
             Err(error) => Err(error),
         }
     }
@@ -340,7 +303,15 @@ impl Lock {
     pub async fn is_marked(&self, mark: Mark) -> Result<bool, EngineError> {
         let name = mark.container(&self.journal.run);
         match self.engine.inspect(&name).await {
-            Ok(_) => Ok(true),
+            Ok(found) => match identity_of(&self.engine, &found, &name).await? {
+                Identity::Ours => Ok(true),
+                // It decides what becomes of data: somebody has to look.
+                Identity::Stranger(why) | Identity::Doubtful(why) => Err(EngineError::Api {
+                    action: format!("tell whether container {name} is Cofferdam's"),
+                    status: None,
+                    message: format!("{why}; look at it with `docker inspect {name}`"),
+                }),
+            },
             Err(EngineError::NoSuchContainer(_)) => Ok(false),
             Err(error) => Err(error),
         }
@@ -373,7 +344,7 @@ pub enum Wait {
 
 /// Container names take letters, digits, `_`, `.` and `-`; a project's name from a label may hold anything.
 fn journal_name(project: &str) -> String {
-    let mut name = String::from("cofferdam-hold-");
+    let mut name = String::from(HOLD_NAME);
     for character in project.chars() {
         if character.is_ascii_alphanumeric() || matches!(character, '_' | '.' | '-') {
             name.push(character);

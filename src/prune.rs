@@ -266,7 +266,7 @@ async fn prune_place(
     terms: &Terms,
     project: &str,
 ) -> PruneReport {
-    let in_use = || Lock::snapshots_in_use(&session.engine);
+    let in_use = || Lock::snapshots_in_use(&session.engine, project);
     let pruned = async {
         let stock = Stock::take(repository, project).await?;
         let pruning = stock.judge(&in_use().await?, terms);

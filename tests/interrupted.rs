@@ -136,14 +136,15 @@ fn a_journal_of_another_project_is_not_read() {
     let stack = Stack::start();
     let other = crate::support::unique("other");
     let hold = format!("cofferdam.hold={other}");
-    let _journal = crate::support::TestContainer::create(
+    let _journal = crate::support::TestContainer::named(
+        &format!("cofferdam-hold-{other}"),
         &[
             "--label",
             &hold,
             "--label",
             "cofferdam.hold.journal=from the future",
         ],
-        &[crate::support::busybox_image(), "true"],
+        &[&crate::support::agent_image()],
     );
     stack.stack.cofferdam(&["recover"]).expect(0);
     let run = stack.stack.cofferdam(&["recover", "--project", &other]);

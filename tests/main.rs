@@ -65,6 +65,7 @@ mod serve;
 mod server_states;
 mod sqlite_driver;
 mod sqlite_round_trip;
+mod strangers;
 mod swarm;
 mod tethys;
 mod tree_driver;

@@ -12,6 +12,7 @@ use crate::support::{TestContainer, TestImage, TestVolume, busybox_image, docker
 use cofferdam::agent::helper::{HELPER_LABEL, HELPER_PROJECT_LABEL, sweep};
 use cofferdam::driver::tree::{Placement, TreeRun};
 use cofferdam::driver::{Driver, WayBack};
+use cofferdam::engine::ours::{HELPER_NAME, TRIAL_NAME};
 use cofferdam::labels::TreeRestore;
 use cofferdam::manifest::{Role, Transfer, TreeShape};
 use cofferdam::repository::snapshot::read_indexes;
@@ -419,22 +420,31 @@ async fn a_dropped_run_leaves_no_helper_and_a_killed_one_is_swept() {
     );
     assert_eq!(stage.helpers_left(), "");
 
-    let left = |project: &str| {
+    let run = RunId::generate(Timestamp::now());
+    let left = |name: &str, image: &str, project: &str| {
         let labels = [
-            format!("{HELPER_LABEL}=20200101T000000Z-00000000"),
+            format!("{HELPER_LABEL}={run}"),
             format!("{HELPER_PROJECT_LABEL}={project}"),
         ];
-        TestContainer::create(
-            &["--label", &labels[0], "--label", &labels[1]],
-            &[busybox_image(), "true"],
-        )
+        let options = ["--label", &labels[0], "--label", &labels[1]];
+        TestContainer::named(name, &options, &[image, "true"])
     };
-    let _dead = left(&stage.project);
-    let foreign_project = unique("foreign");
-    let foreign = left(&foreign_project);
+    let named = |prefix: &str, number: u32| format!("{prefix}{run}-{number:08x}");
+    let (image, busybox) = (stage.image.as_str(), busybox_image());
+    let foreign = left(&named(HELPER_NAME, 0), image, &unique("foreign"));
+    let _dead = left(&named(HELPER_NAME, 1), image, &stage.project);
+    let _dead_trial = left(&named(TRIAL_NAME, 2), busybox, &stage.project);
+    // What only bears the labels, and what has the name too, are no helpers.
+    let strangers = [
+        left(&unique("stranger"), image, &stage.project),
+        left(&named(HELPER_NAME, 3), busybox, &stage.project),
+    ];
     sweep(&stage.engine, &stage.project).await.unwrap();
+    for kept in strangers.iter().chain([&foreign]) {
+        assert_eq!(kept.inspect("{{.State.Status}}"), "created");
+    }
+    drop(strangers);
     assert_eq!(stage.helpers_left(), "");
-    assert_eq!(foreign.inspect("{{.State.Status}}"), "created");
 }
 
 /// What patterns leave out, no snapshot holds.

@@ -29,16 +29,16 @@ use super::task::{
     Settled, StagedTask, Task, UnpackTask, Unpacked,
 };
 use super::wire::{Call, HelperJob, Kind, Token};
+use crate::engine::ours::{HELPER_NAME, TRIAL_NAME};
 use crate::engine::{
-    Engine, EngineError, HelperMount, HelperSource, HelperSpec, Limits, Processes,
+    Container, Engine, EngineError, HelperMount, HelperSource, HelperSpec, Limits, Processes,
 };
 use crate::pipe::{ByteStream, inlet};
 use crate::target::RunId;
 use crate::tree::TreePath;
 use crate::tree::unpack::Selection;
 
-/// On every helper; its value is the run.
-pub const HELPER_LABEL: &str = "cofferdam.helper";
+pub use crate::engine::ours::HELPER_LABEL;
 /// The project whose run made the helper: only one run of a project goes on at a time.
 pub const HELPER_PROJECT_LABEL: &str = "cofferdam.helper-of";
 
@@ -270,6 +270,11 @@ impl Helpers {
         ])
     }
 
+    /// One that no other container has, with the run in it.
+    fn name(&self, prefix: &str) -> String {
+        format!("{prefix}{}-{:08x}", self.run, rand::random::<u32>())
+    }
+
     fn guard(&self, id: String) -> HelperContainer {
         HelperContainer {
             engine: self.engine.clone(),
@@ -340,7 +345,7 @@ impl Helpers {
         job: String,
     ) -> HelperSpec {
         HelperSpec {
-            name: None,
+            name: Some(self.name(HELPER_NAME)),
             image: self.image.clone(),
             argv: ["/cofferdam", "agent", task.as_str()]
                 .map(str::to_owned)
@@ -370,9 +375,40 @@ pub async fn sweep(engine: &Engine, project: &str) -> Result<(), EngineError> {
         format!("{HELPER_PROJECT_LABEL}={project}"),
     ];
     for container in engine.containers(&labels).await? {
-        engine.remove(&container.id).await?;
+        if is_helper(engine, &container).await? {
+            engine.remove(&container.id).await?;
+        } else {
+            warn!(
+                "container {} has the labels of a helper, and neither the name nor the image of one; it is left alone",
+                container.name
+            );
+        }
     }
     Ok(())
+}
+
+/// Labels alone prove nothing: a helper is named after the run that its label names, and of our image, unless it is one of the
+/// target's image.
+async fn is_helper(engine: &Engine, container: &Container) -> Result<bool, EngineError> {
+    if container.is_of_compose() {
+        return Ok(false);
+    }
+    if is_named_after_its_run(container, TRIAL_NAME) {
+        return Ok(true);
+    }
+    Ok(is_named_after_its_run(container, HELPER_NAME) && engine.is_of_our_image(container).await?)
+}
+
+fn is_named_after_its_run(container: &Container, prefix: &str) -> bool {
+    let run = container.labels.get(HELPER_LABEL);
+    let Some(run) = run.and_then(|run| run.parse::<RunId>().ok()) else {
+        return false;
+    };
+    let rest = container.name.strip_prefix(prefix);
+    let number = rest.and_then(|rest| rest.strip_prefix(run.as_str())?.strip_prefix('-'));
+    number.is_some_and(|number| {
+        number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit())
+    })
 }
 
 fn no_network(error: std::io::Error) -> HelperError {
@@ -469,5 +505,29 @@ impl Drop for HelperContainer {
                 warn!(container = %id, "a helper container stays until the next run: {error}");
             }
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::container::tests_support::container;
+
+    #[test]
+    fn a_helper_is_named_after_the_run_of_its_label() {
+        let run = "20261121T020000Z-9f2c61aa";
+        let named = |name: &str, label: &str| {
+            let mut container = container(name);
+            let label = (HELPER_LABEL.to_owned(), label.to_owned());
+            container.labels.extend([label]);
+            is_named_after_its_run(&container, HELPER_NAME)
+        };
+        let name = format!("{HELPER_NAME}{run}-0badcafe");
+        assert!(named(&name, run));
+        assert!(!named(&name, "20261121T020001Z-9f2c61aa"));
+        assert!(!named(&name, "x"));
+        assert!(!named("shop-web-1", run));
+        assert!(!named(&format!("{HELPER_NAME}{run}-web"), run));
+        assert!(!named(&format!("{TRIAL_NAME}{run}-0badcafe"), run));
     }
 }

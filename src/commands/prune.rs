@@ -32,17 +32,29 @@ pub async fn run(context: &Context, args: PruneArgs) -> Result<Outcome, CommandE
     if engine.is_none() {
         info!("no engine can be asked which snapshots restores are reading");
     }
-    let in_use = || snapshots_in_use(engine.as_ref());
+    let engine = engine.as_ref();
     let terms = context.retention(args.despite);
     let mut planned: Vec<(Stock, Pruning)> = Vec::new();
+    // A journal that cannot be read keeps no other project from being pruned.
+    let mut blocked: Vec<CommandError> = Vec::new();
     for project in context.named_projects(&*repository).await? {
         let stock = Stock::take(&*repository, &project)
             .await
             .map_err(CommandError::failed)?;
-        let pruning = stock.judge(&in_use().await.map_err(CommandError::failed)?, &terms);
-        planned.push((stock, pruning));
+        match snapshots_in_use(engine, &project).await {
+            Ok(in_use) => {
+                let pruning = stock.judge(&in_use, &terms);
+                planned.push((stock, pruning));
+            }
+            Err(error) => blocked.push(CommandError::failed(error)),
+        }
+    }
+    blocked.iter().for_each(|error| context.tell(error));
+    if planned.is_empty() && !blocked.is_empty() {
+        return Ok(Outcome::Failed);
     }
     ensure_policy(&terms.keep, &planned)?;
+    let blocked = blocked.iter().map(CommandError::outcome);
 
     if args.dry_run {
         let documents: Vec<Planned<'_>> = planned
@@ -57,7 +69,7 @@ pub async fn run(context: &Context, args: PruneArgs) -> Result<Outcome, CommandE
             let planned = documents.map(|planned| (planned.pruning, planned.freed_bytes));
             report::prune::planned(planned, &context.view())
         })?;
-        return Ok(Outcome::Done);
+        return Ok(blocked.fold(Outcome::Done, Outcome::and));
     }
 
     let mut reports: Vec<PruneReport> = Vec::new();
@@ -67,20 +79,30 @@ pub async fn run(context: &Context, args: PruneArgs) -> Result<Outcome, CommandE
             stock,
             interrupt: &context.interrupt,
         };
-        let report = prune.execute(pruning, in_use()).await;
+        let report = prune
+            .execute(pruning, snapshots_in_use(engine, &pruning.project))
+            .await;
         if report.is_as_it_should_be() {
-            sweep(&*repository, &report.project, in_use()).await;
+            sweep(
+                &*repository,
+                &report.project,
+                snapshots_in_use(engine, &report.project),
+            )
+            .await;
         }
         reports.push(report);
     }
     context.print(&reports, || report::prune::done(&reports, &context.view()))?;
-    let outcomes = reports.iter().map(outcome);
+    let outcomes = reports.iter().map(outcome).chain(blocked);
     Ok(outcomes.reduce(Outcome::and).unwrap_or(Outcome::Done))
 }
 
-async fn snapshots_in_use(engine: Option<&Engine>) -> Result<BTreeSet<SnapshotRef>, HoldError> {
+async fn snapshots_in_use(
+    engine: Option<&Engine>,
+    project: &str,
+) -> Result<BTreeSet<SnapshotRef>, HoldError> {
     match engine {
-        Some(engine) => Lock::snapshots_in_use(engine).await,
+        Some(engine) => Lock::snapshots_in_use(engine, project).await,
         None => Ok(BTreeSet::new()),
     }
 }

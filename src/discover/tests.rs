@@ -159,10 +159,15 @@ fn a_labelled_container_that_shares_the_image_by_accident_is_saved() {
 
 #[test]
 fn helpers_and_the_hold_journal_belong_to_no_project() {
+    let helper = ("cofferdam.helper", "20261121T020000Z-9f2c61aa");
+    // As earlier versions made them.
+    let mut unnamed = plain("quirky_name", &[helper, ("cofferdam.agent-image", "1")]);
+    unnamed.agent_image = Some(true);
     let all = vec![
+        unnamed,
         plain(
-            "quirky_name",
-            &[("cofferdam.helper", "20261121T020000Z-9f2c61aa")],
+            "cofferdam-helper-20261121T020000Z-9f2c61aa-0badcafe",
+            &[helper],
         ),
         plain(
             "cofferdam-hold-p",
@@ -172,6 +177,25 @@ fn helpers_and_the_hold_journal_belong_to_no_project() {
     ];
     let stacks = discover(all, None, &Scope::All, None).unwrap();
     assert_eq!(stacks.len(), 1);
+    assert_eq!(names(&stacks[0]), ["db"]);
+    assert!(stacks[0].left_out.is_empty());
+}
+
+#[test]
+fn labels_alone_make_nothing_cofferdams() {
+    for label in [
+        "cofferdam.helper",
+        "cofferdam.hold",
+        "cofferdam.hold.journal",
+    ] {
+        let db = plain("db", &[("cofferdam.project", "p"), (label, "x")]);
+        let error = discover(vec![db], None, &Scope::All, None).unwrap_err();
+        let words = format!("container db: label `{label}` is for cofferdam's own containers");
+        assert!(error.to_string().contains(&words), "{error}");
+    }
+    let mut db = compose("p", "db", &[("cofferdam.agent-image", "1")]);
+    db.agent_image = Some(false);
+    let stacks = discover(vec![db], None, &Scope::All, None).unwrap();
     assert_eq!(names(&stacks[0]), ["db"]);
     assert!(stacks[0].left_out.is_empty());
 }

@@ -24,6 +24,8 @@ pub struct Container {
     /// `None` while it runs, and before it has.
     pub exit: Option<Exit>,
     pub labels: BTreeMap<String, String>,
+    /// Whether its image itself says that it is Cofferdam's, looked up for those alone whose labels say so; `None`: not known.
+    pub agent_image: Option<bool>,
     pub env: BTreeMap<String, String>,
     /// The user that execs run as when none is named; empty means root.
     pub user: String,
@@ -350,6 +352,7 @@ pub mod tests_support {
             started_at: String::new(),
             exit: None,
             labels: BTreeMap::new(),
+            agent_image: None,
             env: BTreeMap::new(),
             user: String::new(),
             mounts: Vec::new(),

@@ -50,7 +50,7 @@ impl Engine {
     }
 
     /// The image of our own container, when it is one of Cofferdam's: the binary comes from the image, not from a mount.
-    async fn own_image(&self) -> Result<Option<String>, EngineError> {
+    pub(super) async fn own_image(&self) -> Result<Option<String>, EngineError> {
         let Some(own) = self.own_container().await? else {
             return Ok(None);
         };

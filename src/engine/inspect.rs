@@ -73,6 +73,7 @@ impl Engine {
             Some(name) => Some(self.id_of(name).await?),
             None => None,
         };
+        container.agent_image = self.look_at_image(&container).await;
         Ok(container)
     }
 
@@ -246,6 +247,7 @@ fn read(raw: ContainerInspectResponse) -> Result<Container, String> {
         health: read_health(state.health.and_then(|health| health.status)),
         started_at: state.started_at.unwrap_or_default(),
         labels: config.labels.unwrap_or_default().into_iter().collect(),
+        agent_image: None,
         env: read_env(config.env.unwrap_or_default()),
         user: config.user.unwrap_or_default(),
         tmpfs: read_tmpfs(&host),

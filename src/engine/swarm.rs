@@ -132,6 +132,7 @@ impl SwarmService {
             started_at: String::new(),
             exit: None,
             labels: self.labels.clone(),
+            agent_image: None,
             env: BTreeMap::new(),
             user: String::new(),
             mounts: self.mounts.clone(),

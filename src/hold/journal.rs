@@ -11,6 +11,7 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 pub use restore::{RestoreChoices, RestoreJournal, RestoreStep};
 pub use services::{ServiceThen, relabel};
@@ -158,10 +159,6 @@ impl Journal {
         }
     }
 
-    pub(super) fn of_container(container: &Container) -> Result<Self, HoldError> {
-        Self::of_object(&container.name, &container.labels)
-    }
-
     /// Of the object of the engine or of the swarm that has this name and these labels.
     pub(super) fn of_object(
         name: &str,
@@ -170,6 +167,7 @@ impl Journal {
         Self::from_labels(labels).map_err(|why| HoldError::Unreadable {
             name: name.to_owned(),
             why,
+            projects: mentioned(labels),
         })
     }
 
@@ -206,8 +204,29 @@ impl Journal {
             .ok_or_else(|| format!("it has no label {LABEL_JOURNAL}"))?;
         let origin: Origin = serde_json::from_str(text).map_err(|error| error.to_string())?;
         origin.ensure_it_is_understood()?;
-        serde_json::from_str(text).map_err(|error| error.to_string())
+        let journal: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
+        if labels.get(LABEL_HOLD) != Some(&journal.project) {
+            return Err(format!("it speaks of project {}", journal.project));
+        }
+        Ok(journal)
     }
+}
+
+/// The projects that a journal may speak of, whatever its version: its own, and every text in it, since a restore may read
+/// the snapshots of another one.
+fn mentioned(labels: &BTreeMap<String, String>) -> BTreeSet<String> {
+    let mut found: BTreeSet<String> = labels.get(LABEL_HOLD).cloned().into_iter().collect();
+    let text = labels.get(LABEL_JOURNAL).map_or("", String::as_str);
+    let mut waiting: Vec<Value> = serde_json::from_str(text).into_iter().collect();
+    while let Some(value) = waiting.pop() {
+        match value {
+            Value::String(text) => drop(found.insert(text)),
+            Value::Array(values) => waiting.extend(values),
+            Value::Object(fields) => waiting.extend(fields.into_iter().map(|(_, value)| value)),
+            Value::Null | Value::Bool(_) | Value::Number(_) => {}
+        }
+    }
+    found
 }
 
 #[cfg(test)]
@@ -302,11 +321,39 @@ mod tests {
         );
         journal.version = VERSION + 1;
         journal.tool = "cofferdam 9.0.0".to_owned();
-        let error = Journal::from_labels(&journal.to_labels()).unwrap_err();
+        let labels = journal.to_labels();
+        let error = Journal::from_labels(&labels).unwrap_err();
         assert!(error.starts_with("cofferdam 9.0.0 wrote it"), "{error}");
         assert!(
             error.contains("`cofferdam recover` with that version"),
             "{error}"
         );
+
+        let unreadable = Journal::of_object("cofferdam-hold-p", &labels).unwrap_err();
+        assert!(unreadable.may_concern("p"));
+        assert!(!unreadable.may_concern("q"));
+        // What another version would read the snapshots of.
+        let mut labels = labels;
+        let text = r#"{"version": 9, "tool": "x", "from": [{"place": "q"}]}"#;
+        labels.insert(LABEL_JOURNAL.to_owned(), text.to_owned());
+        let unreadable = Journal::of_object("cofferdam-hold-p", &labels).unwrap_err();
+        assert!(unreadable.may_concern("q"));
+        labels.insert(LABEL_JOURNAL.to_owned(), "no journal".to_owned());
+        let unreadable = Journal::of_object("cofferdam-hold-p", &labels).unwrap_err();
+        assert!(unreadable.may_concern("p") && !unreadable.may_concern("q"));
+    }
+
+    #[test]
+    fn a_journal_under_the_label_of_another_project_is_none() {
+        let journal = Journal::new(
+            "20261121T020000Z-9f2c61aa".parse().unwrap(),
+            "p".to_owned(),
+            Operation::Backup,
+            Owner::for_tests(),
+            Vec::new(),
+        );
+        let mut labels = journal.to_labels();
+        labels.insert(LABEL_HOLD.to_owned(), "q".to_owned());
+        assert!(Journal::from_labels(&labels).is_err());
     }
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::agent::alive::{AliveJob, AliveReport};
+use crate::engine::ours::{HELPER_LABEL, HELPER_NAME};
 use crate::engine::{Engine, EngineError, ExecSpec, HelperSpec, Processes, State};
 
 /// One process, told apart from any later one with the same number.
@@ -134,10 +135,11 @@ impl Owner {
         // We are in a container on the owner's host: only a container that shares the host's processes can see it.
         let created = engine
             .create_helper(&HelperSpec {
+                name: Some(format!("{HELPER_NAME}alive-{:08x}", rand::random::<u32>())),
                 image: image.to_owned(),
                 argv: ["/cofferdam", "agent", "alive"].map(str::to_owned).to_vec(),
                 env: vec![(crate::agent::JOB.to_owned(), self.job())],
-                labels: [("cofferdam.helper".to_owned(), "alive".to_owned())].into(),
+                labels: [(HELPER_LABEL.to_owned(), "alive".to_owned())].into(),
                 network: "none".to_owned(),
                 processes: Processes::OfHost,
                 ..HelperSpec::default()

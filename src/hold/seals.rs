@@ -6,10 +6,8 @@
 use std::collections::HashMap;
 
 use super::{Held, Lock, Subject};
+use crate::engine::ours::NEVER;
 use crate::engine::{EngineError, State};
-
-/// As the engine has it of a container that has never run.
-const NEVER: &str = "0001-01-01T00:00:00Z";
 
 /// What shows afterwards that something ran during a hold: when each held container had last been started.
 #[derive(Debug, Default)]

@@ -15,6 +15,7 @@ use tracing::{info, warn};
 use super::journal::HeldService;
 use super::{Held, Journal, Operation, Subject, journal_name};
 use super::{HoldError, LABEL_HOLD, LABEL_RUN, Liveness, Lock, ReleaseProblem, Taken, Wait};
+use crate::engine::container::STACK_NAMESPACE;
 use crate::engine::swarm::{Claim, Manager, Released};
 use crate::engine::{Engine, EngineError};
 use crate::target::encode_component;
@@ -78,7 +79,7 @@ impl Lock {
                 Err(error) => return Err(error.into()),
             }
             let claims = manager.claims(LABEL_HOLD).await?;
-            let Some(claim) = claims.into_iter().find(|claim| claim.name == name) else {
+            let Some(claim) = claims.into_iter().find(|claim| is_ours(claim, &name)) else {
                 // Given up between the two calls.
                 continue;
             };
@@ -99,13 +100,13 @@ impl Lock {
         }
     }
 
-    /// The claims of runs that have no journal in this engine.
+    /// The claims of runs that have no journal in this engine, each by itself: one that cannot be read hides no other.
     pub(super) async fn claims(
         engine: &Engine,
         image: &str,
         in_scope: impl Fn(&str) -> bool,
         known: &[Self],
-    ) -> Result<Vec<Self>, HoldError> {
+    ) -> Result<Vec<Result<Self, HoldError>>, HoldError> {
         let Ok(Some(node)) = engine.node().await else {
             return Ok(Vec::new());
         };
@@ -117,11 +118,13 @@ impl Lock {
             // What this node has to finish is in its own engine.
             return Ok(Vec::new());
         };
-        claims
+        let found = claims
             .iter()
             .filter(|claim| {
                 let project = claim.labels.get(LABEL_HOLD);
-                project.is_some_and(|project| in_scope(project))
+                project.is_some_and(|project| {
+                    in_scope(project) && is_ours(claim, &claim_name(project))
+                })
             })
             .filter(|claim| {
                 let run = claim.labels.get(LABEL_RUN);
@@ -129,8 +132,8 @@ impl Lock {
                     .iter()
                     .any(|lock| run.is_some_and(|run| *run == lock.journal.run.to_string()))
             })
-            .map(|claim| Self::of_parts(engine, image, claim, &node.name))
-            .collect()
+            .map(|claim| Self::of_parts(engine, image, claim, &node.name));
+        Ok(found.collect())
     }
 
     fn of_claim(&self, claim: &Claim, own_node: &str) -> Result<Self, HoldError> {
@@ -211,7 +214,10 @@ impl Lock {
         }
         let manager = self.engine.manager().await?;
         let of_run = format!("{LABEL_RUN}={}", self.journal.run);
-        for claim in manager.claims(&of_run).await? {
+        let name = claim_name(&self.journal.project);
+        let mut claims = manager.claims(&of_run).await?;
+        claims.retain(|claim| is_ours(claim, &name));
+        for claim in claims {
             manager.give_up(&claim.id).await?;
         }
         Ok(())
@@ -308,6 +314,11 @@ async fn patiently<T>(attempt: impl AsyncFn() -> Result<T, EngineError>) -> Resu
             other => return other,
         }
     }
+}
+
+/// A config has no image that could tell. One that a stack file declares bears the label of its stack.
+fn is_ours(claim: &Claim, name: &str) -> bool {
+    claim.name == name && !claim.labels.contains_key(STACK_NAMESPACE)
 }
 
 /// As short as the swarm wants it, and different for each project.

@@ -21,7 +21,7 @@ use super::{
     TRIGGER_ON_EXIT, TransferChoice, TreeOptions, TreeRestore, WhenStopped,
 };
 use crate::engine::Container;
-use crate::engine::container::{COMPOSE_PROJECT, COMPOSE_SERVICE};
+use crate::engine::container::COMPOSE_SERVICE;
 use crate::text::quoted;
 
 /// How long a hook may take when its label does not say.
@@ -347,11 +347,10 @@ impl<'a> Parser<'a> {
         self.container.labels.contains_key(key)
     }
 
-    /// Labels of our own are no problem, but a stack's container that has one of our containers' was labelled by mistake.
+    /// Labels of our image are no problem, but another container that has one of our containers' was labelled by mistake.
     fn own_or_unknown(&mut self, key: &str) {
         match table::find_own(key) {
             Some(OwnLabel::Image | OwnLabel::Test) => {}
-            Some(OwnLabel::Container) if !self.has(COMPOSE_PROJECT) => {}
             Some(OwnLabel::Container) => {
                 let hint = "remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and \
                             `cofferdam.hold-for`";

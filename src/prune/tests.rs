@@ -189,6 +189,7 @@ async fn no_object_goes_when_restores_cannot_be_asked_after() {
     let unreadable = HoldError::Unreadable {
         name: "cofferdam-hold-shop".to_owned(),
         why: "it is newer".to_owned(),
+        projects: BTreeSet::new(),
     };
     let report = prune.execute(&pruning, async { Err(unreadable) }).await;
     assert_eq!(report.problems.len(), 1, "{report:?}");

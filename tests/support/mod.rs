@@ -22,6 +22,7 @@ pub mod swarm;
 pub mod trees;
 pub mod web;
 
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -98,6 +99,15 @@ pub fn busybox_image() -> &'static str {
     IMAGE
 }
 
+/// The image of helpers and journals, made of the tested program.
+pub fn agent_image() -> String {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    runtime.block_on(async {
+        let image = engine().await.agent_image_of(Path::new(program())).await;
+        image.expect("the image of helpers")
+    })
+}
+
 /// A container of a test.
 pub struct TestContainer {
     pub name: String,
@@ -107,9 +117,14 @@ pub struct TestContainer {
 impl TestContainer {
     /// `docker create` with `options`, an image and its arguments.
     pub fn create(options: &[&str], image_and_command: &[&str]) -> Self {
-        let name = unique("container");
-        let first = ["create", "--name", &name, "--label", TEST_LABEL];
+        Self::named(&unique("container"), options, image_and_command)
+    }
+
+    /// The same, by a name that is unique already.
+    pub fn named(name: &str, options: &[&str], image_and_command: &[&str]) -> Self {
+        let first = ["create", "--name", name, "--label", TEST_LABEL];
         let id = docker(first.iter().chain(options).chain(image_and_command));
+        let name = name.to_owned();
         Self { name, id }
     }
 

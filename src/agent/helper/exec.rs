@@ -15,6 +15,7 @@ use tracing::warn;
 use super::{HelperContainer, Helpers};
 use crate::agent::ended::{EXIT_ENDED, EXIT_RUNS, EndJob, GRACE, MARK};
 use crate::agent::{END, JOB};
+use crate::engine::ours::HELPER_NAME;
 use crate::engine::{EngineError, ExecOutput, ExecSpec, HelperSpec, Processes};
 use crate::pipe::ByteStream;
 
@@ -99,6 +100,7 @@ impl Helpers {
             mark: mark.to_owned(),
         };
         let spec = HelperSpec {
+            name: Some(self.name(HELPER_NAME)),
             image: self.image.clone(),
             argv: ["/cofferdam", "agent", END].map(str::to_owned).to_vec(),
             env: vec![(

@@ -8,6 +8,7 @@ use super::{HelperContainer, HelperError, Helpers};
 use crate::agent::request::{Answer, Method, PASSWORD, RequestJob};
 use crate::agent::{IDLE, REQUEST};
 use crate::engine::container::is_within;
+use crate::engine::ours::{HELPER_NAME, TRIAL_NAME};
 use crate::engine::{Container, ExecOutput, ExecSpec, HelperSpec, Substitute};
 use crate::secret::{Redactor, Secret, secrets_of};
 
@@ -32,6 +33,7 @@ impl Helpers {
 
     async fn neighbour_in(&self, container: &str) -> Result<Neighbour, HelperError> {
         let spec = HelperSpec {
+            name: Some(self.name(HELPER_NAME)),
             image: self.image.clone(),
             argv: ["/cofferdam", "agent", IDLE].map(str::to_owned).to_vec(),
             labels: self.labels(),
@@ -55,7 +57,7 @@ impl Helpers {
     ) -> Result<Twin, HelperError> {
         let id = self
             .engine
-            .create_twin(&model.id, instead, &self.labels())
+            .create_twin(&model.id, &self.name(TRIAL_NAME), instead, &self.labels())
             .await?;
         let container = self.guard(id);
         let secrets = secrets_of(&model.env);

@@ -3,6 +3,7 @@
 
 use super::{HelperContainer, HelperError, HelperView, Helpers};
 use crate::agent::task::MOUNT;
+use crate::engine::ours::TRIAL_NAME;
 use crate::engine::{EngineError, ExecOutput, ExecSpec, HelperMount, HelperSpec};
 
 /// Removes its container when it is dropped, with all that runs in it.
@@ -12,6 +13,7 @@ impl Helpers {
     /// Starts one without a network.
     pub async fn stand_in(&self, image: &str, view: HelperView) -> Result<StandIn, HelperError> {
         let spec = HelperSpec {
+            name: Some(self.name(TRIAL_NAME)),
             image: image.to_owned(),
             argv: ["sleep", "infinity"].map(str::to_owned).to_vec(),
             labels: self.labels(),

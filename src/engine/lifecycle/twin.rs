@@ -7,7 +7,7 @@ use bollard::models::{
     ContainerConfig, ContainerCreateBody, ContainerInspectResponse, HealthConfig, HostConfig,
     HostConfigLogConfig, Mount, MountPoint, MountType, RestartPolicy, RestartPolicyNameEnum,
 };
-use bollard::query_parameters::LogsOptions;
+use bollard::query_parameters::{CreateContainerOptions, LogsOptions};
 use futures_util::StreamExt;
 
 use crate::engine::fault::About;
@@ -28,18 +28,23 @@ pub struct Substitute {
 }
 
 impl Engine {
-    /// Creates, and does not start, a container with the program, the environment, the host name and the mounts of
+    /// Creates, and does not start, a container of this name with the program, the environment, the host name and the mounts of
     /// `model`, but with `instead` at its destination, without a network, under these labels only, and never restarted.
     /// Returns its id.
     pub async fn create_twin(
         &self,
         model: &str,
+        name: &str,
         instead: &Substitute,
         labels: &BTreeMap<String, String>,
     ) -> Result<String, EngineError> {
         let model = self.inspect_raw(model).await?;
         let body = body(model, instead, labels);
-        let created = self.client.create_container(None, body).await;
+        let options = CreateContainerOptions {
+            name: Some(name.to_owned()),
+            ..CreateContainerOptions::default()
+        };
+        let created = self.client.create_container(Some(options), body).await;
         created.map(|created| created.id).map_err(|error| {
             self.fault(
                 error,
