@@ -41,7 +41,10 @@ pub use inspect::Volume;
 pub use lifecycle::{HelperMount, HelperSource, HelperSpec, Limits, Processes, Substitute};
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
+
+use tokio::sync::OnceCell;
 
 /// A connection to one engine. Cheap to clone.
 #[derive(Clone)]
@@ -52,6 +55,8 @@ pub struct Engine {
     /// What both of them use, for the one request that bollard cannot make.
     pub(in crate::engine) transport: connect::Transport,
     pub(in crate::engine) turns: turns::Turns,
+    /// Whether it gives containers users of their own (`userns-remap`), once it was asked.
+    pub(in crate::engine) remaps_users: Arc<OnceCell<bool>>,
     /// Where the engine is: whether helpers can reach us over loopback depends on it.
     pub(in crate::engine) endpoint: connect::Endpoint,
     /// Where managers of its swarm are, as the user has named them.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::agent::helper::{self, Helpers};
+use crate::agent::helper::{self, Helpers, Probed};
 use crate::agent::inside::Removals;
 use crate::encryption::Keys;
 use crate::engine::Engine;
@@ -107,6 +107,7 @@ impl Session {
             run: run.clone(),
             project: project.to_owned(),
             removals: self.removals.clone(),
+            probed: Probed::default(),
         }
     }
 

@@ -99,6 +99,7 @@ impl Drivers {
         options: &RunOptions,
         restored: &[Restored],
     ) -> Result<Self, DriverError> {
+        let helpers = session.helpers(run, &survey.stack.project);
         let mut services = BTreeMap::new();
         for service in &survey.stack.services {
             let made = Making {
@@ -106,6 +107,7 @@ impl Drivers {
                 survey,
                 service,
                 run,
+                helpers: &helpers,
                 options,
             };
             let drivers = made.all(restored).await?;

@@ -38,6 +38,7 @@ mod mysql_kitchen_sink;
 mod mysql_stack;
 mod mysql_trouble;
 mod mysql_users;
+mod no_helpers;
 mod notified_runs;
 mod notify;
 mod ntfy;

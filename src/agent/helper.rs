@@ -10,12 +10,14 @@ pub mod sqlite;
 mod stand_in;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
+use tokio::sync::OnceCell;
 use tracing::{debug, warn};
 
 use self::connection::Connection;
@@ -96,7 +98,11 @@ pub struct Helpers {
     pub project: String,
     /// Shared by all drivers of a process, which waits for it before it ends.
     pub removals: Removals,
+    pub probed: Probed,
 }
+
+/// Why helpers cannot work, once that was tried out; `None` when they can.
+pub type Probed = Arc<OnceCell<Option<String>>>;
 
 /// What a helper gets to see.
 #[derive(Clone, Debug)]
@@ -238,20 +244,17 @@ impl Helpers {
         Ok(found.free_bytes)
     }
 
-    /// Whether helpers can be made and reach us, found out by making one that is never started.
-    pub async fn probe(&self) -> Result<(), HelperError> {
-        let network = self.network().await?;
-        let spec = HelperSpec {
-            image: self.image.clone(),
-            argv: vec!["/cofferdam".to_owned()],
-            labels: self.labels(),
-            network,
-            capabilities: CAPABILITIES.to_vec(),
-            ..HelperSpec::default()
-        };
-        let id = self.engine.create_helper(&spec).await?;
-        drop(self.guard(id));
-        Ok(())
+    /// Whether helpers can work here, found out once by one that has next to nothing to do: what starts containers may refuse
+    /// what the engine has let pass. The answer is why not, if they cannot.
+    pub async fn probe(&self) -> Result<Option<String>, HelperError> {
+        let probed = self
+            .probed
+            .get_or_try_init(async || match self.layer_room().await {
+                Ok(_) => Ok(None),
+                Err(HelperError::Unavailable(why)) => Ok(Some(why)),
+                Err(error) => Err(error),
+            });
+        Ok(probed.await?.clone())
     }
 
     async fn network(&self) -> Result<String, HelperError> {
@@ -314,24 +317,27 @@ impl Helpers {
         };
         let job = serde_json::to_string(&job)
             .map_err(|error| HelperError::NoReport(error.to_string()))?;
-        let id = self
-            .engine
-            .create_helper(&self.spec(processes, task, view, network, job))
-            .await?;
+        let spec = self.spec(processes, task, view, network, job);
+        let id = self.engine.create_helper(&spec).await.map_err(refused)?;
         let container = self.guard(id);
         debug!(task = task.as_str(), container = %container.id, "helper created");
-        self.engine.start(&container.id).await?;
+        self.engine.start(&container.id).await.map_err(refused)?;
+        // Until it has called, it knows of nothing that it could do.
+        let silent = |what: String| {
+            HelperError::Unavailable(format!("a helper container was started, and {what}"))
+        };
         let connection = tokio::select! {
             accepted = tokio::time::timeout(CALL, connection::accept(listener, &token)) => {
-                accepted.map_err(|_| HelperError::NoReport(format!("it did not call within {CALL:?}")))?
+                accepted.map_err(|_| silent(format!("did not call cofferdam within {CALL:?}")))?
             }
             ended = self.engine.wait_exit(&container.id) => {
                 let code = ended?;
-                return Err(HelperError::NoReport(format!("it ended with exit code {code} at once")));
+                return Err(silent(format!("ended with exit code {code} before it called cofferdam")));
             }
         };
         Ok(Session {
-            connection: connection.map_err(|error| HelperError::NoReport(error.to_string()))?,
+            connection: connection
+                .map_err(|error| silent(format!("could not be listened to: {error}")))?,
             container,
         })
     }
@@ -409,6 +415,17 @@ fn is_named_after_its_run(container: &Container, prefix: &str) -> bool {
     number.is_some_and(|number| {
         number.len() == 8 && number.bytes().all(|byte| byte.is_ascii_hexdigit())
     })
+}
+
+/// The engine's refusal to create or to start a helper is no failure of what is to be done. That it cannot be reached, or that a
+/// volume is missing, is one.
+fn refused(error: EngineError) -> HelperError {
+    match error {
+        EngineError::Unreachable { .. }
+        | EngineError::NoSuchVolume(_)
+        | EngineError::Api { status: None, .. } => HelperError::Engine(error),
+        refused => HelperError::Unavailable(refused.to_string()),
+    }
 }
 
 fn no_network(error: std::io::Error) -> HelperError {

@@ -24,6 +24,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tracing::info;
 
+use self::mount::helper_error;
 use self::writers::Before;
 use super::tree::site::{self, LayerSite, MountRoot, MountSite, Site};
 use super::tree::{Moment, TreeOrigin};
@@ -31,7 +32,7 @@ use super::{
     ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets,
     NewArtifact, WayBack, Writers,
 };
-use crate::agent::helper::Helpers;
+use crate::agent::helper::{HelperError, Helpers};
 use crate::agent::sqlite::FoundDatabase;
 use crate::engine::archive::PathKind;
 use crate::engine::{Container, Engine};
@@ -145,10 +146,19 @@ impl SqliteDriver {
     ) -> Result<Self, DriverError> {
         let engine = helpers.engine.clone();
         let mut databases = BTreeMap::new();
+        let mut no_helpers = None;
         let labelled = labelled.into_iter().map(|file| (file, true));
         let unlabelled = unlabelled.into_iter().map(|file| (file, false));
         for (file, is_labelled) in labelled.chain(unlabelled) {
-            let place = match find(&engine, &container, &file.path, options.moment).await {
+            let found = find(&engine, &container, &file.path, options.moment).await;
+            if matches!(&found, Ok(DatabasePlace::Mount(_))) && options.moment == Moment::Restore {
+                no_helpers = helpers.probe().await?;
+            }
+            let place = match found {
+                Ok(DatabasePlace::Mount(mount)) if no_helpers.is_some() => {
+                    let why = no_helpers.clone().unwrap_or_default();
+                    Err(helper_error(&mount, HelperError::Unavailable(why)).to_string())
+                }
                 Ok(place) => Ok(place),
                 Err(error @ DriverError::Failed { .. }) => Err(error.to_string()),
                 Err(error) => return Err(error),

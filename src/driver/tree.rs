@@ -174,7 +174,7 @@ struct Tree {
 
 impl TreeDriver {
     /// Looks where the targets lie: those that labels take, and those that are restored although none does. For a restore
-    /// it is also tried out whether helpers can be made, since the way back depends on it.
+    /// it is also tried out whether helpers can work, since the way back depends on it.
     pub async fn prepare(
         helpers: Helpers,
         container: Container,
@@ -206,11 +206,7 @@ impl TreeDriver {
             .values()
             .any(|tree| matches!(tree.site, Ok(Site::Mount(_))));
         let no_helpers = match run.moment {
-            Moment::Restore if any_mount => match helpers.probe().await {
-                Ok(()) => None,
-                Err(HelperError::Unavailable(why)) => Some(why),
-                Err(error) => return Err(error.into()),
-            },
+            Moment::Restore if any_mount => helpers.probe().await?,
             Moment::Restore | Moment::Backup => None,
         };
         Ok(Self {
@@ -382,14 +378,22 @@ impl Driver for TreeDriver {
             TreeOrigin::Volume { volume, .. } => format!("volume {volume}"),
             TreeOrigin::Path(path) => path.clone(),
         };
+        let way = match (&tree.site, &self.no_helpers) {
+            (Ok(Site::Mount(_)), Some(why)) => {
+                format!(", by the archive API, since no helper container can be used ({why})")
+            }
+            _ => String::new(),
+        };
         if !self.run.paths.is_empty() {
             let paths: Vec<String> = self.run.paths.iter().map(TreePath::encode).collect();
-            return format!("put {} back into {place}", paths.join(", "));
+            return format!("put {} back into {place}{way}", paths.join(", "));
         }
         match tree.target.options.restore {
-            TreeRestore::Replace => format!("replace {place}{}", self.what_stays(tree, record)),
-            TreeRestore::Overlay => format!("lay over {place}"),
-            TreeRestore::KeepExisting => format!("put back into {place} what it lacks"),
+            TreeRestore::Replace => {
+                format!("replace {place}{}{way}", self.what_stays(tree, record))
+            }
+            TreeRestore::Overlay => format!("lay over {place}{way}"),
+            TreeRestore::KeepExisting => format!("put back into {place} what it lacks{way}"),
         }
     }
 
@@ -490,7 +494,7 @@ impl From<HelperError> for DriverError {
             HelperError::Engine(error) => Self::Engine(error),
             HelperError::Unavailable(why) => Self::failed_with_hint(
                 format!("no helper container can be used: {why}"),
-                "allow cofferdam to create containers, or restore in place (`--in-place`)",
+                "allow cofferdam to create and start containers, or restore in place (`--in-place`)",
             ),
             other => Self::failed(other.to_string()),
         }

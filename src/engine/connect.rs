@@ -182,6 +182,7 @@ impl Engine {
             patient: client.with_timeout(PATIENT),
             transport,
             turns: Turns::default(),
+            remaps_users: Default::default(),
             endpoint,
             managers: Vec::new(),
         })

@@ -9,6 +9,9 @@ use bollard::errors::Error;
 use super::connect::Endpoint;
 use super::{Engine, EngineError};
 
+/// What Linux shows in the place of a user or group that a namespace does not have.
+const NOBODY: u32 = 65534;
+
 /// What a call was about; it decides what "not found" and "conflict" mean.
 #[derive(Clone, Copy)]
 pub(super) enum About<'a> {
@@ -118,18 +121,27 @@ pub(super) fn unreachable(
 
 fn permission_hint(path: &str) -> String {
     match std::fs::metadata(path) {
-        Ok(socket) if socket.file_type().is_socket() => format!(
-            "{path} belongs to user {} and group {} (mode {:04o}): run with --group-add {} (compose: group_add), or as \
-             that user",
-            socket.uid(),
-            socket.gid(),
-            socket.mode() & 0o7777,
-            socket.gid(),
-        ),
+        Ok(socket) if socket.file_type().is_socket() => {
+            let mode = socket.mode() & 0o7777;
+            socket_hint(path, socket.uid(), socket.gid(), mode)
+        }
         _ => {
             format!("{path} may not be opened by this user: run as a member of the socket's group")
         }
     }
+}
+
+fn socket_hint(path: &str, user: u32, group: u32, mode: u32) -> String {
+    if group == NOBODY {
+        return format!(
+            "{path} belongs to users of the host that this container does not have, since the engine remaps users \
+             (userns-remap): run with --userns host (compose: userns_mode: host)"
+        );
+    }
+    format!(
+        "{path} belongs to user {user} and group {group} (mode {mode:04o}): run with --group-add {group} (compose: \
+         group_add), or as that user"
+    )
 }
 
 /// Proxies answer in HTML; people want one line.
@@ -201,6 +213,17 @@ fn chain<'a>(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_socket_of_remapped_users_is_no_matter_of_groups() {
+        let hint = socket_hint("/run/docker.sock", 0, 998, 0o660);
+        assert!(hint.contains("--group-add 998"), "{hint}");
+        let hint = socket_hint("/run/docker.sock", NOBODY, NOBODY, 0o660);
+        assert!(
+            hint.contains("--userns host") && !hint.contains("group"),
+            "{hint}"
+        );
+    }
 
     fn answer(status_code: u16, message: &str, about: About<'_>) -> String {
         let error = Error::DockerResponseServerError {

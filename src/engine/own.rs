@@ -10,6 +10,7 @@
 
 use std::collections::BTreeSet;
 
+use bollard::models::SystemInfo;
 use bollard::query_parameters::ListContainersOptions;
 
 use super::connect::Endpoint;
@@ -107,21 +108,37 @@ impl Engine {
         if !matches!(self.endpoint, Endpoint::Unix(_)) {
             return Ok(None);
         }
-        let info = self
-            .client
-            .info()
-            .await
-            .map_err(|error| self.fault(error, About::Engine, "describe itself"))?;
-        let rootless = info
-            .security_options
-            .iter()
-            .flatten()
-            .any(|option| option.contains("rootless"));
+        let info = self.info().await?;
+        let rootless = has_security_option(&info, "rootless");
         let desktop = info
             .operating_system
             .is_some_and(|system| system.contains("Docker Desktop"));
         Ok((!rootless && !desktop).then(|| "host".to_owned()))
     }
+
+    /// Whether it runs containers under user ids of their own (`userns-remap`). Where it does not say, helpers that need to
+    /// know it cannot be started, and say so.
+    pub(super) async fn remaps_users(&self) -> bool {
+        let asked = self.remaps_users.get_or_try_init(async || {
+            let info = self.info().await?;
+            Ok::<_, EngineError>(has_security_option(&info, "userns"))
+        });
+        asked.await.is_ok_and(|remaps| *remaps)
+    }
+
+    async fn info(&self) -> Result<SystemInfo, EngineError> {
+        let info = self.client.info().await;
+        info.map_err(|error| self.fault(error, About::Engine, "describe itself"))
+    }
+}
+
+/// Whether the engine names it among its security options: `name=userns`, `name=seccomp,profile=default`.
+fn has_security_option(info: &SystemInfo, name: &str) -> bool {
+    let mut options = info.security_options.iter().flatten();
+    options.any(|option| {
+        let mut fields = option.split(',');
+        fields.any(|field| field.strip_prefix("name=").unwrap_or(field) == name)
+    })
 }
 
 /// The id in the source of a mount that only the engine makes. The format is that of proc_pid_mountinfo(5): the fourth
@@ -243,6 +260,29 @@ mod tests {
         assert_eq!(by_mounts(&all, here), Some(2));
         assert_eq!(by_mounts(&[own, vpn.clone(), twin], here), None);
         assert_eq!(by_mounts(&[vpn], here), Some(0));
+    }
+
+    #[test]
+    fn security_options_are_read_by_their_names() {
+        let has = |options: &[&str], name| {
+            let options = options.iter().map(|&it| it.to_owned()).collect();
+            let info = SystemInfo {
+                security_options: Some(options),
+                ..SystemInfo::default()
+            };
+            has_security_option(&info, name)
+        };
+        let remapped = ["name=seccomp,profile=builtin", "name=userns"];
+        assert!(has(&remapped, "userns") && !has(&remapped, "rootless"));
+        let rootless = [
+            "name=seccomp,profile=builtin",
+            "name=rootless",
+            "name=cgroupns",
+        ];
+        assert!(has(&rootless, "rootless") && !has(&rootless, "userns"));
+        // Before API 1.25, and podman.
+        assert!(has(&["seccomp", "userns"], "userns"));
+        assert!(!has(&[], "userns"));
     }
 
     #[test]

@@ -25,6 +25,8 @@ pub(super) struct Making<'a> {
     pub survey: &'a Survey,
     pub service: &'a Service,
     pub run: &'a RunId,
+    /// One for all drivers of a run: whether helpers can work is tried out once.
+    pub helpers: &'a Helpers,
     pub options: &'a RunOptions,
 }
 
@@ -119,7 +121,7 @@ impl Making<'_> {
     }
 
     fn helpers(&self) -> Helpers {
-        self.session.helpers(self.run, &self.survey.stack.project)
+        self.helpers.clone()
     }
 
     /// Only where a label, or a record that is restored, is about a node of CouchDB.

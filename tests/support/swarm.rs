@@ -136,6 +136,31 @@ impl Node {
         Self { name, id, address }
     }
 
+    /// An engine with these arguments, reached by [`Self::docker`] alone. It goes when the process does.
+    pub fn alone(name: &'static str, arguments: &[&str], images: &[&str]) -> Self {
+        let volume = unique("backups");
+        docker(["volume", "create", "--label", TEST_LABEL, &volume]);
+        let node = Self::start(name, &volume);
+        remove_at_exit(&[&node.id], &volume);
+        let begin = ["exec", "--detach", &node.id, "entrypoint.sh"];
+        docker(begin.iter().chain(arguments));
+        eventually("an engine in a container", || node.run(&["info"]).code == 0);
+        node.load(images);
+        docker([
+            "cp",
+            program(),
+            &format!("{}:/usr/local/bin/cofferdam", node.id),
+        ]);
+        node
+    }
+
+    /// A program beside the engine, as on its host.
+    pub fn on_its_host(&self, command: &[&str]) -> Run {
+        let mut all = Command::new("docker");
+        all.args(["exec", &self.id]).args(command);
+        all.output().expect("docker").into()
+    }
+
     /// Starts the engine, for whom `authority` signed.
     fn serve(&self, authority: &Authority) {
         let directory = tempfile::tempdir().expect("a temporary directory");

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use cofferdam::agent::helper::{HELPER_PROJECT_LABEL, Helpers};
+use cofferdam::agent::helper::{HELPER_PROJECT_LABEL, Helpers, Probed};
 use cofferdam::agent::inside::Removals;
 use cofferdam::driver::tree::{Moment, TreeDriver, TreeOrigin, TreeRun, TreeTarget};
 use cofferdam::driver::{Captured, Driver};
@@ -46,6 +46,7 @@ impl Stage {
             run: run.clone(),
             project: self.project.clone(),
             removals: Removals::default(),
+            probed: Probed::default(),
         }
     }
 

@@ -60,6 +60,17 @@ impl SqliteDriver {
             );
             DriverError::failed_with_hint(what, HINT)
         };
+        self.dump_inside(target, layer, sink, refused).await
+    }
+
+    /// By an agent in the running container, wherever the database is. `refused` makes an error of why there is none.
+    pub(super) async fn dump_inside(
+        &self,
+        target: &TargetId,
+        layer: &LayerSite,
+        sink: &dyn ArtifactSink,
+        refused: impl Fn(String) -> DriverError,
+    ) -> Result<Dumped, DriverError> {
         // It may have been stopped since it was discovered.
         let container = self.engine.inspect(&self.container.id).await?;
         if !container.is_running() {

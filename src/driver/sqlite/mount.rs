@@ -11,7 +11,7 @@ use crate::agent::helper::sqlite::SqlitePacking;
 use crate::agent::helper::{Access, HelperError, LayerInput};
 use crate::agent::sqlite::{SqlitePackTask, SqlitePacked, SqliteUnpackTask};
 use crate::agent::task::{ExpectedLayer, Task};
-use crate::driver::tree::site::MountSite;
+use crate::driver::tree::site::{LayerSite, MountSite};
 use crate::driver::{ArtifactSink, ArtifactSource, DriverError, StoreError};
 use crate::labels::TreeRestore;
 use crate::manifest::{Artifact, TargetRecord, Transfer, TreeShape};
@@ -22,6 +22,7 @@ use crate::tree::staging::{StagingPlan, staging_name};
 use crate::tree::stays::Stays;
 
 impl SqliteDriver {
+    /// Where no helper can be used, an agent in the container takes the copy; it cannot put one back.
     pub(super) async fn dump_mount(
         &self,
         target: &TargetId,
@@ -33,17 +34,44 @@ impl SqliteDriver {
             compression: sink.compression(),
             patience_seconds: self.options.patience.as_secs(),
         };
-        let packing = self
-            .helpers
-            .sqlite_pack(mount.view(Access::Write), &task)
-            .await
-            .map_err(|error| helper_error(mount, error))?;
+        let view = mount.view(Access::Write);
+        let packing = match self.helpers.sqlite_pack(view, &task).await {
+            Ok(packing) => packing,
+            Err(HelperError::Unavailable(why)) => {
+                return self.dump_beside(target, mount, why, sink).await;
+            }
+            Err(error) => return Err(helper_error(mount, error)),
+        };
         let (packed, artifact) = store(mount, packing, sink).await?;
         let artifact = Artifact {
             plain: packed.dump.plain,
             ..artifact
         };
         Ok((Transfer::Helper, packed.found, artifact))
+    }
+
+    async fn dump_beside(
+        &self,
+        target: &TargetId,
+        mount: &MountSite,
+        why: String,
+        sink: &dyn ArtifactSink,
+    ) -> Result<Dumped, DriverError> {
+        let inside = LayerSite {
+            path: mount.path.clone(),
+            hidden: mount.hidden.clone(),
+        };
+        let refused = |more: String| {
+            let container = &self.container.name;
+            let why = format!("{why}; it could be copied in container {container}, and {more}");
+            helper_error(mount, HelperError::Unavailable(why))
+        };
+        let dumped = self.dump_inside(target, &inside, sink, refused).await?;
+        let (transfer, mut found, artifact) = dumped;
+        found.warnings.push(format!(
+            "saved by an agent in the container, since no helper container can be used ({why}): to restore it here, one is needed"
+        ));
+        Ok((transfer, found, artifact))
     }
 
     pub(super) async fn load_mount(
@@ -194,7 +222,7 @@ pub(super) fn helper_error(mount: &MountSite, error: HelperError) -> DriverError
         HelperError::Failed(failure) => DriverError::failed(format!("{}: {failure}", mount.path)),
         HelperError::Unavailable(why) => DriverError::failed_with_hint(
             format!("{}: no helper container can be used: {why}", mount.path),
-            "allow cofferdam to create containers",
+            "allow cofferdam to create and start containers",
         ),
         HelperError::NoReport(_) | HelperError::TwinEnded(_) => {
             DriverError::failed(format!("{}: {error}", mount.path))

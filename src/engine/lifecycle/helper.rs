@@ -125,7 +125,13 @@ impl Engine {
             name: spec.name.clone(),
             ..CreateContainerOptions::default()
         };
-        let created = self.patient.create_container(Some(options), body(spec));
+        let users = match spec.shares_namespaces() && self.remaps_users().await {
+            true => Users::OfTheHost,
+            false => Users::AsOthers,
+        };
+        let created = self
+            .patient
+            .create_container(Some(options), body(spec, users));
         created.await.map(|created| created.id).map_err(|error| {
             let action = match name {
                 Some(name) => format!("create the container {name}"),
@@ -136,7 +142,22 @@ impl Engine {
     }
 }
 
-fn body(spec: &HelperSpec) -> ContainerCreateBody {
+impl HelperSpec {
+    /// Namespaces of the host's, or of another container's, that need not be those of the users that it would be given.
+    fn shares_namespaces(&self) -> bool {
+        self.processes != Processes::Own || self.network != "none"
+    }
+}
+
+/// Whose user ids a container has on an engine that remaps them. What shares a namespace that does not belong to its own users
+/// cannot be started there; and the owners of files are then those that the host has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Users {
+    AsOthers,
+    OfTheHost,
+}
+
+fn body(spec: &HelperSpec, users: Users) -> ContainerCreateBody {
     ContainerCreateBody {
         image: Some(spec.image.clone()),
         entrypoint: Some(spec.argv.clone()),
@@ -150,7 +171,10 @@ fn body(spec: &HelperSpec) -> ContainerCreateBody {
         user: Some("0:0".to_owned()),
         working_dir: Some("/".to_owned()),
         labels: Some(spec.labels.clone().into_iter().collect()),
-        host_config: Some(host_config(spec)),
+        host_config: Some(HostConfig {
+            userns_mode: (users == Users::OfTheHost).then(|| "host".to_owned()),
+            ..host_config(spec)
+        }),
         ..ContainerCreateBody::default()
     }
 }
@@ -233,5 +257,35 @@ fn mount(mount: &HelperMount) -> Mount {
             }),
             ..common
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The engine refuses the host's network or processes to users that are not the host's.
+    #[test]
+    fn what_shares_namespaces_has_the_hosts_users_where_users_are_remapped() {
+        let spec = |network: &str, processes| HelperSpec {
+            network: network.to_owned(),
+            processes,
+            ..HelperSpec::default()
+        };
+        for (spec, expected) in [
+            (spec("host", Processes::Own), true),
+            (spec("container:3f4b", Processes::Own), true),
+            (spec("none", Processes::OfHost), true),
+            // A target's image with a target's data sees what the target sees.
+            (spec("none", Processes::Own), false),
+        ] {
+            assert_eq!(spec.shares_namespaces(), expected, "{spec:?}");
+        }
+        let mode = |users| {
+            let host = body(&spec("host", Processes::Own), users).host_config;
+            host.and_then(|host| host.userns_mode)
+        };
+        assert_eq!(mode(Users::OfTheHost).as_deref(), Some("host"));
+        assert_eq!(mode(Users::AsOthers), None);
     }
 }
