@@ -12,6 +12,7 @@
 //! - `fault`: the one place where bollard's errors become ours
 //! - `body`: streams of requests and answers
 //! - `volumes`: volumes that are made to keep a record
+//! - `through`: what carries our calls to it
 //! - `turns`: waiting for copies, which keep a container locked
 
 #![allow(clippy::disallowed_types, reason = "the one module that names bollard")]
@@ -29,6 +30,7 @@ pub mod lifecycle;
 pub mod ours;
 mod own;
 pub mod swarm;
+mod through;
 mod turns;
 mod volumes;
 

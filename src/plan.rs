@@ -40,6 +40,24 @@ pub enum PlanError {
     )]
     CofferdamCutOff { service: String, cofferdam: String },
     #[error(
+        "service {service} is to be {}, and Cofferdam speaks to the Docker Engine through its container {container}: it could \
+         start nothing again; {}",
+        match action { Action::Stop => "stopped", Action::Pause => "paused" },
+        match host {
+            Some(host) => format!(
+                "it shares a namespace of {host}: give it a network of its own, or take the label off {host}"
+            ),
+            None => "take the label off it, or give Cofferdam a proxy of its own".to_owned(),
+        }
+    )]
+    SpokenThrough {
+        service: String,
+        container: String,
+        action: Action,
+        /// What is to be stopped besides, and takes it along.
+        host: Option<String>,
+    },
+    #[error(
         "service {service} is to be stopped, and was started with --rm: the engine would remove its container, with its anonymous volumes, and nobody could start it again; start it without --rm"
     )]
     RemovedWhenStopped { service: String },

@@ -41,6 +41,8 @@ pub struct Survey {
     pub containers: Arc<[Container]>,
     /// Containers in which Cofferdam runs.
     pub cofferdams: Arc<[Container]>,
+    /// Containers through which Cofferdam speaks to the engine.
+    pub spoken_through: Arc<[Container]>,
     /// By the service's name.
     pub databases: BTreeMap<String, Vec<FoundDatabase>>,
     /// The database servers of each service, saved or not, by the service's name. Empty until [`Self::find_stores`]. Where
@@ -176,13 +178,16 @@ pub async fn survey_with(
         .filter(|container| !discover::is_helper(container))
         .cloned()
         .partition::<Vec<_>, _>(|container| discover::is_cofferdam(container, own.as_ref()));
+    let through = engine.speaks_through(own.as_ref(), &containers).await?;
     let (cofferdams, all) = (Arc::from(cofferdams), Arc::from(all));
+    let through = Arc::from(through);
     let mut surveys = Vec::new();
     for stack in discover::discover(containers, own.as_ref(), scope, swarm.as_ref())? {
         let survey = survey_stack(engine, stack).await?;
         surveys.push(Survey {
             containers: Arc::clone(&all),
             cofferdams: Arc::clone(&cofferdams),
+            spoken_through: Arc::clone(&through),
             ..survey
         });
     }
@@ -249,6 +254,7 @@ async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, Surve
         stack,
         containers: Arc::default(),
         cofferdams: Arc::default(),
+        spoken_through: Arc::default(),
         databases,
         stores: BTreeMap::new(),
         caches: BTreeMap::new(),

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use crate::support::stack::{Run, TOOLBOX, TestStack, eventually, is_running, terminate};
-use crate::support::{TestContainer, TestVolume, docker, docker_succeeds};
+use crate::support::{
+    TEST_LABEL, TestContainer, TestVolume, busybox_image, docker, docker_succeeds, program, unique,
+};
 
 const STOP: (&str, &str) = ("cofferdam.stop", "backup,restore");
 const FILES: (&str, &str) = ("cofferdam.files.word", "/srv/word");
@@ -209,4 +211,95 @@ fn one_that_was_about_to_stop_when_the_run_ended_is_started_again() {
         assert!(is_running(&app), "after SIG{end}");
         stack.ensure_nothing_is_left();
     }
+}
+
+/// Passes what comes to its port on to the engine, as a socket proxy does.
+const PROXY: &str = "
+import socket, socketserver, threading
+def carry(source, sink):
+    while data := source.recv(65536):
+        sink.sendall(data)
+    sink.shutdown(socket.SHUT_WR)
+class Call(socketserver.BaseRequestHandler):
+    def handle(self):
+        engine = socket.socket(socket.AF_UNIX)
+        engine.connect('/engine.sock')
+        threading.Thread(target=carry, args=(self.request, engine), daemon=True).start()
+        carry(engine, self.request)
+socketserver.ThreadingTCPServer(('', 2375), Call).serve_forever()
+";
+
+struct Network(String);
+
+impl Drop for Network {
+    fn drop(&mut self) {
+        docker_succeeds(["network", "rm", &self.0]);
+    }
+}
+
+#[test]
+fn what_cofferdam_speaks_through_is_never_held() {
+    let stack = TestStack::new("proxied");
+    let _db = saved(&stack);
+    let network = Network(unique("proxied"));
+    docker(["network", "create", "--label", TEST_LABEL, &network.0]);
+    let options = [
+        "--init",
+        "--network",
+        &network.0,
+        "--network-alias",
+        "socket-proxy",
+        "--publish",
+        "127.0.0.1::2375",
+        "--volume",
+        "/var/run/docker.sock:/engine.sock",
+    ];
+    let serve = [TOOLBOX, "python3", "-c", PROXY];
+    let proxy = stack.service("proxy", &[STOP], &options, &serve);
+    let address = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}";
+    let address = format!("{}:2375", proxy.inspect(address));
+    let port = docker(["port", &proxy.id, "2375/tcp"]);
+    let words = format!(
+        "Cofferdam speaks to the Docker Engine through its container {}",
+        proxy.name
+    );
+    let listens = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 2375))'";
+    proxy.wait_until(listens);
+    for place in [&address, &port] {
+        let mut plan = stack.command(&["plan"]);
+        plan.env("DOCKER_HOST", format!("tcp://{place}"));
+        let plan: Run = plan.output().expect("cofferdam").into();
+        plan.expect_says(2, &words);
+    }
+
+    let mount = format!("{}:/cofferdam:ro", program());
+    for (name, of) in [
+        ("socket-proxy", network.0.clone()),
+        (proxy.name.as_str(), network.0.clone()),
+        ("localhost", format!("container:{}", proxy.id)),
+    ] {
+        let host = format!("DOCKER_HOST=tcp://{name}:2375");
+        let options = ["--network", &of, "--env", &host, "--volume", &mount];
+        let plan = [
+            busybox_image(),
+            "/cofferdam",
+            "plan",
+            "--project",
+            &stack.project,
+        ];
+        let plan = TestContainer::create(&options, &plan);
+        docker_succeeds(["start", "--attach", &plan.id]);
+        let said = std::process::Command::new("docker")
+            .args(["logs", &plan.id])
+            .output();
+        let said = Run::from(said.expect("docker"));
+        assert_eq!(plan.inspect("{{.State.ExitCode}}"), "2", "{name}: {said:?}");
+        let is_told = said.stderr.contains("through its container")
+            || said.stderr.contains("Cofferdam would cut itself off");
+        assert!(is_told, "{name}: {said:?}");
+    }
+    // By the engine's own socket it is one like any other.
+    stack
+        .cofferdam(&["plan"])
+        .expect_says(0, "proxy: stopped for db/files/word");
 }

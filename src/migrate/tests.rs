@@ -101,6 +101,7 @@ fn survey(containers: Vec<Container>) -> Survey {
     Survey {
         containers: Arc::default(),
         cofferdams: Arc::default(),
+        spoken_through: Arc::default(),
         stack: Stack {
             project: PROJECT.to_owned(),
             services,

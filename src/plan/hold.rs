@@ -61,7 +61,33 @@ pub fn plan_holds(
     holds.ensure_memory_is_kept()?;
     let mut planned = holds.in_starting_order();
     planned.extend(swarm::plan_holds(&survey.stack, operation, targets)?);
+    ensure_the_engine_stays_in_reach(survey, &planned)?;
     Ok(planned)
+}
+
+/// What carries our calls to the engine goes on doing so, or nothing that was held could be released.
+fn ensure_the_engine_stays_in_reach(
+    survey: &Survey,
+    planned: &[PlannedHold],
+) -> Result<(), PlanError> {
+    for through in survey.spoken_through.iter() {
+        let mut holds = planned.iter();
+        let Some(hold) = holds.find(|hold| hold.subject.includes(through)) else {
+            continue;
+        };
+        let mut hosts = survey.containers.iter().filter(|it| through.lives_in(it));
+        let host = hosts.find_map(|host| {
+            let mut holds = planned.iter();
+            holds.find(|hold| hold.subject.includes(host))
+        });
+        return Err(PlanError::SpokenThrough {
+            service: hold.service.clone(),
+            container: through.name.clone(),
+            action: hold.action,
+            host: host.map(|hold| hold.service.clone()),
+        });
+    }
+    Ok(())
 }
 
 struct Holds<'a> {

@@ -58,6 +58,7 @@ pub fn survey(services: Vec<(Service, &[Store])>) -> Survey {
         stack,
         containers: all,
         cofferdams: Arc::default(),
+        spoken_through: Arc::default(),
         databases: BTreeMap::new(),
         stores,
         caches: BTreeMap::new(),

@@ -73,6 +73,34 @@ fn what_would_cut_off_a_database_or_cofferdam_itself_is_refused() {
 }
 
 #[test]
+fn what_cofferdam_speaks_through_is_refused() {
+    let refused = |services: Vec<Service>, through: &Service, target: TargetId| {
+        let all = services.into_iter().map(|service| (service, &[][..]));
+        let mut survey = survey(all.collect());
+        survey.spoken_through = [through.container.clone()].into();
+        plan_holds(&survey, Operation::Backup, &[target])
+    };
+    let proxy = service("proxy", &[], &[STOP]);
+    assert_snapshot!(
+        refused(vec![proxy.clone()], &proxy, volume("app")).unwrap_err(),
+        @"service proxy is to be stopped, and Cofferdam speaks to the Docker Engine through its container proxy: it could start nothing again; take the label off it, or give Cofferdam a proxy of its own"
+    );
+    let frozen = service("proxy", &[], &[("pause", "backup")]);
+    let error = refused(vec![frozen.clone()], &frozen, volume("app")).unwrap_err();
+    assert!(error.to_string().contains("is to be paused"), "{error}");
+
+    let vpn = service("vpn", &[], &[STOP]);
+    let guest = in_network_of(&vpn, service("proxy", &[], &[]));
+    assert_snapshot!(
+        refused(vec![vpn.clone(), guest.clone()], &guest, volume("vpn")).unwrap_err(),
+        @"service proxy is to be stopped, and Cofferdam speaks to the Docker Engine through its container proxy: it could start nothing again; it shares a namespace of vpn: give it a network of its own, or take the label off vpn"
+    );
+    // What is not held may carry what it likes.
+    let plain = service("proxy", &[], &[]);
+    assert!(refused(vec![vpn, plain.clone()], &plain, volume("vpn")).is_ok());
+}
+
+#[test]
 fn what_the_engine_would_remove_is_not_stopped() {
     let mut app = service("app", &[], &[STOP]);
     app.container.auto_remove = true;
