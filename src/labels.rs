@@ -7,9 +7,11 @@
 //! - `nearest`: "did you mean"
 //! - `values`: what may stand in a value
 //! - `parse`: one container's labels, and what they may not say together
+//! - `naming`: names that a tree gets by its path
 //! - `error`: what is wrong, for people
 
 mod error;
+mod naming;
 mod nearest;
 mod parse;
 mod table;
@@ -18,6 +20,7 @@ mod values;
 pub use error::{LabelErrors, LabelProblem};
 pub use parse::parse;
 
+pub(crate) use naming::files_name;
 pub(crate) use nearest::nearest_word;
 pub(crate) use table::{OwnLabel, PREFIX, find_own};
 

@@ -7,6 +7,7 @@ use super::draft::{Asked, Draft};
 use crate::discover::{self, Service};
 use crate::engine::container::is_within;
 use crate::engine::{Mount, MountKind};
+use crate::labels::files_name;
 use crate::store::Store;
 
 /// A place in a container.
@@ -166,55 +167,14 @@ impl Asked {
         if self.files.values().any(|known| known == path) {
             return;
         }
-        let name = name_of(path);
-        let numbers = (2..).map(|number| format!("{name}-{number}"));
-        let free = std::iter::once(name.clone())
-            .chain(numbers)
-            .find(|name| !self.files.contains_key(name));
-        self.files.insert(free.unwrap_or(name), path.to_owned());
-    }
-}
-
-/// A name that `cofferdam.files.<name>` may have: no option's, and none with dots, at whose end an option's may stand.
-fn name_of(path: &str) -> String {
-    const LONGEST: usize = 48;
-    let last = path.trim_end_matches('/').rsplit('/').next();
-    let plain = |char: char| match char {
-        'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' => char,
-        _ => '-',
-    };
-    let name: String = last.unwrap_or_default().chars().map(plain).collect();
-    let name: String = name
-        .trim_matches(['-', '_'])
-        .chars()
-        .take(LONGEST)
-        .collect();
-    match name.as_str() {
-        "" => "files".to_owned(),
-        "exclude" | "restore" => format!("{name}-files"),
-        _ => name,
+        let name = files_name(path, |name| self.files.contains_key(name));
+        self.files.insert(name, path.to_owned());
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_paths_are_plain() {
-        for (path, name) in [
-            ("/srv/uploads", "uploads"),
-            ("/srv/uploads/", "uploads"),
-            ("/etc/app.conf", "app-conf"),
-            ("/home/.config", "config"),
-            ("/srv/größe: 2", "gr--e--2"),
-            ("/srv/restore", "restore-files"),
-            ("/srv/___", "files"),
-        ] {
-            assert_eq!(name_of(path), name, "{path}");
-        }
-        assert_eq!(name_of(&format!("/{}", "x".repeat(80))).len(), 48);
-    }
 
     #[test]
     fn paths_of_one_name_are_told_apart() {
