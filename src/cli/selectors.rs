@@ -60,7 +60,14 @@ pub struct TargetPattern {
 impl TargetPattern {
     pub fn matches(&self, target: &TargetId) -> bool {
         let id = target.to_string();
-        id == self.text || self.matcher.is_match(&id)
+        let TargetId {
+            service,
+            driver,
+            name,
+        } = target;
+        id == self.text
+            || format!("{service}/{driver}/{name}") == self.text
+            || self.matcher.is_match(&id)
     }
 }
 
@@ -184,6 +191,7 @@ mod tests {
     fn targets_are_named_by_id_or_pattern() {
         let clinical = TargetId::new("postgres-db", DriverKind::Postgres, "clinical");
         let odd = TargetId::new("db", DriverKind::Postgres, "a b*");
+        let path = TargetId::new("app", DriverKind::Files, "/srv/data");
         for (pattern, target, expected) in [
             ("postgres-db/postgres/clinical", &clinical, true),
             ("postgres-db/*", &clinical, true),
@@ -193,6 +201,9 @@ mod tests {
             ("postgres-db", &clinical, false),
             ("*/volume/*", &clinical, false),
             ("db/postgres/a%20b%2A", &odd, true),
+            ("app/files/%2Fsrv%2Fdata", &path, true),
+            ("app/files//srv/data", &path, true),
+            ("app/files//srv", &path, false),
         ] {
             let parsed: TargetPattern = pattern.parse().unwrap();
             assert_eq!(parsed.matches(target), expected, "{pattern}");
