@@ -3,11 +3,13 @@
 //! What comes out holds every container that is part of a project, also those without any label of ours: a plan is an audit
 //! too, and a hold must know what depends on what. Labels of projects out of scope are not looked at.
 
+mod paths;
 mod swarm;
 mod volumes;
 
+pub use paths::{Apart, is_saved, is_skipped, repositories_at, unnamed, wanted_paths, why_apart};
 pub use swarm::{StackService, StackSwarm, SwarmView};
-pub use volumes::{MountedVolume, WantedVolume, mounted, wanted};
+pub use volumes::{MountedVolume, WantedVolume, is_skipped_volume, mounted, wanted};
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};

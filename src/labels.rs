@@ -55,6 +55,12 @@ pub struct ContainerLabels {
     pub volumes: Option<Selection>,
     /// Options by the volume's name; also for volumes that are taken by `*` or by `enable`.
     pub volume_options: BTreeMap<String, TreeOptions>,
+    /// Volumes that nothing is to save: names, and paths of anonymous ones.
+    pub skipped_volumes: Vec<String>,
+    /// Which bind mounts are saved, by their paths in the container; `None` without the label.
+    pub binds: Option<Selection>,
+    /// Bind mounts that nothing is to save, by their paths in the container.
+    pub skipped_binds: Vec<String>,
     pub files: BTreeMap<String, FilesLabels>,
     pub commands: BTreeMap<String, CommandLabels>,
     /// Which snapshots of this container's targets stay; `None`: what the run's settings say.
@@ -95,8 +101,8 @@ pub enum OptIn {
     No,
     /// Driver labels: what they name is saved, and nothing else.
     Labels,
-    /// `enable: true` without a driver label: the database that is found and every named volume that is not the
-    /// database's own. [`ContainerLabels::postgres`] and [`ContainerLabels::mysql`] may still hold options for it.
+    /// `enable: true` without a driver label: the database that is found, and every volume and writable bind mount that is
+    /// not the database's own. [`ContainerLabels::postgres`] and [`ContainerLabels::mysql`] may still hold options for it.
     Detection,
 }
 

@@ -1,5 +1,6 @@
 //! What a run is going to do, as values: computed first, shown by `--dry-run`, then executed as they are.
 
+pub mod apart;
 pub mod audit;
 pub mod backup;
 mod caches;
@@ -135,6 +136,15 @@ pub enum PlanError {
         node: String,
         hint: String,
     },
+    #[error(
+        "{target} holds Cofferdam's own repository, or lies in it, and Cofferdam neither saves nor replaces that; move the repository \
+         elsewhere, leave it out of the target by an `exclude` label, or take the target out of the labels"
+    )]
+    HoldsRepository { target: TargetId },
+    #[error(
+        "{inner} lies in {outer}, and one restore cannot put back both; restore {outer} first, then {inner}"
+    )]
+    Nested { inner: TargetId, outer: TargetId },
     #[error("{target} cannot be put back: {reason}; to restore others without it, name them")]
     Refused { target: TargetId, reason: String },
 }

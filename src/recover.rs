@@ -349,7 +349,7 @@ async fn survey_then(session: &Session, journal: &Journal) -> Result<Survey, Rec
     };
     let scope = Scope::Projects(vec![project.clone()]);
     let then = |containers: &mut [_]| relabel(&journal.services, project, containers);
-    let mut found = survey_with(&session.engine, &scope, then)
+    let mut found = survey_with(&session.engine, &scope, &[], then)
         .await
         .map_err(|error| unreadable(error.to_string()))?;
     let mut survey = found

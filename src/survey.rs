@@ -7,6 +7,7 @@ mod stores;
 pub use stores::{StoreAtWork, at_work, couchdb_labels};
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
@@ -14,9 +15,9 @@ use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 
 use crate::cache::Cache;
 use crate::config::Scope;
-use crate::discover::{self, DiscoverError, Service, Stack, SwarmView, WantedVolume};
+use crate::discover::{self, Apart, DiscoverError, Service, Stack, SwarmView, WantedVolume};
 use crate::driver::{mysql, postgres};
-use crate::engine::{Container, Engine, EngineError, MountKind, Volume, container};
+use crate::engine::{Container, Engine, EngineError, MountKind, PathKind, Volume, container};
 use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels, Selection};
 use crate::store::Store;
 
@@ -54,8 +55,15 @@ pub struct Survey {
     pub volumes: BTreeMap<String, Vec<WantedVolume>>,
     /// The names of volumes in compose files, by the engine's names.
     pub declared: BTreeMap<String, String>,
+    /// Bind mounts and anonymous volumes that labels take, as paths in the container, by the service's name.
+    pub paths: BTreeMap<String, Vec<String>>,
     /// The engine's names of volumes that are in memory.
     pub in_memory: BTreeSet<String>,
+    /// Where bind mounts are no directories ([`Container::place_of`]). Until [`Self::find_stores`] only those are known that
+    /// labels would take.
+    pub no_directories: BTreeSet<String>,
+    /// Where Cofferdam's repositories are ([`Container::place_of`]).
+    pub repositories: Vec<String>,
 }
 
 /// A database server that labels, or detection, ask to save.
@@ -89,10 +97,15 @@ impl FoundServer {
 }
 
 impl Survey {
-    /// Looks for the database servers of every service. The engine lists the processes of each running container, which takes
-    /// it some milliseconds; whoever only saves or restores need not know them. Says what could not be learned.
+    /// Looks for the database servers of every service, and at its bind mounts. The engine lists the processes of each running
+    /// container, which takes it some milliseconds; whoever only saves or restores need not know them. Says what could not be
+    /// learned.
     pub async fn find_stores(&mut self, engine: &Engine) -> Option<String> {
         let services = &self.stack.services;
+        let unskipped = services.iter().filter(|it| it.labels.skip.is_none());
+        let unknown = unskipped.filter(|it| !stores::takes_what_is_not_named(it));
+        let found = no_directories(engine, unknown).await;
+        self.no_directories.extend(found);
         let looks = services
             .iter()
             .map(|it| stores::of_service(engine, it).boxed());
@@ -151,6 +164,11 @@ impl Survey {
         self.databases.get(service).into_iter().flatten()
     }
 
+    /// Whether what labels take has this place in it ([`Container::place_of`]).
+    pub fn is_saved(&self, place: &str) -> bool {
+        discover::is_saved(&self.stack, &self.volumes, &self.paths, place)
+    }
+
     /// Where the databases of a service keep their data.
     pub fn data_directories(&self, service: &str) -> impl Iterator<Item = &str> {
         self.databases_of(service)
@@ -158,18 +176,26 @@ impl Survey {
     }
 }
 
-/// Surveys the projects of `scope`.
-pub async fn survey(engine: &Engine, scope: &Scope) -> Result<Vec<Survey>, SurveyError> {
-    survey_with(engine, scope, |_| ()).await
+/// Surveys the projects of `scope`. `repositories`: directories of this process that are not to be saved.
+pub async fn survey(
+    engine: &Engine,
+    scope: &Scope,
+    repositories: &[&Path],
+) -> Result<Vec<Survey>, SurveyError> {
+    survey_with(engine, scope, repositories, |_| ()).await
 }
 
 /// The same, with containers that are looked at as `relabel` leaves them.
 pub async fn survey_with(
     engine: &Engine,
     scope: &Scope,
+    repositories: &[&Path],
     relabel: impl FnOnce(&mut [Container]),
 ) -> Result<Vec<Survey>, SurveyError> {
     let own = engine.own_container().await?;
+    let repositories = repositories.iter();
+    let repositories = repositories.flat_map(|path| engine.places_of(own.as_ref(), path));
+    let repositories: Vec<String> = repositories.collect();
     let mut containers = engine.containers(&[]).await?;
     relabel(&mut containers);
     let swarm = swarm_view(engine, &containers).await?;
@@ -183,7 +209,7 @@ pub async fn survey_with(
     let through = Arc::from(through);
     let mut surveys = Vec::new();
     for stack in discover::discover(containers, own.as_ref(), scope, swarm.as_ref())? {
-        let survey = survey_stack(engine, stack).await?;
+        let survey = survey_stack(engine, stack, &repositories).await?;
         surveys.push(Survey {
             containers: Arc::clone(&all),
             cofferdams: Arc::clone(&cofferdams),
@@ -219,8 +245,12 @@ pub async fn swarm_view(
     }))
 }
 
-async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, SurveyError> {
-    let seen = stores::beside_unnamed_volumes(engine, &stack).await?;
+async fn survey_stack(
+    engine: &Engine,
+    mut stack: Stack,
+    repositories: &[String],
+) -> Result<Survey, SurveyError> {
+    let seen = stores::beside_unnamed_mounts(engine, &stack).await?;
     let nothing = BTreeSet::new();
     let seen_in = |service: &str| seen.get(service).unwrap_or(&nothing);
     for service in &mut stack.services {
@@ -243,7 +273,18 @@ async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, Surve
         })
         .collect();
     let (declared, in_memory) = look_at_volumes(engine, &stack).await?;
-    let volumes = discover::wanted(&stack, &declared, &directories)?;
+    let takers = stack.services.iter();
+    let takers = takers.filter(|it| stores::takes_what_is_not_named(it));
+    let no_directories = no_directories(engine, takers).await;
+    let apart = Apart {
+        databases: &directories,
+        no_directories: &no_directories,
+        repositories,
+    };
+    let volumes = discover::wanted(&stack, &declared, &apart)?;
+    let paths = discover::wanted_paths(&stack, &volumes, &apart)?;
+    let why_apart = discover::why_apart(&stack, &declared, &apart);
+    stack.warnings.extend(why_apart);
     let unsaved = stack.services.iter().filter_map(|service| {
         let found = databases.get(&service.name).map_or(&[][..], Vec::as_slice);
         left_out_and_unsaved(service, found, seen_in(&service.name))
@@ -260,7 +301,10 @@ async fn survey_stack(engine: &Engine, mut stack: Stack) -> Result<Survey, Surve
         caches: BTreeMap::new(),
         volumes,
         declared,
+        paths,
         in_memory,
+        no_directories,
+        repositories: repositories.to_vec(),
     })
 }
 
@@ -291,22 +335,32 @@ fn left_out_and_unsaved(
     seen: &BTreeSet<Store>,
 ) -> Option<String> {
     let labels = &service.labels;
-    if labels.volumes != Some(Selection::All) {
-        return None;
-    }
+    let is_all = |kind: MountKind| {
+        let selection = match kind {
+            MountKind::Volume => &labels.volumes,
+            MountKind::Bind => &labels.binds,
+            MountKind::Tmpfs | MountKind::Other => &None,
+        };
+        *selection == Some(Selection::All)
+    };
     let is_saved = |store: Store| {
         found.iter().any(|found| found.server.store() == store)
             || stores::labelled_directories(labels, store).next().is_some()
             || !labels.commands.is_empty()
     };
-    let is_mounted = |store: Store| {
-        let mut directories = store.directories(&service.container.env);
-        directories.any(|directory| service.container.mount_of(directory).is_some())
+    let mount_of = |store: Store| {
+        let directories = store.directories(&service.container.env);
+        let mut mounts = directories.filter_map(|it| service.container.mount_of(it));
+        mounts.find(|mount| is_all(mount.kind))
     };
-    let store = stores::not_as_files(service, seen)
-        .find(|store| !is_saved(*store) && is_mounted(*store))?;
+    let mut unsaved = stores::not_as_files(service, seen).filter(|store| !is_saved(*store));
+    let (store, mount) = unsaved.find_map(|store| Some((store, mount_of(store)?)))?;
+    let label = match mount.kind {
+        MountKind::Bind => "binds",
+        _ => "volumes",
+    };
     Some(format!(
-        "{}: `cofferdam.volumes: \"*\"` leaves out the data of its {store} server, which is no copy while the server writes to it, \
+        "{}: `cofferdam.{label}: \"*\"` leaves out the data of its {store} server, which is no copy while the server writes to it, \
          and nothing else saves that; add the label `{}`",
         service.name,
         store.label()
@@ -376,6 +430,31 @@ async fn mysql_of(
         },
         data_directory: Some(detected.data_directory),
     }))
+}
+
+/// Where these services have something else than a directory bound: a file, a socket. One that the engine does not show counts
+/// as a directory: it is told of rather than forgotten.
+async fn no_directories<'a>(
+    engine: &'a Engine,
+    services: impl Iterator<Item = &'a Service>,
+) -> BTreeSet<String> {
+    let nothing = BTreeSet::new();
+    let mounts = services.flat_map(|service| {
+        let unnamed = discover::unnamed(service, &nothing);
+        let binds = unnamed.filter(|mount| mount.kind == MountKind::Bind);
+        binds.map(move |mount| (&service.container, mount))
+    });
+    let looks = mounts.map(|(container, mount)| {
+        let look = async move {
+            let found = engine.stat(&container.id, &mount.destination).await;
+            let kind = found.ok().flatten().map(|found| found.kind);
+            let is_other = matches!(kind, Some(PathKind::File | PathKind::Other));
+            is_other.then(|| mount.root())
+        };
+        look.boxed()
+    });
+    let looks: Vec<Option<String>> = some_at_a_time(looks).collect().await;
+    looks.into_iter().flatten().collect()
 }
 
 /// The names of volumes in compose files, and those that are in memory.

@@ -12,6 +12,7 @@ use crate::driver::{Driver, DriverError, Loss, OldDatabase, doubts_of};
 use crate::hold::RestoreJournal;
 use crate::hold::journal::RestoreChoices;
 use crate::manifest::{Failure, TargetRecord};
+use crate::plan::apart::Placed;
 use crate::plan::backup::PlannedTarget;
 use crate::session::Session;
 use crate::survey::Survey;
@@ -137,6 +138,19 @@ impl Drivers {
             Ok(driver) => doubts_of(driver.doubts(target).await),
             Err(error) => doubts_of(Err(error)),
         }
+    }
+
+    /// Those of the targets that are files, with where these lie.
+    pub fn placed<'a>(
+        &'a self,
+        targets: impl Iterator<Item = &'a TargetId>,
+    ) -> impl Iterator<Item = Placed<'a>> {
+        targets.filter_map(move |target| {
+            let driver = self.of(target).ok()?;
+            let path = driver.changed_path(target);
+            let path = path.or_else(|| driver.closed_path(target))?;
+            Some((target, path))
+        })
     }
 
     /// What came up in loads, commits and rollbacks, and somebody ought to read.

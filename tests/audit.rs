@@ -11,6 +11,9 @@ use crate::support::{TestContainer, docker};
 const ELASTICSEARCH: &str = "cp /bin/bash /tmp/java && exec /tmp/java -c 'sleep 600; :' \
     -Xmx1g org.elasticsearch.server/org.elasticsearch.bootstrap.Elasticsearch";
 
+/// Its image asks for a volume where a server would keep its data.
+const OF_THE_CLIENT: &str = "cofferdam.files.data: /var/lib/postgresql/data";
+
 /// The plan, as programs read it, of an engine that is asked through `proxy`.
 fn plan(stack: &TestStack, proxy: &FaultProxy) -> Value {
     plan_with(stack, proxy, &["plan", "--json"])
@@ -79,6 +82,7 @@ fn servers_that_nothing_saves_are_listed_until_they_have_their_label() {
             ("db", r#"cofferdam.postgres: "*""#),
             ("search", r#"cofferdam.elasticsearch: "*""#),
             ("app", "cofferdam.volumes: uploads"),
+            ("client", OF_THE_CLIENT),
         ]
     );
     assert_eq!(planned["warnings"], json!([]));
@@ -108,7 +112,13 @@ fn servers_that_nothing_saves_are_listed_until_they_have_their_label() {
     ];
     let _broker = redis(&stack, &labels);
     let planned = plan(&stack, &proxy);
-    assert_eq!(wanted(&planned), [("app", "cofferdam.volumes: uploads")]);
+    assert_eq!(
+        wanted(&planned),
+        [
+            ("app", "cofferdam.volumes: uploads"),
+            ("client", OF_THE_CLIENT)
+        ]
+    );
 }
 
 /// A proxy that does not let `top` through, and a server that does not run: the environment has to do.
@@ -134,7 +144,7 @@ fn what_cannot_be_seen_is_told_and_guessed_at() {
 
     let planned = plan(&stack, &blind);
     let label = r#"cofferdam.postgres: "*""#;
-    assert_eq!(wanted(&planned), [("db", label)]);
+    assert_eq!(wanted(&planned), [("db", label), ("client", OF_THE_CLIENT)]);
     let warning = planned["warnings"][0].as_str().expect("a warning");
     assert!(
         warning.contains("which databases run in client, db is not known"),
@@ -144,6 +154,6 @@ fn what_cannot_be_seen_is_told_and_guessed_at() {
 
     docker(["stop", &postgres.container.id]);
     let planned = plan(&stack, &FaultProxy::start());
-    assert_eq!(wanted(&planned), [("db", label)]);
+    assert_eq!(wanted(&planned), [("db", label), ("client", OF_THE_CLIENT)]);
     assert_eq!(planned["warnings"], json!([]));
 }

@@ -5,6 +5,7 @@ mod support;
 
 mod apiary;
 mod audit;
+mod binds;
 mod caches;
 mod candig;
 mod command_driver;

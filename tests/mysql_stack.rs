@@ -43,10 +43,15 @@ fn a5_a_detected_server_is_saved_and_put_back() {
             .iter()
             .map(|record| record["target"].as_str().unwrap())
             .collect();
-        // The server's own volume is not saved as files.
+        // The server's own volume is not saved as files; that of a container without a server is.
         assert_eq!(
             targets,
-            ["db/mysql/@users", "db/mysql/reports", "db/mysql/shop"],
+            [
+                "db/mysql/@users",
+                "db/mysql/reports",
+                "db/mysql/shop",
+                "client/files/%2Fvar%2Flib%2Fmysql"
+            ],
             "{version}"
         );
 

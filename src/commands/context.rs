@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::io::Write as _;
+use std::path::Path;
 use std::sync::Arc;
 
 use serde::Serialize;
@@ -124,9 +125,15 @@ impl Context {
         }
     }
 
+    /// The repository and the second places, as far as they are directories.
+    fn directories(&self) -> Vec<&Path> {
+        let places = std::iter::once(&self.config.repository).chain(&self.config.copy_to);
+        places.filter_map(RepositoryUrl::directory).collect()
+    }
+
     /// The projects that the command works on, as they are now.
     pub async fn surveys(&self, engine: &Engine) -> Result<Vec<Survey>, CommandError> {
-        Ok(survey(engine, &self.config.scope).await?)
+        Ok(survey(engine, &self.config.scope, &self.directories()).await?)
     }
 
     /// The one project that a restore works on.
@@ -143,7 +150,7 @@ impl Context {
     /// One project, whatever the command's scope is.
     pub async fn survey_of(&self, engine: &Engine, project: &str) -> Result<Survey, CommandError> {
         let scope = Scope::Projects(vec![project.to_owned()]);
-        let mut surveys = survey(engine, &scope).await?;
+        let mut surveys = survey(engine, &scope, &self.directories()).await?;
         surveys.pop().ok_or_else(|| {
             CommandError::usage(anyhow::anyhow!("project {project} has no containers"))
         })

@@ -6,6 +6,7 @@ use super::context::Context;
 use super::error::CommandError;
 use crate::cli::TargetPattern;
 use crate::engine::Engine;
+use crate::plan::apart::ensure_repository_is_apart;
 use crate::plan::audit::{audit, saves_a_database};
 use crate::plan::backup::BackupPlan;
 use crate::repository::pin::PinName;
@@ -73,6 +74,9 @@ impl Context {
         }
         targets.retain(|target| chosen.contains(&&target.id));
         unreachable.retain(|failure| chosen.contains(&&failure.target));
+        for placed in drivers.placed(targets.iter().map(|target| &target.id)) {
+            ensure_repository_is_apart(survey, placed).map_err(CommandError::usage)?;
+        }
         let mut may_shrink = match wanted.may_shrink {
             [] => Vec::new(),
             patterns => select::targets(chosen.iter().copied(), patterns)?,

@@ -18,6 +18,7 @@ use crate::exit::Outcome;
 use crate::hold::journal::RestoreChoices;
 use crate::manifest::{Manifest, TargetRecord};
 use crate::plan::PlanError;
+use crate::plan::apart::{Placed, ensure_none_waits_in_another, ensure_repository_is_apart};
 use crate::plan::restore::{PlannedRestore, RestorePlan, is_database, service_of};
 use crate::report;
 use crate::restore::{FinalState, Restore, Safety};
@@ -84,6 +85,7 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
         .collect::<Result<Vec<_>, CommandError>>()?;
     let mut plan =
         RestorePlan::new(&survey, &manifest, targets, missing).map_err(CommandError::usage)?;
+    ensure_apart(&survey, &drivers, &plan).map_err(CommandError::usage)?;
     ensure_stores_rest(&engine, &survey, &drivers, &plan).await?;
     let unseen = ensure_nobody_writes(&survey, &drivers, &plan).await?;
     plan.warnings
@@ -124,6 +126,15 @@ pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, Comman
         FinalState::RolledBack if report.interrupted => Outcome::Interrupted,
         FinalState::RolledBack | FinalState::Unfinished => Outcome::Failed,
     })
+}
+
+fn ensure_apart(survey: &Survey, drivers: &Drivers, plan: &RestorePlan) -> Result<(), PlanError> {
+    let targets = plan.targets.iter().map(|target| &target.id);
+    let placed: Vec<Placed<'_>> = drivers.placed(targets).collect();
+    for target in &placed {
+        ensure_repository_is_apart(survey, *target)?;
+    }
+    ensure_none_waits_in_another(survey, &placed)
 }
 
 /// The data of a server that runs is put back by its driver, or not at all.

@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::paths::Apart;
 use super::{Service, Stack};
 use crate::engine::container::{is_anonymous, is_within};
 use crate::engine::{Container, MountKind};
 use crate::labels::{LabelErrors, LabelProblem, OptIn, Selection, TreeOptions, nearest_word};
 use crate::text::quoted;
+
+const SKIP: &str = "cofferdam.volumes.skip";
 
 /// A named volume that a container mounts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,23 +32,19 @@ pub struct WantedVolume {
 /// The named volumes of each service that labels take, by the service's name ([`Service::name`]).
 ///
 /// `declared`: the names of volumes in compose files by their engine names (compose's label on the volume).
-/// `databases`: data directories of the database servers that were found in services, by the service's name.
 ///
-/// `*` and detection take no anonymous volume, and no volume that holds a database's data, whichever container it is seen
-/// in. A volume that several services take is listed under the first of them by name, with the options that
+/// `*` and detection take no volume that holds a database's data, whichever container it is seen in, and none that holds a
+/// repository. A volume that several services take is listed under the first of them by name, with the options that
 /// any of them gives; it is an error when they give different ones.
 pub fn wanted(
     stack: &Stack,
     declared: &BTreeMap<String, String>,
-    databases: &BTreeMap<String, Vec<String>>,
+    apart: &Apart<'_>,
 ) -> Result<BTreeMap<String, Vec<WantedVolume>>, LabelErrors> {
     let of_databases: BTreeSet<String> = stack
         .services
         .iter()
-        .flat_map(|service| {
-            let directories = databases.get(&service.name).map_or(&[][..], Vec::as_slice);
-            database_volumes(&service.container, directories)
-        })
+        .flat_map(|service| database_volumes(&service.container, apart.data_directories(service)))
         .collect();
 
     let mut errors = LabelErrors::default();
@@ -53,7 +52,7 @@ pub fn wanted(
     let mut first: BTreeMap<(String, Option<String>), Claim<'_>> = BTreeMap::new();
     for service in &stack.services {
         let mounted = mounted(service, &stack.project, declared);
-        for claim in claims(service, mounted, &of_databases, &mut errors) {
+        for claim in claims(service, mounted, &of_databases, apart, &mut errors) {
             let mount = service.container.mounts.iter().find(|mount| {
                 mount.volume.as_ref() == Some(&claim.volume.volume)
                     && mount.destination == claim.volume.destination
@@ -153,19 +152,38 @@ fn claims<'a>(
     service: &'a Service,
     mounted: Vec<MountedVolume>,
     of_databases: &BTreeSet<String>,
+    apart: &Apart<'_>,
     errors: &mut LabelErrors,
 ) -> Vec<Claim<'a>> {
+    ensure_skipped_are_mounted(service, &mounted, &mut errors.problems);
     if service.labels.skip.is_some() {
         return Vec::new();
     }
+    let container = &service.container;
+    let is_apart = |volume: &MountedVolume| {
+        of_databases.contains(&volume.volume)
+            || is_skipped_volume(service, volume)
+            || apart.is_repository(container, &volume.destination)
+    };
     let taken = match (service.labels.opt_in, &service.labels.volumes) {
         (OptIn::No, _) | (OptIn::Labels, None) => return Vec::new(),
-        (OptIn::Detection, _) | (OptIn::Labels, Some(Selection::All)) => mounted
-            .iter()
-            .filter(|volume| !of_databases.contains(&volume.volume))
-            .collect(),
+        (OptIn::Detection, _) | (OptIn::Labels, Some(Selection::All)) => {
+            mounted.iter().filter(|volume| !is_apart(volume)).collect()
+        }
         (OptIn::Labels, Some(Selection::Names(names))) => {
-            named(service, &mounted, names, &mut errors.problems)
+            let named = named(service, &mounted, names, &mut errors.problems);
+            if let Some(volume) = named.iter().find(|it| is_skipped_volume(service, it)) {
+                errors.problems.push(problem(
+                    service,
+                    SKIP,
+                    format!(
+                        "names the volume `{}`, as does `cofferdam.volumes`",
+                        quoted(&volume.volume)
+                    ),
+                    "remove it from one of them".to_owned(),
+                ));
+            }
+            named
         }
     };
     let options = options(service, &mounted, &mut errors.problems);
@@ -200,6 +218,36 @@ fn named<'a>(
         }
     }
     taken
+}
+
+/// Whether a label says that nothing is to save this volume.
+pub fn is_skipped_volume(service: &Service, volume: &MountedVolume) -> bool {
+    let mut skipped = service.labels.skipped_volumes.iter();
+    skipped.any(|name| *name == volume.name || *name == volume.volume)
+}
+
+/// An anonymous volume is named by its path.
+fn ensure_skipped_are_mounted(
+    service: &Service,
+    mounted: &[MountedVolume],
+    problems: &mut Vec<LabelProblem>,
+) {
+    for name in &service.labels.skipped_volumes {
+        let mut mounts = service.container.mounts.iter();
+        if !name.starts_with('/') {
+            problems.extend(find(service, mounted, SKIP, name).err());
+        } else if !mounts.any(|mount| mount.is_anonymous() && mount.destination == *name) {
+            problems.push(problem(
+                service,
+                SKIP,
+                format!(
+                    "names `{}`, where this container has no anonymous volume",
+                    quoted(name)
+                ),
+                "a named volume is named as in `cofferdam.volumes`, and a bind mount in `cofferdam.binds.skip`".to_owned(),
+            ));
+        }
+    }
 }
 
 /// The options that labels give, by the engine's names of volumes.
@@ -347,7 +395,7 @@ fn option_label(service: &Service, volume: &MountedVolume) -> String {
     }
 }
 
-fn problem(service: &Service, label: &str, what: String, hint: String) -> LabelProblem {
+pub(super) fn problem(service: &Service, label: &str, what: String, hint: String) -> LabelProblem {
     LabelProblem {
         container: service.container.name.clone(),
         label: label.to_owned(),

@@ -87,6 +87,16 @@ impl fmt::Display for Endpoint {
 }
 
 impl Endpoint {
+    /// Whether it names this machine.
+    pub(super) fn is_local(&self) -> bool {
+        match self {
+            Self::Unix(_) => true,
+            Self::Tcp { address, .. } => ["127.", "[::1]:", "localhost:"]
+                .iter()
+                .any(|own| address.starts_with(own)),
+        }
+    }
+
     /// Reads the variables that Docker's own client reads, with the same meaning: any text in `DOCKER_TLS_VERIFY` turns
     /// TLS on, and the certificates lie in `DOCKER_CERT_PATH` or `~/.docker`. Without `DOCKER_HOST`, the context counts that
     /// `DOCKER_CONTEXT` names, or the client's configuration.

@@ -267,6 +267,18 @@ impl Container {
         }
     }
 
+    /// Whether the tree at `path` has the place in it. What is mounted over a part of a tree hides that part.
+    pub fn holds(&self, path: &str, place: &str) -> bool {
+        let root = self.place_of(path);
+        if !is_within(place, &root) {
+            return false;
+        }
+        let below = &place[root.trim_end_matches('/').len()..];
+        let inner = format!("{}{below}", path.trim_end_matches('/'));
+        let mounted_at = |path: &str| self.mount_of(path).map(|mount| &mount.destination);
+        mounted_at(&inner) == mounted_at(path) && !self.is_on_tmpfs(&inner)
+    }
+
     /// Whether it sees the place, what lies around it, or what lies in it.
     pub fn reaches(&self, place: &str) -> bool {
         let mut mounts = self.mounts.iter().map(Mount::root);
@@ -291,8 +303,9 @@ impl Container {
 }
 
 impl Mount {
-    /// What is mounted, on the engine's host; where it does not tell that, by the volume's name.
-    fn root(&self) -> String {
+    /// What is mounted, on the engine's host; where it does not tell that, by the volume's name. The place of its destination
+    /// ([`Container::place_of`]).
+    pub fn root(&self) -> String {
         match (self.on_the_host(), &self.volume) {
             (Some(path), _) => path,
             (None, Some(volume)) => format!("volume:{volume}"),
@@ -422,6 +435,31 @@ mod tests {
             ("/data", false),
         ] {
             assert_eq!(container.is_on_tmpfs(path), expected, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_tree_holds_what_no_other_mount_hides() {
+        let mut container = container();
+        for (mount, source) in container
+            .mounts
+            .iter_mut()
+            .zip(["/v/data", "", "/host/db/"])
+        {
+            source.clone_into(&mut mount.source);
+        }
+        for (path, place, expected) in [
+            ("/data", "/v/data", true),
+            ("/data", "/v/data/a/b", true),
+            ("/data/", "/v/data/a", true),
+            ("/data", "/v/database", false),
+            ("/data", "/v", false),
+            ("/data/a", "/v/data", false),
+            ("/data", "/v/data/cache/x", false),
+            ("/database", "/host/db/x", true),
+            ("/", "/v/data", false),
+        ] {
+            assert_eq!(container.holds(path, place), expected, "{path} {place}");
         }
     }
 

@@ -9,6 +9,7 @@
 //! cgroup, root file system or mounts are ours.
 
 use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
 
 use bollard::models::SystemInfo;
 use bollard::query_parameters::ListContainersOptions;
@@ -97,6 +98,18 @@ impl Engine {
         })
     }
 
+    /// Where a directory of this process, which may not be there yet, is on the engine's host ([`Container::place_of`]), by each of
+    /// the names that are known of it. `own`: the container that this process runs in. Outside of one, an engine on another machine
+    /// knows none.
+    pub fn places_of(&self, own: Option<&Container>, path: &Path) -> Vec<String> {
+        let real = real_path(path).to_string_lossy().into_owned();
+        match own {
+            Some(own) => vec![own.place_of(&real)],
+            None if self.endpoint.is_local() => vec![path.to_string_lossy().into_owned(), real],
+            None => Vec::new(),
+        }
+    }
+
     /// The network in which a helper's loopback is ours, for [`super::HelperSpec::network`]; `None` when there is none:
     /// the engine is on another machine, or runs in a network of its own (rootless, Docker Desktop).
     pub async fn loopback_network(&self) -> Result<Option<String>, EngineError> {
@@ -139,6 +152,17 @@ fn has_security_option(info: &SystemInfo, name: &str) -> bool {
         let mut fields = option.split(',');
         fields.any(|field| field.strip_prefix("name=").unwrap_or(field) == name)
     })
+}
+
+/// With links followed, as far as it exists.
+fn real_path(path: &Path) -> PathBuf {
+    let real = path.ancestors().find_map(|above| {
+        let real = above.canonicalize().ok()?;
+        let below = path.strip_prefix(above).ok()?;
+        // The part that does not exist.
+        Some(real.components().chain(below.components()).collect())
+    });
+    real.unwrap_or_else(|| path.to_owned())
 }
 
 /// The id in the source of a mount that only the engine makes. The format is that of proc_pid_mountinfo(5): the fourth
@@ -202,6 +226,21 @@ mod tests {
 
     const ID: &str = "3f4b5c6d7e8f90a1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f6071829";
     const OTHER: &str = "ffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff";
+
+    #[test]
+    fn a_path_is_followed_as_far_as_it_exists() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().canonicalize().unwrap();
+        std::fs::create_dir(root.join("disk")).unwrap();
+        std::os::unix::fs::symlink("disk", root.join("link")).unwrap();
+        for (path, real) in [
+            ("link", "disk"),
+            ("link/backups/shop", "disk/backups/shop"),
+            ("none", "none"),
+        ] {
+            assert_eq!(real_path(&root.join(path)), root.join(real), "{path}");
+        }
+    }
 
     #[test]
     fn the_engines_own_mounts_give_the_id_away() {

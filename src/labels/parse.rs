@@ -149,6 +149,12 @@ impl<'a> Parser<'a> {
                 let options = self.labels.volume_options.entry(name.to_owned());
                 tree_option(options.or_default(), option, value)
             }
+            Label::VolumesSkip => values::list(value, "names of volumes")
+                .map(|volumes| self.labels.skipped_volumes = volumes),
+            Label::Binds => values::selected_paths(value, "paths of bind mounts, or `*`")
+                .map(|binds| self.labels.binds = Some(binds)),
+            Label::BindsSkip => values::paths(value, "paths of bind mounts, as `/data/cache`")
+                .map(|binds| self.labels.skipped_binds = binds),
             Label::Sqlite => values::paths(value, "paths of database files, as `/data/app.db`")
                 .map(|databases| self.labels.sqlite = databases),
             Label::FilesPath => ensure_files_name(name).and_then(|()| {
@@ -366,10 +372,14 @@ impl<'a> Parser<'a> {
 
     fn unknown(&mut self, key: &str) {
         let hint = match key.split('.').collect::<Vec<_>>().as_slice() {
-            ["cofferdam", "volumes", name] if !name.is_empty() => format!(
-                "to save the volume, name it in the value: `cofferdam.volumes: {}`",
-                quoted(name)
-            ),
+            ["cofferdam", "volumes", name]
+                if !name.is_empty() && nearest::nearest_word(name, ["skip"]).is_none() =>
+            {
+                format!(
+                    "to save the volume, name it in the value: `cofferdam.volumes: {}`",
+                    quoted(name)
+                )
+            }
             ["cofferdam", "command", name]
                 if !name.is_empty() && !["dump", "load", "check"].contains(name) =>
             {

@@ -27,8 +27,13 @@ pub enum Label {
     Couchdb(CouchdbLabel),
     Elasticsearch(ElasticsearchLabel),
     Volumes,
+    /// Volumes that are left out on purpose.
+    VolumesSkip,
     /// An option of one named volume.
     Volume(TreeLabel),
+    Binds,
+    /// Bind mounts that are left out on purpose.
+    BindsSkip,
     Sqlite,
     FilesPath,
     /// An option of one `cofferdam.files.<name>`.
@@ -139,6 +144,7 @@ impl Label {
                 | Self::Elasticsearch(ElasticsearchLabel::Indices)
                 | Self::Sqlite
                 | Self::Volumes
+                | Self::Binds
                 | Self::FilesPath
                 | Self::Command(CommandLabel::Dump)
         )
@@ -393,6 +399,21 @@ pub const TABLE: &[Entry] = &[
         "cofferdam.volumes.<name>.restore",
         Label::Volume(TreeLabel::Restore),
         "how this volume is put back: `replace`, `overlay` or `keep-existing`",
+    ),
+    entry(
+        "cofferdam.volumes.skip",
+        Label::VolumesSkip,
+        "volumes that are left out on purpose",
+    ),
+    entry(
+        "cofferdam.binds",
+        Label::Binds,
+        "bind mounts to save, by where the container sees them, or `*`",
+    ),
+    entry(
+        "cofferdam.binds.skip",
+        Label::BindsSkip,
+        "bind mounts that are left out on purpose",
     ),
     entry(
         "cofferdam.files.<name>",

@@ -155,6 +155,14 @@ pub fn paths(value: &str, example: &str) -> Result<Vec<String>, BadValue> {
     Ok(paths)
 }
 
+/// Absolute paths, or `*` for all.
+pub fn selected_paths(value: &str, example: &str) -> Result<Selection, BadValue> {
+    match selection(value, example)? {
+        Selection::All => Ok(Selection::All),
+        Selection::Names(_) => paths(value, example).map(Selection::Names),
+    }
+}
+
 /// Patterns that leave parts of a tree out, as written. What they match is the tree's to say; here they are only read so
 /// that a malformed one is told before anything begins.
 pub fn exclusions(value: &str) -> Result<Vec<String>, BadValue> {

@@ -114,7 +114,10 @@ fn survey(containers: Vec<Container>) -> Survey {
         caches: BTreeMap::new(),
         volumes: BTreeMap::new(),
         declared,
+        paths: BTreeMap::new(),
         in_memory: BTreeSet::new(),
+        no_directories: BTreeSet::new(),
+        repositories: Vec::new(),
     }
 }
 

@@ -1,7 +1,9 @@
 //! What a project's labels leave unprotected, each with the label that mends it. Pure.
 //!
+//! - `paths`: what is mounted without a name, and that nothing saves
 //! - `stores`: database servers that nothing saves
 
+mod paths;
 mod stores;
 
 use std::collections::BTreeSet;
@@ -12,7 +14,7 @@ use serde::Serialize;
 use super::backup::PlannedTarget;
 use super::caches;
 use crate::discover::{self, MountedVolume, Service};
-use crate::engine::container::is_within;
+use crate::engine::container::overlap;
 use crate::labels::Moment;
 use crate::manifest::Failure;
 use crate::survey::Survey;
@@ -64,6 +66,7 @@ fn ids<'a>(
 pub fn audit(survey: &Survey, targets: &[PlannedTarget], unreachable: &[Failure]) -> Vec<Finding> {
     let mut findings = stores::unsaved(survey);
     findings.extend(unsaved_volumes(survey));
+    findings.extend(paths::unsaved(survey));
     let saved: BTreeSet<&str> = ids(targets, unreachable)
         .map(|target| target.service.as_str())
         .collect();
@@ -79,7 +82,8 @@ pub fn audit(survey: &Survey, targets: &[PlannedTarget], unreachable: &[Failure]
     findings
 }
 
-/// Named volumes that no container of the project saves, that hold no saved store, and that no `cofferdam.skip` explains.
+/// Named volumes that no container of the project saves, that hold no saved store and no repository, and that no label leaves
+/// out on purpose.
 fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
     let mut explained: BTreeSet<String> = survey
         .volumes
@@ -91,12 +95,10 @@ fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
         |service: &Service| discover::mounted(service, &survey.stack.project, &survey.declared);
     for service in &survey.stack.services {
         for volume in mounted(service) {
-            let holds_store = survey
-                .data_directories(&service.name)
-                .chain(service.labels.data_directories())
-                .any(|directory| is_within(directory, &volume.destination))
-                || stores::are_at(survey, service, &volume.destination);
-            if holds_store || service.labels.skip.is_some() || is_saved_by_path(service, &volume) {
+            if is_explained(survey, service, &volume.destination)
+                || discover::is_skipped_volume(service, &volume)
+                || is_saved_by_path(service, &volume)
+            {
                 explained.insert(volume.volume);
             }
         }
@@ -112,18 +114,37 @@ fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
     findings
 }
 
-/// Where a server keeps its data in no usual place, each volume beside it is suspect: a copy of files that are written to
-/// is not what to advise.
+/// Whether what a service has mounted at `path` needs no label that saves it: it is a store's, or Cofferdam's own, or left out
+/// with the whole service.
+fn is_explained(survey: &Survey, service: &Service, path: &str) -> bool {
+    let mut directories = survey
+        .data_directories(&service.name)
+        .chain(service.labels.data_directories());
+    let mut repositories =
+        discover::repositories_at(&survey.repositories, &service.container, path);
+    directories.any(|directory| overlap(directory, path))
+        || stores::are_at(survey, service, path)
+        || service.labels.skip.is_some()
+        || repositories.next().is_some()
+}
+
 fn unsaved_volume(survey: &Survey, service: &Service, volume: &MountedVolume) -> Finding {
     let what = format!(
         "nothing saves volume {} at {}",
         volume.volume, volume.destination
     );
+    let label = format!("cofferdam.volumes: {}", volume.name);
+    unsaved(survey, service, what, label)
+}
+
+/// Where a server keeps its data in no usual place, all that is mounted beside it is suspect: a copy of files that are written to
+/// is not what to advise.
+fn unsaved(survey: &Survey, service: &Service, what: String, label: String) -> Finding {
     match stores::at_no_usual_place(survey, service) {
         None => Finding {
             service: service.name.clone(),
             what,
-            label: format!("cofferdam.volumes: {}", volume.name),
+            label,
             hint: None,
         },
         Some(store) => {

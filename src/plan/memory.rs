@@ -18,8 +18,11 @@ pub(super) fn volume_of(survey: &Survey, target: &TargetId) -> Option<String> {
         DriverKind::Files => {
             let mut services = survey.stack.services.iter();
             let service = services.find(|service| service.name == target.service)?;
-            let files = service.labels.files.get(&target.name)?;
-            service.container.mount_of(&files.path)?.volume.clone()
+            let labelled = service.labels.files.get(&target.name);
+            let labelled = labelled.map(|files| &files.path);
+            let mut paths = survey.paths.get(&target.service).into_iter().flatten();
+            let path = labelled.or_else(|| paths.find(|path| **path == target.name))?;
+            service.container.mount_of(path)?.volume.clone()
         }
         _ => None,
     };

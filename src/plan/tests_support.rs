@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::discover::{self, Service, Stack};
+use crate::discover::{self, Apart, Service, Stack};
 use crate::engine::container::tests_support::container;
 use crate::engine::{Mount, MountKind};
 use crate::labels::parse;
@@ -18,7 +18,7 @@ pub fn service(name: &str, volumes: &[&str], labels: &[(&str, &str)]) -> Service
         container.mounts.push(Mount {
             kind: MountKind::Volume,
             volume: Some(volume.to_owned()),
-            source: String::new(),
+            source: format!("/volumes/{volume}"),
             subpath: None,
             destination: destination.to_owned(),
             writable: true,
@@ -33,6 +33,23 @@ pub fn service(name: &str, volumes: &[&str], labels: &[(&str, &str)]) -> Service
         labels: parse(&container).expect("the labels are good"),
         container,
     }
+}
+
+/// The same service with bind mounts, as `/host:/path`, and `:ro` at the end of those that cannot be written to.
+pub fn bound(mut service: Service, binds: &[&str]) -> Service {
+    for bind in binds {
+        let mut parts = bind.split(':');
+        let mut part = || parts.next().unwrap_or_default().to_owned();
+        service.container.mounts.push(Mount {
+            kind: MountKind::Bind,
+            volume: None,
+            source: part(),
+            subpath: None,
+            destination: part(),
+            writable: part() != "ro",
+        });
+    }
+    service
 }
 
 /// A project of these services, and the stores that each runs.
@@ -53,8 +70,15 @@ pub fn survey(services: Vec<(Service, &[Store])>) -> Survey {
         swarm: None,
         warnings: Vec::new(),
     };
+    let apart = Apart {
+        databases: &BTreeMap::new(),
+        no_directories: &BTreeSet::new(),
+        repositories: &[],
+    };
+    let volumes = discover::wanted(&stack, &BTreeMap::new(), &apart).expect("volumes");
     Survey {
-        volumes: discover::wanted(&stack, &BTreeMap::new(), &BTreeMap::new()).expect("volumes"),
+        paths: discover::wanted_paths(&stack, &volumes, &apart).expect("paths"),
+        volumes,
         stack,
         containers: all,
         cofferdams: Arc::default(),
@@ -64,5 +88,7 @@ pub fn survey(services: Vec<(Service, &[Store])>) -> Survey {
         caches: BTreeMap::new(),
         declared: BTreeMap::new(),
         in_memory: BTreeSet::new(),
+        no_directories: BTreeSet::new(),
+        repositories: Vec::new(),
     }
 }

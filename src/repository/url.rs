@@ -132,6 +132,13 @@ impl fmt::Display for StoreUrl {
 const SUPPORTED: &str = "use a directory, as `/backups` or `file:///backups`, or a URL that begins with `s3://`, `az://`, `gs://`, `webdav+https://` or `sftp://`";
 
 impl RepositoryUrl {
+    pub fn directory(&self) -> Option<&Path> {
+        match self {
+            Self::Directory(path) => Some(path),
+            Self::Store(_) => None,
+        }
+    }
+
     /// `working_directory` is absolute: relative paths begin there.
     pub fn parse(text: &str, working_directory: &Path) -> Result<Self, BadUrl> {
         if text.is_empty() {

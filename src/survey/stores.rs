@@ -9,7 +9,8 @@ use futures_util::{FutureExt, StreamExt};
 use super::{Survey, some_at_a_time};
 use crate::cache::Cache;
 use crate::discover::{Service, Stack, is_helper};
-use crate::engine::{Container, Engine, EngineError, State};
+use crate::engine::container::overlap;
+use crate::engine::{Container, Engine, EngineError, Mount, State};
 use crate::labels::{ContainerLabels, CouchdbLabels, ElasticsearchLabels, OptIn, Selection};
 use crate::store::Store;
 
@@ -104,22 +105,21 @@ fn by_environment(container: &Container) -> BTreeSet<Store> {
         .collect()
 }
 
-/// The stores of those services whose volumes may be taken without being named, and of those that share a volume with them.
-pub(super) async fn beside_unnamed_volumes(
+/// The stores of those services whose mounts may be taken without being named, and of those that share a place with them.
+pub(super) async fn beside_unnamed_mounts(
     engine: &Engine,
     stack: &Stack,
 ) -> Result<BTreeMap<String, BTreeSet<Store>>, EngineError> {
-    let shared: BTreeSet<&String> = stack
+    let shared: BTreeSet<String> = stack
         .services
         .iter()
         .filter(|service| takes_what_is_not_named(service))
         .flat_map(|service| &service.container.mounts)
-        .filter_map(|mount| mount.volume.as_ref())
+        .map(Mount::root)
         .collect();
     let looked_at = stack.services.iter().filter(|service| {
-        let mut mounts = service.container.mounts.iter();
-        let shares =
-            mounts.any(|mount| mount.volume.as_ref().is_some_and(|it| shared.contains(it)));
+        let mut places = service.container.mounts.iter().map(Mount::root);
+        let shares = places.any(|place| shared.iter().any(|shared| overlap(shared, &place)));
         service.container.is_running() && (takes_what_is_not_named(service) || shares)
     });
     let looked_at: Vec<&Service> = looked_at.collect();
@@ -138,12 +138,14 @@ pub(super) async fn beside_unnamed_volumes(
     Ok(seen)
 }
 
-fn takes_what_is_not_named(service: &Service) -> bool {
+pub(super) fn takes_what_is_not_named(service: &Service) -> bool {
     let labels = &service.labels;
     let is_taken = match labels.opt_in {
         OptIn::No => false,
         OptIn::Detection => true,
-        OptIn::Labels => labels.volumes == Some(Selection::All),
+        OptIn::Labels => [&labels.volumes, &labels.binds]
+            .into_iter()
+            .any(|taken| *taken == Some(Selection::All)),
     };
     is_taken && labels.skip.is_none()
 }

@@ -274,7 +274,17 @@ fn trees_of(survey: &Survey, service: &Service) -> Vec<TreeTarget> {
         options: files.options.clone(),
     });
     let skipped = service.labels.skip.is_some();
-    volumes.chain(files.filter(|_| !skipped)).collect()
+    // No name that a label gives has a slash in it.
+    let paths = survey.paths.get(&service.name).into_iter().flatten();
+    let paths = paths.map(|path| TreeTarget {
+        id: TargetId::new(&service.name, DriverKind::Files, path),
+        origin: TreeOrigin::Path(path.clone()),
+        options: TreeOptions::default(),
+    });
+    volumes
+        .chain(files.filter(|_| !skipped))
+        .chain(paths)
+        .collect()
 }
 
 /// What is restored although no label takes it: as a volume that the service mounts, or at the path that was saved.

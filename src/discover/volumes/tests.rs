@@ -41,6 +41,15 @@ fn stack(services: Vec<Service>) -> Stack {
     }
 }
 
+fn apart(databases: &BTreeMap<String, Vec<String>>) -> Apart<'_> {
+    const NOTHING: &BTreeSet<String> = &BTreeSet::new();
+    Apart {
+        databases,
+        no_directories: NOTHING,
+        repositories: &[],
+    }
+}
+
 fn taken(services: Vec<Service>) -> Result<Vec<String>, LabelErrors> {
     taken_beside(services, &[])
 }
@@ -50,11 +59,11 @@ fn taken_beside(
     services: Vec<Service>,
     databases: &[(&str, &str)],
 ) -> Result<Vec<String>, LabelErrors> {
-    let databases = databases
+    let databases: BTreeMap<String, Vec<String>> = databases
         .iter()
         .map(|(service, directory)| ((*service).to_owned(), vec![(*directory).to_owned()]))
         .collect();
-    let wanted = wanted(&stack(services), &BTreeMap::new(), &databases)?;
+    let wanted = wanted(&stack(services), &BTreeMap::new(), &apart(&databases))?;
     Ok(wanted
         .into_iter()
         .flat_map(|(service, volumes)| {
@@ -89,6 +98,18 @@ fn volumes_are_taken_as_labels_ask() {
             vec!["a/data", "a/logs"],
         ),
         (vec![("volumes", "shared")], vec!["a/shared"]),
+        (
+            vec![("volumes", "*"), ("volumes.skip", "data,shared")],
+            vec!["a/logs"],
+        ),
+        (
+            vec![
+                ("enable", "true"),
+                ("volumes.skip", "candigv2_logs,/anonymous"),
+            ],
+            vec!["a/data", "a/shared"],
+        ),
+        (vec![("volumes.skip", "logs")], vec![]),
         (vec![("postgres", "*")], vec![]),
         (vec![("enable", "true"), ("postgres", "*")], vec![]),
         (vec![("volumes", "*"), ("skip", "moved")], vec![]),
@@ -143,7 +164,7 @@ fn options_of_a_shared_volume_come_from_whoever_gives_them() {
     let overlay = [("volumes", "data"), ("volumes.data.restore", "overlay")];
     let with_options = service("b", &mounts, &overlay);
     let stack = stack(vec![plain, with_options]);
-    let wanted = wanted(&stack, &BTreeMap::new(), &BTreeMap::new()).unwrap();
+    let wanted = wanted(&stack, &BTreeMap::new(), &apart(&BTreeMap::new())).unwrap();
     let target = &wanted["a"][0];
     assert_eq!(target.options.restore, TreeRestore::Overlay);
     assert_eq!(target.volume.destination, "/data");
@@ -165,7 +186,7 @@ fn names_of_the_compose_file_come_from_its_label_too() {
             destination: "/also".to_owned(),
         }]
     );
-    assert!(wanted(&stack(vec![service]), &declared, &BTreeMap::new()).is_ok());
+    assert!(wanted(&stack(vec![service]), &declared, &apart(&BTreeMap::new())).is_ok());
 }
 
 #[test]
@@ -213,4 +234,38 @@ fn contradicting_options_of_a_shared_volume_are_told() {
     let a = [("volumes", "data"), ("volumes.data.restore", "overlay")];
     let b = [("volumes", "data"), ("volumes.data.exclude", "tmp")];
     assert_snapshot!(bad(vec![service("a", &mounts, &a), service("b", &mounts, &b)]), @r"container b: label `cofferdam.volumes.data.exclude` says otherwise than the labels of container a of the same volume; a volume that is shared is saved once: give its options on one container");
+}
+
+#[test]
+fn what_is_left_out_on_purpose_must_be_there() {
+    let mounts = [("candigv2_logs", "/logs"), (HEX, "/anonymous")];
+    let bad_service = |labels: &[(&str, &str)]| bad(vec![service("vault", &mounts, labels)]);
+    let with = |skip: &str| bad_service(&[("enable", "true"), ("volumes.skip", skip)]);
+    assert_snapshot!(with("log"), @"container vault: label `cofferdam.volumes.skip` names the volume `log`, which this container does not mount; did you mean `logs`? (mounted: `logs`)");
+    assert_snapshot!(with("/logs"), @"container vault: label `cofferdam.volumes.skip` names `/logs`, where this container has no anonymous volume; a named volume is named as in `cofferdam.volumes`, and a bind mount in `cofferdam.binds.skip`");
+    assert_snapshot!(
+        bad_service(&[("volumes", "logs"), ("volumes.skip", "candigv2_logs")]),
+        @"container vault: label `cofferdam.volumes.skip` names the volume `candigv2_logs`, as does `cofferdam.volumes`; remove it from one of them"
+    );
+}
+
+#[test]
+fn a_repository_is_not_taken_unless_it_is_named() {
+    let mounts = [("data", "/data"), ("backups", "/backups")];
+    let repositories = ["/var/lib/docker/volumes/backups/_data".to_owned()];
+    let databases = BTreeMap::new();
+    let apart = Apart {
+        repositories: &repositories,
+        ..apart(&databases)
+    };
+    for (label, expected) in [
+        (("volumes", "*"), vec!["data"]),
+        (("enable", "true"), vec!["data"]),
+        (("volumes", "backups"), vec!["backups"]),
+    ] {
+        let stack = stack(vec![service("a", &mounts, &[label])]);
+        let wanted = wanted(&stack, &BTreeMap::new(), &apart).unwrap();
+        let names = wanted["a"].iter().map(|wanted| &wanted.volume.name);
+        assert_eq!(names.collect::<Vec<_>>(), expected, "{label:?}");
+    }
 }

@@ -445,8 +445,8 @@ fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
-    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.schedule`, `cofferdam.trigger`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.ready-timeout`, `cofferdam.hook.…`");
-    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.schedule`, `cofferdam.trigger`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.ready-timeout`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.binds`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.schedule`, `cofferdam.trigger`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.ready-timeout`, `cofferdam.hook.…`");
+    assert_snapshot!(bad(&[("", "1")]), @r"container db: label `cofferdam.` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.binds`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.schedule`, `cofferdam.trigger`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.ready-timeout`, `cofferdam.hook.…`");
 }
 
 #[test]
@@ -661,4 +661,23 @@ fn the_labels_that_we_show_to_people_are_good() {
             }
         }
     }
+}
+
+#[test]
+fn bind_mounts_are_named_by_their_paths() {
+    let labels = good(&[("binds", "/data/, /srv//media"), ("binds.skip", "/cache")]);
+    assert_eq!(labels.opt_in, OptIn::Labels);
+    assert_eq!(labels.binds, Some(names(&["/data", "/srv/media"])));
+    assert_eq!(labels.skipped_binds, ["/cache"]);
+    assert_eq!(good(&[("binds", "*")]).binds, Some(Selection::All));
+
+    let skips = [("volumes.skip", "cache, /data"), ("binds.skip", "/tmp")];
+    assert_eq!(good(&skips).opt_in, OptIn::No);
+    assert_eq!(good(&skips).skipped_volumes, ["cache", "/data"]);
+    let enabled = [("enable", "true"), skips[0], skips[1]];
+    assert_eq!(good(&enabled).opt_in, OptIn::Detection);
+
+    assert_snapshot!(bad(&[("binds", "data")]), @"container db: label `cofferdam.binds` is `data`, which is not absolute; write the whole path as the container sees it, beginning with `/`");
+    assert_snapshot!(bad(&[("volumes.skp", "cache")]), @"container db: label `cofferdam.volumes.skp` is unknown; did you mean `cofferdam.volumes.skip` (volumes that are left out on purpose)?");
+    assert_snapshot!(bad(&[("bind", "/data")]), @"container db: label `cofferdam.bind` is unknown; did you mean `cofferdam.binds` (bind mounts to save, by where the container sees them, or `*`)?");
 }

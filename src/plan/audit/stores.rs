@@ -6,6 +6,7 @@
 use super::Finding;
 use crate::discover::{self, Service};
 use crate::engine::container::is_within;
+use crate::engine::{Mount, MountKind};
 use crate::labels::HookPoint;
 use crate::store::Store;
 use crate::survey::Survey;
@@ -73,7 +74,9 @@ fn unsaved_of(survey: &Survey, service: &Service) -> impl Iterator<Item = (Store
 fn is_dumped(survey: &Survey, service: &Service, store: Store) -> bool {
     let labels = &service.labels;
     let mut databases = survey.databases_of(&service.name);
-    let takes_trees = !labels.files.is_empty() || survey.volumes.contains_key(&service.name);
+    let takes_trees = !labels.files.is_empty()
+        || survey.volumes.contains_key(&service.name)
+        || survey.paths.contains_key(&service.name);
     let has_driver = match store {
         Store::Couchdb => labels.couchdb.is_some(),
         Store::Elasticsearch | Store::Opensearch => labels.elasticsearch.is_some(),
@@ -96,5 +99,9 @@ fn has_saved_files(survey: &Survey, service: &Service, store: Store) -> bool {
     // A path in the directory saves only a part of it.
     let mut files = service.labels.files.values();
     let by_path = files.any(|files| is_at(store, service, &files.path));
-    on_volume || by_path
+    let is_unnamed = |mount: &&Mount| mount.kind == MountKind::Bind || mount.is_anonymous();
+    let mut unnamed = service.container.mounts.iter().filter(is_unnamed);
+    let on_path = unnamed
+        .any(|mount| is_at(store, service, &mount.destination) && survey.is_saved(&mount.root()));
+    on_volume || by_path || on_path
 }

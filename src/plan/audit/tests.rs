@@ -2,7 +2,7 @@ use insta::assert_snapshot;
 
 use super::*;
 use crate::labels::PostgresLabels;
-use crate::plan::tests_support::{service, survey};
+use crate::plan::tests_support::{bound, service, survey};
 use crate::store::Store;
 use crate::survey::{FoundDatabase, FoundServer};
 
@@ -186,4 +186,67 @@ fn a_volume_that_a_server_and_others_mount_is_the_servers() {
     let app = service("app", &["pgdata:/look"], &[]);
     let db = service("db", &["pgdata:/var/lib/postgresql/data"], &[]);
     assert_snapshot!(found(&survey(vec![(app, &[]), (db, &[Store::Postgres])])), @r#"db: nothing saves its PostgreSQL server -> cofferdam.postgres: "*""#);
+}
+
+#[test]
+fn what_is_mounted_without_a_name_is_listed_with_the_label_that_saves_it() {
+    let anonymous = format!("{}:/var/lib/app", "0".repeat(64));
+    let binds = [
+        "/host/data:/data",
+        "/host/read:/read:ro",
+        "/etc/ssl:/etc/ssl",
+        "/host/conf:/conf",
+    ];
+    let with = |labels: &[(&str, &str)]| {
+        let app = bound(service("app", &[&anonymous], labels), &binds);
+        let mut survey = survey(vec![(app, &[])]);
+        survey.no_directories.insert("/host/conf".to_owned());
+        found(&survey)
+    };
+    let all = "app: nothing saves the bind mount of /host/data at /data -> cofferdam.binds: /data\n\
+               app: nothing saves the anonymous volume at /var/lib/app -> cofferdam.files.app: /var/lib/app";
+    assert_eq!(with(&[]), all);
+    // What is in the layer around it does not reach into it.
+    assert_eq!(with(&[("files.var", "/var/lib")]), all);
+    let saved = [("binds", "/data"), ("files.app", "/var/lib/app")];
+    assert_eq!(with(&saved), "");
+    assert_eq!(with(&[("enable", "true")]), "");
+    assert_eq!(with(&[("skip", "rubbish")]), "");
+    let skipped = [("binds.skip", "/data"), ("volumes.skip", "/var/lib/app")];
+    assert_eq!(with(&skipped), "");
+    assert_snapshot!(with(&[("volumes.skip", "/var/lib/app")]), @"app: nothing saves the bind mount of /host/data at /data -> cofferdam.binds: /data");
+}
+
+#[test]
+fn a_bind_mount_that_another_service_saves_or_explains_is_not_listed() {
+    let beside = |mounts: &[&str], labels: &[(&str, &str)], stores: &'static [Store]| {
+        let app = bound(service("app", &[], &[]), &["/host/data:/data"]);
+        let other = bound(service("other", &[], labels), mounts);
+        found(&survey(vec![(app, &[]), (other, stores)]))
+    };
+    let nothing_saves_it =
+        "app: nothing saves the bind mount of /host/data at /data -> cofferdam.binds: /data";
+    let same = ["/host/data:/d"];
+    assert_eq!(beside(&same, &[], &[]), nothing_saves_it);
+    assert_eq!(beside(&same, &[("binds", "*")], &[]), "");
+    assert_eq!(beside(&same, &[("skip", "elsewhere")], &[]), "");
+    assert_eq!(beside(&["/host:/host"], &[("binds", "*")], &[]), "");
+    let part = beside(&["/host/data/x:/x"], &[("binds", "*")], &[]);
+    assert_eq!(part, nothing_saves_it);
+    let database = ["/host/data:/var/lib/mysql"];
+    assert_snapshot!(beside(&database, &[], &[Store::Mysql]), @r#"other: nothing saves its MySQL or MariaDB server -> cofferdam.mysql: "*""#);
+    assert_snapshot!(beside(&database, &[("binds", "*")], &[Store::Mysql]), @r#"other: the files of its MySQL or MariaDB server are saved while it writes to them -> cofferdam.mysql: "*""#);
+    let still = [("binds", "*"), ("stop", "backup")];
+    assert_eq!(beside(&database, &still, &[Store::Mysql]), "");
+}
+
+#[test]
+fn nobody_is_told_to_save_a_repository() {
+    let app = bound(
+        service("app", &["backups:/b"], &[]),
+        &["/host:/host", "/srv:/srv"],
+    );
+    let mut survey = survey(vec![(app, &[])]);
+    survey.repositories = vec!["/volumes/backups".to_owned(), "/host/copies".to_owned()];
+    assert_snapshot!(found(&survey), @"app: nothing saves the bind mount of /srv at /srv -> cofferdam.binds: /srv");
 }
