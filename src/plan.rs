@@ -4,6 +4,7 @@ pub mod apart;
 pub mod audit;
 pub mod backup;
 mod caches;
+pub mod enabled;
 pub mod hold;
 mod memory;
 pub mod order;

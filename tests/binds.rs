@@ -95,6 +95,22 @@ fn what_is_mounted_without_a_name_is_asked_for_taken_and_put_back() {
 }
 
 #[test]
+fn a_label_that_finds_nothing_to_save_is_an_error() {
+    let stack = TestStack::new("nothing");
+    let _app = stack.toolbox(
+        "app",
+        &[("cofferdam.enable", "true")],
+        &["--volume", "/var/run/docker.sock:/var/run/docker.sock"],
+    );
+    for command in ["plan", "backup"] {
+        stack.cofferdam(&[command]).expect_says(
+            2,
+            "label `cofferdam.enable` is `true`, and there is nothing to save",
+        );
+    }
+}
+
+#[test]
 fn a_repository_is_neither_saved_into_itself_nor_replaced() {
     let stack = TestStack::new("itself");
     let place = stack.directory.path();

@@ -9,6 +9,7 @@ use crate::engine::Engine;
 use crate::plan::apart::ensure_repository_is_apart;
 use crate::plan::audit::{audit, saves_a_database};
 use crate::plan::backup::BackupPlan;
+use crate::plan::enabled::ensure_enabled_is_served;
 use crate::repository::pin::PinName;
 use crate::select;
 use crate::session::Session;
@@ -62,6 +63,8 @@ impl Context {
             mut unreachable,
             left_out,
         } = drivers.targets(survey).await;
+        let unserved = ensure_enabled_is_served(survey, &targets, &unreachable);
+        unreachable.extend(unserved.map_err(CommandError::usage)?);
         let all: Vec<TargetId> = targets
             .iter()
             .map(|target| &target.id)
