@@ -138,8 +138,8 @@ pub enum PlanError {
         hint: String,
     },
     #[error(
-        "{target} holds Cofferdam's own repository, or lies in it, and Cofferdam neither saves nor replaces that; move the repository \
-         elsewhere, leave it out of the target by an `exclude` label, or take the target out of the labels"
+        "{target} holds Cofferdam's own repository, or lies in it, and Cofferdam neither saves nor replaces that; to save the rest, leave \
+         the repository out by an `exclude` label, or take the target out of the labels; to restore the rest, name the other targets"
     )]
     HoldsRepository { target: TargetId },
     #[error(

@@ -1,7 +1,9 @@
 //! Looks at the engine: which stacks are there, what their volumes are called, which databases run in them.
 //!
+//! - `mounts`: what the engine tells of volumes and bind mounts
 //! - `stores`: database servers and caches by what runs
 
+mod mounts;
 mod stores;
 
 pub use stores::{StoreAtWork, at_work, couchdb_labels};
@@ -13,11 +15,12 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 
+use self::mounts::{Volumes, by_all_names, look_at_volumes, no_directories};
 use crate::cache::Cache;
 use crate::config::Scope;
 use crate::discover::{self, Apart, DiscoverError, Service, Stack, SwarmView, WantedVolume};
 use crate::driver::{mysql, postgres};
-use crate::engine::{Container, Engine, EngineError, MountKind, PathKind, Volume, container};
+use crate::engine::{Container, Engine, EngineError, MountKind};
 use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels, Selection};
 use crate::store::Store;
 
@@ -209,7 +212,7 @@ pub async fn survey_with(
     let through = Arc::from(through);
     let mut surveys = Vec::new();
     for stack in discover::discover(containers, own.as_ref(), scope, swarm.as_ref())? {
-        let survey = survey_stack(engine, stack, &repositories).await?;
+        let survey = survey_stack(engine, stack, own.as_ref(), &repositories).await?;
         surveys.push(Survey {
             containers: Arc::clone(&all),
             cofferdams: Arc::clone(&cofferdams),
@@ -248,6 +251,7 @@ pub async fn swarm_view(
 async fn survey_stack(
     engine: &Engine,
     mut stack: Stack,
+    own: Option<&Container>,
     repositories: &[String],
 ) -> Result<Survey, SurveyError> {
     let seen = stores::beside_unnamed_mounts(engine, &stack).await?;
@@ -272,14 +276,21 @@ async fn survey_stack(
             (service.name.clone(), directories)
         })
         .collect();
-    let (declared, in_memory) = look_at_volumes(engine, &stack).await?;
+    let mounts = stack.services.iter().map(|service| &service.container);
+    let mounts = mounts.chain(own).flat_map(|container| &container.mounts);
+    let Volumes {
+        declared,
+        in_memory,
+        twins,
+    } = look_at_volumes(engine, mounts).await?;
+    let repositories = by_all_names(repositories, &twins);
     let takers = stack.services.iter();
     let takers = takers.filter(|it| stores::takes_what_is_not_named(it));
     let no_directories = no_directories(engine, takers).await;
     let apart = Apart {
         databases: &directories,
         no_directories: &no_directories,
-        repositories,
+        repositories: &repositories,
     };
     let volumes = discover::wanted(&stack, &declared, &apart)?;
     let paths = discover::wanted_paths(&stack, &volumes, &apart)?;
@@ -304,7 +315,7 @@ async fn survey_stack(
         paths,
         in_memory,
         no_directories,
-        repositories: repositories.to_vec(),
+        repositories,
     })
 }
 
@@ -430,58 +441,6 @@ async fn mysql_of(
         },
         data_directory: Some(detected.data_directory),
     }))
-}
-
-/// Where these services have something else than a directory bound: a file, a socket. One that the engine does not show counts
-/// as a directory: it is told of rather than forgotten.
-async fn no_directories<'a>(
-    engine: &'a Engine,
-    services: impl Iterator<Item = &'a Service>,
-) -> BTreeSet<String> {
-    let nothing = BTreeSet::new();
-    let mounts = services.flat_map(|service| {
-        let unnamed = discover::unnamed(service, &nothing);
-        let binds = unnamed.filter(|mount| mount.kind == MountKind::Bind);
-        binds.map(move |mount| (&service.container, mount))
-    });
-    let looks = mounts.map(|(container, mount)| {
-        let look = async move {
-            let found = engine.stat(&container.id, &mount.destination).await;
-            let kind = found.ok().flatten().map(|found| found.kind);
-            let is_other = matches!(kind, Some(PathKind::File | PathKind::Other));
-            is_other.then(|| mount.root())
-        };
-        look.boxed()
-    });
-    let looks: Vec<Option<String>> = some_at_a_time(looks).collect().await;
-    looks.into_iter().flatten().collect()
-}
-
-/// The names of volumes in compose files, and those that are in memory.
-async fn look_at_volumes(
-    engine: &Engine,
-    stack: &Stack,
-) -> Result<(BTreeMap<String, String>, BTreeSet<String>), EngineError> {
-    let mounts = stack.services.iter().flat_map(|it| &it.container.mounts);
-    let mounts = mounts.filter(|mount| mount.kind == MountKind::Volume);
-    let volumes: BTreeSet<&String> = mounts.filter_map(|mount| mount.volume.as_ref()).collect();
-    let looks = volumes.into_iter().map(|name| {
-        let look = async move { Ok((name.clone(), engine.volume(name).await?)) };
-        look.boxed()
-    });
-    let looks: Vec<(String, Option<Volume>)> = some_at_a_time(looks).try_collect().await?;
-    let mut declared = BTreeMap::new();
-    let mut in_memory = BTreeSet::new();
-    for (name, volume) in looks {
-        let Some(volume) = volume else { continue };
-        if let Some(own) = volume.labels.get(container::COMPOSE_VOLUME) {
-            declared.insert(name.clone(), own.clone());
-        }
-        if volume.is_in_memory {
-            in_memory.insert(name);
-        }
-    }
-    Ok((declared, in_memory))
 }
 
 /// What the engine is asked for, [`LOOKS`] questions at the same time; the answers are in the order of the questions.

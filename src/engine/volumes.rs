@@ -15,11 +15,21 @@ impl From<bollard::models::Volume> for Volume {
                 found.options.get("type").map(String::as_str),
                 Some("tmpfs" | "ramfs")
             ),
+            bound: bound(&found.options),
             created: found.created_at.and_then(|time| time.parse().ok()),
+            mountpoint: found.mountpoint,
             name: found.name,
             labels: found.labels.into_iter().collect(),
         }
     }
+}
+
+/// The directory of the host that a volume stands for. Options are read as `mount` does it: several, separated by commas.
+fn bound(options: &HashMap<String, String>) -> Option<String> {
+    let mut flags = options.get("o")?.split(',').map(str::trim);
+    let device = options.get("device")?;
+    let is_bound = flags.any(|flag| ["bind", "rbind"].contains(&flag)) && device.starts_with('/');
+    is_bound.then(|| device.clone())
 }
 
 impl Engine {
