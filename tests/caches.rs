@@ -54,6 +54,7 @@ fn a_cache_that_nothing_flushes_is_told_until_a_hook_flushes_it() {
     let labels = [
         ("cofferdam.sqlite", "/srv/app.db"),
         ("cofferdam.files.version", "/etc/debian_version"),
+        ("cofferdam.volumes.skip", "/srv"),
         ("cofferdam.stop", "restore"),
     ];
     let app = stack.toolbox("app", &labels, &["--volume", "/srv"]);
