@@ -72,6 +72,10 @@ impl StatusPlace {
     }
 
     async fn put(&self, files: Vec<StatusFile>) -> Result<(), RepositoryError> {
+        // Where nothing was backed up yet, the place need not be a repository.
+        if files.is_empty() {
+            return Ok(());
+        }
         match self {
             Self::Repository(repository) => repository.put_statuses(files).await,
             Self::Directory(directory) => {
