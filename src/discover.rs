@@ -128,12 +128,10 @@ pub fn discover(
     scope: &Scope,
     swarm: Option<&SwarmView>,
 ) -> Result<Vec<Stack>, DiscoverError> {
-    let mut by_project = containers_by_project(containers);
     let mut stacks = Vec::new();
     let mut errors = LabelErrors::default();
-    for project in projects_of(scope, own, &by_project, swarm)? {
-        let containers = by_project.remove(&project).unwrap_or_default();
-        match stack(project, containers, own, swarm) {
+    for (_, stack) in discover_each(containers, own, scope, swarm)? {
+        match stack {
             Ok(stack) => stacks.push(stack),
             Err(more) => errors.problems.extend(more.problems),
         }
@@ -143,6 +141,25 @@ pub fn discover(
     } else {
         Err(errors.into())
     }
+}
+
+/// What there is of each project by itself.
+pub type EachProject<T, E> = Vec<(String, Result<T, E>)>;
+
+/// The same, each by itself: the labels of one are nothing to another.
+pub fn discover_each(
+    containers: Vec<Container>,
+    own: Option<&Container>,
+    scope: &Scope,
+    swarm: Option<&SwarmView>,
+) -> Result<EachProject<Stack, LabelErrors>, DiscoverError> {
+    let mut by_project = containers_by_project(containers);
+    let projects = projects_of(scope, own, &by_project, swarm)?.into_iter();
+    let stacks = projects.map(|project| {
+        let containers = by_project.remove(&project).unwrap_or_default();
+        (project.clone(), stack(project, containers, own, swarm))
+    });
+    Ok(stacks.collect())
 }
 
 /// The stacks of `scope`, each by itself: the labels of one are nothing to another. A project that is named and has no

@@ -18,7 +18,9 @@ use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 use self::mounts::{Volumes, by_all_names, look_at_volumes, no_directories};
 use crate::cache::Cache;
 use crate::config::Scope;
-use crate::discover::{self, Apart, DiscoverError, Service, Stack, SwarmView, WantedVolume};
+use crate::discover::{
+    self, Apart, DiscoverError, EachProject, Service, Stack, SwarmView, WantedVolume,
+};
 use crate::driver::{mysql, postgres};
 use crate::engine::{Container, Engine, EngineError, MountKind};
 use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels, Selection};
@@ -195,32 +197,84 @@ pub async fn survey_with(
     repositories: &[&Path],
     relabel: impl FnOnce(&mut [Container]),
 ) -> Result<Vec<Survey>, SurveyError> {
-    let own = engine.own_container().await?;
-    let repositories = repositories.iter();
-    let repositories = repositories.flat_map(|path| engine.places_of(own.as_ref(), path));
-    let repositories: Vec<String> = repositories.collect();
-    let mut containers = engine.containers(&[]).await?;
-    relabel(&mut containers);
-    let swarm = swarm_view(engine, &containers).await?;
-    let (cofferdams, all) = containers
-        .iter()
-        .filter(|container| !discover::is_helper(container))
-        .cloned()
-        .partition::<Vec<_>, _>(|container| discover::is_cofferdam(container, own.as_ref()));
-    let through = engine.speaks_through(own.as_ref(), &containers).await?;
-    let (cofferdams, all) = (Arc::from(cofferdams), Arc::from(all));
-    let through = Arc::from(through);
+    let (around, containers) = Around::look(engine, repositories, relabel).await?;
+    let (own, swarm) = (around.own.as_ref(), around.swarm.as_ref());
     let mut surveys = Vec::new();
-    for stack in discover::discover(containers, own.as_ref(), scope, swarm.as_ref())? {
-        let survey = survey_stack(engine, stack, own.as_ref(), &repositories).await?;
-        surveys.push(Survey {
-            containers: Arc::clone(&all),
-            cofferdams: Arc::clone(&cofferdams),
-            spoken_through: Arc::clone(&through),
-            ..survey
-        });
+    for stack in discover::discover(containers, own, scope, swarm)? {
+        surveys.push(around.survey(engine, stack).await?);
     }
     Ok(surveys)
+}
+
+/// Surveys the projects of `scope`, each by itself: what is wrong with one is nothing to another.
+pub async fn survey_each(
+    engine: &Engine,
+    scope: &Scope,
+    repositories: &[&Path],
+) -> Result<EachProject<Survey, SurveyError>, SurveyError> {
+    let (around, containers) = Around::look(engine, repositories, |_| ()).await?;
+    let (own, swarm) = (around.own.as_ref(), around.swarm.as_ref());
+    let mut surveys = Vec::new();
+    for (project, stack) in discover::discover_each(containers, own, scope, swarm)? {
+        let survey = match stack {
+            Ok(stack) => around.survey(engine, stack).await,
+            Err(errors) => Err(errors.into()),
+        };
+        surveys.push((project, survey));
+    }
+    Ok(surveys)
+}
+
+/// What a survey of a stack has to know besides.
+struct Around {
+    own: Option<Container>,
+    repositories: Vec<String>,
+    swarm: Option<SwarmView>,
+    containers: Arc<[Container]>,
+    cofferdams: Arc<[Container]>,
+    spoken_through: Arc<[Container]>,
+}
+
+impl Around {
+    /// The containers of the engine come with it.
+    async fn look(
+        engine: &Engine,
+        repositories: &[&Path],
+        relabel: impl FnOnce(&mut [Container]),
+    ) -> Result<(Self, Vec<Container>), EngineError> {
+        let own = engine.own_container().await?;
+        let repositories = repositories.iter();
+        let repositories = repositories.flat_map(|path| engine.places_of(own.as_ref(), path));
+        let repositories: Vec<String> = repositories.collect();
+        let mut containers = engine.containers(&[]).await?;
+        relabel(&mut containers);
+        let swarm = swarm_view(engine, &containers).await?;
+        let (cofferdams, all) = containers
+            .iter()
+            .filter(|container| !discover::is_helper(container))
+            .cloned()
+            .partition::<Vec<_>, _>(|container| discover::is_cofferdam(container, own.as_ref()));
+        let through = engine.speaks_through(own.as_ref(), &containers).await?;
+        let around = Self {
+            own,
+            repositories,
+            swarm,
+            containers: Arc::from(all),
+            cofferdams: Arc::from(cofferdams),
+            spoken_through: Arc::from(through),
+        };
+        Ok((around, containers))
+    }
+
+    async fn survey(&self, engine: &Engine, stack: Stack) -> Result<Survey, SurveyError> {
+        let survey = survey_stack(engine, stack, self.own.as_ref(), &self.repositories).await?;
+        Ok(Survey {
+            containers: Arc::clone(&self.containers),
+            cofferdams: Arc::clone(&self.cofferdams),
+            spoken_through: Arc::clone(&self.spoken_through),
+            ..survey
+        })
+    }
 }
 
 /// The swarm that the engine is a node of, if it is one. Where no manager can be asked, it is known why.

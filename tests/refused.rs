@@ -19,6 +19,31 @@ fn an_unknown_label_names_the_container_and_the_nearest_label() {
 }
 
 #[test]
+fn a_project_that_is_refused_keeps_no_other_from_being_saved() {
+    let stack = TestStack::new("good");
+    let _app = stack.toolbox(
+        "app",
+        &[("cofferdam.files.conf", "/etc/debian_version")],
+        &[],
+    );
+    let others = [("cofferdam.postgress", "*"), ("cofferdam.enable", "true")].map(|label| {
+        let refused = TestStack::new("refused");
+        let app = refused.toolbox("app", &[label], &[]);
+        (refused, app)
+    });
+    let others = others.each_ref().map(|(refused, _)| &*refused.project);
+    for arguments in [&["backup", "--dry-run"][..], &["backup"]] {
+        let scope = others.iter().flat_map(|other| ["--project", *other]);
+        let arguments: Vec<&str> = arguments.iter().copied().chain(scope).collect();
+        let mut run = stack.cofferdam(&arguments);
+        for other in others {
+            run = run.expect_says(3, &format!("no snapshot of project {other}: "));
+        }
+    }
+    assert_eq!(stack.manifests().len(), 1);
+}
+
+#[test]
 fn a_container_without_the_client_fails_alone() {
     let stack = TestStack::new("client");
     let _app = stack.toolbox(

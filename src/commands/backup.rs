@@ -53,7 +53,7 @@ async fn back_up_and_tell(
         runs.audit(context).await;
         let plans = runs.plans();
         context.print(&plans, || report::plan::backups(&plans, &context.view()))?;
-        return Ok(Outcome::Done);
+        return Ok(runs.refused(context));
     }
     runs.drop_idle();
     if !runs.ask_for_something() {
@@ -83,6 +83,8 @@ async fn back_up_and_tell(
 pub struct Runs {
     session: Session,
     runs: Vec<Run>,
+    /// Projects that there can be no backup of.
+    failures: Vec<NoSnapshot>,
 }
 
 struct Run {
@@ -92,6 +94,26 @@ struct Run {
     plan: BackupPlan,
 }
 
+impl Run {
+    async fn prepare(
+        context: &Context,
+        session: &Session,
+        survey: Survey,
+        wanted: Wanted<'_>,
+    ) -> Result<Self, CommandError> {
+        let id = RunId::generate(Timestamp::now());
+        let Prepared { drivers, plan } = context
+            .prepare_backup(session, &survey, wanted, &id)
+            .await?;
+        Ok(Self {
+            survey,
+            id,
+            drivers,
+            plan,
+        })
+    }
+}
+
 /// What they came to.
 pub struct Backups {
     pub reports: Vec<BackupReport>,
@@ -99,30 +121,39 @@ pub struct Backups {
 }
 
 /// Why there is none of a project.
+#[derive(Debug, thiserror::Error)]
+#[error("no snapshot of project {project}: {error}")]
 pub struct NoSnapshot {
     pub project: String,
     pub error: CommandError,
 }
 
 impl Runs {
+    /// With several projects, one that cannot be backed up keeps no other from it.
     pub async fn prepare(context: &Context, wanted: Wanted<'_>) -> Result<Self, CommandError> {
-        let engine = context.engine().await?;
-        let surveys = context.surveys(&engine).await?;
-        let session = context.session(&engine).await?;
+        let session = context.session(&context.engine().await?).await?;
         let mut runs = Vec::new();
-        for survey in surveys {
-            let id = RunId::generate(Timestamp::now());
-            let Prepared { drivers, plan } = context
-                .prepare_backup(&session, &survey, wanted, &id)
-                .await?;
-            runs.push(Run {
-                survey,
-                id,
-                drivers,
-                plan,
-            });
+        let mut failures = Vec::new();
+        for (project, survey) in context.surveys_each(&session.engine).await? {
+            let prepared = match survey {
+                Err(error) => Err(error.into()),
+                Ok(survey) => Run::prepare(context, &session, survey, wanted).await,
+            };
+            match prepared {
+                Ok(run) => runs.push(run),
+                Err(CommandError::Interrupted) => return Err(CommandError::Interrupted),
+                Err(error) => failures.push(NoSnapshot { project, error }),
+            }
         }
-        Ok(Self { session, runs })
+        let is_alone = runs.is_empty() && failures.len() == 1;
+        if let Some(only) = failures.pop_if(|_| is_alone) {
+            return Err(only.error);
+        }
+        Ok(Self {
+            session,
+            runs,
+            failures,
+        })
     }
 
     /// Also where one was used before and is missing now.
@@ -133,13 +164,25 @@ impl Runs {
             .map_err(CommandError::usage)
     }
 
+    /// Also where nobody knows what a project asks for.
     pub fn ask_for_something(&self) -> bool {
-        self.runs.iter().any(|run| run.plan.asks_for_something())
+        let mut runs = self.runs.iter();
+        !self.failures.is_empty() || runs.any(|run| run.plan.asks_for_something())
     }
 
     pub fn projects(&self) -> Vec<String> {
         let projects = self.runs.iter().map(|run| run.plan.project.clone());
-        projects.collect()
+        let failed = self.failures.iter().map(|it| it.project.clone());
+        projects.chain(failed).collect()
+    }
+
+    /// What plans amount to, some of which could not be made: says why.
+    fn refused(&self, context: &Context) -> Outcome {
+        tell_failures(&self.failures, context);
+        let failed = self.failures.iter().map(|it| it.error.outcome());
+        let planned = self.runs.iter().map(|_| Outcome::Done);
+        let whole = planned.chain(failed).reduce(Outcome::and);
+        whole.unwrap_or(Outcome::Done)
     }
 
     async fn audit(&mut self, context: &Context) {
@@ -161,16 +204,20 @@ impl Runs {
 
     /// With several projects, those without a label of ours are nobody's concern.
     fn drop_idle(&mut self) {
-        let alone = self.runs.len() == 1;
+        let alone = self.runs.len() + self.failures.len() == 1;
         self.runs
             .retain(|run| alone || run.plan.asks_for_something());
     }
 
     pub async fn back_up(self) -> Result<Backups, CommandError> {
-        let Self { session, runs } = self;
+        let Self {
+            session,
+            runs,
+            failures,
+        } = self;
         let mut backups = Backups {
             reports: Vec::new(),
-            failures: Vec::new(),
+            failures,
         };
         for run in runs {
             match back_up(&session, &run.survey, &run.plan, &run.drivers, run.id).await {
@@ -210,9 +257,7 @@ impl Backups {
 
     /// Says why there is no snapshot of some projects.
     pub fn tell_failures(&self, context: &Context) {
-        for failure in &self.failures {
-            context.tell(&failure.error);
-        }
+        tell_failures(&self.failures, context);
     }
 
     /// For those who are to know.
@@ -224,6 +269,10 @@ impl Backups {
         let failures: Vec<_> = failures.collect();
         report::notice::backups(&self.reports, &failures, &context.view())
     }
+}
+
+fn tell_failures(failures: &[NoSnapshot], context: &Context) {
+    failures.iter().for_each(|failure| context.tell(failure));
 }
 
 fn outcome(report: &BackupReport) -> Outcome {

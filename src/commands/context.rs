@@ -1,6 +1,7 @@
 //! What commands share: reaching the engine and the repository, choosing, and printing.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use super::error::CommandError;
 use crate::agent::inside::Removals;
 use crate::cli::{Despite, SnapshotSelector};
 use crate::config::{Config, LogFormat, Output, Scope};
+use crate::discover::EachProject;
 use crate::engine::{Endpoint, Engine};
 use crate::manifest::Manifest;
 use crate::pipe::Progress;
@@ -24,7 +26,7 @@ use crate::repository::{self, OpenError, Repository, SnapshotRef};
 use crate::retention::Terms;
 use crate::select::{self, SelectError};
 use crate::session::{CopySettings, Session};
-use crate::survey::{Survey, survey};
+use crate::survey::{Survey, SurveyError, survey, survey_each};
 use crate::text::printable_lines;
 
 #[derive(Clone)]
@@ -134,6 +136,14 @@ impl Context {
     /// The projects that the command works on, as they are now.
     pub async fn surveys(&self, engine: &Engine) -> Result<Vec<Survey>, CommandError> {
         Ok(survey(engine, &self.config.scope, &self.directories()).await?)
+    }
+
+    /// The same, each by itself: what is wrong with one is nothing to another.
+    pub async fn surveys_each(
+        &self,
+        engine: &Engine,
+    ) -> Result<EachProject<Survey, SurveyError>, CommandError> {
+        Ok(survey_each(engine, &self.config.scope, &self.directories()).await?)
     }
 
     /// The one project that a restore works on.
@@ -266,8 +276,8 @@ impl Context {
         View::of_stdout(self.config.time_zone.clone())
     }
 
-    /// Says why a command failed, where people and their log collectors look, whatever the log's filter lets through.
-    pub fn tell(&self, error: &CommandError) {
+    /// Says why something failed, where people and their log collectors look, whatever the log's filter lets through.
+    pub fn tell(&self, error: &impl fmt::Display) {
         match self.config.log.format {
             LogFormat::Json => tracing::error!("{error}"),
             LogFormat::Text => {

@@ -97,6 +97,21 @@ fn scopes_choose_projects() {
 }
 
 #[test]
+fn the_labels_of_one_project_are_nothing_to_another() {
+    let all = vec![
+        compose("bad", "db", &[("cofferdam.postgress", "*")]),
+        compose("good", "db", &[("cofferdam.postgres", "*")]),
+    ];
+    let stacks = discover_each(all.clone(), None, &Scope::All, None).unwrap();
+    let found: Vec<(&str, bool)> = stacks
+        .iter()
+        .map(|(project, stack)| (project.as_str(), stack.is_ok()))
+        .collect();
+    assert_eq!(found, [("bad", false), ("good", true)]);
+    assert!(discover_each(all, None, &project("gud"), None).is_err());
+}
+
+#[test]
 fn a_scope_that_fits_nothing_is_told() {
     let all = || {
         vec![
