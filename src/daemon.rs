@@ -447,9 +447,7 @@ async fn save(context: &Context, services: &Services, begins: impl FnOnce(Vec<St
             services,
             ..Wanted::default()
         };
-        let runs = context
-            .unless_interrupted(Runs::prepare(context, wanted))
-            .await?;
+        let runs = Runs::prepare(context, wanted).await?;
         if !runs.ask_for_something() {
             return Ok(None);
         }

@@ -112,6 +112,11 @@ pub enum HoldError {
         project: String,
         why: String,
     },
+    /// What was planned before does not know what the dead run held.
+    #[error(
+        "run {run} of project {project} had died and is recovered now, after this run was planned; run the command again"
+    )]
+    Recovered { run: RunId, project: String },
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -122,7 +127,7 @@ impl HoldError {
         match self {
             Self::Unreadable { projects, .. } => projects.contains(project),
             Self::NotAJournal { project: of, .. } => of == project,
-            Self::Taken(_) | Self::Engine(_) => true,
+            Self::Taken(_) | Self::Recovered { .. } | Self::Engine(_) => true,
         }
     }
 }
@@ -181,7 +186,7 @@ impl Mark {
 /// What taking the lock came to.
 pub enum Acquired {
     Lock(Lock),
-    /// The journal of a run whose owner is dead: it must be recovered first.
+    /// The journal of a run whose owner is dead: it must be recovered, and everything planned anew.
     Abandoned(Lock),
 }
 

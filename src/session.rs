@@ -8,10 +8,10 @@ use crate::agent::helper::{self, Helpers, Probed};
 use crate::agent::inside::Removals;
 use crate::encryption::Keys;
 use crate::engine::Engine;
-use crate::hold::{Acquired, HoldError, Journal, Liveness, Lock, Wait};
+use crate::hold::{Acquired, HoldError, Journal, Lock, Wait};
 use crate::manifest::Compression;
 use crate::places::{PlaceError, PlaceTerms, UsedPlace, Users, prepare};
-use crate::recover::{RecoverError, Stuck, recover};
+use crate::recover::{RecoverError, Recovery, Stuck, recover};
 use crate::report::progress::Board;
 use crate::repository::Repository;
 use crate::repository::credentials::Credentials;
@@ -68,15 +68,15 @@ impl Session {
         prepare(Some(&self.engine), repository, &self.place, users, terms).await
     }
 
-    /// Takes the project's lock. A run that died while it held the project is recovered first.
+    /// Takes the project's lock. Dead runs are recovered before a run is planned; one that has died since is recovered here, and
+    /// the lock is refused: what that run held did not run when this one was planned, so this one would not hold it.
     pub async fn lock(&self, journal: Journal) -> Result<Lock, LockError> {
-        match Lock::acquire(&self.engine, &self.image, journal.clone()).await? {
-            Acquired::Lock(lock) => return self.swept(lock).await,
-            Acquired::Abandoned(abandoned) => recover(self, abandoned, Stuck::Hold).await?,
-        };
         match Lock::acquire(&self.engine, &self.image, journal).await? {
             Acquired::Lock(lock) => self.swept(lock).await,
-            Acquired::Abandoned(again) => Err(LockError::Hold(again.taken(Liveness::Unknown))),
+            Acquired::Abandoned(abandoned) => {
+                let Recovery { run, project, .. } = recover(self, abandoned, Stuck::Hold).await?;
+                Err(HoldError::Recovered { run, project }.into())
+            }
         }
     }
 

@@ -95,16 +95,21 @@ fn a_backup_that_is_killed_leaves_a_journal_and_the_next_command_releases_what_i
 }
 
 #[test]
-fn the_next_backup_recovers_a_killed_one_by_itself() {
+fn the_next_run_recovers_a_killed_one_by_itself_and_holds_what_that_one_held() {
     let stack = Stack::start();
-    let session = block_dumps(&stack.postgres);
-    let child = stack.stack.start(&["backup"]);
-    eventually("the app is stopped", || !is_running(&stack.app));
-    kill(child);
-    unblock(&stack.postgres, session);
-    stack.stack.cofferdam(&["backup"]).expect(0);
-    assert!(is_running(&stack.app));
-    stack.stack.ensure_nothing_is_left();
+    for next in [&["backup"][..], &["restore", "latest", "--yes"]] {
+        let session = block_dumps(&stack.postgres);
+        let child = stack.stack.start(&["backup"]);
+        eventually("the app is stopped", || !is_running(&stack.app));
+        kill(child);
+        unblock(&stack.postgres, session);
+        let stopped = || stack.app.inspect("{{.State.FinishedAt}}");
+        let by_the_dead = stopped();
+        stack.stack.cofferdam(next).expect(0);
+        assert_ne!(stopped(), by_the_dead, "{next:?} went on while the app ran");
+        assert!(is_running(&stack.app));
+        stack.stack.ensure_nothing_is_left();
+    }
 }
 
 #[test]

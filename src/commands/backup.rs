@@ -1,5 +1,7 @@
 //! `cofferdam backup`, and what the daemon does of it.
 
+use std::collections::BTreeMap;
+
 use anyhow::anyhow;
 use jiff::Timestamp;
 
@@ -45,7 +47,10 @@ async fn back_up_and_tell(
         by_hand: true,
         pin: args.pin.as_ref(),
     };
-    let mut runs = Runs::prepare(context, wanted).await?;
+    let mut runs = match args.dry_run {
+        true => Runs::plan(context, wanted).await?,
+        false => Runs::prepare(context, wanted).await?,
+    };
     if args.new_repository {
         runs.allow_new_repository()?;
     }
@@ -129,15 +134,35 @@ pub struct NoSnapshot {
 }
 
 impl Runs {
-    /// With several projects, one that cannot be backed up keeps no other from it.
+    /// Only to be looked at: what a dead run has left stays.
+    async fn plan(context: &Context, wanted: Wanted<'_>) -> Result<Self, CommandError> {
+        let session = context.session(&context.engine().await?).await?;
+        Self::of_scope(context, session, wanted, BTreeMap::new()).await
+    }
+
+    /// Recovers dead runs first.
     pub async fn prepare(context: &Context, wanted: Wanted<'_>) -> Result<Self, CommandError> {
         let session = context.session(&context.engine().await?).await?;
+        // Not even an interruption leaves what they held half released.
+        let unrecovered = context.recover_dead_runs(&session).await?;
+        let prepared = Self::of_scope(context, session, wanted, unrecovered);
+        context.unless_interrupted(prepared).await
+    }
+
+    /// With several projects, one that cannot be backed up keeps no other from it. `unrecovered` are not to be.
+    async fn of_scope(
+        context: &Context,
+        session: Session,
+        wanted: Wanted<'_>,
+        mut unrecovered: BTreeMap<String, CommandError>,
+    ) -> Result<Self, CommandError> {
         let mut runs = Vec::new();
         let mut failures = Vec::new();
         for (project, survey) in context.surveys_each(&session.engine).await? {
-            let prepared = match survey {
-                Err(error) => Err(error.into()),
-                Ok(survey) => Run::prepare(context, &session, survey, wanted).await,
+            let prepared = match (unrecovered.remove(&project), survey) {
+                (Some(error), _) => Err(error),
+                (None, Err(error)) => Err(error.into()),
+                (None, Ok(survey)) => Run::prepare(context, &session, survey, wanted).await,
             };
             match prepared {
                 Ok(run) => runs.push(run),

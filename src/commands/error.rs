@@ -18,7 +18,7 @@ pub enum CommandError {
     Usage(anyhow::Error),
     #[error("{}", with_causes(.0))]
     Failed(anyhow::Error),
-    /// Another run holds the project.
+    /// Another run holds the project, or has held it until now.
     #[error("{0}")]
     Busy(HoldError),
     #[error("interrupted; everything is as it was before")]
@@ -120,7 +120,9 @@ impl From<SelectError> for CommandError {
 impl From<LockError> for CommandError {
     fn from(error: LockError) -> Self {
         match error {
-            LockError::Hold(taken @ HoldError::Taken(_)) => Self::Busy(taken),
+            LockError::Hold(busy @ (HoldError::Taken(_) | HoldError::Recovered { .. })) => {
+                Self::Busy(busy)
+            }
             other => Self::failed(other),
         }
     }

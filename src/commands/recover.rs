@@ -1,4 +1,6 @@
-//! `cofferdam recover`, which the daemon does at its start.
+//! `cofferdam recover`, which the daemon does at its start, and every backup and restore before it plans.
+
+use std::collections::BTreeMap;
 
 use tracing::warn;
 
@@ -48,6 +50,39 @@ async fn projects(context: &Context, engine: &Engine) -> Result<Option<Vec<Strin
     let own = engine.own_container().await.map_err(CommandError::failed)?;
     let own = own.filter(Container::has_project);
     Ok(own.map(|own| vec![own.project().to_owned()]))
+}
+
+impl Context {
+    /// Recovers the dead runs of the projects in scope. What they hold does not run, so a plan that is made before that would
+    /// leave it out, and data would be saved or replaced beneath what the recovery starts.
+    ///
+    /// The projects whose dead runs cannot be recovered come back, each with the reason. A run that is alive, and a journal that
+    /// cannot be read, are met when the lock is taken.
+    pub async fn recover_dead_runs(
+        &self,
+        session: &Session,
+    ) -> Result<BTreeMap<String, CommandError>, CommandError> {
+        let projects = self.projects().await;
+        let mut unrecovered = BTreeMap::new();
+        if projects.is_none() && self.config.scope == Scope::Own {
+            // There is nothing to plan either.
+            return Ok(unrecovered);
+        }
+        let in_scope = |project: &str| {
+            let mut names = projects.iter().flatten();
+            projects.is_none() || names.any(|name| name == project)
+        };
+        let found = Lock::find_all(&session.engine, &session.image, in_scope).await;
+        let (locks, _) = found.map_err(CommandError::failed)?;
+        for lock in locks {
+            let project = lock.journal().project.clone();
+            match recover_one(session, lock, &Authority::default()).await {
+                Ok(_) | Err(CommandError::Busy(_)) => {}
+                Err(error) => drop(unrecovered.insert(project, error)),
+            }
+        }
+        Ok(unrecovered)
+    }
 }
 
 /// What dead runs of these projects have left.

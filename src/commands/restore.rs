@@ -31,11 +31,22 @@ use crate::tree::path::TreePath;
 
 pub async fn run(context: &Context, args: RestoreArgs) -> Result<Outcome, CommandError> {
     let engine = context.engine().await?;
+    let session = context.session(&engine).await?;
+    let mut unrecovered = match &args.to_project {
+        _ if args.dry_run => BTreeMap::new(),
+        Some(project) => {
+            let there = context.of_project(project);
+            there.recover_dead_runs(&session).await?
+        }
+        None => context.recover_dead_runs(&session).await?,
+    };
     let mut survey = match &args.to_project {
         Some(project) => context.survey_of(&engine, project).await?,
         None => context.only_survey(&engine).await?,
     };
-    let session = context.session(&engine).await?;
+    if let Some(error) = unrecovered.remove(&survey.stack.project) {
+        return Err(error);
+    }
     let projects = match &args.to_project {
         Some(_) => context.projects().await,
         None => Some(vec![survey.stack.project.clone()]),

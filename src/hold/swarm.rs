@@ -58,7 +58,8 @@ impl Elsewhere {
 }
 
 impl Lock {
-    /// Takes the project's name in the swarm, when the journal lists services. A dead backup of another node is ended first.
+    /// Takes the project's name in the swarm, when the journal lists services. A dead backup of another node is ended, and the
+    /// name refused: what it held is not in the journal.
     pub async fn claim(&self) -> Result<(), HoldError> {
         if !self.journal.holds_services() {
             return Ok(());
@@ -94,6 +95,8 @@ impl Lock {
                         "releasing what a backup on another node has left held"
                     );
                     other.give_back(&manager).await?;
+                    let Journal { run, project, .. } = other.journal;
+                    return Err(HoldError::Recovered { run, project });
                 }
                 liveness => return Err(other.taken(liveness)),
             }
