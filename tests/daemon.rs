@@ -334,6 +334,15 @@ fn it_runs_as_a_container_without_rights_and_tells_how_it_is() {
     });
     assert!(is_running(&db.container));
 
+    // In a container of no project, all projects are looked at.
+    let alone = ["run", "--rm", "--label", TEST_LABEL]
+        .iter()
+        .chain(&options);
+    let list = [&*image.name, "/cofferdam", "list", "--json"];
+    let alone = alone.chain(&list);
+    let listed: Value = serde_json::from_str(&docker(alone)).expect("JSON");
+    assert_eq!(listed[0]["project"], *stack.project);
+
     // What an exec leaves behind is not left as a zombie.
     docker(["exec", &sidecar.id, "sh", "-c", "sleep 1 & exec true"]);
     std::thread::sleep(Duration::from_secs(3));

@@ -167,7 +167,7 @@ impl Context {
     }
 
     /// The projects whose snapshots a command looks at; `None` means all. Where no project is our own, as outside of a
-    /// container, all are meant unless some are named: looking does no harm.
+    /// container or in one that `docker run` made, all are meant unless some are named: looking does no harm.
     pub async fn projects(&self) -> Option<Vec<String>> {
         match &self.config.scope {
             Scope::Projects(names) => Some(names.clone()),
@@ -175,7 +175,7 @@ impl Context {
             Scope::Own => {
                 let engine = self.engine().await.ok()?;
                 let own = engine.own_container().await.ok()??;
-                Some(vec![own.project().to_owned()])
+                own.has_project().then(|| vec![own.project().to_owned()])
             }
         }
     }
