@@ -152,6 +152,8 @@ pub enum Finding {
     NothingInRepository,
     NothingOfProject {
         project: String,
+        /// Of which there is something: a name may be misspelt.
+        others: Vec<String>,
     },
     /// Its manifest is damaged, or of a newer format: what it holds nobody knows.
     Unreadable {
@@ -172,7 +174,7 @@ impl Finding {
     /// The project that it is about, if it is about one.
     pub fn project(&self) -> Option<&str> {
         match self {
-            Self::NothingOfProject { project } => Some(project),
+            Self::NothingOfProject { project, .. } => Some(project),
             Self::Unreadable { snapshot, .. } | Self::FromTheFuture { snapshot, .. } => {
                 Some(&snapshot.project)
             }
@@ -239,6 +241,7 @@ pub async fn check(
     for snapshot in &snapshots {
         stored.entry(&snapshot.project).or_default().push(snapshot);
     }
+    let known_projects: Vec<String> = stored.keys().map(|it| (*it).to_owned()).collect();
     let mut remembered: BTreeMap<String, Vec<&StatusPath>> = BTreeMap::new();
     for path in known {
         remembered.entry(path.project()).or_default().push(path);
@@ -246,8 +249,10 @@ pub async fn check(
     for project in projects {
         let own = stored.remove(project.as_str()).unwrap_or_default();
         if own.is_empty() {
-            let project = project.clone();
-            report.findings.push(Finding::NothingOfProject { project });
+            report.findings.push(Finding::NothingOfProject {
+                project: project.clone(),
+                others: known_projects.clone(),
+            });
         }
         let mut histories = Histories::new(question);
         let known = remembered.remove(&project).into_iter().flatten();

@@ -426,8 +426,11 @@ async fn where_there_is_nothing_that_is_found() {
         .ask_of(Some(&["other"]), &[], &question())
         .await
         .unwrap();
-    let project = "other".to_owned();
-    assert_eq!(report.findings, [Finding::NothingOfProject { project }]);
+    let nothing = Finding::NothingOfProject {
+        project: "other".to_owned(),
+        others: vec!["shop".to_owned()],
+    };
+    assert_eq!(report.findings, [nothing]);
     assert!(!report.is_in_order());
     let gone = LocalRepository::new(place.temporary.path().join("gone"));
     let error = check(&gone, None, &[], &question()).await;

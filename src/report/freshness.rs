@@ -141,9 +141,14 @@ pub(super) fn explained(judged: &TargetReport, view: &View) -> String {
 fn told(finding: &Finding, view: &View) -> String {
     match finding {
         Finding::NothingInRepository => "There is no snapshot in the repository at all.".to_owned(),
-        Finding::NothingOfProject { project } => {
+        Finding::NothingOfProject { project, others } if others.is_empty() => {
             format!("There is no snapshot of project {}.", printable(project))
         }
+        Finding::NothingOfProject { project, others } => format!(
+            "There is no snapshot of project {}; the repository has some of {}.",
+            printable(project),
+            printable(&others.join(", "))
+        ),
         Finding::Unreadable { snapshot, why } => {
             let project = printable(&snapshot.project);
             format!(

@@ -173,6 +173,16 @@ fn an_empty_repository_is_told() {
         ..good()
     };
     assert_snapshot!(page(&nothing, &view()), @"There is no snapshot in the repository at all.");
+    let misspelt = |others: &[&str]| FreshnessReport {
+        projects: Vec::new(),
+        findings: vec![Finding::NothingOfProject {
+            project: "shopp".to_owned(),
+            others: others.iter().map(|&it| it.to_owned()).collect(),
+        }],
+        ..good()
+    };
+    assert_snapshot!(page(&misspelt(&["hq", "shop"]), &view()), @"There is no snapshot of project shopp; the repository has some of hq, shop.");
+    assert_snapshot!(page(&misspelt(&[]), &view()), @"There is no snapshot of project shopp.");
 }
 
 #[test]
