@@ -13,6 +13,7 @@ pub mod command;
 pub mod couchdb;
 pub mod elasticsearch;
 mod http;
+mod loaded;
 mod logins;
 pub mod mysql;
 pub mod postgres;

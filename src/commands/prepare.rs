@@ -6,7 +6,7 @@ use super::context::Context;
 use super::error::CommandError;
 use crate::cli::TargetPattern;
 use crate::engine::Engine;
-use crate::plan::apart::ensure_repository_is_apart;
+use crate::plan::apart::{Placed, ensure_repository_is_apart};
 use crate::plan::audit::{audit, saves_a_database};
 use crate::plan::backup::BackupPlan;
 use crate::plan::enabled::ensure_enabled_is_served;
@@ -77,8 +77,10 @@ impl Context {
         }
         targets.retain(|target| chosen.contains(&&target.id));
         unreachable.retain(|failure| chosen.contains(&&failure.target));
-        for placed in drivers.placed(targets.iter().map(|target| &target.id)) {
-            ensure_repository_is_apart(survey, placed).map_err(CommandError::usage)?;
+        let ids: Vec<TargetId> = targets.iter().map(|target| target.id.clone()).collect();
+        let placed: Vec<Placed<'_>> = drivers.placed(ids.iter()).collect();
+        for target in &placed {
+            ensure_repository_is_apart(survey, *target).map_err(CommandError::usage)?;
         }
         let mut may_shrink = match wanted.may_shrink {
             [] => Vec::new(),
@@ -88,7 +90,7 @@ impl Context {
         let fits = |target: &&&TargetId| always.iter().any(|it| it.matches(target));
         may_shrink.extend(chosen.iter().filter(fits));
         let mut plan =
-            BackupPlan::new(survey, targets, unreachable).map_err(CommandError::usage)?;
+            BackupPlan::new(survey, targets, unreachable, &placed).map_err(CommandError::usage)?;
         if chosen.len() < all.len() {
             plan.selection = wanted.patterns();
             plan.selection.sort();

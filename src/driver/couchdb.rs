@@ -193,6 +193,10 @@ impl Driver for CouchdbDriver {
         self.data.refusal.as_deref()
     }
 
+    fn changed_path(&self, target: &TargetId) -> Option<&str> {
+        self.data.tree.changed_path(target)
+    }
+
     async fn dump(
         &self,
         target: &TargetId,

@@ -26,6 +26,7 @@ use tracing::info;
 
 use self::mount::helper_error;
 use self::writers::Before;
+use super::loaded::{Loaded, lost};
 use super::tree::site::{self, LayerSite, MountRoot, MountSite, Site};
 use super::tree::{Moment, TreeOrigin};
 use super::{
@@ -98,6 +99,7 @@ pub struct SqliteDriver {
     helpers: Helpers,
     options: SqliteOptions,
     databases: BTreeMap<TargetId, Database>,
+    loaded: Loaded,
 }
 
 struct Database {
@@ -176,6 +178,7 @@ impl SqliteDriver {
             helpers,
             options,
             databases,
+            loaded: Loaded::default(),
         })
     }
 
@@ -330,26 +333,35 @@ impl Driver for SqliteDriver {
         source: &dyn ArtifactSource,
     ) -> Result<(), DriverError> {
         match self.place(&record.target)? {
-            DatabasePlace::Mount(mount) => self.load_mount(mount, record, source).await,
-            DatabasePlace::Layer(layer) => self.load_layer(layer, record, source).await,
+            DatabasePlace::Mount(mount) => self.load_mount(mount, record, source).await?,
+            DatabasePlace::Layer(layer) => self.load_layer(layer, record, source).await?,
         }
+        self.loaded.note(&record.target);
+        Ok(())
     }
 
-    /// On a mount, SQLite has looked at the new file while it was staged; what is left is whether anybody still writes to the
-    /// old one. In a container's own layer nothing of ours can run meanwhile: there the digest says that it is the copy that
+    /// On a mount, SQLite has looked at the new file while it was staged; what is left is whether it is still there without its
+    /// helper, and whether anybody still writes to the old one. In a container's own layer nothing of ours can run meanwhile: there the digest says that it is the copy that
     /// SQLite looked at when it was saved.
     async fn check(&self, record: &TargetRecord) -> Result<(), DriverError> {
-        match self.place(&record.target)? {
+        let place = self.place(&record.target)?;
+        let is_staged = match place {
+            DatabasePlace::Mount(mount) => self.is_staged(&record.target, mount).await?,
+            DatabasePlace::Layer(layer) => self.is_staged_in(&record.target, layer).await?,
+        };
+        match place {
+            _ if !is_staged => Err(lost()),
             DatabasePlace::Mount(mount) => self.ensure_nobody_writes(mount, Before::Decision).await,
             DatabasePlace::Layer(_) => Ok(()),
         }
     }
 
     async fn commit(&self, target: &TargetId) -> Result<(), DriverError> {
-        match self.place(target)? {
-            DatabasePlace::Mount(mount) => self.commit_mount(target, mount).await,
-            DatabasePlace::Layer(layer) => self.commit_layer(target, layer).await,
-        }
+        let was_staged = match self.place(target)? {
+            DatabasePlace::Mount(mount) => self.commit_mount(target, mount).await?,
+            DatabasePlace::Layer(layer) => self.commit_layer(target, layer).await?,
+        };
+        self.loaded.ensure_was_found(target, was_staged)
     }
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {

@@ -38,14 +38,15 @@ use self::archive::Wanted;
 pub(super) use self::archive::store_archive;
 pub(super) use self::data_directory::DataDirectory;
 pub(super) use self::load::tree_facts;
-use self::site::Site;
+use self::site::{MountSite, Site};
+use super::loaded::{Loaded, lost};
 use super::{
     ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
 };
 use crate::agent::helper::{Access, HelperError, HelperView, Helpers};
 use crate::agent::inside::OWN_PROGRAM;
 use crate::agent::task::Task;
-use crate::engine::{Container, Engine};
+use crate::engine::{Container, Engine, EngineError};
 use crate::labels::{TreeOptions, TreeRestore};
 use crate::manifest::{Failure, TargetRecord, TreeFacts, TreeShape};
 use crate::target::{DriverKind, TargetId};
@@ -163,6 +164,7 @@ pub struct TreeDriver {
     no_helpers: Option<String>,
     run: TreeRun,
     trees: BTreeMap<TargetId, Tree>,
+    loaded: Loaded,
 }
 
 struct Tree {
@@ -216,6 +218,7 @@ impl TreeDriver {
             no_helpers,
             run,
             trees,
+            loaded: Loaded::default(),
         })
     }
 
@@ -239,13 +242,13 @@ impl TreeDriver {
 
     /// Where the new tree waits until it is committed; an error where it does not wait beside the old one.
     pub(super) fn staged(&self, target: &TargetId) -> Result<Staged, DriverError> {
-        match self.tree(target)?.site()? {
-            site @ Site::Mount(mount) if self.is_staged(target, site) => Ok(Staged {
+        match self.staging_mount(target)? {
+            Some(mount) => Ok(Staged {
                 mount: mount.view(Access::Write),
                 path: new_tree_path(&self.helpers.run, target),
                 replaces: mount.path.clone(),
             }),
-            _ => Err(DriverError::failed(format!(
+            None => Err(DriverError::failed(format!(
                 "{target} is not loaded beside the old data"
             ))),
         }
@@ -279,21 +282,26 @@ impl TreeDriver {
         patterns
     }
 
-    async fn settle(&self, task: Task, target: &TargetId) -> Result<(), DriverError> {
-        let site = self.tree(target)?.site()?;
-        let Site::Mount(mount) = site else {
-            return Ok(());
+    /// Where a new tree waits until it is committed, when it is on a mount.
+    fn staging_mount(&self, target: &TargetId) -> Result<Option<&MountSite>, DriverError> {
+        Ok(match self.tree(target)?.site()? {
+            site @ Site::Mount(mount) if self.is_staged(target, site) => Some(mount),
+            _ => None,
+        })
+    }
+
+    /// Whether there was anything to settle.
+    async fn settle(&self, task: Task, target: &TargetId) -> Result<bool, DriverError> {
+        let Some(mount) = self.staging_mount(target)? else {
+            return Ok(false);
         };
-        if !self.is_staged(target, site) {
-            return Ok(());
-        }
         let staging = staging_name(&self.helpers.run, target);
         let view = mount.view(Access::Write);
         let settled = self.helpers.settle(task, view, staging).await?;
         for warning in settled.warnings {
             warn!(target = %target, "{warning}");
         }
-        Ok(())
+        Ok(settled.was_staged)
     }
 }
 
@@ -419,13 +427,17 @@ impl Driver for TreeDriver {
         match tree.site()? {
             Site::Mount(mount) if self.no_helpers.is_none() => {
                 self.load_mount(&tree.target, mount, wanted, record, source)
-                    .await
+                    .await?;
             }
             site => {
                 self.load_by_archive(&tree.target, site, wanted, record, source)
-                    .await
+                    .await?;
             }
         }
+        if self.staging_mount(&record.target)?.is_some() {
+            self.loaded.note(&record.target);
+        }
+        Ok(())
     }
 
     /// What a load added goes again, whatever was chosen to be restored and however.
@@ -454,13 +466,27 @@ impl Driver for TreeDriver {
         }
     }
 
-    /// Loading has compared everything already: digests, the number of entries, and their sizes.
-    async fn check(&self, _record: &TargetRecord) -> Result<(), DriverError> {
-        Ok(())
+    /// Loading has compared everything already: digests, the number of entries, and their sizes. What was loaded must still be
+    /// there without its helper.
+    async fn check(&self, record: &TargetRecord) -> Result<(), DriverError> {
+        let Some(mount) = self.staging_mount(&record.target)? else {
+            return Ok(());
+        };
+        let staging = staging_name(&self.helpers.run, &record.target);
+        match mount
+            .has_at_root(&self.engine, &self.container, &staging)
+            .await
+        {
+            // A swarm may have removed the task's container while it is held: only the exchange sees the mount then.
+            Ok(true) | Err(EngineError::NoSuchContainer(_)) => Ok(()),
+            Ok(false) => Err(lost()),
+            Err(error) => Err(error.into()),
+        }
     }
 
     async fn commit(&self, target: &TargetId) -> Result<(), DriverError> {
-        self.settle(Task::Exchange, target).await
+        let was_staged = self.settle(Task::Exchange, target).await?;
+        self.loaded.ensure_was_found(target, was_staged)
     }
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
@@ -473,7 +499,7 @@ impl Driver for TreeDriver {
                 self.tree(target)?.site()?.path()
             );
         }
-        self.settle(Task::Discard, target).await
+        self.settle(Task::Discard, target).await.map(drop)
     }
 }
 

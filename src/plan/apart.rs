@@ -56,7 +56,7 @@ pub fn ensure_none_waits_in_another(
     Ok(())
 }
 
-fn service_of<'a>(survey: &'a Survey, target: &TargetId) -> Option<&'a Service> {
+pub(super) fn service_of<'a>(survey: &'a Survey, target: &TargetId) -> Option<&'a Service> {
     let mut services = survey.stack.services.iter();
     services.find(|service| service.name == target.service)
 }

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::PlanError;
+use super::apart::Placed;
 use super::audit::Finding;
 use super::hold::{PlannedHold, plan_holds};
 use super::memory;
@@ -61,22 +62,27 @@ pub struct PlannedHook {
 }
 
 impl BackupPlan {
+    /// `placed`: those of the targets that are files.
     pub fn new(
         survey: &Survey,
         mut targets: Vec<PlannedTarget>,
         mut unreachable: Vec<Failure>,
+        placed: &[Placed<'_>],
     ) -> Result<Self, PlanError> {
         let stack = &survey.stack;
-        targets.retain(|target| match memory::obstacle(survey, &target.id) {
-            None => true,
-            Some(reason) => {
-                let target = target.id.clone();
-                unreachable.push(Failure { target, reason });
-                false
-            }
-        });
+        targets.retain(
+            |target| match memory::obstacle(survey, &target.id, placed) {
+                None => true,
+                Some(reason) => {
+                    let target = target.id.clone();
+                    unreachable.push(Failure { target, reason });
+                    false
+                }
+            },
+        );
         let ids: Vec<TargetId> = targets.iter().map(|target| target.id.clone()).collect();
         let holds = plan_holds(survey, Operation::Backup, &ids)?;
+        memory::ensure_kept(survey, placed, &holds)?;
         let is_held =
             |target: &PlannedTarget| holds.iter().any(|hold| hold.serves.contains(&target.id));
         targets.sort_by_key(|target| {
@@ -182,7 +188,7 @@ mod tests {
             what: String::new(),
         });
         targets.reverse();
-        let plan = BackupPlan::new(&survey, targets.to_vec(), Vec::new()).unwrap();
+        let plan = BackupPlan::new(&survey, targets.to_vec(), Vec::new(), &[]).unwrap();
         let planned: Vec<String> = plan.targets.iter().map(|it| it.id.to_string()).collect();
         assert_eq!(planned, in_order);
         assert_eq!(plan.held_targets(), 4);

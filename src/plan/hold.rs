@@ -9,7 +9,6 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::PlanError;
-use super::memory;
 use super::order::start_order;
 use crate::engine::container::Health;
 use crate::engine::{Container, State};
@@ -58,7 +57,6 @@ pub fn plan_holds(
     };
     holds.add_labelled()?;
     holds.add_cut_off()?;
-    holds.ensure_memory_is_kept()?;
     let mut planned = holds.in_starting_order();
     planned.extend(swarm::plan_holds(&survey.stack, operation, targets)?);
     ensure_the_engine_stays_in_reach(survey, &planned)?;
@@ -174,31 +172,6 @@ impl<'a> Holds<'a> {
             let cut_off = all.find(|it| it.is_up() && it.lives_in(host) && !is_stopped(it))?;
             Some((cut_off, hold.clone()))
         })
-    }
-
-    fn ensure_memory_is_kept(&self) -> Result<(), PlanError> {
-        let stopped = self.planned.iter();
-        let stopped: Vec<_> = stopped
-            .filter(|(_, hold)| hold.action == Action::Stop)
-            .collect();
-        let containers: Vec<&Container> = stopped.iter().map(|(it, _)| *it).collect();
-        for target in self.targets {
-            let Some(volume) = memory::volume_of(self.survey, target) else {
-                continue;
-            };
-            let mut users = stopped.iter();
-            let user = users.find(|(container, _)| memory::uses(container, &volume));
-            if let Some((_, hold)) = user
-                && !memory::is_kept(self.survey, &volume, &containers)
-            {
-                return Err(PlanError::VolumeInMemory {
-                    service: hold.service.clone(),
-                    volume,
-                    target: target.clone(),
-                });
-            }
-        }
-        Ok(())
     }
 
     fn add(

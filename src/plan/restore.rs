@@ -10,6 +10,7 @@ use serde::Serialize;
 
 use self::writers::writers_that_run_on;
 use super::PlanError;
+use super::apart::Placed;
 use super::backup::{PlannedHook, planned_hooks};
 use super::caches;
 use super::hold::{PlannedHold, plan_holds};
@@ -60,6 +61,13 @@ pub struct PlannedRestore {
     /// [`crate::driver::Driver::changed_path`]
     #[serde(skip)]
     pub changed_path: Option<String>,
+}
+
+impl PlannedRestore {
+    fn placed(&self) -> Option<Placed<'_>> {
+        let path = self.changed_path.as_deref();
+        Some((&self.id, path.or(self.closed_path.as_deref())?))
+    }
 }
 
 /// Where a target comes from that the snapshot does not hold.
@@ -153,14 +161,17 @@ impl RestorePlan {
                 target.id.clone(),
             )
         });
+        let placed = targets.iter().filter_map(PlannedRestore::placed);
+        let placed: Vec<Placed<'_>> = placed.collect();
         for target in &targets {
-            if let Some(reason) = memory::obstacle(survey, &target.id) {
+            if let Some(reason) = memory::obstacle(survey, &target.id, &placed) {
                 let target = target.id.clone();
                 return Err(PlanError::Refused { target, reason });
             }
         }
         let ids: Vec<TargetId> = targets.iter().map(|target| target.id.clone()).collect();
         let holds = plan_holds(survey, Operation::Restore, &ids)?;
+        memory::ensure_kept(survey, &placed, &holds)?;
         for target in &targets {
             ensure_closed(survey, target, &holds)?;
         }

@@ -100,6 +100,10 @@ impl Driver for BasebackupDriver {
         self.data.refusal.as_deref()
     }
 
+    fn changed_path(&self, target: &TargetId) -> Option<&str> {
+        self.data.tree.changed_path(target)
+    }
+
     async fn dump(
         &self,
         _target: &TargetId,

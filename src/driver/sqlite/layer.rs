@@ -174,14 +174,23 @@ impl SqliteDriver {
         })
     }
 
+    pub(super) async fn is_staged_in(
+        &self,
+        target: &TargetId,
+        layer: &LayerSite,
+    ) -> Result<bool, DriverError> {
+        self.is_waiting(&self.staged(target, layer)).await
+    }
+
+    /// Whether there was anything to do.
     pub(super) async fn commit_layer(
         &self,
         target: &TargetId,
         layer: &LayerSite,
-    ) -> Result<(), DriverError> {
+    ) -> Result<bool, DriverError> {
         let staged = self.staged(target, layer);
         if !self.is_waiting(&staged).await? {
-            return Ok(());
+            return Ok(false);
         }
         self.ensure_stopped().await?;
         let owner = self.owner_of(&staged).await?;
@@ -195,7 +204,8 @@ impl SqliteDriver {
         }
         archive.link(&staged.file, &format!("{}/{NEW}", staged.name), owner)?;
         archive.directory(&format!("{}/{NEW}", staged.name), 0o700, owner)?;
-        self.put(&staged.directory, archive).await
+        self.put(&staged.directory, archive).await?;
+        Ok(true)
     }
 
     pub(super) async fn roll_back_layer(

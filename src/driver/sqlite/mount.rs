@@ -110,11 +110,12 @@ impl SqliteDriver {
         Ok(())
     }
 
+    /// Whether there was anything to do.
     pub(super) async fn commit_mount(
         &self,
         target: &TargetId,
         mount: &MountSite,
-    ) -> Result<(), DriverError> {
+    ) -> Result<bool, DriverError> {
         // When all is done already, the container may run again.
         if self.is_staged(target, mount).await? {
             self.ensure_stopped().await?;
@@ -128,16 +129,19 @@ impl SqliteDriver {
         target: &TargetId,
         mount: &MountSite,
     ) -> Result<(), DriverError> {
-        self.settle(Task::Discard, target, mount).await
+        self.settle(Task::Discard, target, mount).await.map(drop)
     }
 
     /// What is staged lies at the root of the mount, and the container sees it there.
-    async fn is_staged(&self, target: &TargetId, mount: &MountSite) -> Result<bool, DriverError> {
-        let below = format!("/{}", String::from_utf8_lossy(mount.place.as_bytes()));
-        let root = mount.path.strip_suffix(&below).unwrap_or(&mount.path);
-        let staging = format!("{root}/{}", staging_name(&self.helpers.run, target));
-        let found = self.engine.stat(&self.container.id, &staging).await?;
-        Ok(found.is_some())
+    pub(super) async fn is_staged(
+        &self,
+        target: &TargetId,
+        mount: &MountSite,
+    ) -> Result<bool, DriverError> {
+        let staging = staging_name(&self.helpers.run, target);
+        Ok(mount
+            .has_at_root(&self.engine, &self.container, &staging)
+            .await?)
     }
 
     async fn settle(
@@ -145,7 +149,7 @@ impl SqliteDriver {
         task: Task,
         target: &TargetId,
         mount: &MountSite,
-    ) -> Result<(), DriverError> {
+    ) -> Result<bool, DriverError> {
         let staging = staging_name(&self.helpers.run, target);
         let view = mount.view(Access::Write);
         let settled = self
@@ -156,7 +160,7 @@ impl SqliteDriver {
         for warning in settled.warnings {
             warn!(target = %target, "{warning}");
         }
-        Ok(())
+        Ok(settled.was_staged)
     }
 
     fn staging_plan(

@@ -7,7 +7,7 @@ use crate::agent::helper::{Access, HelperView};
 use crate::driver::DriverError;
 use crate::engine::archive::PathKind;
 use crate::engine::container::is_within;
-use crate::engine::{Container, Engine, HelperSource, Mount, MountKind};
+use crate::engine::{Container, Engine, EngineError, HelperSource, Mount, MountKind};
 use crate::tree::TreePath;
 
 /// As many symbolic links as Linux follows on one path.
@@ -84,6 +84,19 @@ impl MountSite {
             source: self.source.clone(),
             access,
         }
+    }
+
+    /// Whether something of this name is at the mount's root, as the container sees it.
+    pub async fn has_at_root(
+        &self,
+        engine: &Engine,
+        container: &Container,
+        name: &str,
+    ) -> Result<bool, EngineError> {
+        let below = format!("/{}", String::from_utf8_lossy(self.place.as_bytes()));
+        let root = self.path.strip_suffix(&below).unwrap_or(&self.path);
+        let path = format!("{}/{name}", root.trim_end_matches('/'));
+        Ok(engine.stat(&container.id, &path).await?.is_some())
     }
 }
 
