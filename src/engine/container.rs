@@ -286,11 +286,11 @@ impl Container {
             || mounts.any(|root| overlap(place, &root))
     }
 
-    /// Whether its programs can write to the place.
+    /// Whether its programs can write to the place, or to something in it.
     pub fn can_write_to(&self, place: &str) -> bool {
         let mut writable = self.mounts.iter().filter(|mount| mount.writable);
         place.starts_with(&format!("container:{}/", self.id))
-            || writable.any(|mount| is_within(place, &mount.root()))
+            || writable.any(|mount| overlap(place, &mount.root()))
     }
 
     /// Whether the archive API cannot see `path`, because a tmpfs is mounted over it.

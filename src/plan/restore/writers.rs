@@ -4,7 +4,7 @@ use super::{PlannedRestore, RestorePlan, how_to_hold, is_held};
 use crate::discover::Stack;
 use crate::driver::{Writer, Writers};
 use crate::engine::Container;
-use crate::manifest::{Facts, Manifest};
+use crate::manifest::{Facts, Manifest, TreeShape};
 use crate::plan::PlanError;
 use crate::plan::hold::PlannedHold;
 use crate::survey::Survey;
@@ -56,20 +56,18 @@ pub(super) fn writers_that_run_on(
     let not_held: Vec<&Container> = alive.filter(|it| !is_held(it, holds)).collect();
     let mut warnings = Vec::new();
     for target in targets {
-        let volume = match manifest.target(&target.id).map(|record| &record.facts) {
-            Some(Facts::Volume(facts)) => facts.volume.as_ref(),
-            Some(Facts::Files(_)) => None,
+        let shape = match manifest.target(&target.id).map(|record| &record.facts) {
+            Some(Facts::Volume(tree) | Facts::Files(tree)) => tree.shape,
             _ => continue,
         };
-        let place = place_outside(survey, target);
-        let uses = |container: &Container| {
-            let mut mounts = container.mounts.iter();
-            volume.is_some() && mounts.any(|mount| mount.volume.as_ref() == volume)
-                || place.as_ref().is_some_and(|(own, place)| {
-                    container.id != own.id && container.can_write_to(place)
-                })
+        let Some((own, place)) = place_on_a_mount(survey, target) else {
+            continue;
         };
-        for container in not_held.iter().filter(|container| uses(container)) {
+        // Most single files are settings, which their own programs only read.
+        let is_asked =
+            |container: &Container| container.id != own.id || shape == TreeShape::Directory;
+        let writes = |container: &Container| is_asked(container) && container.can_write_to(&place);
+        for container in not_held.iter().filter(|container| writes(container)) {
             warnings.push(format!(
                 "{} runs on while {} is replaced under it; {}",
                 whose(&survey.stack, container),
@@ -81,14 +79,16 @@ pub(super) fn writers_that_run_on(
     warnings
 }
 
-/// The container of a tree, and where the tree lies, for every container that sees it.
-fn place_outside<'a>(
+/// The container of a tree, and where the tree lies, for every container that sees it. In a container's own layer it is seen by that
+/// one alone, which has to run while an agent in it removes what is not to stay.
+fn place_on_a_mount<'a>(
     survey: &'a Survey,
     target: &PlannedRestore,
 ) -> Option<(&'a Container, String)> {
     let mut services = survey.stack.services.iter();
     let own = services.find(|service| service.name == target.id.service)?;
     let path = target.changed_path.as_deref()?;
+    own.container.mount_of(path)?;
     Some((&own.container, own.container.place_of(path)))
 }
 
@@ -109,8 +109,7 @@ fn whose(stack: &Stack, container: &Container) -> String {
 mod tests {
     use super::*;
     use crate::driver::WayBack;
-    use crate::engine::container::tests_support::{container, mount as mount_at};
-    use crate::engine::{Mount, MountKind};
+    use crate::engine::container::tests_support::container;
     use crate::hold::{Action, Subject};
     use crate::plan::tests_support;
     use crate::repository::samples;
@@ -177,50 +176,85 @@ mod tests {
         ");
     }
 
-    #[test]
-    fn whoever_writes_to_a_tree_by_another_path_is_named() {
-        let mount = |source: &str, destination: &str| Mount {
-            source: source.to_owned(),
-            ..mount_at(MountKind::Bind, destination)
-        };
-        let mut own = tests_support::service("app", &[], &[("files.etc", "/etc/app")]);
-        own.container.mounts = vec![mount("/srv/app", "/etc/app")];
-        let mut survey = tests_support::survey(vec![(own, &[])]);
-        let mut others = Vec::new();
-        for (name, source, writable) in [
-            ("above", "/srv", true),
-            ("reader", "/srv/app", false),
-            ("beside", "/srv/other", true),
-        ] {
-            let mut other = container(name);
-            other.mounts = vec![Mount {
-                writable,
-                ..mount(source, "/mnt")
-            }];
-            others.push(other);
-        }
-        survey.containers = others.into();
-        let target = TargetId::new("app", DriverKind::Files, "etc");
-        let planned = PlannedRestore {
+    fn planned(target: &TargetId, path: &str) -> PlannedRestore {
+        PlannedRestore {
             id: target.clone(),
             saved_as: target.clone(),
             older: None,
-            container: "app".to_owned(),
+            container: target.service.clone(),
             what: String::new(),
             way_back: WayBack::Staged,
             bytes: 0,
             closed_path: None,
-            changed_path: Some("/etc/app".to_owned()),
-        };
+            changed_path: Some(path.to_owned()),
+        }
+    }
+
+    /// Who is said to write to a target that was saved in a shape, from a volume of another project.
+    fn told(survey: &Survey, target: &str, path: &str, shape: TreeShape) -> Vec<String> {
+        let target: TargetId = target.parse().unwrap();
+        let mut record = samples::record(target.clone(), Vec::new());
+        if let Facts::Volume(tree) | Facts::Files(tree) = &mut record.facts {
+            tree.volume = Some("old_data".to_owned());
+            tree.shape = shape;
+        }
         let manifest = Manifest {
-            targets: vec![samples::record(target.clone(), Vec::new())],
+            targets: vec![record],
             ..samples::manifest("shop", &samples::id(1), Vec::new())
         };
-        let told = writers_that_run_on(&survey, &manifest, &[planned], &[]);
+        let warnings = writers_that_run_on(survey, &manifest, &[planned(&target, path)], &[]);
+        let who = |warning: &String| warning.split(" runs on").next().unwrap_or("").to_owned();
+        warnings.iter().map(who).collect()
+    }
+
+    #[test]
+    fn whoever_writes_to_a_tree_by_another_path_is_named() {
+        let app = tests_support::service("app", &["new_data:/data"], &[]);
+        let app = tests_support::bound(app, &["/srv/app:/etc/app", "/srv/fixed:/fixed:ro"]);
+        let mut survey = tests_support::survey(vec![(app, &[])]);
+        let other = |name: &str, volumes: &[&str], binds: &[&str]| {
+            let service = tests_support::service(name, volumes, &[]);
+            tests_support::bound(service, binds).container
+        };
+        let others = [
+            other("above", &[], &["/srv:/mnt"]),
+            other("in-it", &[], &["/srv/app/part:/mnt"]),
+            other("reader", &["new_data:/mnt"], &["/srv/app:/mnt2:ro"]),
+            other("beside", &[], &["/srv/other:/mnt"]),
+            other("old-app", &["old_data:/data"], &[]),
+        ];
+        let all = survey.containers.iter().cloned().chain(others);
+        survey.containers = all.collect();
+        let of_default = |name: &str| format!("container {name} of project default");
+
+        let files = told(&survey, "app/files/etc", "/etc/app", TreeShape::Directory);
+        assert_eq!(files, ["app", &of_default("above"), &of_default("in-it")]);
+        let file = told(&survey, "app/files/etc", "/etc/app/one", TreeShape::File);
+        assert_eq!(file, [of_default("above")]);
+        // The volume is that of the project that it goes to.
+        let volume = told(&survey, "app/volume/data", "/data", TreeShape::Directory);
+        assert_eq!(volume, ["app", &of_default("reader")]);
+        let fixed = told(&survey, "app/files/x", "/fixed", TreeShape::Directory);
+        assert_eq!(fixed, [of_default("above")]);
+        let layer = told(&survey, "app/files/x", "/opt/app", TreeShape::Directory);
+        assert_eq!(layer, Vec::<String>::new());
+    }
+
+    #[test]
+    fn who_writes_is_told_with_what_to_do() {
+        let app = tests_support::service("app", &["data:/data"], &[]);
+        let survey = tests_support::survey(vec![(app, &[])]);
+        let target: TargetId = "app/volume/data".parse().unwrap();
+        let record = samples::record(target.clone(), Vec::new());
+        let manifest = Manifest {
+            targets: vec![record],
+            ..samples::manifest("shop", &samples::id(1), Vec::new())
+        };
+        let told = writers_that_run_on(&survey, &manifest, &[planned(&target, "/data")], &[]);
         assert_eq!(
             told,
             [
-                "container above of project default runs on while app/files/etc is replaced under it; stop it first: docker stop above"
+                "app runs on while app/volume/data is replaced under it; give it the label cofferdam.stop: restore, or stop it first: docker stop app"
             ]
         );
     }
