@@ -426,7 +426,6 @@ mod tests {
                 created: Some(created.parse().unwrap()),
                 labels: BTreeMap::new(),
                 is_in_memory: false,
-                mountpoint: String::new(),
                 bound: None,
             }),
         }

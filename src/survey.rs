@@ -15,7 +15,7 @@ use std::sync::Arc;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
 
-use self::mounts::{Volumes, by_all_names, look_at_volumes, no_directories};
+use self::mounts::{Volumes, look_at_volumes, no_directories};
 use crate::cache::Cache;
 use crate::config::Scope;
 use crate::discover::{
@@ -242,11 +242,14 @@ impl Around {
         repositories: &[&Path],
         relabel: impl FnOnce(&mut [Container]),
     ) -> Result<(Self, Vec<Container>), EngineError> {
-        let own = engine.own_container().await?;
+        let mut own = engine.own_container().await?;
+        let mut containers = engine.containers(&[]).await?;
+        engine
+            .see_through_volumes(containers.iter_mut().chain(&mut own))
+            .await?;
         let repositories = repositories.iter();
         let repositories = repositories.flat_map(|path| engine.places_of(own.as_ref(), path));
         let repositories: Vec<String> = repositories.collect();
-        let mut containers = engine.containers(&[]).await?;
         relabel(&mut containers);
         let swarm = swarm_view(engine, &containers).await?;
         let (cofferdams, all) = containers
@@ -267,7 +270,7 @@ impl Around {
     }
 
     async fn survey(&self, engine: &Engine, stack: Stack) -> Result<Survey, SurveyError> {
-        let survey = survey_stack(engine, stack, self.own.as_ref(), &self.repositories).await?;
+        let survey = survey_stack(engine, stack, &self.repositories).await?;
         Ok(Survey {
             containers: Arc::clone(&self.containers),
             cofferdams: Arc::clone(&self.cofferdams),
@@ -305,7 +308,6 @@ pub async fn swarm_view(
 async fn survey_stack(
     engine: &Engine,
     mut stack: Stack,
-    own: Option<&Container>,
     repositories: &[String],
 ) -> Result<Survey, SurveyError> {
     let seen = stores::beside_unnamed_mounts(engine, &stack).await?;
@@ -330,21 +332,19 @@ async fn survey_stack(
             (service.name.clone(), directories)
         })
         .collect();
-    let mounts = stack.services.iter().map(|service| &service.container);
-    let mounts = mounts.chain(own).flat_map(|container| &container.mounts);
+    let mounts = stack.services.iter();
+    let mounts = mounts.flat_map(|service| &service.container.mounts);
     let Volumes {
         declared,
         in_memory,
-        twins,
     } = look_at_volumes(engine, mounts).await?;
-    let repositories = by_all_names(repositories, &twins);
     let takers = stack.services.iter();
     let takers = takers.filter(|it| stores::takes_what_is_not_named(it));
     let no_directories = no_directories(engine, takers).await;
     let apart = Apart {
         databases: &directories,
         no_directories: &no_directories,
-        repositories: &repositories,
+        repositories,
     };
     let volumes = discover::wanted(&stack, &declared, &apart)?;
     let paths = discover::wanted_paths(&stack, &volumes, &apart)?;
@@ -369,7 +369,7 @@ async fn survey_stack(
         paths,
         in_memory,
         no_directories,
-        repositories,
+        repositories: repositories.to_vec(),
     })
 }
 

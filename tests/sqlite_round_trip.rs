@@ -4,6 +4,7 @@ use crate::support::stack::{TOOLBOX, TestStack, compose_volume, eventually, is_r
 use crate::support::trees::mountpoint;
 use crate::support::{TestContainer, TestVolume, docker};
 use rusqlite::Connection;
+use std::os::unix::fs::symlink;
 
 const DATABASE: &str = "/app/data/db.sqlite3";
 const TARGET: &str = "backend/sqlite/db.sqlite3";
@@ -243,9 +244,12 @@ fn whoever_has_a_database_open_is_found_by_the_file() {
     stack.cofferdam(&["backup"]).expect(0);
     sql(&backend, "UPDATE words SET word = 'now'");
 
-    // Another volume on the same directory: no list of mounts tells that.
+    // Another volume on the same directory, by way of a link: no list of mounts tells that.
     let root = mountpoint(&volume);
-    let device = format!("device={}", root.display());
+    let aside = tempfile::tempdir().expect("a directory");
+    let link = aside.path().join("link");
+    symlink(&root, &link).expect("a link");
+    let device = format!("device={}", link.display());
     let alias = TestVolume::create(&["--opt", "type=none", "--opt", "o=bind", "--opt", &device]);
     let mount = format!("{}:/other", alias.name);
     let keep_open = "exec 9<>/other/db.sqlite3; sleep 300 >/dev/null 2>&1 </dev/null &";

@@ -76,7 +76,7 @@ pub struct Mount {
     pub kind: MountKind,
     /// The engine's name of a volume.
     pub volume: Option<String>,
-    /// The path on the engine's host; of a volume, the whole of it.
+    /// The path on the engine's host; of a volume, the whole of it ([`super::Engine::see_through_volumes`]).
     pub source: String,
     /// The part of a volume that is mounted, when it is not the whole.
     pub subpath: Option<String>,

@@ -37,9 +37,7 @@ pub struct Volume {
     pub labels: BTreeMap<String, String>,
     /// A file system that begins with the first container that uses it, and goes with the last.
     pub is_in_memory: bool,
-    /// Where the engine has it on its host.
-    pub mountpoint: String,
-    /// The directory of the host that it stands for, as with `o: bind`.
+    /// The directory of the host that it is, as with `o: bind`.
     pub bound: Option<String>,
 }
 

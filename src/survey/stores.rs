@@ -222,6 +222,7 @@ pub async fn at_work(
         return Ok(Vec::new());
     }
     let mut containers = engine.containers(&[]).await?;
+    engine.see_through_volumes(&mut containers).await?;
     containers.retain(|container| {
         let runs = matches!(
             container.state,

@@ -35,7 +35,9 @@ pub(super) async fn seen(
         return Ok(Seen::default());
     };
     let mut seen = Seen::default();
-    for container in engine.containers(&[]).await? {
+    let mut containers = engine.containers(&[]).await?;
+    engine.see_through_volumes(&mut containers).await?;
+    for container in containers {
         if !has_mounts(&container) {
             continue;
         }
