@@ -301,6 +301,22 @@ mod tests {
     }
 
     #[test]
+    fn a_child_that_prints_on_fails_the_dump_too() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = "(while :; do echo x; sleep 0.1; done) & echo done >&2";
+        let begun = std::time::Instant::now();
+        assert_eq!(
+            run(&job(directory.path(), script)),
+            Err(Failure::Held {
+                program: "sh".to_owned(),
+                side: Side::Output,
+                stderr: "done".to_owned(),
+            })
+        );
+        assert!(begun.elapsed() < std::time::Duration::from_secs(20));
+    }
+
+    #[test]
     fn a_child_that_keeps_only_the_messages_open_is_not_waited_for() {
         let directory = tempfile::tempdir().unwrap();
         let script = "echo data; sleep 20 >/dev/null & echo careful >&2";

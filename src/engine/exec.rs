@@ -3,13 +3,15 @@
 //! A stream of an exec is believed only when, after its end, the engine says that the process is not running and knows its
 //! exit code. Absent, null or unknown is failure.
 //!
-//! - `attached`: a command that has been started, and its output as it comes
+//! - `attached`: a command that has been started
 //! - `ending`: what the engine says of its end
 //! - `frames`: the two output streams, taken out of one
+//! - `output`: the output as it comes, and when no more is waited for
 
 mod attached;
 mod ending;
 mod frames;
+mod output;
 
 use std::fmt;
 use std::io;

@@ -17,7 +17,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::{Shared, Verdict};
 use crate::agent::job::{CUT, Side};
 
-/// How long a pipe may stay open, and nothing go through it, once the client has ended.
+/// How long a pipe may stay open once the client has ended, and what it had printed was read.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 /// How often is looked whether the client has ended.
 const LOOK: Timespec = Timespec {
@@ -45,8 +45,14 @@ pub(super) struct Input {
 struct Patience {
     shared: Arc<Shared>,
     side: Side,
-    /// Spent waiting since the client has ended.
-    waited: Duration,
+    ended: Option<Ended>,
+}
+
+/// A client that was seen to have ended.
+struct Ended {
+    since: Instant,
+    /// What lay in its output then, in bytes. It was printed in time, however slowly it is read.
+    left: u64,
 }
 
 impl Output {
@@ -68,6 +74,7 @@ impl Read for Output {
         };
         self.patience.wait(pipe, PollFlags::IN)?;
         let length = pipe.read(buffer)?;
+        self.patience.was_read(length as u64);
         let printed = &self.patience.shared.printed;
         printed.fetch_add(length as u64, Ordering::Relaxed);
         Ok(length)
@@ -108,28 +115,58 @@ impl Patience {
         Self {
             shared: shared.clone(),
             side,
-            waited: Duration::ZERO,
+            ended: None,
         }
     }
 
-    /// Until the pipe is ready, or closed. An error when it is neither although the client has ended: the verdict is given
-    /// then.
+    /// Until the pipe is ready, or closed. An error when it is still open a while after the client's end, even where a child
+    /// of it prints or reads on: the verdict is given then.
     fn wait(&mut self, pipe: &impl AsFd, events: PollFlags) -> io::Result<()> {
         loop {
-            let begun = Instant::now();
-            match poll(&mut [PollFd::new(pipe, events)], Some(&LOOK)) {
-                Ok(0) | Err(rustix::io::Errno::INTR) => {}
-                Ok(_) => return Ok(()),
+            self.look(pipe)?;
+            let mut polled = [PollFd::new(pipe, events)];
+            let ready = match poll(&mut polled, Some(&LOOK)) {
+                Ok(ready) => ready > 0,
+                Err(rustix::io::Errno::INTR) => false,
                 Err(error) => return Err(error.into()),
+            };
+            // With nobody at its other end, what is left in it is all there will be.
+            let closed = PollFlags::HUP | PollFlags::ERR;
+            let is_closed = polled[0].revents().intersects(closed);
+            if ready && (is_closed || !self.is_over()) {
+                return Ok(());
             }
-            if self.shared.client_has_ended() {
-                self.waited += begun.elapsed();
-            }
-            if self.waited >= LINGER {
+            if self.is_over() {
                 let _ = self.shared.verdict.set(Verdict::Held { side: self.side });
                 return Err(io::Error::other("a child of the client holds its pipe"));
             }
         }
+    }
+
+    fn look(&mut self, pipe: &impl AsFd) -> io::Result<()> {
+        if self.ended.is_none() && self.shared.client_has_ended() {
+            let left = match self.side {
+                Side::Output => rustix::io::ioctl_fionread(pipe)?,
+                Side::Input => 0,
+            };
+            let since = Instant::now();
+            self.ended = Some(Ended { since, left });
+        }
+        Ok(())
+    }
+
+    fn was_read(&mut self, length: u64) {
+        if let Some(ended) = &mut self.ended
+            && ended.left > 0
+        {
+            ended.left = ended.left.saturating_sub(length);
+            ended.since = Instant::now();
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let is_over = |ended: &Ended| ended.left == 0 && ended.since.elapsed() >= LINGER;
+        self.ended.as_ref().is_some_and(is_over)
     }
 }
 
@@ -217,6 +254,59 @@ fn widen(pipe: impl AsFd) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::process::{Child, Command, Stdio};
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicBool, AtomicU64};
+
+    /// A child of a client that has ended, and the client's output, which was left alone for too long.
+    fn left(script: &str, left: u64) -> (Child, Output) {
+        let mut child = Command::new("sh")
+            .args(["-c", script])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let shared = Arc::new(Shared {
+            running: Mutex::new(None),
+            verdict: OnceLock::new(),
+            printed: AtomicU64::new(0),
+            heard: AtomicBool::new(false),
+            unwanted: AtomicBool::new(false),
+        });
+        let mut output = Output::new(child.stdout.take(), &shared);
+        let since = Instant::now() - LINGER;
+        output.patience.ended = Some(Ended { since, left });
+        (child, output)
+    }
+
+    #[test]
+    fn what_a_client_has_printed_is_read_however_late() {
+        let (mut child, mut output) = left("printf client; exec sleep 1000", 6);
+        let mut printed = [0; 6];
+        output.read_exact(&mut printed).unwrap();
+        assert_eq!(&printed, b"client");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!(output.read(&mut printed).unwrap(), 0);
+
+        // All of it comes from children, which have ended.
+        let (mut child, mut output) = left("printf child", 0);
+        child.wait().unwrap();
+        let mut printed = String::new();
+        output.read_to_string(&mut printed).unwrap();
+        assert_eq!(printed, "child");
+    }
+
+    #[test]
+    fn a_child_that_prints_on_is_not_read_for_ever() {
+        let (mut child, mut output) = left("exec cat /dev/zero", 0);
+        let error = output.read(&mut [0; 6]).unwrap_err();
+        assert!(error.to_string().contains("holds its pipe"), "{error}");
+        let verdict = output.patience.shared.verdict.get();
+        let side = Side::Output;
+        assert_eq!(verdict, Some(&Verdict::Held { side }));
+        drop(output);
+        child.wait().unwrap();
+    }
 
     fn kept(pieces: &[&[u8]]) -> String {
         let mut kept = Kept::default();

@@ -1,17 +1,17 @@
-//! A command that has been started, and its output as it comes.
+//! A command that has been started, and what it has said.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bollard::errors::Error;
 use bollard::models::ExecConfig;
-use futures_util::StreamExt;
 use tokio::io::{ReadHalf, WriteHalf};
 use tokio::time::Instant;
-use tokio_util::codec::FramedRead;
 
 use super::ExecSpec;
 use super::ending::{Exec, is_the_runtimes};
-use super::frames::{Frame, FrameDecoder};
+use super::frames::Frame;
+use super::output::{Output, Unheard};
 use crate::engine::connect::RawStream;
 use crate::engine::fault::About;
 use crate::engine::turns::CALL;
@@ -20,13 +20,8 @@ use crate::secret::Redactor;
 
 /// How much of standard error a message carries.
 pub(super) const LAST_WORDS: usize = 8 * 1024;
-/// After this much silence the engine is asked whether the process still runs.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(30);
-/// What a process has printed arrives this soon after its end.
-const LAST_FRAMES: Duration = Duration::from_secs(5);
 /// Enough of standard output to recognise the runtime's words.
 const FIRST_WORDS: usize = 512;
-const READ_BUFFER: usize = 64 * 1024;
 const START: &str = r#"{"Detach":false,"Tty":false}"#;
 
 pub(super) type Input = WriteHalf<RawStream>;
@@ -38,10 +33,8 @@ pub(super) enum Stdin {
 }
 
 pub(super) struct Attached {
-    exec: Exec,
-    output: FramedRead<ReadHalf<RawStream>, FrameDecoder>,
-    limit: Option<(Instant, Duration)>,
-    idle_limit: Option<Duration>,
+    exec: Arc<Exec>,
+    output: Output<ReadHalf<RawStream>>,
     first_words: Vec<u8>,
     last_words: Vec<u8>,
     last_words_cut: bool,
@@ -88,17 +81,22 @@ impl Attached {
         };
         let (id, stream) = engine.call(container, CALL, begun).await.map_err(fault)?;
         let (output, input) = tokio::io::split(stream);
+        let exec = Arc::new(Exec {
+            engine: engine.clone(),
+            container: container.to_owned(),
+            program: spec.program().to_owned(),
+            id,
+            redactor: Redactor::new(spec.secret_env.iter().map(|(_, secret)| secret)),
+        });
+        let asked = exec.clone();
+        let mut output = Output::new(output, move || {
+            let asked = asked.clone();
+            Box::pin(async move { asked.has_ended().await })
+        });
+        output.limit = spec.limit.map(|limit| (Instant::now() + limit, limit));
         let attached = Self {
-            exec: Exec {
-                engine: engine.clone(),
-                container: container.to_owned(),
-                program: spec.program().to_owned(),
-                id,
-                redactor: Redactor::new(spec.secret_env.iter().map(|(_, secret)| secret)),
-            },
-            output: FramedRead::with_capacity(output, FrameDecoder::default(), READ_BUFFER),
-            limit: spec.limit.map(|limit| (Instant::now() + limit, limit)),
-            idle_limit: None,
+            exec,
+            output,
             first_words: Vec::new(),
             last_words: Vec::new(),
             last_words_cut: false,
@@ -107,7 +105,7 @@ impl Attached {
     }
 
     pub(super) fn limit_silence(&mut self, limit: Duration) {
-        self.idle_limit = Some(limit);
+        self.output.idle_limit = Some(limit);
     }
 
     pub(super) fn redactor(&self) -> &Redactor {
@@ -116,29 +114,23 @@ impl Attached {
 
     /// The next piece of output; `None` at the end of the stream, which proves nothing yet.
     pub(super) async fn next(&mut self) -> Result<Option<Frame>, EngineError> {
-        let silent_since = Instant::now();
-        let mut ended = false;
-        loop {
-            let patience = if ended { LAST_FRAMES } else { SIGN_OF_LIFE };
-            let wake = self.next_deadline(silent_since, patience);
-            match tokio::time::timeout_at(wake, self.output.next()).await {
-                Ok(Some(Ok(frame))) => {
-                    self.listen(&frame);
-                    return Ok(Some(frame));
-                }
-                Ok(Some(Err(error))) => return Err(self.exec.cut(error.to_string())),
-                Ok(None) => return Ok(None),
-                Err(_) => {
-                    self.ensure_within_limits(silent_since)?;
-                    if ended {
-                        let message = "the process has ended, and the end of its output never came: a child that it has \
-                                       started may hold it open";
-                        return Err(self.exec.cut(message));
-                    }
-                    ended = self.exec.has_ended().await?;
-                }
-            }
+        let frame = self.output.next().await.map_err(|why| match why {
+            Unheard::TimedOut(limit) => EngineError::TimedOut {
+                container: self.exec.container.clone(),
+                program: self.exec.program.clone(),
+                limit,
+            },
+            Unheard::Silent(limit) => EngineError::Silent {
+                what: format!("{} in container {}", self.exec.program, self.exec.container),
+                limit,
+            },
+            Unheard::Cut(message) => self.exec.cut(message),
+            Unheard::Engine(error) => error,
+        })?;
+        if let Some(frame) = &frame {
+            self.listen(frame);
         }
+        Ok(frame)
     }
 
     /// The exit code, confirmed by the engine; see [`Exec::confirmed_exit`].
@@ -176,38 +168,6 @@ impl Attached {
                 self.last_words_cut |= excess > 0;
                 self.last_words.drain(..excess);
             }
-        }
-    }
-
-    fn next_deadline(&self, silent_since: Instant, patience: Duration) -> Instant {
-        let limits = [
-            self.limit.map(|(end, _)| end),
-            self.idle_limit.map(|limit| silent_since + limit),
-        ];
-        let sign_of_life = Instant::now() + patience;
-        limits
-            .into_iter()
-            .flatten()
-            .fold(sign_of_life, Instant::min)
-    }
-
-    fn ensure_within_limits(&self, silent_since: Instant) -> Result<(), EngineError> {
-        let now = Instant::now();
-        if let Some((end, limit)) = self.limit
-            && now >= end
-        {
-            return Err(EngineError::TimedOut {
-                container: self.exec.container.clone(),
-                program: self.exec.program.clone(),
-                limit,
-            });
-        }
-        match self.idle_limit {
-            Some(limit) if now >= silent_since + limit => Err(EngineError::Silent {
-                what: format!("{} in container {}", self.exec.program, self.exec.container),
-                limit,
-            }),
-            _ => Ok(()),
         }
     }
 }

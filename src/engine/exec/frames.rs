@@ -15,6 +15,14 @@ pub(super) enum Frame {
     Stderr(Bytes),
 }
 
+impl Frame {
+    pub(super) fn content(&self) -> &Bytes {
+        match self {
+            Self::Stdout(content) | Self::Stderr(content) => content,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Channel {
     Stdout,
