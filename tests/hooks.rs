@@ -220,6 +220,18 @@ fn a_hook_whose_time_is_over_is_ended_with_what_it_started_before_the_next_one_r
     }
 }
 
+/// It has thrown away the mark by which it would be found.
+#[test]
+fn a_hook_that_cannot_be_ended_is_said_to_run_on() {
+    let stack = TestStack::new("hook-unmarked");
+    let limit = ("cofferdam.hook.before-backup.timeout", "2s");
+    let app = hanging(&stack, "env -i /usr/local/bin/hangs 1000", &[limit]);
+    let words = "may still run: the process still runs";
+    stack.cofferdam(&["backup"]).expect_says(1, words);
+    assert_eq!(lines_of(&app), "1");
+    stack.ensure_nothing_is_left();
+}
+
 #[test]
 fn a_hook_that_is_interrupted_is_ended_too() {
     let stack = TestStack::new("hook-interrupted");

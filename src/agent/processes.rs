@@ -91,7 +91,7 @@ impl Marked {
         }
     }
 
-    /// Whether the absence of processes proves that there are none.
+    /// Whether the absence of processes proves that there are none but those that have given themselves another environment.
     pub fn can_tell(&self) -> bool {
         !self.is_blind || !self.known.is_empty()
     }

@@ -15,6 +15,7 @@ mod output;
 
 use std::fmt;
 use std::io;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -41,6 +42,8 @@ pub struct ExecSpec {
     pub working_dir: Option<String>,
     /// `None`: no limit.
     pub limit: Option<Duration>,
+    /// The engine's id of the exec, from just before its start.
+    pub id: Arc<OnceLock<String>>,
 }
 
 /// What a command that ended said. Each stream is kept up to [`ExecOutput::LIMIT`] bytes.

@@ -2,10 +2,12 @@
 //!
 //! The engine has no way to end an exec. So the command carries a mark in its environment, which its children inherit, and
 //! a helper that shares the container's processes ends whatever carries it: where the time is over, where the connection
-//! broke, and where the future was dropped.
+//! broke, and where the future was dropped. A command may give itself another environment (`env -i`) and lose the mark:
+//! so the engine is asked as well whether it has ended.
 
 use std::io;
 use std::pin::Pin;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -71,14 +73,19 @@ impl Helpers {
     fn attend(&self, container: &str, spec: &mut ExecSpec) -> Attended {
         let mark = format!("{:032x}", rand::random::<u128>());
         spec.env.push((MARK.to_owned(), mark.clone()));
+        spec.id = Arc::default();
         Attended {
             helpers: self.clone(),
             container: container.to_owned(),
-            mark: Some(mark),
+            command: Some(Command {
+                program: spec.program().to_owned(),
+                mark,
+                id: spec.id.clone(),
+            }),
         }
     }
 
-    async fn end_marked(&self, container: &str, mark: &str) -> Result<(), String> {
+    async fn end_command(&self, container: &str, command: &Command) -> Result<(), String> {
         let runs = self.engine.inspect(container).await;
         match runs {
             Ok(found) if found.is_alive() => {}
@@ -86,13 +93,26 @@ impl Helpers {
             Ok(_) | Err(EngineError::NoSuchContainer(_)) => return Ok(()),
             Err(error) => return Err(error.to_string()),
         }
-        let ended = tokio::time::timeout(GRACE + MARGIN, self.run_end(container, mark)).await;
+        let ended =
+            tokio::time::timeout(GRACE + MARGIN, self.run_end(container, &command.mark)).await;
         match ended.map_err(|_| "the helper did not end".to_owned())? {
-            Ok(EXIT_ENDED) => Ok(()),
-            Ok(EXIT_RUNS) => Err("some of its processes do not go, or cannot be seen".to_owned()),
-            Ok(code) => Err(format!("the helper ended with exit code {code}")),
-            Err(error) => Err(error.to_string()),
+            Ok(EXIT_ENDED) => {}
+            Ok(EXIT_RUNS) => {
+                return Err("some of its processes do not go, or cannot be seen".to_owned());
+            }
+            Ok(code) => return Err(format!("the helper ended with exit code {code}")),
+            Err(error) => return Err(error.to_string()),
         }
+        // Without an id it was never started.
+        let Some(id) = command.id.get() else {
+            return Ok(());
+        };
+        let engine = &self.engine;
+        let ended = engine.ensure_exec_ended(container, &command.program, id);
+        ended.await.map_err(|error| match error {
+            EngineError::Cut { message, .. } => message,
+            other => other.to_string(),
+        })
     }
 
     async fn run_end(&self, container: &str, mark: &str) -> Result<i64, EngineError> {
@@ -134,20 +154,29 @@ struct Attended {
     helpers: Helpers,
     container: String,
     /// Gone once nothing of it runs.
-    mark: Option<String>,
+    command: Option<Command>,
+}
+
+#[derive(Clone)]
+struct Command {
+    program: String,
+    /// The value of [`MARK`].
+    mark: String,
+    /// Of the exec, once it is there.
+    id: Arc<OnceLock<String>>,
 }
 
 impl Attended {
     async fn settle<T>(mut self, ran: Result<T, EngineError>) -> Result<T, EngineError> {
-        let (error, mark) = match (ran, self.mark.clone()) {
-            (Err(error), Some(mark)) if may_still_run(&error) => (error, mark),
+        let (error, command) = match (ran, self.command.clone()) {
+            (Err(error), Some(command)) if may_still_run(&error) => (error, command),
             (ran, _) => {
-                self.mark = None;
+                self.command = None;
                 return ran;
             }
         };
-        let ended = self.helpers.end_marked(&self.container, &mark).await;
-        self.mark = None;
+        let ended = self.helpers.end_command(&self.container, &command).await;
+        self.command = None;
         Err(match ended {
             Ok(()) => error,
             Err(why) => EngineError::MayStillRun {
@@ -161,12 +190,12 @@ impl Attended {
 
 impl Drop for Attended {
     fn drop(&mut self) {
-        let Some(mark) = self.mark.take() else {
+        let Some(command) = self.command.take() else {
             return;
         };
         let (helpers, container) = (self.helpers.clone(), self.container.clone());
         self.helpers.removals.spawn(async move {
-            if let Err(why) = helpers.end_marked(&container, &mark).await {
+            if let Err(why) = helpers.end_command(&container, &command).await {
                 warn!(%container, "a command that was interrupted may still run: {why}");
             }
         });
@@ -194,7 +223,7 @@ impl AsyncRead for AttendedStream {
             ),
         };
         if has_ended {
-            self.attended.mark = None;
+            self.attended.command = None;
         }
         Poll::Ready(read)
     }

@@ -75,6 +75,8 @@ impl Attached {
                 .create_exec(container, config(spec, stdin))
                 .await?
                 .id;
+            // Of a specification that is used again, whoever asks for it has the first.
+            let _ = spec.id.set(id.clone());
             let path = format!("/exec/{id}/start");
             let stream = engine.transport.upgrade(&path, START.to_owned()).await?;
             Ok((id, stream))

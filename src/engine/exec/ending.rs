@@ -34,12 +34,37 @@ pub(super) struct Exec {
     pub(super) redactor: Redactor,
 }
 
+impl Engine {
+    /// An error where the engine does not say that the first process of an exec has ended. What that has started may run on.
+    pub async fn ensure_exec_ended(
+        &self,
+        container: &str,
+        program: &str,
+        id: &str,
+    ) -> Result<(), EngineError> {
+        let exec = Exec {
+            engine: self.clone(),
+            container: container.to_owned(),
+            program: program.to_owned(),
+            id: id.to_owned(),
+            redactor: Redactor::new([]),
+        };
+        exec.wait_for(|exec| (exec.running == Some(false)).then_some(()))
+            .await
+    }
+}
+
 impl Exec {
     /// The exit code, once the engine knows that the process has ended.
     ///
     /// `stdout`: its first words; a code that only says that there was nothing to run is [`EngineError::CannotRun`].
     pub(super) async fn confirmed_exit(&self, stdout: &[u8]) -> Result<i64, EngineError> {
-        let (code, pid) = self.wait_for_exit().await?;
+        let exit = self.wait_for(|exec| match (exec.running, exec.exit_code) {
+            (Some(false), Some(code)) => Some((code, exec.pid)),
+            _ => None,
+        });
+        // The process id is 0 when there never was a process.
+        let (code, pid) = exit.await?;
         if is_never_started(code, pid, stdout) {
             let words = self.redactor.head(stdout, true);
             return Err(EngineError::CannotRun {
@@ -63,16 +88,19 @@ impl Exec {
         }
     }
 
-    /// The exit code, and the process id: 0 when there never was a process.
-    async fn wait_for_exit(&self) -> Result<(i64, Option<i64>), EngineError> {
+    /// What `end` reads of the exec, once the engine knows that the process has ended.
+    async fn wait_for<T>(
+        &self,
+        end: impl Fn(&ExecInspectResponse) -> Option<T>,
+    ) -> Result<T, EngineError> {
         let ended = Instant::now();
         let mut patience = EXIT_NOTICED;
         let mut pause = Duration::from_millis(10);
         let mut looked = false;
         loop {
             let exec = self.inspect().await?;
-            if let (Some(false), Some(code)) = (exec.running, exec.exit_code) {
-                return Ok((code, exec.pid));
+            if let Some(end) = end(&exec) {
+                return Ok(end);
             }
             if ended.elapsed() >= patience {
                 return Err(self.cut(match exec.running {
