@@ -261,11 +261,12 @@ impl Lock {
     pub async fn hold(&self) -> Result<Seals, EngineError> {
         let mut seals = Seals::default();
         for held in self.journal.held.iter().rev() {
+            let before = self.before(held).await;
             match &held.subject {
                 Subject::SwarmService(service) => self.hold_service(held, service).await?,
                 Subject::Container(container) => self.hold_container(held, container).await?,
             }
-            self.seal(held, &mut seals).await?;
+            self.seal(held, before, &mut seals).await?;
         }
         Ok(seals)
     }
