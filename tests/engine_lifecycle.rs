@@ -83,12 +83,15 @@ async fn a_container_is_described_as_it_is() {
 }
 
 #[tokio::test]
-async fn a_shared_network_is_known_by_the_others_id() {
+async fn shared_namespaces_are_known_by_the_others_id() {
     let first = TestContainer::idle();
-    let network = format!("container:{}", first.name);
-    let second = TestContainer::idle_with(&["--network", &network]);
-    let found = engine().await.inspect(&second.id).await.unwrap();
-    assert_eq!(found.network_of, Some(first.id.clone()));
+    for written in [&first.name, &first.id[..12]] {
+        let shared = format!("container:{written}");
+        let second = TestContainer::idle_with(&["--network", &shared, "--pid", &shared]);
+        let found = engine().await.inspect(&second.id).await.unwrap();
+        assert_eq!(found.network_of.as_ref(), Some(&first.id), "{written}");
+        assert_eq!(found.namespaces_of, vec![first.id.clone(); 2], "{written}");
+    }
 }
 
 #[tokio::test]

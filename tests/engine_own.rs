@@ -18,7 +18,7 @@ async fn a_container_knows_itself_whatever_its_network_and_name() {
     let binary = format!("{}:/test:ro", binary.display());
     let other = TestContainer::create(&[], &[busybox_image(), "sleep", "600"]);
     docker(["start", &other.id]);
-    let of_other = format!("container:{}", other.id);
+    let of_other = format!("container:{}", &other.id[..12]);
     for network in ["bridge", "host", "none", &of_other] {
         let options = [
             "--network",

@@ -35,7 +35,7 @@ pub struct Container {
     pub read_only_root: bool,
     /// The container whose network namespace this one shares.
     pub network_of: Option<String>,
-    /// The containers whose network, process or IPC namespaces it shares, by id or name, as the engine has them.
+    /// The containers whose network, process or IPC namespaces it shares, by id; one that is gone, as the user named it.
     pub namespaces_of: Vec<String>,
     pub privileged: bool,
     /// What it is given to end by itself when it is stopped.

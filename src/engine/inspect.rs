@@ -71,10 +71,10 @@ impl Engine {
             status: None,
             message,
         })?;
-        container.network_of = match container.network_of {
-            Some(name) => Some(self.id_of(name).await?),
-            None => None,
-        };
+        let owners = container.network_of.iter_mut();
+        for owner in owners.chain(&mut container.namespaces_of) {
+            *owner = self.id_of(std::mem::take(owner)).await?;
+        }
         container.agent_image = self.look_at_image(&container).await;
         Ok(container)
     }
@@ -94,9 +94,9 @@ impl Engine {
             })
     }
 
-    /// The engine keeps what the user wrote in `--network container:…`, name or id. A container that is gone stays as
-    /// it was written.
-    async fn id_of(&self, name: String) -> Result<String, EngineError> {
+    /// The engine keeps what the user wrote in `--network container:…`: a name, an id, or its first digits. A container that is
+    /// gone stays as it was written.
+    pub(super) async fn id_of(&self, name: String) -> Result<String, EngineError> {
         if name.len() == 64 {
             return Ok(name);
         }

@@ -53,10 +53,12 @@ impl Engine {
         for container in listed {
             let mode = container.host_config.and_then(|config| config.network_mode);
             let named = mode.as_deref().and_then(|it| it.strip_prefix("container:"));
-            let is_guest = named.is_some_and(|named| named == host.id || named == host.name);
-            let Some(id) = container.id.filter(|_| is_guest) else {
+            let (Some(named), Some(id)) = (named, container.id) else {
                 continue;
             };
+            if self.id_of(named.to_owned()).await? != host.id {
+                continue;
+            }
             match self.inspect(&id).await {
                 Ok(guest) => guests.push(guest),
                 Err(EngineError::NoSuchContainer(_)) => {}

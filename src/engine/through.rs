@@ -76,11 +76,15 @@ impl Engine {
     async fn reaches(&self, ids: Vec<String>) -> Result<Vec<Reach>, EngineError> {
         let found: Vec<Option<Reach>> = stream::iter(ids)
             .map(|id| async move {
-                match self.inspect_raw(&id).await {
-                    Ok(raw) => Ok(Some(Reach::of(id, raw))),
-                    Err(EngineError::NoSuchContainer(_)) => Ok(None),
-                    Err(error) => Err(error),
+                let mut reach = match self.inspect_raw(&id).await {
+                    Ok(raw) => Reach::of(id, raw),
+                    Err(EngineError::NoSuchContainer(_)) => return Ok(None),
+                    Err(error) => return Err(error),
+                };
+                if let Some(host) = &mut reach.guest_of {
+                    *host = self.id_of(std::mem::take(host)).await?;
                 }
+                Ok(Some(reach))
             })
             .buffered(INSPECTIONS)
             .try_collect()
@@ -183,11 +187,7 @@ fn carriers(dialled: &Dialled, own: Option<&Reach>, others: &[Reach]) -> BTreeSe
         && dialled.is_loopback()
     {
         // All of them share its loopback; which of them listens is not known.
-        return those(&|it| {
-            let guest_of = it.guest_of.as_ref();
-            it.id == own.id
-                || guest_of.is_some_and(|host| *host == own.id || own.names.contains(&plain(host)))
-        });
+        return those(&|it| it.id == own.id || it.guest_of.as_ref() == Some(&own.id));
     }
     let direct = those(&|it| {
         let by_name = own_network.is_some_and(|own| it.shares_a_network_with(own))
@@ -318,12 +318,11 @@ mod tests {
         };
         let others = [
             host.clone(),
-            guest("by-id", "host"),
-            guest("by-name", "shop-vpn-1"),
+            guest("guest", "host"),
             guest("another's", "other"),
         ];
         let place = dialled("localhost", 2375, "127.0.0.1");
-        let expected = ["by-id", "by-name", "host"];
+        let expected = ["guest", "host"];
         assert_eq!(found(&place, Some(&host), &others), expected);
     }
 
