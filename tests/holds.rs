@@ -111,18 +111,23 @@ fn one_that_somebody_removes_meanwhile_is_told_and_blocks_nothing() {
         let number = format!("com.docker.compose.container-number={number}");
         stack.service("web", &[STOP], &["--label", &number], &[TOOLBOX])
     });
+    let vpn = stack.toolbox("vpn", &[STOP], &[]);
+    let network = format!("container:{}", vpn.id);
+    let guest = stack.toolbox("guest", &[STOP], &["--network", &network]);
     db.sh("touch /tmp/slow");
     let child = stack.start(&["backup"]);
     let has_begun = ["exec", &db.id, "test", "-e", "/tmp/dumping"];
     eventually("the dump has begun", || docker_succeeds(has_begun));
-    docker(["rm", &second.id]);
+    docker(["rm", &second.id, &vpn.id]);
     db.sh("rm /tmp/slow");
     let run = Run::from(child.wait_with_output().expect("its output"));
     let run = run.expect_says(
         3,
         "web@2: somebody has removed its container while it was held",
     );
-    assert!(is_running(&first));
+    // What shared its network knows it by its id: nobody but who made it can help, and no later run is kept waiting.
+    let run = run.expect_says(3, "docker compose up -d --force-recreate guest");
+    assert!(is_running(&first) && !is_running(&guest));
     // Another container of the same service does not pass for it.
     assert!(!run.stderr.contains("somebody has started"), "{run:?}");
     stack.ensure_nothing_is_left();

@@ -44,7 +44,17 @@ impl Engine {
         let starting = self
             .patient
             .start_container(container_name(container)?, None);
-        self.change(container, "start", CALL, starting).await
+        let Err(error) = self.call(container, CALL, starting).await else {
+            return Ok(());
+        };
+        // What is missing may be something that it needs: a network, or the container whose network it shares.
+        let about = match error {
+            Error::DockerResponseServerError {
+                status_code: 404, ..
+            } if self.inspect_raw(container).await.is_ok() => About::Engine,
+            _ => About::Container(container),
+        };
+        Err(self.fault(error, about, format!("start container {container}")))
     }
 
     /// Freezes a running container. One that does not run is an error, since it cannot be frozen.

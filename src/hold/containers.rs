@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::{Action, Held, Lock, ReleaseProblem, Subject, Wait};
-use crate::engine::container::COMPOSE_NUMBER;
+use crate::engine::container::{COMPOSE_NUMBER, COMPOSE_SERVICE};
 use crate::engine::{Container, EngineError, State};
 
 /// What the engine takes to stop a container, beside the time that the container has.
@@ -161,7 +161,13 @@ impl Lock {
             }
             State::Created | State::Exited | State::Dead | State::Removing => {
                 info!(service = held.service, "starting");
-                self.engine.start(&container.id).await
+                let started = self.engine.start(&container.id).await;
+                if started.is_err()
+                    && let Some(owner) = self.owner_that_is_gone(&container).await
+                {
+                    return Err(problem(never_starts_again(&container, owner), false));
+                }
+                started
             }
         }
         .map_err(still_held)?;
@@ -172,6 +178,17 @@ impl Lock {
             }
             (Wait::UntilReady, None) | (Wait::No, _) => Ok(()),
         }
+    }
+
+    /// The container whose network, or another namespace, it is to share, when somebody has removed that one. The engine knows it by
+    /// its id: one that was made anew in its place is another.
+    async fn owner_that_is_gone<'a>(&self, container: &'a Container) -> Option<&'a str> {
+        for owner in &container.namespaces_of {
+            if let Err(EngineError::NoSuchContainer(_)) = self.engine.inspect(owner).await {
+                return Some(owner);
+            }
+        }
+        None
     }
 
     /// The held container, or the one that took its place: compose gives a recreated one a new id. `None`: it was removed.
@@ -206,6 +223,22 @@ impl Lock {
             && then.all(|then| then.container != container.id)
             && replica.is_none_or(|replica| replica.parse() == Ok(number(container)))
     }
+}
+
+/// No later run can start it either: its container has to be made anew.
+fn never_starts_again(container: &Container, owner: &str) -> String {
+    let mend = match container.labels.get(COMPOSE_SERVICE) {
+        Some(service) => format!("recreate it: docker compose up -d --force-recreate {service}"),
+        None => format!(
+            "remove it (docker rm {}) and run it again as before",
+            container.name
+        ),
+    };
+    format!(
+        "its container {} cannot start any more, because it shares a namespace of container {}, which somebody has removed; {mend}",
+        container.name,
+        owner.get(..12).unwrap_or(owner)
+    )
 }
 
 /// Compose's number of a container within its service.
