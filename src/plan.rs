@@ -38,6 +38,15 @@ pub enum PlanError {
         target: TargetId,
     },
     #[error(
+        "{service} is paused and shares a namespace of {host}, which is to be stopped: once unpaused it would be cut off for good; unpause \
+         it first (docker unpause {container}), then it is stopped with {host} and started after it"
+    )]
+    PausedCutOff {
+        service: String,
+        host: String,
+        container: String,
+    },
+    #[error(
         "service {service} is to be stopped, and {cofferdam}, in which Cofferdam runs, shares a namespace of it: Cofferdam would cut itself off; give it a network of its own"
     )]
     CofferdamCutOff { service: String, cofferdam: String },

@@ -137,6 +137,14 @@ impl<'a> Holds<'a> {
             let services = &self.survey.stack.services;
             let of_stack = services.iter().find(|it| it.container.id == container.id);
             let name = of_stack.map_or(&container.name, |service| &service.name);
+            // Somebody has frozen it, for a reason that is not known here: to thaw it is theirs.
+            if container.state == State::Paused {
+                return Err(PlanError::PausedCutOff {
+                    service: name.clone(),
+                    host: host.service,
+                    container: container.name.clone(),
+                });
+            }
             let no_labels = ContainerLabels::default();
             let labels = of_stack.map_or(&no_labels, |service| &service.labels);
             let needed = self.targets.iter().find(|target| {
@@ -169,7 +177,7 @@ impl<'a> Holds<'a> {
         };
         stopped.find_map(|(host, hold)| {
             let mut all = self.survey.containers.iter();
-            let cut_off = all.find(|it| it.is_up() && it.lives_in(host) && !is_stopped(it))?;
+            let cut_off = all.find(|it| it.is_alive() && it.lives_in(host) && !is_stopped(it))?;
             Some((cut_off, hold.clone()))
         })
     }
@@ -202,7 +210,7 @@ impl<'a> Holds<'a> {
             return Err(PlanError::RemovedWhenStopped { service });
         }
         let mut cofferdams = self.survey.cofferdams.iter();
-        match cofferdams.find(|it| it.is_up() && it.lives_in(container)) {
+        match cofferdams.find(|it| it.is_alive() && it.lives_in(container)) {
             Some(cofferdam) => Err(PlanError::CofferdamCutOff {
                 service,
                 cofferdam: cofferdam.name.clone(),

@@ -53,6 +53,21 @@ fn a_frozen_container_keeps_its_network() {
 }
 
 #[test]
+fn what_is_paused_in_the_network_of_a_container_that_stops_is_refused() {
+    let vpn = service("vpn", &[], &[STOP]);
+    let mut web = in_network_of(&vpn, service("web", &[], &[STOP]));
+    web.container.state = State::Paused;
+    web.container.name = "shop-web-1".to_owned();
+    assert_snapshot!(
+        planned(vec![vpn, web.clone()], &[volume("vpn")]).unwrap_err(),
+        @"web is paused and shares a namespace of vpn, which is to be stopped: once unpaused it would be cut off for good; unpause it first (docker unpause shop-web-1), then it is stopped with vpn and started after it"
+    );
+    let frozen = service("vpn", &[], &[("pause", "backup")]);
+    let holds = planned(vec![frozen, web], &[volume("vpn")]).unwrap();
+    assert_eq!(held(&holds), [("vpn", Action::Pause)]);
+}
+
+#[test]
 fn what_would_cut_off_a_database_or_cofferdam_itself_is_refused() {
     let vpn = service("vpn", &[], &[STOP]);
     let db = in_network_of(&vpn, service("db", &[], &[]));
