@@ -50,8 +50,10 @@ impl FoundTargets {
             found.targets.push(FoundTarget { id, what });
         } else {
             let reason = format!(
-                "container {0} does not run; start it first: docker start {0}",
-                container.name
+                "container {} {}; {}",
+                container.name,
+                container.state.told(),
+                container.how_to_start()
             );
             found.missing.push(Failure { target: id, reason });
         }

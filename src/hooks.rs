@@ -44,13 +44,15 @@ pub enum HookError {
         swarm_service: String,
     },
     #[error(
-        "hook {point} of {service} cannot run, since container {container} does not; start it (docker start {container}), or allow \
-         to leave the hook out then with the label cofferdam.hook.{point}.when-stopped: skip"
+        "hook {point} of {service} cannot run, since container {container} {state}; {mend}; or allow to leave the hook out then with \
+         the label cofferdam.hook.{point}.when-stopped: skip"
     )]
     NotRunning {
         service: String,
         point: HookPoint,
         container: String,
+        state: &'static str,
+        mend: String,
     },
     #[error("hook {point} of {service} (`{command}`) ended with exit code {code}: {message}")]
     Failed {
@@ -132,13 +134,14 @@ impl<'a> Hooks<'a> {
             does_not_run(service) && hook.when_stopped == WhenStopped::Fail
         });
         if let Some((service, _)) = in_the_way {
-            return Err(not_running(service, point));
+            return Err(not_running(service, point, &service.container));
         }
         for (service, hook) in hooks {
             if does_not_run(service) {
                 warn!(
                     service = service.name,
-                    "hook {point} is left out: the container does not run"
+                    "hook {point} is left out: the container {}",
+                    service.container.state.told()
                 );
                 continue;
             }
@@ -235,7 +238,13 @@ impl<'a> Hooks<'a> {
             Err(EngineError::NotRunning { .. }) if hook.when_stopped == WhenStopped::Skip => {
                 return Ok(());
             }
-            Err(EngineError::NotRunning { .. }) => return Err(not_running(service, point)),
+            Err(error @ EngineError::NotRunning { .. }) => {
+                // It may have come to a standstill since the run began.
+                return Err(match self.helpers.engine.inspect(&container).await {
+                    Ok(now) if !now.is_running() => not_running(service, point, &now),
+                    _ => engine_error(error),
+                });
+            }
             other => other.map_err(engine_error)?,
         };
         if output.exit_code == 0 {
@@ -259,11 +268,13 @@ impl<'a> Hooks<'a> {
     }
 }
 
-fn not_running(service: &Service, point: HookPoint) -> HookError {
+fn not_running(service: &Service, point: HookPoint, now: &Container) -> HookError {
     HookError::NotRunning {
         service: service.name.clone(),
         point,
-        container: service.container.name.clone(),
+        container: now.name.clone(),
+        state: now.state.told(),
+        mend: now.how_to_start(),
     }
 }
 

@@ -90,10 +90,13 @@ pub enum PlanError {
         project: String,
         hint: String,
     },
-    #[error(
-        "{target} is restored through its container {container}, which does not run; start it first: docker start {container}"
-    )]
-    NotRunning { target: TargetId, container: String },
+    #[error("{target} is restored through its container {container}, which {state}; {mend}")]
+    NotRunning {
+        target: TargetId,
+        container: String,
+        state: &'static str,
+        mend: String,
+    },
     #[error(
         "container {container} {state} while {target} is put back, and would go on writing into the old file; {mend}"
     )]

@@ -65,6 +65,10 @@ fn a_hook_whose_container_does_not_run_ends_a_run_unless_its_label_allows_that()
         let way_out = format!("cofferdam.hook.{label}.when-stopped: skip");
         stack.cofferdam(arguments).expect_says(1, &way_out);
     }
+    docker(["start", &app.id]);
+    docker(["pause", &app.id]);
+    let words = format!("is paused; unpause it first: docker unpause {}", app.name);
+    stack.cofferdam(&["backup"]).expect_says(1, &words);
     assert_eq!(stack.manifests().len(), 1);
     drop(app);
 

@@ -234,8 +234,10 @@ impl Driver for CommandDriver {
                 found.missing.push(Failure {
                     target: id,
                     reason: format!(
-                        "its command runs in container {0}, which does not run; start it first: docker start {0}",
-                        container.name
+                        "its command runs in container {}, which {}; {}",
+                        container.name,
+                        container.state.told(),
+                        container.how_to_start()
                     ),
                 });
             }

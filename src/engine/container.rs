@@ -1,4 +1,8 @@
 //! What is known of a container, read once from inspect.
+//!
+//! - `standstill`: what people are told of one that does not run
+
+mod standstill;
 
 use std::collections::BTreeMap;
 use std::fmt;

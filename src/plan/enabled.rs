@@ -47,9 +47,11 @@ pub fn ensure_enabled_is_served(
             failures.push(Failure {
                 target: TargetId::new(&service.name, DriverKind::Files, "*"),
                 reason: format!(
-                    "container {0} does not run, and has nothing mounted that could be saved: what `{ENABLE}: true` means there \
-                     shows when it runs; start it: docker start {0}",
-                    service.container.name
+                    "container {} {}, and has nothing mounted that could be saved: what `{ENABLE}: true` means there \
+                     shows when it runs; {}",
+                    service.container.name,
+                    service.container.state.told(),
+                    service.container.how_to_start()
                 ),
             });
         }

@@ -101,6 +101,8 @@ pub fn service_of<'a>(stack: &'a Stack, record: &TargetRecord) -> Result<&'a Ser
         return Err(PlanError::NotRunning {
             target: record.target.clone(),
             container: service.container.name.clone(),
+            state: service.container.state.told(),
+            mend: service.container.how_to_start(),
         });
     }
     Ok(service)
@@ -288,11 +290,7 @@ fn ensure_closed(
         Some(container) => Err(PlanError::InUse {
             target: target.id.clone(),
             container: container.name.clone(),
-            state: match container.state {
-                State::Paused => "is paused",
-                State::Restarting => "keeps restarting",
-                _ => "runs",
-            },
+            state: container.state.told(),
             mend: how_to_hold(&survey.stack, container),
         }),
         None => Ok(()),
