@@ -6,6 +6,7 @@
 //! - `table`: every label there is
 //! - `nearest`: "did you mean"
 //! - `values`: what may stand in a value
+//! - `shell`: what in a command only a shell understands
 //! - `parse`: one container's labels, and what they may not say together
 //! - `naming`: names that a tree gets by its path
 //! - `error`: what is wrong, for people
@@ -14,6 +15,7 @@ mod error;
 mod naming;
 mod nearest;
 mod parse;
+mod shell;
 mod table;
 mod values;
 
