@@ -127,6 +127,7 @@ fn what_cannot_be_read_blocks_the_prunes_of_its_own_project_alone() {
     for _ in 0..2 {
         stack.cofferdam(&["backup"]).expect(0);
     }
+    stack.as_by_schedule();
     let other = unique("other");
     let journal = |project: &str, image: &str, text: &str| {
         let labels = [
