@@ -22,8 +22,10 @@ use crate::labels::Moment;
 use crate::repository::SnapshotRef;
 use crate::target::{RunId, TargetId};
 
-/// The format of the journal; another cofferdam may have to read it.
+/// The format of the journal; another cofferdam may have to read it. Since version 2 it says how long each of what is held may
+/// take to be ready; where that is missing, nobody waits for it.
 const VERSION: u32 = 2;
+const OLDEST_VERSION: u32 = 1;
 
 const TOOL: &str = concat!("cofferdam ", env!("CARGO_PKG_VERSION"));
 
@@ -127,11 +129,11 @@ struct Origin {
 
 impl Origin {
     fn ensure_it_is_understood(&self) -> Result<(), String> {
-        if self.version == VERSION {
+        if (OLDEST_VERSION..=VERSION).contains(&self.version) {
             return Ok(());
         }
         Err(format!(
-            "{} wrote it (journal version {}, this one reads {VERSION}); run `cofferdam recover` with that version",
+            "{} wrote it (journal version {}, this one reads up to {VERSION}); run `cofferdam recover` with that version",
             self.tool, self.version
         ))
     }
@@ -308,6 +310,28 @@ mod tests {
             ]
         );
         assert_eq!(Journal::from_labels(&journal.to_labels()), Ok(journal));
+    }
+
+    /// As version 1 wrote it.
+    #[test]
+    fn a_journal_of_an_older_version_is_read() {
+        let text = r#"{"version":1,"tool":"cofferdam 0.1.0","run":"20261121T020000Z-9f2c61aa","project":"p",
+            "operation":"restore","owner":{"container":{"id":"f00d","started_at":"x"},"host":"x","boot":"x","pid":1,"started":1},
+            "held":[{"container":"cafe","service":"web","action":"stop"},
+                {"swarm-service":{"id":"x1","tasks":2},"service":"job","action":"pause"}],
+            "services":[{"container":"cafe","service":"web","labels":{"cofferdam.volumes":"data"}}],
+            "restore":{"project":"p","snapshot":"20261120T020000Z-00000001","repository":"/backups",
+                "targets":[{"target":"web/volume/data","saved_as":"web/volume/data","way_back":"staged","path":null}],
+                "safety":null,"choices":{"old_database":"drop","placement":"beside","paths":[]}}}"#;
+        let labels = BTreeMap::from([
+            (LABEL_HOLD.to_owned(), "p".to_owned()),
+            (LABEL_JOURNAL.to_owned(), text.to_owned()),
+        ]);
+        let journal = Journal::from_labels(&labels).unwrap();
+        let held: Vec<_> = journal.held.iter().collect();
+        assert_eq!(held[0].subject, Subject::Container("cafe".to_owned()));
+        assert!(held.iter().all(|held| held.ready_within.is_none()));
+        assert_eq!(journal.snapshots().count(), 1);
     }
 
     #[test]
