@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
+use tracing::warn;
 
 use crate::agent::helper::{self, Helpers, Probed};
 use crate::agent::inside::Removals;
@@ -80,23 +81,26 @@ impl Session {
         }
     }
 
-    /// The lock is ours, so what other runs of the project have left is nobody's.
+    /// The lock is ours, so what other runs of the project have left is nobody's. On an error the lock is given up again:
+    /// nothing of the project is held yet.
     async fn swept(&self, lock: Lock) -> Result<Lock, LockError> {
-        let journal = lock.journal();
-        Lock::sweep_marks(&self.engine, |project| project == journal.project)
-            .await
-            .map_err(HoldError::from)?;
-        helper::sweep(&self.engine, &journal.project)
-            .await
-            .map_err(HoldError::from)?;
-        // What the nodes of a swarm share comes last: until then nothing of the project is held.
-        match lock.claim().await {
-            Ok(()) => Ok(lock),
-            Err(error) => {
-                lock.close().await.map_err(HoldError::from)?;
-                Err(error.into())
-            }
+        let project = lock.journal().project.clone();
+        let ready = async {
+            Lock::sweep_marks(&self.engine, |other| other == project).await?;
+            helper::sweep(&self.engine, &project).await?;
+            // What the nodes of a swarm share comes last.
+            lock.claim().await
+        };
+        let Err(error) = ready.await else {
+            return Ok(lock);
+        };
+        if let Err(error) = lock.close().await {
+            warn!(
+                "project {project} stays locked while this process runs: {error}; to free it, run `cofferdam recover --project \
+                 {project} --force`"
+            );
         }
+        Err(LockError::Hold(error))
     }
 
     /// What makes helpers for a run of `project`.
