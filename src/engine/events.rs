@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use bollard::models::EventMessage;
+use bollard::models::{EventMessage, SystemVersion};
 use bollard::query_parameters::EventsOptions;
 use futures_util::{Stream, StreamExt, TryStreamExt};
 
@@ -55,7 +55,8 @@ impl Engine {
 }
 
 impl Engine {
-    /// Whether a container was sent a signal since another one was created; `None`: the engine does not remember so far back.
+    /// Whether a container was sent a signal since another one was created; `None`: the engine does not remember so far back, or
+    /// does not tell of each signal. Podman tells of those that somebody sends by name, and not of those of a stop.
     pub async fn was_signalled(
         &self,
         container: &str,
@@ -83,9 +84,21 @@ impl Engine {
                 actor == Some(id) && event.action.as_deref() == Some(action)
             })
         };
-        let remembers = has(&since.id, "create");
-        Ok(remembers.then(|| has(container, "kill")))
+        if has(container, "kill") {
+            return Ok(Some(true));
+        }
+        if !has(&since.id, "create") {
+            return Ok(None);
+        }
+        let version = self.client.version().await.map_err(fault)?;
+        Ok(is_docker(&version).then_some(false))
     }
+}
+
+/// Whether it says that it is Docker's own.
+fn is_docker(version: &SystemVersion) -> bool {
+    let mut components = version.components.iter().flatten();
+    components.any(|component| component.name == "Engine")
 }
 
 /// `None` for what nobody asked for.
@@ -106,4 +119,28 @@ fn read(event: EventMessage) -> Option<ContainerEvent> {
         container,
         labels,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// As each answers `GET /version`, shortened.
+    #[test]
+    fn docker_says_that_it_is_docker() {
+        for (answer, expected) in [
+            (
+                r#"{"Components":[{"Name":"Engine","Version":"27.3.1"},{"Name":"runc","Version":"1.1"}]}"#,
+                true,
+            ),
+            (
+                r#"{"Components":[{"Name":"Podman Engine","Version":"4.9.3"},{"Name":"Conmon","Version":"2"}]}"#,
+                false,
+            ),
+            (r#"{"Version":"4.9.3"}"#, false),
+        ] {
+            let version: SystemVersion = serde_json::from_str(answer).unwrap();
+            assert_eq!(is_docker(&version), expected, "{answer}");
+        }
+    }
 }
