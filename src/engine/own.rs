@@ -133,7 +133,7 @@ impl Engine {
 
     /// Whether it runs containers under user ids of their own (`userns-remap`). Where it does not say, helpers that need to
     /// know it cannot be started, and say so.
-    pub(super) async fn remaps_users(&self) -> bool {
+    pub async fn remaps_users(&self) -> bool {
         let asked = self.remaps_users.get_or_try_init(async || {
             let info = self.info().await?;
             Ok::<_, EngineError>(has_security_option(&info, "userns"))

@@ -72,7 +72,8 @@ pub struct Unsafe {
 /// there. Without one, that is not looked at.
 ///
 /// Every entry on the way is looked at by the beginning of its archive, which tells its owner; the engine's other answers
-/// do not. The root directory is not looked at: whoever may change it may change every program of the container.
+/// do not. The root directory is not looked at: whoever may change it may change every program of the container. On an engine
+/// that remaps users (`userns-remap`) archives tell ids of its host, and the owner of the root directory is root's.
 pub async fn resolve(
     engine: &Engine,
     container: &Container,
@@ -83,15 +84,23 @@ pub async fn resolve(
     if let Some(why) = refusal(container, path) {
         return impossible(format!("{path} {why}"));
     }
+    let root = match user {
+        Some(_) if engine.remaps_users().await => match look(engine, container, "/").await? {
+            Some(root) => root.metadata,
+            None => return impossible("/ does not exist".to_owned()),
+        },
+        _ => Metadata::default(),
+    };
     let mut place = Place::default();
     let mut ahead = Ahead::of(path);
     while let Some(component) = ahead.next() {
         let Some(entry_path) = place.child(&component) else {
             continue;
         };
-        let Some(entry) = look(engine, container, &entry_path).await? else {
+        let Some(mut entry) = look(engine, container, &entry_path).await? else {
             return impossible(format!("{entry_path} does not exist"));
         };
+        count_from(&root, &mut entry.metadata);
         if let Some(why) = user.and_then(|user| danger(&entry_path, &entry, user)) {
             return Ok(Err(Refusal::Unsafe(why)));
         }
@@ -174,6 +183,13 @@ impl Ahead {
         self.links += 1;
         self.links <= MOST_LINKS
     }
+}
+
+/// Gives an entry the ids that it has where those of `root` are 0. What the container does not know is nobody's there.
+fn count_from(root: &Metadata, entry: &mut Metadata) {
+    const NOBODY: u32 = u32::MAX;
+    entry.uid = entry.uid.checked_sub(root.uid).unwrap_or(NOBODY);
+    entry.gid = entry.gid.checked_sub(root.gid).unwrap_or(NOBODY);
 }
 
 /// Who may move what is in a directory, or lead a link elsewhere, beside root and the user.
@@ -348,6 +364,26 @@ mod tests {
         let danger = danger("/l", &link, root).unwrap();
         assert_eq!(danger.remedy, "chown -h 0 /l");
         assert!(danger.to_string().contains("belongs to user 999"));
+    }
+
+    #[test]
+    fn ids_of_the_host_count_from_the_root_of_the_container() {
+        let root = directory(100_000, 100_000, 0o755).metadata;
+        let app = Owner { uid: 999, gid: 998 };
+        for (mut entry, user, is_safe) in [
+            (directory(100_000, 100_000, 0o1777), Owner::ROOT, true),
+            (directory(100_999, 100_998, 0o775), app, true),
+            (directory(100_999, 100_998, 0o775), Owner::ROOT, false),
+            // Users of the host, whom no process in the container is.
+            (directory(999, 998, 0o700), app, false),
+            (directory(0, 0, 0o755), Owner::ROOT, false),
+        ] {
+            count_from(&root, &mut entry.metadata);
+            assert_eq!(danger("/d", &entry, user).is_none(), is_safe, "{entry:?}");
+        }
+        let mut same = directory(999, 998, 0o700);
+        count_from(&Metadata::default(), &mut same.metadata);
+        assert_eq!((same.metadata.uid, same.metadata.gid), (999, 998));
     }
 
     #[test]
