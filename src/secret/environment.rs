@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use percent_encoding::percent_decode_str;
+
 use super::Secret;
 
 /// What the names of variables with secrets in them contain, and what they end in.
@@ -31,14 +33,27 @@ fn is_secret(name: &str, value: &str) -> bool {
     (is_told && !is_path) || is_url_with_password(value)
 }
 
-/// `mongodb://admin:hunter2@db/shop`
 fn is_url_with_password(value: &str) -> bool {
-    let authority = value
-        .split_once("://")
-        .and_then(|(_, rest)| rest.split(['/', '?', '#']).next());
-    authority
-        .and_then(|authority| authority.rsplit_once('@'))
-        .is_some_and(|(user, _)| user.contains(':'))
+    passwords(value).next().is_some()
+}
+
+/// `hunter2` in `mongodb://admin:hunter2@db/shop`, as it stands there; of each URL in the text.
+fn passwords(text: &str) -> impl Iterator<Item = &str> {
+    text.split("://").skip(1).filter_map(|rest| {
+        let authority = rest.split(['/', '?', '#']).next()?;
+        let (user, _) = authority.rsplit_once('@')?;
+        Some(user.split_once(':')?.1)
+    })
+}
+
+/// The passwords of URLs in a secret, as they stand there and as programs tell them, unless they are so short that they would
+/// hide other messages.
+pub(super) fn passwords_in(secret: &Secret) -> impl Iterator<Item = Secret> {
+    let found = passwords(secret.expose()).flat_map(|password| {
+        let decoded = percent_decode_str(password).decode_utf8_lossy();
+        [password.to_owned(), decoded.into_owned()]
+    });
+    found.filter(|it| it.len() >= SHORTEST).map(Secret::new)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Keeps secrets out of what a program printed.
 
 use super::Secret;
+use super::environment::passwords_in;
 
 const MASK: &[u8] = b"[redacted]";
 
@@ -8,11 +9,12 @@ const MASK: &[u8] = b"[redacted]";
 pub struct Redactor(Vec<Secret>);
 
 impl Redactor {
+    /// The passwords of URLs are secrets by themselves too: programs repeat them without the rest.
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let mut secrets: Vec<Secret> = secrets
             .into_iter()
             .filter(|secret| !secret.expose().is_empty())
-            .cloned()
+            .flat_map(|secret| std::iter::once(secret.clone()).chain(passwords_in(secret)))
             .collect();
         // The longest first: one may be a part of another.
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.expose().len()));
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn secrets_are_masked_wherever_they_stand() {
-        let table: [(&[&str], &str, &str); 5] = [
+        let table: [(&[&str], &str, &str); 8] = [
             (
                 &["hunter2"],
                 "hunter2 and hunter2",
@@ -117,6 +119,21 @@ mod tests {
             (&[""], "nothing", "nothing"),
             (&[], "nothing", "nothing"),
             (&["two\nlines"], "a two\nlines b", "a [redacted] b"),
+            (
+                &["mongodb://admin:hunter2!@db/shop"],
+                "bad password hunter2! of admin at mongodb://admin:hunter2!@db/shop",
+                "bad password [redacted] of admin at [redacted]",
+            ),
+            (
+                &["amqp://a:p%40ss%3Aword@one,amqp://b:hunter2@two"],
+                "p%40ss%3Aword p@ss:word hunter2",
+                "[redacted] [redacted] [redacted]",
+            ),
+            (
+                &["redis://:root@db"],
+                "root has no rights",
+                "root has no rights",
+            ),
         ];
         for (secrets, text, expected) in table {
             let clean = redactor(secrets).head(text.as_bytes(), false);
