@@ -10,7 +10,7 @@ use crate::cli::RecoverArgs;
 use crate::config::Scope;
 use crate::engine::{Container, Engine};
 use crate::exit::Outcome;
-use crate::hold::{Journal, Liveness, Lock, Operation};
+use crate::hold::{HoldError, Journal, Liveness, Lock, Operation};
 use crate::recover::{Recovery, Stuck, recover};
 use crate::report;
 use crate::session::Session;
@@ -24,9 +24,16 @@ pub async fn run(context: &Context, args: RecoverArgs) -> Result<Outcome, Comman
             .as_ref()
             .is_none_or(|names| names.iter().any(|name| name == project))
     };
-    let recovered = recover_all(&session, in_scope, &args.into()).await?;
-    let others = abandoned(&session, |project| !in_scope(project)).await?;
-    let is_all = recovered.failed.is_empty() && others.is_empty();
+    let mut recovered = recover_all(&session, in_scope, &args.into()).await?;
+    // Whatever fails from here on, what was recovered is told.
+    let others = match unfinished(&session, |project| !in_scope(project)).await {
+        Ok(others) => others,
+        Err(error) => {
+            recovered.failed.push(error);
+            Unfinished::default()
+        }
+    };
+    let is_all = recovered.failed.is_empty() && others.is_nothing();
     context.print(&recovered.runs, || match is_all {
         true => report::outcome::recover(&recovered.runs),
         false => report::outcome::recovered(&recovered.runs),
@@ -34,7 +41,10 @@ pub async fn run(context: &Context, args: RecoverArgs) -> Result<Outcome, Comman
     for error in &recovered.failed {
         context.tell(error);
     }
-    for Journal { run, project, .. } in others {
+    for error in others.doubtful {
+        warn!("another project may have been left unfinished: {error}");
+    }
+    for Journal { run, project, .. } in others.abandoned {
         warn!(
             "run {run} of project {project} was left unfinished; to recover it: cofferdam recover --project {project}"
         );
@@ -85,20 +95,37 @@ impl Context {
     }
 }
 
+/// What dead runs have left.
+#[derive(Default)]
+struct Unfinished {
+    abandoned: Vec<Journal>,
+    /// Of these nobody knows.
+    doubtful: Vec<HoldError>,
+}
+
+impl Unfinished {
+    fn is_nothing(&self) -> bool {
+        self.abandoned.is_empty() && self.doubtful.is_empty()
+    }
+}
+
 /// What dead runs of these projects have left.
-async fn abandoned(
+async fn unfinished(
     session: &Session,
     in_scope: impl Fn(&str) -> bool,
-) -> Result<Vec<Journal>, CommandError> {
+) -> Result<Unfinished, CommandError> {
     let found = Lock::find_all(&session.engine, &session.image, in_scope).await;
-    let (locks, _) = found.map_err(CommandError::failed)?;
+    let (locks, doubtful) = found.map_err(CommandError::failed)?;
     let mut abandoned = Vec::new();
     for lock in locks {
         if lock.liveness().await.map_err(CommandError::failed)? == Liveness::Dead {
             abandoned.push(lock.journal().clone());
         }
     }
-    Ok(abandoned)
+    Ok(Unfinished {
+        abandoned,
+        doubtful,
+    })
 }
 
 /// How far a recovery may go.
@@ -134,7 +161,7 @@ impl Default for Authority {
 
 pub struct Recovered {
     pub runs: Vec<Recovery>,
-    /// Runs that could not be recovered, and one that is alive, or may be.
+    /// Runs that could not be recovered, and one that is alive, or may be; and why it is not known whether that is all.
     pub failed: Vec<CommandError>,
 }
 
@@ -167,9 +194,10 @@ pub async fn recover_all(
             Err(error) => recovered.failed.push(error),
         }
     }
-    Lock::sweep_marks(&session.engine, in_scope)
-        .await
-        .map_err(CommandError::failed)?;
+    let swept = Lock::sweep_marks(&session.engine, in_scope).await;
+    recovered
+        .failed
+        .extend(swept.err().map(CommandError::failed));
     Ok(recovered)
 }
 
