@@ -146,7 +146,7 @@ pub struct Users<'a> {
 }
 
 /// Makes sure that the place can be written to and holds the repository that is meant. It is made where the terms allow
-/// that. `engine` remembers it; without one nothing is remembered.
+/// that. `engine` remembers it; without one nothing is remembered, and a place where a new one was made is told of.
 pub async fn prepare(
     engine: Option<&Engine>,
     repository: &dyn Repository,
@@ -195,8 +195,13 @@ pub async fn prepare(
         is_new,
         warnings: Vec::new(),
     };
-    if let Some(memory) = memory {
-        used.warnings = memory.write(users.projects, &used, terms).await;
+    match memory {
+        Some(memory) => used.warnings = memory.write(users.projects, &used, terms).await,
+        None if is_new && terms.making != Making::Anywhere => used.warnings.push(format!(
+            "there is no engine to keep in mind whether there was a repository at {} before: is the disk or volume mounted?",
+            used.place
+        )),
+        None => {}
     }
     for news in used.news() {
         warn!("{news}");
@@ -498,13 +503,12 @@ mod tests {
         let made = prepared(&path, PlaceTerms::default()).await.unwrap();
         assert!(made.is_new);
         let id = made.id.clone();
-        assert_eq!(
-            made.news(),
-            [format!(
-                "made a new repository at {}, with the id {id}: it holds no earlier snapshots",
-                path.display()
-            )]
-        );
+        let news = made.news().join("\n");
+        let news = news.replace(&path.display().to_string(), "/backups");
+        insta::assert_snapshot!(news.replace(&id, "5ae1"), @"
+        made a new repository at /backups, with the id 5ae1: it holds no earlier snapshots
+        there is no engine to keep in mind whether there was a repository at /backups before: is the disk or volume mounted?
+        ");
         for terms in [existing, named(&id)] {
             let used = prepared(&path, terms).await.unwrap();
             assert_eq!(used.id, id);

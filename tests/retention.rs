@@ -16,8 +16,8 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan as _};
 use serde_json::{Value, json};
 
-/// No engine listens there.
-const NO_ENGINE: &str = "tcp://127.0.0.1:1";
+/// There is no engine.
+const NO_ENGINE: &str = "none";
 
 /// A project whose one service keeps its files in `/data`.
 struct Files {
@@ -438,17 +438,22 @@ fn nothing_is_pruned_that_nobody_named() {
     let stack = &files.stack;
     stack.cofferdam(&["backup"]).expect(0);
     copy_to_days_before(&stack.newest_snapshot(), 1..=3);
-    let prune = |arguments: &[&str]| -> Run {
+    let prune_by = |engine: &str, arguments: &[&str]| -> Run {
         let mut command = Command::new(program());
         command.args(["prune", "--repository"]);
         command.arg(stack.repository()).args(arguments);
-        command.env("DOCKER_HOST", NO_ENGINE);
+        command.env("DOCKER_HOST", engine);
         command.output().expect("cofferdam").into()
     };
+    let prune = |arguments: &[&str]| prune_by(NO_ENGINE, arguments);
     prune(&["--keep", "last=1"]).expect_says(2, "--project NAME");
     prune(&["--project", &stack.project]).expect_says(2, "COFFERDAM_KEEP");
     prune(&["--project", &stack.project, "--keep", "daily=0"]).expect_says(2, "keeps nothing");
     prune(&["--project", "other", "--keep", "last=1"]).expect_says(1, "has no snapshots here");
+    // An engine that does not answer may know of a restore that needs them.
+    let all = ["--project", &stack.project, "--keep", "last=1"];
+    prune_by("tcp://127.0.0.1:1", &all).expect_says(1, "set DOCKER_HOST=none");
+    prune_by("ssh://prod", &all).expect_says(2, "ssh is not spoken here");
     assert_eq!(manifests(stack).len(), 4);
     prune(&["--all-projects", "--keep", "last=1"]).expect_says(0, "3 snapshots removed");
 }

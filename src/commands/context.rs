@@ -69,6 +69,22 @@ impl Context {
         Ok(engine.with_managers(self.config.swarm_managers.clone()))
     }
 
+    /// For commands that work on repositories alone, and ask an engine what of them is in use: `None` where there is none. One
+    /// that does not answer may know of a restore.
+    pub async fn engine_if_any(&self) -> Result<Option<Engine>, CommandError> {
+        let endpoint = Endpoint::if_any(|name| std::env::var(name).ok());
+        if endpoint.map_err(CommandError::usage)?.is_none() {
+            return Ok(None);
+        }
+        let engine = self.engine().await.map_err(|error| match error {
+            CommandError::Failed(error) => CommandError::Failed(anyhow::anyhow!(
+                "{error}; where there is no engine, set DOCKER_HOST=none"
+            )),
+            other => other,
+        });
+        engine.map(Some)
+    }
+
     pub fn repository(&self) -> Result<Arc<dyn Repository>, CommandError> {
         repository::open(&self.config.repository, &self.config.credentials)
             .map_err(CommandError::usage)

@@ -39,7 +39,7 @@ pub async fn run(context: &Context, args: CopyArgs) -> Result<Outcome, CommandEr
         terms.allow_making().map_err(CommandError::usage)?;
     }
     // Only what it keeps in mind is asked for.
-    let engine = context.engine().await.ok();
+    let engine = context.engine_if_any().await?;
     let projects: BTreeSet<String> = snapshots.iter().map(|it| it.project.clone()).collect();
     let projects: Vec<String> = projects.into_iter().collect();
     let users = Users {

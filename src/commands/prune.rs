@@ -28,9 +28,9 @@ struct Planned<'a> {
 
 pub async fn run(context: &Context, args: PruneArgs) -> Result<Outcome, CommandError> {
     let repository = context.repository()?;
-    let engine = context.engine().await.ok();
+    let engine = context.engine_if_any().await?;
     if engine.is_none() {
-        info!("no engine can be asked which snapshots restores are reading");
+        info!("there is no engine to be asked which snapshots restores are reading");
     }
     let engine = engine.as_ref();
     let terms = context.retention(args.despite);

@@ -10,6 +10,7 @@ mod context;
 mod transport;
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -27,6 +28,9 @@ const FIRST_ANSWER: Duration = Duration::from_secs(15);
 const CONTROL: Duration = Duration::from_secs(60);
 /// Longer than any upload or wait; these have limits of their own.
 const PATIENT: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// What `DOCKER_HOST` says where there is no engine to be asked.
+const NONE: &str = "none";
 
 /// Where the engine listens, from `DOCKER_HOST`, `DOCKER_TLS_VERIFY` and `DOCKER_CERT_PATH`, or from Docker's contexts.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,9 +107,37 @@ impl Endpoint {
     ///
     /// `variable` looks one up; an empty one counts as absent.
     pub fn from_env(variable: impl Fn(&str) -> Option<String>) -> Result<Self, EndpointError> {
+        Ok(Self::configured(variable)?.unwrap_or_default())
+    }
+
+    /// The same for what only asks an engine where there is one. `None`: `DOCKER_HOST` is `none`, or nothing says where it is
+    /// and there is nothing in its usual place.
+    pub fn if_any(
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, EndpointError> {
+        if variable("DOCKER_HOST").is_some_and(|host| host == NONE) {
+            return Ok(None);
+        }
+        let usual = || Some(Self::default()).filter(|usual| !usual.is_absent());
+        Ok(Self::configured(variable)?.or_else(usual))
+    }
+
+    fn configured(
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Option<Self>, EndpointError> {
         match variable("DOCKER_HOST").filter(|host| !host.is_empty()) {
-            Some(host) => Ok(Self::parse(&host, variable)?),
-            None => Ok(context::chosen(variable)?.unwrap_or_default()),
+            Some(host) => Ok(Some(Self::parse(&host, variable)?)),
+            None => context::chosen(variable),
+        }
+    }
+
+    /// Whether there is no such socket: not whether anybody listens.
+    fn is_absent(&self) -> bool {
+        match self {
+            Self::Unix(path) => std::fs::symlink_metadata(path).is_err_and(|error| {
+                [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind())
+            }),
+            Self::Tcp { .. } => false,
         }
     }
 
@@ -262,6 +294,30 @@ mod tests {
                 key: format!("{directory}/key.pem"),
             }),
         }
+    }
+
+    #[test]
+    fn only_what_is_neither_named_nor_there_is_no_engine() {
+        fn if_any(variables: &[(&str, &str)]) -> Result<Option<Endpoint>, EndpointError> {
+            Endpoint::if_any(|name| {
+                let found = variables.iter().find(|(key, _)| *key == name);
+                found.map(|(_, value)| (*value).to_owned())
+            })
+        }
+        assert_eq!(if_any(&[("DOCKER_HOST", "none")]), Ok(None));
+        let absent = Endpoint::Unix("/nonexistent/engine.sock".to_owned());
+        assert!(absent.is_absent());
+        // Somebody has named it.
+        let named = if_any(&[("DOCKER_HOST", "unix:///nonexistent/engine.sock")]);
+        assert_eq!(named, Ok(Some(absent)));
+        assert!(if_any(&[("DOCKER_HOST", "ssh://prod")]).is_err());
+        let context = if_any(&[
+            ("DOCKER_CONTEXT", "prod"),
+            ("DOCKER_CONFIG", "/nonexistent"),
+        ]);
+        assert!(context.is_err());
+        assert!(!Endpoint::Unix("/".to_owned()).is_absent());
+        assert!(!tcp("127.0.0.1:1", None).is_absent());
     }
 
     #[test]

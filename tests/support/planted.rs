@@ -18,8 +18,8 @@ use super::s3::{Garage, KEYS, with_keys};
 use super::stack::{Postgres, Run, TestStack};
 use super::{TestContainer, remove_at_exit, unique};
 
-/// No engine listens there.
-const NO_ENGINE: &str = "tcp://127.0.0.1:1";
+/// There is no engine.
+const NO_ENGINE: &str = "none";
 
 /// What lies in a repository, by its path.
 pub type Files = BTreeMap<String, Vec<u8>>;
