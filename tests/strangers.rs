@@ -1,9 +1,13 @@
 //! Labels are requests, not proof: what only says that it is Cofferdam's is neither believed nor removed.
 
+use std::process::Command;
+
 use serde_json::json;
 
-use crate::support::stack::{TestStack, is_running};
-use crate::support::{TestContainer, TestImage, agent_image, busybox_image, docker, unique};
+use crate::support::stack::{Run, TestStack, is_running};
+use crate::support::{
+    TestContainer, TestImage, agent_image, busybox_image, docker, program, unique,
+};
 
 const RUN: &str = "20261121T020000Z-9f2c61aa";
 
@@ -74,25 +78,19 @@ fn a_journal_by_its_labels_alone_is_none() {
     docker(["volume", "inspect", &stranger.inspect(volume)]);
     drop(stranger);
 
-    let composed = ["--label=com.docker.compose.project=elsewhere"];
+    // What has the name is never passed over.
+    let composed = ["--label=com.docker.compose.container-number=1"];
     let stranger = scene.journal(&scene.name, &composed, &image);
-    stack
-        .cofferdam(&["recover"])
-        .expect_says(0, "compose made it");
-    scene.ensure_nothing_was_done(&stranger, "created");
-    drop(stranger);
-
-    let stranger = scene.journal(&scene.name, &[], busybox_image());
-    docker(["start", &stranger.id]);
-    docker(["wait", &stranger.id]);
-    stack
-        .cofferdam(&["recover"])
-        .expect_says(0, "it has been started");
-    scene.ensure_nothing_was_done(&stranger, "exited");
-    stack
-        .cofferdam(&["backup"])
-        .expect_says(1, "cannot be trusted to be one");
-    scene.ensure_nothing_was_done(&stranger, "exited");
+    for arguments in [&["recover"][..], &["prune", "--keep", "last=1"]] {
+        stack.cofferdam(arguments).expect_says(1, "compose made it");
+        scene.ensure_nothing_was_done(&stranger, "created");
+    }
+    // Neither is it by whoever recovers another project.
+    let mut elsewhere = Command::new(program());
+    let elsewhere = elsewhere.args(["recover", "--project", "elsewhere"]);
+    let run: Run = elsewhere.output().expect("cofferdam").into();
+    assert!(!run.stdout.contains("Nothing was left"), "{}", run.stdout);
+    run.expect_says(0, &scene.name);
     drop(stranger);
 
     // What is in its image is no more than a label.
@@ -113,8 +111,15 @@ fn a_journal_by_its_labels_alone_is_none() {
         }
     }
 
-    // With all that Cofferdam itself gives it, it is believed.
-    let _genuine = scene.journal(&scene.name, &[], &image);
+    // With all that Cofferdam itself gives it, it is believed: also when compose built the image, and when somebody has started
+    // all containers.
+    let built = [
+        "--label=com.docker.compose.project=elsewhere",
+        "--label=com.docker.compose.service=cofferdam",
+    ];
+    let genuine = scene.journal(&scene.name, &built, &image);
+    docker(["start", &genuine.id]);
+    docker(["wait", &genuine.id]);
     stack.cofferdam(&["recover"]).expect(0);
     assert!(is_running(&scene.off));
     stack.ensure_nothing_is_left();

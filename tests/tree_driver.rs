@@ -426,7 +426,11 @@ async fn a_dropped_run_leaves_no_helper_and_a_killed_one_is_swept() {
             format!("{HELPER_LABEL}={run}"),
             format!("{HELPER_PROJECT_LABEL}={project}"),
         ];
-        let options = ["--label", &labels[0], "--label", &labels[1]];
+        // As images have it that compose built.
+        let built = "com.docker.compose.project=built";
+        let options = [
+            "--label", &labels[0], "--label", &labels[1], "--label", built,
+        ];
         TestContainer::named(name, &options, &[image, "true"])
     };
     let named = |prefix: &str, number: u32| format!("{prefix}{run}-{number:08x}");

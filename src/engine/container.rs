@@ -108,6 +108,8 @@ pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
 pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 /// Of a container within its service, from 1.
 pub const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
+/// Of what the compose file said when it made the container.
+pub const COMPOSE_HASH: &str = "com.docker.compose.config-hash";
 pub const COMPOSE_ONEOFF: &str = "com.docker.compose.oneoff";
 pub const COMPOSE_DEPENDS_ON: &str = "com.docker.compose.depends_on";
 /// The engine's volume name carries the project; this label on the volume holds the name in the compose file.

@@ -5,8 +5,8 @@
 //! that Cofferdam runs from.
 
 use super::image::{AGENT_IMAGE_LABEL, AGENT_PATH};
-use super::{Container, Engine, EngineError, State, container_name};
-use crate::engine::container::{COMPOSE_PROJECT, STACK_NAMESPACE};
+use super::{Container, Engine, EngineError, container_name};
+use crate::engine::container::{COMPOSE_HASH, COMPOSE_NUMBER, STACK_NAMESPACE};
 
 /// On every helper; its value is the run.
 pub const HELPER_LABEL: &str = "cofferdam.helper";
@@ -26,9 +26,10 @@ pub const MARK_NAMES: [&str; 2] = ["cofferdam-overwriting-", "cofferdam-decided-
 pub const NEVER: &str = "0001-01-01T00:00:00Z";
 
 impl Container {
-    /// Compose, or a stack of a swarm, made it: Cofferdam did not.
+    /// Compose, or a stack of a swarm, made it: Cofferdam did not. Images that compose builds hand its labels of the project
+    /// and the service on to every container, ours too; these it gives to containers alone.
     pub fn is_of_compose(&self) -> bool {
-        let mut labels = [COMPOSE_PROJECT, STACK_NAMESPACE].iter();
+        let mut labels = [COMPOSE_NUMBER, COMPOSE_HASH, STACK_NAMESPACE].iter();
         labels.any(|label| self.labels.contains_key(*label))
     }
 
@@ -38,10 +39,6 @@ impl Container {
             .into_iter()
             .chain(MARK_NAMES);
         names.any(|name| self.name.starts_with(name))
-    }
-
-    pub fn has_never_run(&self) -> bool {
-        self.state == State::Created || self.started_at == NEVER
     }
 
     /// Whether it bears labels that Cofferdam gives.
@@ -80,7 +77,6 @@ impl Engine {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use crate::engine::container::tests_support::container;
 
     #[test]
@@ -97,13 +93,18 @@ mod tests {
     }
 
     #[test]
-    fn what_has_run_once_has_run() {
-        let mut stopped = container("x");
-        stopped.state = State::Exited;
-        stopped.started_at = "2026-11-21T02:00:00Z".to_owned();
-        assert!(!stopped.has_never_run());
-        stopped.state = State::Dead;
-        stopped.started_at = NEVER.to_owned();
-        assert!(stopped.has_never_run());
+    fn an_image_that_compose_built_makes_no_container_of_compose() {
+        let labelled = |labels: &[&str]| {
+            let mut container = container("cofferdam-hold-shop");
+            let labels = labels.iter();
+            let labels = labels.map(|key| (format!("com.docker.compose.{key}"), "shop".to_owned()));
+            container.labels.extend(labels);
+            container.is_of_compose()
+        };
+        let of_image = ["project", "service", "version"];
+        assert!(!labelled(&of_image));
+        for key in ["container-number", "config-hash"] {
+            assert!(labelled(&[&of_image[..], &[key]].concat()), "{key}");
+        }
     }
 }

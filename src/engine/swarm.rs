@@ -195,6 +195,11 @@ impl Engine {
         self
     }
 
+    /// Whether somebody has named any.
+    pub fn has_managers(&self) -> bool {
+        !self.managers.is_empty()
+    }
+
     /// `None`: it is not part of a swarm.
     pub async fn node(&self) -> Result<Option<Node>, EngineError> {
         let info: InfoShape = self

@@ -1,8 +1,9 @@
 //! Which journals there are: those that Cofferdam wrote, and nothing that only says so.
 //!
-//! Labels alone prove nothing. A journal has the name that is its project's lock, has never been started, was not made by
-//! compose, and is of Cofferdam's image. What lacks one of the first three is a stranger's, and is passed over with a warning.
-//! Where nothing but the image is in doubt it is an obstacle: neither believed, nor taken for nothing.
+//! Labels alone prove nothing. A journal has the name that is its project's lock, was not made by compose, and is of
+//! Cofferdam's image. It may have been started, as by an administrator who starts everything after a power cut: then it has
+//! printed a version and ended. What has another name is a stranger's, and is passed over with a warning. What has the name,
+//! and lacks anything else, is an obstacle: neither believed, nor taken for nothing.
 
 use std::collections::BTreeSet;
 use std::sync::Mutex;
@@ -18,20 +19,20 @@ use crate::repository::SnapshotRef;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Identity {
     Ours,
-    /// What speaks against it.
+    /// It has another name: which it should have.
     Stranger(String),
-    /// Only its image does not show whose it is: why.
+    /// It has the name: what speaks against it.
     Doubtful(String),
 }
 
-/// Whether Cofferdam made this container to be never started, under this name.
+/// Whether Cofferdam made this container, under this name.
 pub(super) async fn identity_of(
     engine: &Engine,
     container: &Container,
     name: &str,
 ) -> Result<Identity, EngineError> {
-    if let Some(why) = stranger(container, name) {
-        return Ok(Identity::Stranger(why));
+    if let Some(identity) = without_its_image(container, name) {
+        return Ok(identity);
     }
     if engine.is_of_our_image(container).await? {
         return Ok(Identity::Ours);
@@ -43,14 +44,13 @@ pub(super) async fn identity_of(
     }))
 }
 
-fn stranger(container: &Container, name: &str) -> Option<String> {
+/// `None`: its image decides.
+fn without_its_image(container: &Container, name: &str) -> Option<Identity> {
     if container.name != name {
-        return Some(format!("it is not named {name}"));
+        return Some(Identity::Stranger(format!("it is not named {name}")));
     }
-    if container.is_of_compose() {
-        return Some("compose made it".to_owned());
-    }
-    (!container.has_never_run()).then(|| "it has been started".to_owned())
+    let is_of_compose = container.is_of_compose();
+    is_of_compose.then(|| Identity::Doubtful("compose made it".to_owned()))
 }
 
 impl Lock {
@@ -61,6 +61,17 @@ impl Lock {
         image: &str,
         in_scope: impl Fn(&str) -> bool,
     ) -> Result<(Vec<Self>, Vec<HoldError>), HoldError> {
+        // What this node has to finish is in its own engine.
+        let (locks, unreadable, _) = Self::search(engine, image, in_scope).await?;
+        Ok((locks, unreadable))
+    }
+
+    /// The same, and why the claims of other nodes are not among them although somebody has named a manager.
+    async fn search(
+        engine: &Engine,
+        image: &str,
+        in_scope: impl Fn(&str) -> bool,
+    ) -> Result<(Vec<Self>, Vec<HoldError>, Option<EngineError>), HoldError> {
         let mut locks = Vec::new();
         let mut unreadable = Vec::new();
         for container in engine.containers(&[LABEL_JOURNAL.to_owned()]).await? {
@@ -85,29 +96,42 @@ impl Lock {
                 ),
             }
         }
-        let claims = Self::claims(engine, image, in_scope, &locks).await?;
+        let claims = match Self::claims(engine, image, in_scope, &locks).await {
+            Ok(claims) => claims,
+            Err(error) => {
+                let away = engine.has_managers().then_some(error);
+                return Ok((locks, unreadable, away));
+            }
+        };
         for claim in claims {
             match claim {
                 Ok(lock) => locks.push(lock),
                 Err(error) => unreadable.push(error),
             }
         }
-        Ok((locks, unreadable))
+        Ok((locks, unreadable, None))
     }
 
     /// The snapshots that restores of any project are reading, and those that they took as their way back: of runs that
     /// died in the middle, too, since `recover` needs them. A journal that cannot be read is an error where it may speak of
-    /// snapshots of `project`, and keeps no other project from being pruned.
+    /// snapshots of `project`, and keeps no other project from being pruned; so is whatever else has the name of its lock.
+    /// What other nodes of a swarm read is not known while a manager that could tell is away.
     pub async fn snapshots_in_use(
         engine: &Engine,
         project: &str,
     ) -> Result<BTreeSet<SnapshotRef>, HoldError> {
-        let (locks, unreadable) = Self::find_all(engine, "", |_| true).await?;
-        for error in unreadable {
+        let (mut locks, unreadable, away) = Self::search(engine, "", |_| true).await?;
+        for error in unreadable.into_iter().chain(away.map(HoldError::from)) {
             if error.may_concern(project) {
                 return Err(error);
             }
             warn!("{error}");
+        }
+        // It need not have the labels by which journals are found.
+        match engine.inspect(&journal_name(project)).await {
+            Ok(found) => locks.push(Self::of_name_taken(engine, "", &found, project).await?),
+            Err(EngineError::NoSuchContainer(_)) => {}
+            Err(error) => return Err(error.into()),
         }
         let journals = locks.iter().map(Self::journal);
         Ok(journals.flat_map(Journal::snapshots).collect())
@@ -180,26 +204,28 @@ impl Lock {
 mod tests {
     use super::*;
     use crate::engine::State;
-    use crate::engine::container::COMPOSE_PROJECT;
+    use crate::engine::container::COMPOSE_NUMBER;
     use crate::engine::container::tests_support::container;
 
     #[test]
-    fn a_journal_has_its_name_and_has_never_run() {
+    fn a_journal_has_its_name_and_may_have_been_started() {
         let name = "cofferdam-hold-shop";
         let mut journal = container(name);
         journal.state = State::Created;
-        assert_eq!(stranger(&journal, name), None);
+        assert_eq!(without_its_image(&journal, name), None);
 
         let mut other = journal.clone();
         other.name = "cofferdam-hold-shop2".to_owned();
-        assert!(stranger(&other, name).is_some());
+        let identity = without_its_image(&other, name);
+        assert!(matches!(identity, Some(Identity::Stranger(_))));
         let mut started = journal.clone();
         started.state = State::Exited;
         started.started_at = "2026-11-21T02:00:00Z".to_owned();
-        assert!(stranger(&started, name).is_some());
+        assert_eq!(without_its_image(&started, name), None);
         let mut composed = journal;
-        let label = (COMPOSE_PROJECT.to_owned(), "shop".to_owned());
+        let label = (COMPOSE_NUMBER.to_owned(), "1".to_owned());
         composed.labels.extend([label]);
-        assert!(stranger(&composed, name).is_some());
+        let identity = without_its_image(&composed, name);
+        assert!(matches!(identity, Some(Identity::Doubtful(_))));
     }
 }

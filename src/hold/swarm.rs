@@ -109,18 +109,11 @@ impl Lock {
         image: &str,
         in_scope: impl Fn(&str) -> bool,
         known: &[Self],
-    ) -> Result<Vec<Result<Self, HoldError>>, HoldError> {
-        let Ok(Some(node)) = engine.node().await else {
+    ) -> Result<Vec<Result<Self, HoldError>>, EngineError> {
+        let Some(node) = engine.node().await? else {
             return Ok(Vec::new());
         };
-        let claims = match engine.manager().await {
-            Ok(manager) => manager.claims(LABEL_HOLD).await,
-            Err(error) => Err(error),
-        };
-        let Ok(claims) = claims else {
-            // What this node has to finish is in its own engine.
-            return Ok(Vec::new());
-        };
+        let claims = engine.manager().await?.claims(LABEL_HOLD).await?;
         let found = claims
             .iter()
             .filter(|claim| {
