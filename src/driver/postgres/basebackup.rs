@@ -297,7 +297,9 @@ async fn mode(server: &Server) -> Result<u32, DriverError> {
     struct Answer {
         mode: String,
     }
-    let query = "SELECT pg_catalog.current_setting('data_directory_mode') AS mode";
+    // Before PostgreSQL 11 there was one mode only, and no setting.
+    let query =
+        "SELECT coalesce(pg_catalog.current_setting('data_directory_mode', true), '0700') AS mode";
     let answers: Vec<Answer> = server.query(server.maintenance_db(), query).await?;
     answers
         .first()

@@ -50,12 +50,18 @@ impl Subscription {
 const SUBSCRIPTIONS: &str = "SELECT subname::text AS name, subenabled AS is_enabled, subslotname::text AS slot \
     FROM pg_catalog.pg_subscription s JOIN pg_catalog.pg_database d ON d.oid = s.subdbid";
 
+/// The first major version that has subscriptions, and the catalog of them.
+const FIRST_TO_SUBSCRIBE: u32 = 10;
+
 /// Those of one database.
 pub(super) async fn subscriptions(
     server: &Server,
     seat: &str,
     database: &str,
 ) -> Result<Vec<Subscription>, DriverError> {
+    if server.facts.major() < FIRST_TO_SUBSCRIBE {
+        return Ok(Vec::new());
+    }
     let query = format!(
         "{SUBSCRIPTIONS} WHERE datname = {} ORDER BY 1",
         quote_literal(database)
@@ -82,31 +88,39 @@ pub(super) async fn slots(
     Ok(slots.into_iter().map(|slot| slot.name).collect())
 }
 
+/// For a row of [`Obstacles`]. A server is not asked of what its version does not know.
+fn query(database: &str, major: u32) -> String {
+    let name = quote_literal(database);
+    let texts = |column: &str, rows: &str| {
+        format!(
+            "(SELECT coalesce(pg_catalog.json_agg({column} ORDER BY {column}), '[]') FROM {rows})"
+        )
+    };
+    let prepared = format!("pg_catalog.pg_prepared_xacts WHERE database = {name}");
+    let slots = format!(
+        "pg_catalog.pg_replication_slots WHERE database = {name} AND slot_type = 'logical'"
+    );
+    let subscriptions = match major < FIRST_TO_SUBSCRIBE {
+        true => "'[]'::json".to_owned(),
+        false => array(&format!(
+            "{SUBSCRIPTIONS} WHERE datname = {name} ORDER BY 1"
+        )),
+    };
+    format!(
+        "SELECT pg_catalog.pg_is_in_recovery() AS is_standby, \
+         (SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user) AS may_create, \
+         coalesce(pg_catalog.pg_has_role(datdba, 'USAGE'), true) AS is_owned, \
+         coalesce(datconnlimit = -2, false) AS is_invalid, \
+         {} AS prepared, {} AS slots, {subscriptions} AS subscriptions \
+         FROM (SELECT {name}::text AS name) AS wanted LEFT JOIN pg_catalog.pg_database ON datname = wanted.name",
+        texts("gid", &prepared),
+        texts("slot_name", &slots),
+    )
+}
+
 impl Obstacles {
     pub async fn of(server: &Server, seat: &str, database: &str) -> Result<Self, DriverError> {
-        let name = quote_literal(database);
-        let texts = |column: &str, rows: &str| {
-            format!(
-                "(SELECT coalesce(pg_catalog.json_agg({column} ORDER BY {column}), '[]') FROM {rows})"
-            )
-        };
-        let prepared = format!("pg_catalog.pg_prepared_xacts WHERE database = {name}");
-        let slots = format!(
-            "pg_catalog.pg_replication_slots WHERE database = {name} AND slot_type = 'logical'"
-        );
-        let query = format!(
-            "SELECT pg_catalog.pg_is_in_recovery() AS is_standby, \
-             (SELECT rolsuper OR rolcreatedb FROM pg_catalog.pg_roles WHERE rolname = current_user) AS may_create, \
-             coalesce(pg_catalog.pg_has_role(datdba, 'USAGE'), true) AS is_owned, \
-             coalesce(datconnlimit = -2, false) AS is_invalid, \
-             {} AS prepared, {} AS slots, {} AS subscriptions \
-             FROM (SELECT {name}::text AS name) AS wanted LEFT JOIN pg_catalog.pg_database ON datname = wanted.name",
-            texts("gid", &prepared),
-            texts("slot_name", &slots),
-            array(&format!(
-                "{SUBSCRIPTIONS} WHERE datname = {name} ORDER BY 1"
-            )),
-        );
+        let query = query(database, server.facts.major());
         let mut rows: Vec<Self> = server.query(seat, &query).await?;
         rows.pop()
             .ok_or_else(|| DriverError::failed("the server told nothing of the database"))
@@ -266,6 +280,12 @@ mod tests {
             is_enabled: true,
             slot: slot.map(str::to_owned),
         }
+    }
+
+    #[test]
+    fn a_server_without_subscriptions_is_not_asked_for_them() {
+        assert!(!query("shop", 9).contains("pg_subscription"));
+        assert!(query("shop", 10).contains("pg_subscription"));
     }
 
     #[test]
