@@ -9,7 +9,7 @@ use tracing::warn;
 
 use crate::copy::CopyReport;
 use crate::discover::Service;
-use crate::driver::{Captured, DriverError};
+use crate::driver::{Captured, DriverError, doubts_of};
 use crate::encryption::Recipients;
 use crate::engine::EngineError;
 use crate::hold::journal::ServiceThen;
@@ -175,7 +175,10 @@ pub async fn back_up(
     end.hooks(&hooks, hook_outcome).await;
 
     let result = match outcome {
-        Ok(()) => capture.commit(session, plan, started).await,
+        Ok(()) => {
+            capture.doubt().await;
+            capture.commit(session, plan, started).await
+        }
         Err(error) => {
             capture.discard().await;
             Err(error)
@@ -306,8 +309,7 @@ impl<'a> Capture<'a> {
         progress: pipe::Progress,
     ) -> Result<TargetRecord, DriverError> {
         let sink = self.writer.target(target, progress);
-        let mut captured = self.drivers.of(target)?.dump(target, &sink).await?;
-        captured.warnings.extend(self.drivers.doubts(target).await);
+        let captured = self.drivers.of(target)?.dump(target, &sink).await?;
         let service = self
             .survey
             .stack
@@ -318,6 +320,17 @@ impl<'a> Capture<'a> {
                 DriverError::failed(format!("there is no service {} (any more)", target.service))
             })?;
         Ok(record(target, service, captured))
+    }
+
+    /// Asks whether what is saved could be put back as things are. Nothing is held meanwhile: it may take a while.
+    async fn doubt(&mut self) {
+        for record in &mut self.records {
+            let asked = self.drivers.doubts(&record.target);
+            let asked = self.session.unless_interrupted(asked).await;
+            record.warnings.extend(asked.unwrap_or_else(|interrupted| {
+                doubts_of(Err(DriverError::failed(interrupted.to_string())))
+            }));
+        }
     }
 
     async fn commit(

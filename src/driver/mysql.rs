@@ -55,6 +55,7 @@ use serde::Deserialize;
 use tokio::sync::OnceCell;
 use tracing::warn;
 
+use self::away::{Stranger, foreign_keys_across};
 pub use self::detect::{Detected, detect, look_at};
 use self::holdings::databases;
 use self::load::{Load, check_database};
@@ -107,6 +108,8 @@ pub struct MysqlDriver {
     run: RunId,
     options: MysqlOptions,
     server: OnceCell<Server>,
+    /// Looked for once a run, and only to tell of doubts: a restore looks for itself.
+    foreign_keys: OnceCell<Vec<Stranger>>,
 }
 
 impl MysqlDriver {
@@ -125,7 +128,20 @@ impl MysqlDriver {
             run,
             options,
             server: OnceCell::new(),
+            foreign_keys: OnceCell::new(),
         }
+    }
+
+    /// Between the databases of this server.
+    async fn foreign_keys_across(&self) -> Result<&[Stranger], DriverError> {
+        let server = self.server().await?;
+        let looked = self.foreign_keys.get_or_try_init(|| async {
+            match users_databases(server).await?.len() {
+                0 | 1 => Ok(Vec::new()),
+                _ => foreign_keys_across(server).await,
+            }
+        });
+        looked.await.map(Vec::as_slice)
     }
 
     /// Uses a login that there is already.

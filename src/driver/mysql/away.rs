@@ -7,13 +7,14 @@ use super::grants::grants_on_routines;
 use super::holdings::Holdings;
 use super::mark::DEFINITIONS;
 use super::orders::defaults;
+use super::server::Server;
 use super::sql::{quote_ident, quote_literal, quote_table};
 use super::state::{Phase, State, next_of_leaving};
 use super::swap::Swap;
 use crate::driver::{DriverError, OldDatabase};
 
 /// A foreign key in another database.
-#[derive(Deserialize)]
+#[derive(Clone, Deserialize)]
 pub struct Stranger {
     of: String,
     name: String,
@@ -156,18 +157,33 @@ impl Swap<'_> {
 
     /// Foreign keys of other databases that refer to tables of `database`.
     pub async fn strangers_of(&self, database: &str) -> Result<Vec<Stranger>, DriverError> {
-        let mut references: Vec<Stranger> = self
-            .server
-            .query(&format!(
-                "SELECT JSON_OBJECT('of', CONSTRAINT_SCHEMA, 'name', TABLE_NAME, 'to', UNIQUE_CONSTRAINT_SCHEMA, \
-                    'table', REFERENCED_TABLE_NAME) \
-                 FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE UNIQUE_CONSTRAINT_SCHEMA = {}",
-                quote_literal(database)
-            ))
-            .await?;
-        references.retain(|stranger| stranger.to == database && stranger.of != database);
-        Ok(references)
+        let of_database = format!("UNIQUE_CONSTRAINT_SCHEMA = {}", quote_literal(database));
+        let all = foreign_keys(self.server, &of_database).await?;
+        Ok(strangers_among(&all, database))
     }
+}
+
+/// Foreign keys that refer to tables of another database than their own. One look at a whole server: older ones open every
+/// table for it.
+pub async fn foreign_keys_across(server: &Server) -> Result<Vec<Stranger>, DriverError> {
+    let differ = "CAST(UNIQUE_CONSTRAINT_SCHEMA AS BINARY) <> CAST(CONSTRAINT_SCHEMA AS BINARY)";
+    foreign_keys(server, differ).await
+}
+
+/// Those of other databases that refer to tables of `database`.
+pub fn strangers_among(all: &[Stranger], database: &str) -> Vec<Stranger> {
+    let strangers = all.iter();
+    let strangers = strangers.filter(|one| one.to == database && one.of != database);
+    strangers.cloned().collect()
+}
+
+async fn foreign_keys(server: &Server, which: &str) -> Result<Vec<Stranger>, DriverError> {
+    let query = format!(
+        "SELECT JSON_OBJECT('of', CONSTRAINT_SCHEMA, 'name', TABLE_NAME, 'to', UNIQUE_CONSTRAINT_SCHEMA, \
+            'table', REFERENCED_TABLE_NAME) \
+         FROM information_schema.REFERENTIAL_CONSTRAINTS WHERE {which}"
+    );
+    server.query(&query).await
 }
 
 pub fn ensure_none(strangers: &[Stranger], why: &str) -> Result<(), DriverError> {

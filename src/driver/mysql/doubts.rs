@@ -6,13 +6,14 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-use super::away::ensure_nobody_refers;
+use super::away::{ensure_nobody_refers, strangers_among};
 use super::definitions::{WITH_DEFINERS, missing_definers};
 use super::lacks::{Lacks, lacks};
 use super::server::Server;
 use super::sight::{hides_triggers, triggers_are_hidden};
 use super::sql::{matches, quote_literal};
 use super::swap::Swap;
+use super::trouble::may_not_read;
 use super::users::USERS;
 use super::{MysqlDriver, SYSTEM};
 use crate::driver::{DriverError, cannot_be_put_back, doubts_of};
@@ -47,7 +48,7 @@ async fn tied(
     let database = &swap.names.database;
     let mut tied = Vec::new();
     if driver.labels().restore == MysqlRestore::Swap {
-        let strangers = swap.strangers_of(database).await?;
+        let strangers = strangers_among(driver.foreign_keys_across().await?, database);
         tied.extend(ensure_nobody_refers(&strangers).err());
     }
     if lacks.triggers && hides_triggers(swap.server, database).await? {
@@ -97,18 +98,23 @@ async fn found(
     let has_definers = rows.iter().any(|row| matches!(row, Row::Definer { .. }));
     if has_definers && !lacks.definers {
         let missing = missing_definers(server, database).await;
-        doubts.extend(doubts_of(missing.map(|missing| {
-            let missing = (!missing.is_empty()).then(|| missing.join(", "));
-            let doubt = missing.map(|missing| {
-                format!(
-                    "views, triggers, routines or events of database {database} belong to users that this server does not have, \
-                     and nobody can use them, after a restore either; create these users: {missing}"
-                )
-            });
-            doubt.into_iter().collect()
-        })));
+        doubts.extend(doubts_of_definers(missing, database));
     }
     Ok(doubts)
+}
+
+fn doubts_of_definers(missing: Result<Vec<String>, DriverError>, database: &str) -> Vec<String> {
+    match missing {
+        Ok(missing) if missing.is_empty() => Vec::new(),
+        Ok(missing) => vec![format!(
+            "views, triggers, routines or events of database {database} belong to users that this server does not have, \
+             and nobody can use them, after a restore either; create these users: {}",
+            missing.join(", ")
+        )],
+        // Few users may see who else there is, and that they may not is no fault of the backup.
+        Err(error) if may_not_read(&error) => Vec::new(),
+        Err(error) => doubts_of(Err(error)),
+    }
 }
 
 fn query(database: &str, flavour: MysqlFlavour) -> String {
@@ -292,6 +298,34 @@ mod tests {
                 .map(|&(of, table)| (of.to_owned(), table.to_owned()))
                 .collect();
             assert_eq!(tables_in(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn who_may_not_see_the_users_is_told_nothing_of_them() {
+        let failed = |message: &str| {
+            Err(DriverError::Client {
+                program: "mysql".to_owned(),
+                code: 1,
+                message: message.to_owned(),
+            })
+        };
+        for (missing, number) in [
+            (Ok(Vec::new()), 0),
+            (Ok(vec!["gone@%".to_owned()]), 1),
+            (
+                failed(
+                    "ERROR 1142 (42000) at line 1: SELECT command denied to user 'a'@'%' for table 'user'",
+                ),
+                0,
+            ),
+            (
+                failed("ERROR 2013 (HY000) at line 1: Lost connection to server"),
+                1,
+            ),
+        ] {
+            let told = doubts_of_definers(missing, "shop");
+            assert_eq!(told.len(), number, "{told:?}");
         }
     }
 

@@ -1,5 +1,7 @@
 //! What mends a failure that a client told in words.
 
+use crate::driver::DriverError;
+
 /// Troubles that clients tell in words, and that have a known remedy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Trouble {
@@ -154,6 +156,11 @@ pub fn error_number(words: &str) -> Option<u32> {
         let inner = words[at + 1..].split(')').next()?;
         number(inner).filter(|_| inner.len() == 4)
     })
+}
+
+/// Whether the server keeps a table, or a column of it, from this user.
+pub fn may_not_read(error: &DriverError) -> bool {
+    matches!(error_number(&error.to_string()), Some(1142 | 1143))
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ pub async fn accounts(server: &Server) -> Result<Option<Vec<Account>>, DriverErr
     let all = match all_accounts(server).await {
         Ok(all) => all,
         Err(error) => {
-            if super::trouble::error_number(&error.to_string()) == Some(1142) {
+            if super::trouble::may_not_read(&error) {
                 return Ok(None);
             }
             return Err(error);
