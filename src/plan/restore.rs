@@ -19,7 +19,7 @@ use crate::discover::{Service, Stack};
 use crate::driver::WayBack;
 use crate::engine::container::{SWARM_SERVICE_NAME, is_within, overlap};
 use crate::engine::swarm::Mode;
-use crate::engine::{Container, State};
+use crate::engine::{Container, Mount, State};
 use crate::hold::Operation;
 use crate::labels::Moment;
 use crate::manifest::{Facts, Failure, Manifest, TargetRecord};
@@ -175,7 +175,7 @@ impl RestorePlan {
         let holds = plan_holds(survey, Operation::Restore, &ids)?;
         memory::ensure_kept(survey, &placed, &holds)?;
         for target in &targets {
-            ensure_closed(survey, target, &holds)?;
+            ensure_closed(survey, target, &holds, Reach::Near)?;
         }
         let mut warnings = warnings_of_snapshot(manifest, &targets, &missing);
         warnings.extend(left_out_on_purpose(manifest, &targets));
@@ -269,20 +269,54 @@ pub fn is_database(record: &TargetRecord) -> bool {
     }
 }
 
+/// How a container that can write to a file comes to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reach {
+    /// It has the file itself, or mounts what its own container mounts, or a part of that: it is there for what lies in it.
+    Near,
+    /// It mounts a tree around that, as what manages an engine or its stacks does. Whether it has the file open is for the file
+    /// to say ([`crate::driver::Driver::writers`]).
+    Around,
+}
+
+impl Reach {
+    /// `path`: of the file, in its own container.
+    fn of(container: &Container, own: &Container, path: &str) -> Option<Self> {
+        let place = own.place_of(path);
+        if container.id == own.id {
+            return Some(Self::Near);
+        }
+        if !container.can_write_to(&place) {
+            return None;
+        }
+        let base = own.mount_of(path)?;
+        let is_near = |mount: &Mount| {
+            let root = mount.root();
+            let is_same = mount.volume.is_some() && mount.volume == base.volume;
+            mount.writable
+                && is_within(&place, &root)
+                && (is_same || is_within(&root, &base.root()))
+        };
+        Some(match container.mounts.iter().any(is_near) {
+            true => Self::Near,
+            false => Self::Around,
+        })
+    }
+}
+
 /// A file that changes its place must not be open: by its own service, and by whoever can write where it lies.
 fn ensure_closed(
     survey: &Survey,
     target: &PlannedRestore,
     holds: &[PlannedHold],
+    reach: Reach,
 ) -> Result<(), PlanError> {
     let mut services = survey.stack.services.iter();
     let own = services.find(|service| service.name == target.id.service);
     let (Some(path), Some(own)) = (&target.closed_path, own) else {
         return Ok(());
     };
-    let place = own.container.place_of(path);
-    let uses =
-        |container: &Container| container.id == own.container.id || container.can_write_to(&place);
+    let uses = |container: &Container| Reach::of(container, &own.container, path) == Some(reach);
     let is_own = |container: &&Container| container.id == own.container.id;
     let (first, others): (Vec<_>, Vec<_>) = survey.containers.iter().partition(is_own);
     let mut alive = first.into_iter().chain(others).filter(|it| it.is_alive());

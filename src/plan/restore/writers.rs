@@ -1,6 +1,6 @@
 //! Who goes on writing to what a restore replaces.
 
-use super::{PlannedRestore, RestorePlan, how_to_hold, is_held};
+use super::{PlannedRestore, Reach, RestorePlan, ensure_closed, how_to_hold, is_held};
 use crate::discover::Stack;
 use crate::driver::{Writer, Writers};
 use crate::engine::Container;
@@ -35,6 +35,10 @@ impl RestorePlan {
                     None => "stop it first".to_owned(),
                 },
             });
+        }
+        let planned = self.targets.iter().find(|it| it.id == *target);
+        if let (Some(planned), Some(_)) = (planned, &writers.unseen) {
+            ensure_closed(survey, planned, &self.holds, Reach::Around)?;
         }
         Ok(writers.unseen.as_ref().map(|why| {
             format!(
@@ -109,7 +113,8 @@ fn whose(stack: &Stack, container: &Container) -> String {
 mod tests {
     use super::*;
     use crate::driver::WayBack;
-    use crate::engine::container::tests_support::container;
+    use crate::engine::container::tests_support::{container, mount as mount_at};
+    use crate::engine::{Mount, MountKind, State};
     use crate::hold::{Action, Subject};
     use crate::plan::tests_support;
     use crate::repository::samples;
@@ -174,6 +179,65 @@ mod tests {
         process 2 (b) of container app uses held/sqlite/db, and would go on writing into the old file; give it the label cofferdam.stop: restore, or stop it first: docker stop app
         process 3 (c) of the host uses held/sqlite/db, and would go on writing into the old file; stop it first
         ");
+    }
+
+    #[test]
+    fn whoever_mounts_a_tree_around_a_file_is_in_the_way_where_the_file_cannot_be_asked() {
+        let mount = |source: &str, volume: Option<&str>| Mount {
+            source: source.to_owned(),
+            volume: volume.map(str::to_owned),
+            ..mount_at(MountKind::Bind, "/data")
+        };
+        let volumes = "/var/lib/docker/volumes";
+        let at = format!("{volumes}/data/_data");
+        let mut own = tests_support::service("app", &[], &[("sqlite", "/data/a.db")]);
+        own.container.state = State::Exited;
+        own.container.mounts = vec![mount(&at, Some("data"))];
+        let target = TargetId::new("app", DriverKind::Sqlite, "a.db");
+        let planned = PlannedRestore {
+            id: target.clone(),
+            saved_as: target.clone(),
+            older: None,
+            container: "app".to_owned(),
+            what: String::new(),
+            way_back: WayBack::Staged,
+            bytes: 0,
+            closed_path: Some("/data/a.db".to_owned()),
+            changed_path: None,
+        };
+        let mut survey = tests_support::survey(vec![(own, &[])]);
+        let manifest = samples::manifest("shop", &samples::id(1), Vec::new());
+        let mut ask = |mounted: Mount, unseen: bool| {
+            let mut other = container("other");
+            other.mounts = vec![mounted];
+            survey.containers = [other].into();
+            let targets = vec![planned.clone()];
+            let plan = RestorePlan::new(&survey, &manifest, targets, Vec::new())?;
+            let writers = Writers {
+                unseen: unseen.then(|| "no helper".to_owned()),
+                ..Writers::default()
+            };
+            plan.ensure_nobody_writes(&survey, &target, &writers)
+        };
+        for near in [
+            mount(&at, Some("data")),
+            mount(&format!("{at}/a.db"), None),
+            mount(&at, None),
+        ] {
+            let refused = ask(near, false).unwrap_err().to_string();
+            assert!(refused.contains("container other runs"), "{refused}");
+        }
+        let around = || mount(volumes, None);
+        assert_eq!(ask(around(), false).unwrap(), None);
+        let refused = ask(around(), true).unwrap_err().to_string();
+        assert!(refused.contains("docker stop other"), "{refused}");
+        let read_only = Mount {
+            writable: false,
+            ..around()
+        };
+        for apart in [mount("/var/lib/docker/volumes/other", None), read_only] {
+            assert!(ask(apart, true).unwrap().is_some());
+        }
     }
 
     fn planned(target: &TargetId, path: &str) -> PlannedRestore {
