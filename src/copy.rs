@@ -16,10 +16,12 @@ use crate::pipe::{self, ByteStream, Counting, Progress, Verified};
 use crate::places::{self, PlaceError, Users};
 use crate::prune::{PruneReport, prune_copies, sweep, worth_sending};
 use crate::report::progress::{Activity, Board};
-use crate::repository::pin;
+use crate::repository::pin::{self, Pin};
 use crate::repository::url::RepositoryUrl;
 use crate::repository::{self, ObjectLengths, OpenError, Repository, RepositoryError, SnapshotRef};
 use crate::session::{CopySettings, Session};
+
+type Pins = BTreeMap<SnapshotRef, Pin>;
 
 /// What was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,6 +39,9 @@ pub struct CopyReport {
     /// That the place is not as it was.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub news: Vec<String>,
+    /// What else to look into.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
     pub snapshots: Vec<SnapshotCopy>,
     /// Why it ended before all were tried.
     pub problem: Option<String>,
@@ -65,6 +70,7 @@ impl CopyReport {
         Self {
             place: url.to_string(),
             news: Vec::new(),
+            warnings: Vec::new(),
             snapshots: Vec::new(),
             problem: Some(problem),
             pruned: None,
@@ -74,6 +80,13 @@ impl CopyReport {
     pub fn is_complete(&self) -> bool {
         let pruned = self.pruned.as_ref();
         self.everything_is_there() && pruned.is_none_or(PruneReport::is_as_it_should_be)
+    }
+
+    fn not_sent(&mut self, snapshot: &SnapshotRef, reason: String) {
+        self.snapshots.push(SnapshotCopy {
+            snapshot: snapshot.clone(),
+            outcome: CopyOutcome::Failed { reason },
+        });
     }
 
     fn everything_is_there(&self) -> bool {
@@ -105,6 +118,7 @@ pub async fn copy_all(
     let mut report = CopyReport {
         place: to.location(),
         news: Vec::new(),
+        warnings: Vec::new(),
         snapshots: Vec::new(),
         problem: None,
         pruned: None,
@@ -116,10 +130,9 @@ pub async fn copy_all(
             return report;
         }
     };
-    for snapshot in there {
-        if let Some(reason) = sealed_otherwise(to, &snapshot, sealing).await {
-            let outcome = CopyOutcome::Failed { reason };
-            report.snapshots.push(SnapshotCopy { snapshot, outcome });
+    for snapshot in &there {
+        if let Some(reason) = sealed_otherwise(to, snapshot, sealing).await {
+            report.not_sent(snapshot, reason);
         }
     }
     let pins = match from.pins(None).await {
@@ -129,12 +142,20 @@ pub async fn copy_all(
             return report;
         }
     };
+    let (pins, unreadable): (Pins, Pins) = pins
+        .into_iter()
+        .filter(|(snapshot, _)| snapshots.contains(snapshot))
+        .partition(|(_, pin)| pin.unreadable.is_none());
+    report.warnings = unreadable.iter().map(without_pin).collect();
+    if let Err(error) = send_missing_pins(to, &pins, &there, &mut report).await {
+        report.problem = Some(error.to_string());
+    }
     for snapshot in lacking {
         let track = board.begin(Activity::Copying, &snapshot, None);
         let counter = track.counter();
         let sent = async {
             let copied = copy(from, to, &snapshot, sealing, &counter).await?;
-            // It travels with its snapshot; from then on each place has its own.
+            // One that does not get there is sent by the next copy.
             if let Some(pin) = pins.get(&snapshot) {
                 pin::pin(to, &snapshot, pin).await?;
             }
@@ -154,6 +175,39 @@ pub async fn copy_all(
         report.snapshots.push(SnapshotCopy { snapshot, outcome });
     }
     report
+}
+
+/// Snapshots that are there get the pins that they have here, and not there.
+async fn send_missing_pins(
+    to: &dyn Repository,
+    pins: &Pins,
+    there: &[SnapshotRef],
+    report: &mut CopyReport,
+) -> Result<(), RepositoryError> {
+    let pinned: Vec<_> = there
+        .iter()
+        .filter_map(|snapshot| Some((snapshot, pins.get(snapshot)?)))
+        .collect();
+    if pinned.is_empty() {
+        return Ok(());
+    }
+    let known = to.pins(None).await?;
+    for (snapshot, pin) in pinned {
+        if !known.contains_key(snapshot)
+            && let Err(error) = pin::pin(to, snapshot, pin).await
+        {
+            report.not_sent(snapshot, format!("its pin was not sent: {error}"));
+        }
+    }
+    Ok(())
+}
+
+fn without_pin((snapshot, pin): (&SnapshotRef, &Pin)) -> String {
+    format!(
+        "the pin of {snapshot} cannot be read, so its copy has none ({}); pin it again: `cofferdam pin {} NAME`",
+        pin.unreadable.as_deref().unwrap_or_default(),
+        snapshot.id
+    )
 }
 
 /// Which of the snapshots are there, and which are not; oldest first.
@@ -236,9 +290,10 @@ async fn copy_to(
     let terms = session.place_terms.of_second_place();
     let prepared = places::prepare(Some(&session.engine), to, url, users, &terms).await?;
     let snapshots = from.list(Some(project)).await?;
-    let (_, lacking) = divided(to, &snapshots).await?;
+    let (there, lacking) = divided(to, &snapshots).await?;
     let worth = worth_sending(from, to, retention, project, lacking).await?;
-    let mut report = copy_all(from, to, &worth, Sealing::AsStored, &session.board).await;
+    let meant = [there, worth].concat();
+    let mut report = copy_all(from, to, &meant, Sealing::AsStored, &session.board).await;
     report.news = prepared.news();
     if report.everything_is_there() {
         report.pruned = prune_copies(session, to, project).await;

@@ -216,7 +216,9 @@ pub async fn prune_after(session: &Session, manifest: &Manifest) -> Option<Prune
         return None;
     }
     let repository = &*session.repository;
-    Some(prune_place(session, repository, &session.retention, &manifest.project).await)
+    let terms = &session.retention;
+    let no_pins = std::future::ready(Ok(Pins::new()));
+    Some(prune_place(session, repository, terms, &manifest.project, no_pins).await)
 }
 
 /// Those of `lacking` that a prune of the second place would leave there: what its policy removes need not be sent again.
@@ -249,7 +251,7 @@ pub async fn worth_sending(
     Ok(worth)
 }
 
-/// Prunes a project in a second place, when there is a policy for those.
+/// Prunes a project in a second place, when there is a policy for those. What is pinned in the first place stays in both.
 pub async fn prune_copies(
     session: &Session,
     place: &dyn Repository,
@@ -257,7 +259,8 @@ pub async fn prune_copies(
 ) -> Option<PruneReport> {
     let terms = &session.copies.retention;
     terms.keep.as_ref()?;
-    Some(prune_place(session, place, terms, project).await)
+    let pinned_here = session.repository.pins(Some(project));
+    Some(prune_place(session, place, terms, project, pinned_here).await)
 }
 
 async fn prune_place(
@@ -265,10 +268,12 @@ async fn prune_place(
     repository: &dyn Repository,
     terms: &Terms,
     project: &str,
+    pinned_elsewhere: impl Future<Output = Result<Pins, RepositoryError>>,
 ) -> PruneReport {
     let in_use = || Lock::snapshots_in_use(&session.engine, project);
     let pruned = async {
-        let stock = Stock::take(repository, project).await?;
+        let mut stock = Stock::take(repository, project).await?;
+        stock.spare(&pinned_elsewhere.await?);
         let pruning = stock.judge(&in_use().await?, terms);
         let prune = Prune {
             repository,

@@ -253,7 +253,8 @@ pub trait Repository: Send + Sync {
     /// caller's to know: see [`pin::pin`].
     async fn put_pin(&self, snapshot: &SnapshotRef, pin: &Pin) -> Result<(), RepositoryError>;
 
-    /// The pins of one project's snapshots, or of all. An error where one that is there cannot be read.
+    /// The pins of one project's snapshots, or of all. One that is there and cannot be read pins, and says so
+    /// ([`Pin::unreadable`]).
     async fn pins(
         &self,
         project: Option<&str>,

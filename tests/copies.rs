@@ -119,22 +119,34 @@ fn a_place_that_cannot_be_reached_does_not_spoil_the_backup() {
 fn a_second_place_has_a_retention_of_its_own() {
     let files = Files::new("kept");
     let second = files.second();
-    for _ in 0..3 {
-        let mut command =
-            files
-                .stack
-                .command(&["backup", "--keep", "last=1", "--copy-keep", "last=2"]);
+    let back_up = |copy_keep: &str| {
+        let arguments = ["backup", "--keep", "last=1", "--copy-keep", copy_keep];
+        let mut command = files.stack.command(&arguments);
         command.args(["--copy-to", &second]);
         // Of those made by hand, all would stay.
         for place in [&files.own(), &second] {
             as_by_schedule(Path::new(place), &files.stack.project);
         }
-        Run::from(command.output().unwrap()).expect(0);
+        Run::from(command.output().unwrap()).expect(0)
+    };
+    for _ in 0..3 {
+        back_up("last=2");
     }
     let (own, copies) = (files.listed(&files.own()), files.listed(&second));
     assert_eq!(own.len(), 1);
     assert_eq!(copies.len(), 2);
     assert_eq!(copies.last(), own.last());
+    // What is pinned in the first place stays in both, whatever its pin holds.
+    let snapshot = Path::new(&files.own()).join(&files.stack.project);
+    std::fs::write(snapshot.join(&own[0]).join("pin.json"), "{").unwrap();
+    let told = back_up("last=1").stdout;
+    assert!(
+        told.contains("cannot be read, so its copy has none"),
+        "{told}"
+    );
+    let (own, copies) = (files.listed(&files.own()), files.listed(&second));
+    assert_eq!(own.len(), 2);
+    assert_eq!(copies, own);
 }
 
 #[test]

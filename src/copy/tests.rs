@@ -144,7 +144,19 @@ async fn a_pin_travels_with_its_snapshot() {
     let report = copy_all(&from, &to, &all, Sealing::AsStored, &Board::of_log()).await;
     assert!(report.is_complete(), "{report:?}");
     let pins = to.pins(None).await.unwrap();
-    assert_eq!(pins, BTreeMap::from([(all[0].clone(), pin)]));
+    assert_eq!(pins, BTreeMap::from([(all[0].clone(), pin.clone())]));
+
+    // One that was set later, or did not get there, is sent by itself; one that cannot be read is told.
+    pin::pin(&from, &all[1], &pin).await.unwrap();
+    pin::pin(&from, &all[2], &pin).await.unwrap();
+    let torn = format!("candig/{}/pin.json", all[2].id);
+    std::fs::write(places.from.path().join(torn), "{").unwrap();
+    let report = copy_all(&from, &to, &all, Sealing::AsStored, &Board::of_log()).await;
+    assert!(report.is_complete(), "{report:?}");
+    assert_eq!(report.warnings.len(), 1, "{report:?}");
+    assert!(report.warnings[0].contains(&all[2].id.to_string()));
+    let pins = to.pins(None).await.unwrap();
+    assert!(pins.keys().eq([&all[0], &all[1]]), "{pins:?}");
 }
 
 #[tokio::test]

@@ -185,8 +185,8 @@ fn copy(text: &mut String, report: &CopyReport, view: &View) {
             let _ = writeln!(text, "Copies to {place}:");
         }
     }
-    for news in &report.news {
-        let _ = writeln!(text, "  warning: {}", printable(news));
+    for told in report.news.iter().chain(&report.warnings) {
+        let _ = writeln!(text, "  warning: {}", printable(told));
     }
     for SnapshotCopy { snapshot, outcome } in &report.snapshots {
         let _ = match outcome {

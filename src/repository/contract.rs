@@ -554,8 +554,12 @@ pub(crate) async fn pins_are_replaced_and_taken_out(fixture: &dyn Fixture) {
     );
     // What was written by others, or only half, pins too.
     let torn = format!("candig/{}/pin.json", id(3));
-    fixture.plant(&torn, b"{\"name\": ").await;
-    assert_eq!(repository.pins(Some("candig")).await.unwrap().len(), 1);
+    for content in [&b"{\"name\": "[..], &b" ".repeat(70_000)[..]] {
+        fixture.plant(&torn, content).await;
+        let pins = repository.pins(Some("candig")).await.unwrap();
+        assert_eq!(pins.len(), 1, "{pins:?}");
+        assert!(pins.values().all(|pin| pin.unreadable.is_some()));
+    }
 }
 
 pub(crate) async fn a_pin_is_no_object_and_goes_with_its_snapshot(fixture: &dyn Fixture) {

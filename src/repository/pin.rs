@@ -49,6 +49,9 @@ pub struct Pin {
     /// When somebody pinned the snapshot.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pinned: Option<Timestamp>,
+    /// Why nothing is known of it but that it is there.
+    #[serde(skip)]
+    pub unreadable: Option<String>,
 }
 
 impl Pin {
@@ -56,15 +59,22 @@ impl Pin {
         Self {
             name: name.to_string(),
             pinned: Some(Timestamp::now()),
+            unreadable: None,
         }
     }
 
     /// Whatever the file holds, it pins.
     pub fn parse(bytes: &[u8]) -> Self {
-        serde_json::from_slice(bytes).unwrap_or_else(|_| Self {
+        serde_json::from_slice(bytes).unwrap_or_else(Self::unreadable)
+    }
+
+    /// One that is there, or may be: it pins too.
+    pub fn unreadable(why: impl fmt::Display) -> Self {
+        Self {
             name: "(its pin cannot be read)".to_owned(),
             pinned: None,
-        })
+            unreadable: Some(why.to_string()),
+        }
     }
 
     pub fn to_bytes(&self) -> Vec<u8> {
@@ -109,6 +119,8 @@ mod tests {
         let pin = Pin::new(&"before-upgrade".parse().unwrap());
         assert_eq!(Pin::parse(&pin.to_bytes()), pin);
         assert_eq!(Pin::parse(br#"{"name": "x"}"#).name, "x");
-        assert_eq!(Pin::parse(b"{").name, "(its pin cannot be read)");
+        let damaged = Pin::parse(b"{");
+        assert_eq!(damaged.name, "(its pin cannot be read)");
+        assert!(damaged.unreadable.is_some());
     }
 }

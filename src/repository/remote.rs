@@ -337,10 +337,13 @@ impl Repository for RemoteRepository {
         let items = self.storage.list(prefix.as_deref().unwrap_or("")).await?;
         let found = items.iter().filter_map(|item| split(&item.key));
         for (snapshot, _) in found.filter(|(_, name)| *name == PIN_FILE) {
-            // Somebody may have taken it out since.
-            if let Some(bytes) = self.small(&pin_key(&snapshot), LARGEST_PIN).await? {
-                pins.insert(snapshot, Pin::parse(&bytes));
-            }
+            let pin = match self.small(&pin_key(&snapshot), LARGEST_PIN).await {
+                Ok(Some(bytes)) => Pin::parse(&bytes),
+                // Somebody has taken it out since.
+                Ok(None) => continue,
+                Err(error) => Pin::unreadable(error),
+            };
+            pins.insert(snapshot, pin);
         }
         Ok(pins)
     }

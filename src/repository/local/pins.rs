@@ -25,9 +25,12 @@ pub(super) fn list(
 ) -> Result<BTreeMap<SnapshotRef, Pin>, RepositoryError> {
     let mut pins = BTreeMap::new();
     for snapshot in root.snapshots(project)? {
-        if let Some(place) = root.place(&snapshot)?
-            && let Some(pin) = read(&place)?
-        {
+        let found = match root.place(&snapshot) {
+            Ok(Some(place)) => read(&place),
+            Ok(None) => Ok(None),
+            Err(error) => Err(error),
+        };
+        if let Some(pin) = found.unwrap_or_else(|error| Some(Pin::unreadable(error))) {
             pins.insert(snapshot, pin);
         }
     }
