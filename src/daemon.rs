@@ -381,7 +381,7 @@ impl Daemon<'_> {
         self.pulse.begins_work();
         let began = Timestamp::now();
         let context = self.context.of_project(&due.project);
-        let ended = save(&context, &due.services, |projects| {
+        let ended = save(&context, &due, |projects| {
             // Each attempt would be a beginning.
             let was_busy = self
                 .projects
@@ -437,14 +437,15 @@ impl Daemon<'_> {
 }
 
 /// Backs up one project. `begins` is told of it once there is something to be saved.
-async fn save(context: &Context, services: &Services, begins: impl FnOnce(Vec<String>)) -> Ended {
-    let services = match services {
+async fn save(context: &Context, due: &Due, begins: impl FnOnce(Vec<String>)) -> Ended {
+    let services = match &due.services {
         Services::All => None,
         Services::Named(names) => Some(names),
     };
     let saved = async {
         let wanted = Wanted {
             services,
+            by_hand: due.occasion.is_by_hand(),
             ..Wanted::default()
         };
         let runs = Runs::prepare(context, wanted).await?;

@@ -44,7 +44,7 @@ pub struct Manifest {
     pub node: Option<String>,
     #[serde(default)]
     pub purpose: Purpose,
-    /// Somebody asked for it by a command, and no schedule.
+    /// Somebody asked for it, and no schedule.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub by_hand: bool,
     /// The patterns that chose the targets, in alphabetical order; empty when everything was meant that labels ask for.

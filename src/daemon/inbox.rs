@@ -35,6 +35,16 @@ pub enum Occasion {
     Request,
 }
 
+impl Occasion {
+    /// Somebody wants this one, as one by the command `backup`.
+    pub fn is_by_hand(&self) -> bool {
+        match self {
+            Self::Request => true,
+            Self::Schedule | Self::Exit { .. } => false,
+        }
+    }
+}
+
 impl fmt::Display for Occasion {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -59,7 +69,14 @@ impl Inbox {
 
     pub fn ask(&self, project: &str, occasion: Occasion) {
         let mut wishes = self.wishes();
-        wishes.backups.entry(project.to_owned()).or_insert(occasion);
+        let wish = wishes.backups.entry(project.to_owned());
+        // Two wishes are one, which somebody has uttered if they have uttered either.
+        wish.and_modify(|known| {
+            if occasion.is_by_hand() {
+                *known = occasion.clone();
+            }
+        })
+        .or_insert(occasion);
         drop(wishes);
         self.news.notify_one();
     }
@@ -80,5 +97,27 @@ impl Inbox {
 
     fn wishes(&self) -> MutexGuard<'_, Wishes> {
         self.wishes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_somebody_wants_is_by_hand_whatever_else_wants_it() {
+        let exit = || Occasion::Exit {
+            container: "ingest".to_owned(),
+        };
+        for wishes in [[exit(), Occasion::Request], [Occasion::Request, exit()]] {
+            let inbox = Inbox::default();
+            for wish in wishes {
+                inbox.ask("shop", wish);
+            }
+            let taken = inbox.take_backup("shop").unwrap();
+            assert!(taken.is_by_hand(), "{taken:?}");
+        }
+        assert!(!exit().is_by_hand());
+        assert!(!Occasion::Schedule.is_by_hand());
     }
 }
