@@ -82,6 +82,11 @@ impl BackupReport {
         self.repository.news().into_iter().chain(copies)
     }
 
+    /// Whether one of them is a new one, or another than before.
+    pub fn is_remarkable(&self) -> bool {
+        self.repository.is_remarkable() || self.copies.iter().any(|copies| copies.is_remarkable)
+    }
+
     /// Every target is saved, everything is as it was, what was to be pruned is, and every second place has it all.
     pub fn is_complete(&self) -> bool {
         let is_pruned = self

@@ -39,6 +39,9 @@ pub struct CopyReport {
     /// That the place is not as it was.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub news: Vec<String>,
+    /// Its repository is a new one, or another than before.
+    #[serde(skip)]
+    pub is_remarkable: bool,
     /// What else to look into.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
@@ -70,6 +73,7 @@ impl CopyReport {
         Self {
             place: url.to_string(),
             news: Vec::new(),
+            is_remarkable: false,
             warnings: Vec::new(),
             snapshots: Vec::new(),
             problem: Some(problem),
@@ -118,6 +122,7 @@ pub async fn copy_all(
     let mut report = CopyReport {
         place: to.location(),
         news: Vec::new(),
+        is_remarkable: false,
         warnings: Vec::new(),
         snapshots: Vec::new(),
         problem: None,
@@ -294,6 +299,7 @@ async fn copy_to(
     let worth = worth_sending(from, to, retention, project, lacking).await?;
     let meant = [there, worth].concat();
     let mut report = copy_all(from, to, &meant, Sealing::AsStored, &session.board).await;
+    report.is_remarkable = prepared.is_remarkable();
     report.news = prepared.news();
     if report.everything_is_there() {
         report.pruned = prune_copies(session, to, project).await;

@@ -195,7 +195,7 @@ impl Daemon<'_> {
         let error = match session.prepare_repository(&names).await {
             Ok(used) => {
                 let news = used.news();
-                if !news.is_empty() {
+                if used.is_remarkable() {
                     self.tell(notice::repository(names.clone(), &used, Timestamp::now()));
                 }
                 names

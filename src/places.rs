@@ -3,8 +3,9 @@
 //! For each project and place the engine keeps a record: an empty volume whose labels name the repository. Where a place is
 //! empty and a record says that it held a repository, none is made, whichever project that was: what they share is missing
 //! for all of them. Records are written after the repository is there, and only read before; a run that ends in between is
-//! made up for by the next one. Where the engine keeps none, or has lost them (`docker volume prune --all`), a place counts
-//! as never used: a repository is made, and that is told.
+//! made up for by the next one. Where the engine keeps none, or has lost them (`docker volume prune --all`; before Docker 23
+//! also without `--all`, and `docker system prune --volumes`), a place counts as never used: a repository is made, and that is
+//! told.
 //!
 //! A volume that was removed and made again under its name is another place. Older engines (Docker 20.10) tell
 //! of a volume when something was last made or removed at its root: there, one that has lost its files counts as never used.
@@ -16,7 +17,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 use tracing::warn;
 
-use crate::engine::{Container, Engine, EngineError, MountKind, Volume};
+use crate::engine::{Container, Endpoint, Engine, EngineError, MountKind, Volume};
 use crate::pipe::Digester;
 use crate::repository::url::RepositoryUrl;
 use crate::repository::{Prepared, Repository, RepositoryError};
@@ -81,13 +82,21 @@ pub struct UsedPlace {
     pub id: String,
     /// This run has made it.
     pub is_new: bool,
+    /// It is another one than before.
+    #[serde(skip)]
+    pub is_another: bool,
     /// What to look into: another repository than before, or nothing to remember it by.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
 }
 
 impl UsedPlace {
-    /// What somebody should hear of.
+    /// Whether somebody should hear of it at once. That it is not kept in mind is told by each report.
+    pub fn is_remarkable(&self) -> bool {
+        self.is_new || self.is_another
+    }
+
+    /// What is to be told of it.
     pub fn news(&self) -> Vec<String> {
         let made = self.is_new.then(|| {
             format!(
@@ -115,6 +124,18 @@ pub enum PlaceError {
         id: String,
         kept_at: String,
         command: &'static str,
+    },
+    #[error(
+        "the repository is missing at {place}: nothing is mounted there in Cofferdam's container, and project {} has kept its \
+         snapshots in repository {} at {kept_at}; mount the volume or directory of the repository there",
+        printable(project),
+        printable(id)
+    )]
+    NotMounted {
+        place: String,
+        project: String,
+        id: String,
+        kept_at: String,
     },
     #[error(
         "there is no repository at {place}, and --existing (COFFERDAM_EXISTING) or --repository-id (COFFERDAM_REPOSITORY_ID) \
@@ -166,15 +187,13 @@ pub async fn prepare(
     } else {
         match repository.prepare_existing().await {
             Err(RepositoryError::NoRepository { place }) => {
+                let is_mounted = memory
+                    .as_ref()
+                    .is_some_and(|it| !matches!(it.site, Site::OwnContainer));
                 return Err(match known.filter(|_| is_allowed) {
                     None => PlaceError::Forbidden { place },
-                    Some(record) => PlaceError::Gone {
-                        place,
-                        project: record.project.clone(),
-                        id: record.id.clone(),
-                        kept_at: record.place.clone(),
-                        command: users.command,
-                    },
+                    Some(record) if is_mounted => record.gone_from(place, users.command),
+                    Some(record) => record.not_mounted_at(place),
                 });
             }
             prepared => prepared?,
@@ -193,10 +212,11 @@ pub async fn prepare(
         place,
         id,
         is_new,
+        is_another: false,
         warnings: Vec::new(),
     };
     match memory {
-        Some(memory) => used.warnings = memory.write(users.projects, &used, terms).await,
+        Some(memory) => memory.write(users.projects, &mut used, terms).await,
         None if is_new && terms.making != Making::Anywhere => used.warnings.push(format!(
             "there is no engine to keep in mind whether there was a repository at {} before: is the disk or volume mounted?",
             used.place
@@ -230,9 +250,21 @@ impl Site {
         };
         let path = path.display().to_string();
         let Some(own) = engine.own_container().await? else {
-            return Ok(Self::Directory { path, volume: None });
+            return Ok(Self::of_machine(&path, engine.endpoint()));
         };
         Self::seen_by(engine, &own, &path).await
+    }
+
+    /// Where Cofferdam runs in no container of the engine, and sees the files of its own machine. Another one's have its name
+    /// before them.
+    fn of_machine(path: &str, engine: &Endpoint) -> Self {
+        let name = rustix::system::uname();
+        let name = name.nodename().to_string_lossy();
+        let path = match engine.is_local() {
+            true => path.to_owned(),
+            false => format!("{name}:{path}"),
+        };
+        Self::Directory { path, volume: None }
     }
 
     async fn seen_by(engine: &Engine, own: &Container, path: &str) -> Result<Self, EngineError> {
@@ -285,6 +317,25 @@ impl Record {
         })
     }
 
+    fn gone_from(&self, place: String, command: &'static str) -> PlaceError {
+        PlaceError::Gone {
+            place,
+            project: self.project.clone(),
+            id: self.id.clone(),
+            kept_at: self.place.clone(),
+            command,
+        }
+    }
+
+    fn not_mounted_at(&self, place: String) -> PlaceError {
+        PlaceError::NotMounted {
+            place,
+            project: self.project.clone(),
+            id: self.id.clone(),
+            kept_at: self.place.clone(),
+        }
+    }
+
     /// Whether it speaks of what is there now, or of a volume that has had the same name.
     fn is_of(&self, site: &Site) -> bool {
         let Site::Directory { volume, .. } = site else {
@@ -334,16 +385,10 @@ impl<'a> Memory<'a> {
         of_place.find(is_own).or(first)
     }
 
-    /// Remembers what is used now. Tells what is not as it was, and what cannot be remembered: a backup is worth more.
-    async fn write(
-        &self,
-        projects: &[String],
-        used: &UsedPlace,
-        terms: &PlaceTerms,
-    ) -> Vec<String> {
-        let mut warnings = Vec::new();
+    /// Remembers what is used now. Notes what is not as it was, and what cannot be remembered: a backup is worth more.
+    async fn write(&self, projects: &[String], used: &mut UsedPlace, terms: &PlaceTerms) {
         if matches!(self.site, Site::OwnContainer) {
-            return warnings;
+            return;
         }
         let mut refused = self.refused.as_ref().map(ToString::to_string);
         for project in projects {
@@ -351,13 +396,13 @@ impl<'a> Memory<'a> {
                 break;
             }
             refused = self
-                .write_one(project, used, &mut warnings)
+                .write_one(project, used)
                 .await
                 .err()
                 .map(|it| it.to_string());
         }
         if let Some(why) = refused.filter(|_| terms.id.is_none()) {
-            warnings.push(format!(
+            used.warnings.push(format!(
                 "the engine does not keep in mind that repository {} is at {}, so that a disk which is not mounted would become \
                  a new repository ({why}); set COFFERDAM_REPOSITORY_ID={}",
                 printable(&used.id),
@@ -365,15 +410,9 @@ impl<'a> Memory<'a> {
                 printable(&used.id)
             ));
         }
-        warnings
     }
 
-    async fn write_one(
-        &self,
-        project: &str,
-        used: &UsedPlace,
-        warnings: &mut Vec<String>,
-    ) -> Result<(), EngineError> {
+    async fn write_one(&self, project: &str, used: &mut UsedPlace) -> Result<(), EngineError> {
         let name = record_name(project, &self.site);
         if let Some(record) = self.records.iter().find(|record| record.name == name) {
             let is_still = record.is_of(&self.site);
@@ -381,7 +420,8 @@ impl<'a> Memory<'a> {
                 return Ok(());
             }
             if is_still && !used.is_new {
-                warnings.push(format!(
+                used.is_another = true;
+                used.warnings.push(format!(
                     "the repository at {} is {}, and was {} when project {} used it last; is it the right disk or volume?",
                     used.place,
                     printable(&used.id),
@@ -455,6 +495,54 @@ mod tests {
         ] {
             assert_eq!(record.is_of(&site), expected, "{site}");
         }
+    }
+
+    #[test]
+    fn a_directory_of_another_machine_than_the_engines_has_its_name() {
+        let local = Site::of_machine("/mnt/nas", &Endpoint::Unix("/run/docker.sock".to_owned()));
+        assert_eq!(local.to_string(), "/mnt/nas");
+        let away = Endpoint::Tcp {
+            address: "192.0.2.1:2375".to_owned(),
+            tls: None,
+        };
+        let name = rustix::system::uname();
+        let name = name.nodename().to_string_lossy();
+        let site = Site::of_machine("/mnt/nas", &away).to_string();
+        assert_eq!(site, format!("{name}:/mnt/nas"));
+    }
+
+    #[test]
+    fn only_another_repository_than_before_is_remarkable() {
+        let used = UsedPlace {
+            place: "/backups".to_owned(),
+            id: "5ae1".to_owned(),
+            is_new: false,
+            is_another: false,
+            warnings: vec!["not kept in mind".to_owned()],
+        };
+        assert!(!used.is_remarkable());
+        assert_eq!(used.news(), used.warnings);
+        for (is_new, is_another) in [(true, false), (false, true)] {
+            let used = UsedPlace {
+                is_new,
+                is_another,
+                ..used.clone()
+            };
+            assert!(used.is_remarkable());
+        }
+    }
+
+    #[test]
+    fn what_is_not_mounted_is_told_with_what_to_do() {
+        let record = Record {
+            name: String::new(),
+            made: None,
+            project: "shop".to_owned(),
+            place: "/srv/nas".to_owned(),
+            id: "5ae1".to_owned(),
+        };
+        let told = record.not_mounted_at("/backups".to_owned()).to_string();
+        insta::assert_snapshot!(told, @"the repository is missing at /backups: nothing is mounted there in Cofferdam's container, and project shop has kept its snapshots in repository 5ae1 at /srv/nas; mount the volume or directory of the repository there");
     }
 
     #[test]

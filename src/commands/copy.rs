@@ -52,6 +52,7 @@ pub async fn run(context: &Context, args: CopyArgs) -> Result<Outcome, CommandEr
         let copying = async {
             match places::prepare(engine.as_ref(), to, url, users, &terms).await {
                 Ok(prepared) => CopyReport {
+                    is_remarkable: prepared.is_remarkable(),
                     news: prepared.news(),
                     ..copy_all(from, to, &snapshots, sealing, &context.board).await
                 },

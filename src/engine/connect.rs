@@ -92,7 +92,7 @@ impl fmt::Display for Endpoint {
 
 impl Endpoint {
     /// Whether it names this machine.
-    pub(super) fn is_local(&self) -> bool {
+    pub fn is_local(&self) -> bool {
         match self {
             Self::Unix(_) => true,
             Self::Tcp { address, .. } => ["127.", "[::1]:", "localhost:"]

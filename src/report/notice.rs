@@ -145,7 +145,7 @@ pub fn backups(reports: &[BackupReport], failures: &[NotSaved], view: &View) -> 
         (true, 0) => "backup ended with problems".to_owned(),
         (true, number) => format!("backup incomplete, {} failed", targets(number)),
     };
-    let is_remarkable = reports.iter().any(|it| it.news().next().is_some());
+    let is_remarkable = reports.iter().any(|it| it.is_remarkable());
     let mut body = outcome::backups(reports, view);
     for NotSaved { project, why } in failures {
         let _ = writeln!(body, "No snapshot of project {}: {why}", printable(project));
@@ -219,7 +219,7 @@ pub fn backup_failed(scope: &Scope, why: &str, now: Timestamp) -> Notice {
     of_scope(Kind::Failure, scope, "backup failed", body, now)
 }
 
-/// About a repository that is not as it was, before anything is saved there.
+/// About a repository that is [remarkable](UsedPlace::is_remarkable), before anything is saved there.
 pub fn repository(projects: Vec<String>, used: &UsedPlace, now: Timestamp) -> Notice {
     let what = match used.is_new {
         true => "made a new repository",

@@ -380,6 +380,7 @@ fn a_target_that_has_shrunk_is_told_also_where_nothing_is_pruned() {
             place: "/backups".to_owned(),
             id: "5ae1".to_owned(),
             is_new: true,
+            is_another: true,
             warnings: vec!["the other\u{1b} disk".to_owned()],
         },
         manifest,
