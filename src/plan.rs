@@ -10,7 +10,7 @@ mod memory;
 pub mod order;
 pub mod restore;
 #[cfg(test)]
-mod tests_support;
+pub(crate) mod tests_support;
 
 use crate::hold::Action;
 use crate::store::Store;

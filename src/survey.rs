@@ -13,7 +13,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
-use futures_util::{FutureExt, Stream, StreamExt, TryStreamExt, stream};
+use futures_util::{FutureExt, Stream, StreamExt, stream};
 
 use self::mounts::{Volumes, look_at_volumes, no_directories};
 use crate::cache::Cache;
@@ -22,7 +22,7 @@ use crate::discover::{
     self, Apart, DiscoverError, EachProject, Service, Stack, SwarmView, WantedVolume,
 };
 use crate::driver::{mysql, postgres};
-use crate::engine::{Container, Engine, EngineError, MountKind};
+use crate::engine::{Container, Engine, EngineError, MountKind, State};
 use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels, Selection};
 use crate::store::Store;
 
@@ -320,7 +320,7 @@ async fn survey_stack(
         .services
         .iter()
         .map(|service| databases_of(engine, service, seen_in(&service.name)).boxed());
-    let found: Vec<_> = some_at_a_time(found).try_collect().await?;
+    let found: Vec<_> = some_at_a_time(found).collect().await;
     let names = stack.services.iter().map(|service| service.name.clone());
     let databases: BTreeMap<String, Vec<FoundDatabase>> = names.zip(found).collect();
     let directories = stack
@@ -354,8 +354,12 @@ async fn survey_stack(
         let found = databases.get(&service.name).map_or(&[][..], Vec::as_slice);
         left_out_and_unsaved(service, found, seen_in(&service.name))
     });
-    let unsaved: Vec<String> = unsaved.collect();
-    stack.warnings.extend(unsaved);
+    let unseen = stack
+        .services
+        .iter()
+        .filter_map(|service| keeps_restarting_unseen(service, seen_in(&service.name)));
+    let told: Vec<String> = unsaved.chain(unseen).collect();
+    stack.warnings.extend(told);
     Ok(Survey {
         stack,
         containers: Arc::default(),
@@ -432,69 +436,84 @@ fn left_out_and_unsaved(
     ))
 }
 
+/// Between its starts no process is to be seen, and the environment does not tell of every server.
+fn keeps_restarting_unseen(service: &Service, seen: &BTreeSet<Store>) -> Option<String> {
+    let Service {
+        name,
+        container,
+        labels,
+    } = service;
+    let is_unseen = labels.opt_in == OptIn::Detection
+        && labels.skip.is_none()
+        && container.state == State::Restarting
+        && seen.is_empty();
+    is_unseen.then(|| {
+        format!(
+            "{name}: its container {0} keeps restarting: a database server in it cannot be seen, and what it has mounted is saved as \
+             files; see why it restarts: docker logs {0}",
+            container.name
+        )
+    })
+}
+
 async fn databases_of(
     engine: &Engine,
     service: &Service,
     seen: &BTreeSet<Store>,
-) -> Result<Vec<FoundDatabase>, EngineError> {
+) -> Vec<FoundDatabase> {
     if service.labels.skip.is_some() {
-        return Ok(Vec::new());
+        return Vec::new();
     }
     let found = [
-        postgres_of(engine, service, seen.contains(&Store::Postgres)).await?,
-        mysql_of(engine, service, seen.contains(&Store::Mysql)).await?,
+        postgres_of(engine, service, seen.contains(&Store::Postgres)).await,
+        mysql_of(engine, service, seen.contains(&Store::Mysql)).await,
     ];
-    Ok(found.into_iter().flatten().collect())
+    found.into_iter().flatten().collect()
 }
 
-async fn postgres_of(
-    engine: &Engine,
-    service: &Service,
-    is_seen: bool,
-) -> Result<Option<FoundDatabase>, EngineError> {
+/// Whether a server is to be saved. One that is seen is, also where nobody can log in to it: its driver says why.
+fn is_asked_for(service: &Service, is_labelled: bool, is_seen: bool) -> bool {
+    match service.labels.opt_in {
+        OptIn::No => false,
+        OptIn::Labels => is_labelled,
+        OptIn::Detection => is_seen,
+    }
+}
+
+async fn postgres_of(engine: &Engine, service: &Service, is_seen: bool) -> Option<FoundDatabase> {
     let Service {
         container, labels, ..
     } = service;
+    if !is_asked_for(service, labels.postgres.is_some(), is_seen) {
+        return None;
+    }
     let options = labels.postgres.clone().unwrap_or_default();
-    let detected = match labels.opt_in {
-        OptIn::No => None,
-        OptIn::Labels if labels.postgres.is_none() => None,
-        OptIn::Labels => Some(postgres::look_at(engine, container, &options).await),
-        OptIn::Detection if !is_seen => None,
-        OptIn::Detection => postgres::detect(engine, container, &options).await?,
-    };
-    Ok(detected.map(|detected| FoundDatabase {
+    let detected = postgres::look_at(engine, container, &options).await;
+    Some(FoundDatabase {
         server: FoundServer::Postgres {
             labels: options,
             login: detected.server,
         },
         data_directory: detected.data_directory,
-    }))
+    })
 }
 
-async fn mysql_of(
-    engine: &Engine,
-    service: &Service,
-    is_seen: bool,
-) -> Result<Option<FoundDatabase>, EngineError> {
+async fn mysql_of(engine: &Engine, service: &Service, is_seen: bool) -> Option<FoundDatabase> {
     let Service {
         container, labels, ..
     } = service;
+    if !is_asked_for(service, labels.mysql.is_some(), is_seen) {
+        return None;
+    }
     let options = labels.mysql.clone().unwrap_or_default();
-    let detected = match labels.opt_in {
-        OptIn::No => None,
-        OptIn::Labels if labels.mysql.is_none() => None,
-        OptIn::Labels => Some(mysql::look_at(engine, container, &options).await),
-        OptIn::Detection if !is_seen => None,
-        OptIn::Detection => mysql::detect(engine, container, &options).await?,
-    };
-    Ok(detected.map(|detected| FoundDatabase {
+    let detected = mysql::look_at(engine, container, &options).await;
+    Some(FoundDatabase {
         server: FoundServer::Mysql {
             labels: options,
             login: detected.server,
         },
         data_directory: Some(detected.data_directory),
-    }))
+    })
 }
 
 /// What the engine is asked for, [`LOOKS`] questions at the same time; the answers are in the order of the questions.
@@ -502,4 +521,40 @@ fn some_at_a_time<'a, T: 'a>(
     questions: impl Iterator<Item = BoxFuture<'a, T>>,
 ) -> impl Stream<Item = T> {
     stream::iter(questions.collect::<Vec<_>>()).buffered(LOOKS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests_support::service;
+
+    #[test]
+    fn a_server_that_is_seen_is_to_be_saved_whether_its_clients_run_or_not() {
+        for (labels, is_labelled, is_seen, expected) in [
+            (&[("enable", "true")][..], false, true, true),
+            (&[("enable", "true")], true, false, false),
+            (&[("postgres", "*")], true, false, true),
+            (&[("volumes", "*")], false, true, false),
+            (&[], false, true, false),
+        ] {
+            let db = service("db", &[], labels);
+            let asked = is_asked_for(&db, is_labelled, is_seen);
+            assert_eq!(asked, expected, "{labels:?}");
+        }
+    }
+
+    #[test]
+    fn what_keeps_restarting_is_told_where_nothing_shows_what_it_runs() {
+        let told = |labels: &[(&str, &str)], state: State, seen: &[Store]| {
+            let mut app = service("app", &[], labels);
+            app.container.state = state;
+            let seen = seen.iter().copied().collect();
+            keeps_restarting_unseen(&app, &seen).is_some()
+        };
+        let enabled = [("enable", "true")];
+        assert!(told(&enabled, State::Restarting, &[]));
+        assert!(!told(&enabled, State::Restarting, &[Store::Mysql]));
+        assert!(!told(&enabled, State::Running, &[]));
+        assert!(!told(&[("volumes", "*")], State::Restarting, &[]));
+    }
 }

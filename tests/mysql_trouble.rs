@@ -9,7 +9,7 @@ use crate::support::mysql::{
 };
 use crate::support::{TestContainer, TestVolume, busybox_image, docker, engine};
 use cofferdam::driver::Driver;
-use cofferdam::driver::mysql::detect;
+use cofferdam::driver::mysql::look_at;
 use cofferdam::labels::{MysqlLabels, MysqlRestore, TransferChoice};
 use cofferdam::manifest::{MysqlFlavour, TargetRecord};
 use cofferdam::target::{DriverKind, TargetId};
@@ -731,10 +731,7 @@ async fn passwords_are_seen_nowhere(server: &MysqlServer) {
 async fn a_server_tells_where_its_data_are(server: &MysqlServer) {
     let engine = engine().await;
     let options = MysqlLabels::default();
-    let found = detect(&engine, &server.inspect(&engine).await, &options)
-        .await
-        .unwrap();
-    let found = found.expect("a server");
+    let found = look_at(&engine, &server.inspect(&engine).await, &options).await;
     assert_eq!(found.data_directory, "/var/lib/mysql");
     assert!(found.server.is_some());
 }

@@ -11,7 +11,7 @@ use crate::support::{TestContainer, TestVolume, busybox_image, docker, engine, p
 use cofferdam::agent::JOB;
 use cofferdam::agent::job::{DumpJob, Form};
 use cofferdam::driver::Driver;
-use cofferdam::driver::postgres::{CLUSTER, GLOBALS, PostgresDriver, detect};
+use cofferdam::driver::postgres::{CLUSTER, GLOBALS, PostgresDriver, look_at};
 use cofferdam::labels::{PostgresLabels, PostgresMode, PostgresRestore, Selection, TransferChoice};
 use cofferdam::manifest::{Compression, TargetRecord, Transfer};
 
@@ -229,8 +229,8 @@ async fn a_container_without_a_server_says_so() {
     let run = Run::new(&engine).await;
     let idle = TestContainer::idle();
     let container = engine.inspect(&idle.id).await.unwrap();
-    let detected = detect(&engine, &container, &labels()).await.unwrap();
-    assert!(detected.is_none(), "{detected:?}");
+    let detected = look_at(&engine, &container, &labels()).await;
+    assert!(detected.server.is_none(), "{detected:?}");
     let driver = PostgresDriver::new(
         engine.clone(),
         container,
@@ -262,10 +262,7 @@ async fn a_server_is_found_by_what_runs_and_where_it_keeps_its_data() {
     let engine = engine().await;
     let server = PostgresServer::start("15", "admin", &["-e", "POSTGRES_PASSWORD=x"]);
     let container = server.inspect(&engine).await;
-    let detected = detect(&engine, &container, &labels())
-        .await
-        .unwrap()
-        .expect("a server");
+    let detected = look_at(&engine, &container, &labels()).await;
     assert!(detected.server.is_some(), "{detected:?}");
     assert_eq!(
         detected.data_directory.as_deref(),

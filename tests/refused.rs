@@ -442,6 +442,15 @@ fn an_image_named_like_a_database_is_not_taken_for_one() {
     stack
         .cofferdam(&["plan", "--json"])
         .expect_says(0, "db/postgres/clinical");
+
+    // A server that is seen is never left out because its clients cannot be run.
+    drop(postgres);
+    let misspelt = [
+        ("cofferdam.enable", "true"),
+        ("cofferdam.postgres.exec-user", "postgers"),
+    ];
+    let _postgres = stack.postgres("db", &misspelt);
+    stack.cofferdam(&["plan"]).expect_says(3, "postgers");
 }
 
 /// The engine repeats all options of a volume that it cannot mount.

@@ -19,7 +19,7 @@
 //! - `settings`, `grants`: what a load sets, and what it would take away
 //! - `users`, `accounts`: who may log in
 //! - `doubts`: why what is saved could not be put back; `lacks`: what of that the user may not do
-//! - `detect`: containers that carry no label
+//! - `detect`: a server that nobody has logged in to yet
 
 mod accounts;
 mod away;
@@ -56,7 +56,7 @@ use tokio::sync::OnceCell;
 use tracing::warn;
 
 use self::away::{Stranger, foreign_keys_across};
-pub use self::detect::{Detected, detect, look_at};
+pub use self::detect::{Detected, look_at};
 use self::holdings::databases;
 use self::load::{Load, check_database};
 use self::names::mark_of_staging;

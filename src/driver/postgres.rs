@@ -21,7 +21,7 @@
 //! - `globals`, `missing`, `memberships`: roles and tablespaces; `dumpall`, `cluster`: everything in one script
 //! - `targets`: what there is to save; `doubts`: why it could not be put back
 //! - `basebackup`: the data directory itself, by a driver of its own
-//! - `detect`: containers that carry no label
+//! - `detect`: a server that nobody has logged in to yet
 
 pub mod basebackup;
 mod bound;
@@ -64,7 +64,7 @@ use tokio::sync::OnceCell;
 use tracing::debug;
 
 use self::cluster::Cluster;
-pub use self::detect::{Detected, detect, look_at};
+pub use self::detect::{Detected, look_at};
 pub use self::inlet::Jobs;
 use self::obstacles::Obstacles;
 pub use self::server::Server;

@@ -120,7 +120,7 @@ pub(super) async fn beside_unnamed_mounts(
     let looked_at = stack.services.iter().filter(|service| {
         let mut places = service.container.mounts.iter().map(Mount::root);
         let shares = places.any(|place| shared.iter().any(|shared| overlap(shared, &place)));
-        service.container.is_running() && (takes_what_is_not_named(service) || shares)
+        service.container.is_alive() && (takes_what_is_not_named(service) || shares)
     });
     let looked_at: Vec<&Service> = looked_at.collect();
     let looks = looked_at

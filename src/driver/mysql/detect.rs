@@ -1,8 +1,7 @@
-//! Whether a container runs a MySQL or MariaDB server. Never by its image's name.
+//! What is to be known of a MySQL or MariaDB server before anything is asked of it.
 
-use super::programs::Programs;
 use super::server::Server;
-use crate::engine::{Container, Engine, EngineError};
+use crate::engine::{Container, Engine};
 use crate::labels::MysqlLabels;
 
 /// Where servers of both families keep their data unless they are told otherwise.
@@ -15,18 +14,6 @@ pub struct Detected {
     pub server: Option<Server>,
     /// Where the server keeps its data: a volume there is saved by the server's dumps, not as files.
     pub data_directory: String,
-}
-
-/// For a container in which such a server is seen. `Ok(None)`: it lacks the clients to save it.
-pub async fn detect(
-    engine: &Engine,
-    container: &Container,
-    labels: &MysqlLabels,
-) -> Result<Option<Detected>, EngineError> {
-    match Programs::find(engine, container, labels).await? {
-        Some(_) => Ok(Some(look_at(engine, container, labels).await)),
-        None => Ok(None),
-    }
 }
 
 /// For a container that is known to run a server, or said to. What the server says counts.

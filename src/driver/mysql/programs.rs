@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::driver::DriverError;
 use crate::engine::{Container, Engine, EngineError, ExecOutput, ExecSpec};
 use crate::labels::MysqlLabels;
+use crate::text::quoted;
 
 const LIMIT: Duration = Duration::from_secs(30);
 const DUMP: [&str; 2] = ["mariadb-dump", "mysqldump"];
@@ -43,7 +44,7 @@ pub struct Knows {
 
 impl Programs {
     /// `Ok(None)`: the container lacks one of the two.
-    pub async fn find(
+    async fn find(
         engine: &Engine,
         container: &Container,
         labels: &MysqlLabels,
@@ -73,14 +74,17 @@ impl Programs {
         labels: &MysqlLabels,
     ) -> Result<Self, DriverError> {
         let found = Self::find(engine, container, labels).await?;
+        let user = labels.exec_user.as_deref();
         found.ok_or_else(|| {
             DriverError::failed_with_hint(
                 format!(
-                    "container {} carries cofferdam.mysql, but has neither mariadb-dump and mariadb nor mysqldump and \
-                     mysql",
-                    container.name
+                    "container {} has neither mariadb-dump and mariadb nor mysqldump and mysql that can be run{}",
+                    container.name,
+                    user.map(|user| format!(" as user {}", quoted(user)))
+                        .unwrap_or_default()
                 ),
-                "put the label on the container of the database server, whose image has its clients",
+                "put the label on the container of the database server, whose image has its clients; `cofferdam.mysql.exec-user` \
+                 has to be a user of that image",
             )
         })
     }

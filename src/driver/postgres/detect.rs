@@ -1,13 +1,8 @@
-//! Whether a container runs a PostgreSQL server. Never by its image's name: `postgrest/…` is none, `registry/pgvector` is
-//! one.
-
-use std::time::Duration;
+//! What is to be known of a PostgreSQL server before anything is asked of it.
 
 use super::server::Server;
-use crate::engine::{Container, Engine, EngineError, ExecSpec};
+use crate::engine::{Container, Engine};
 use crate::labels::PostgresLabels;
-
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// A PostgreSQL server in a container.
 #[derive(Clone, Debug)]
@@ -17,24 +12,6 @@ pub struct Detected {
     /// Where the server keeps its data: a volume there is saved by the server's dumps, not as files. `None` when neither
     /// the container's environment nor the server tells.
     pub data_directory: Option<String>,
-}
-
-/// For a container in which such a server is seen. `Ok(None)`: it lacks the clients to save it.
-pub async fn detect(
-    engine: &Engine,
-    container: &Container,
-    labels: &PostgresLabels,
-) -> Result<Option<Detected>, EngineError> {
-    let spec = ExecSpec {
-        user: labels.exec_user.clone(),
-        limit: Some(LIMIT),
-        ..ExecSpec::new(["pg_dump", "--version"])
-    };
-    match engine.exec(&container.id, &spec).await {
-        Ok(output) if output.exit_code == 0 => Ok(Some(look_at(engine, container, labels).await)),
-        Ok(_) | Err(EngineError::CannotRun { .. }) => Ok(None),
-        Err(error) => Err(error),
-    }
 }
 
 /// For a container that is known to run a server, or said to. What the server says counts; without a login the environment
