@@ -64,7 +64,8 @@ impl Context {
             left_out,
         } = drivers.targets(survey).await;
         let unserved = ensure_enabled_is_served(survey, &targets, &unreachable);
-        unreachable.extend(unserved.map_err(CommandError::usage)?);
+        let unserved = unserved.map_err(CommandError::usage)?;
+        unreachable.extend(unserved.failures);
         let all: Vec<TargetId> = targets
             .iter()
             .map(|target| &target.id)
@@ -99,6 +100,7 @@ impl Context {
         plan.by_hand = wanted.by_hand;
         plan.pin = wanted.pin.cloned();
         plan.warnings.extend(left_out);
+        plan.warnings.extend(unserved.warnings);
         plan.may_shrink = may_shrink.into_iter().cloned().collect();
         Ok(Prepared { drivers, plan })
     }

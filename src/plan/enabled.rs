@@ -2,13 +2,20 @@
 
 use super::backup::PlannedTarget;
 use crate::discover::Service;
-use crate::engine::Mount;
+use crate::engine::{Container, Mount, State};
 use crate::labels::{LabelErrors, LabelProblem, OptIn};
 use crate::manifest::Failure;
 use crate::survey::Survey;
 use crate::target::{DriverKind, TargetId};
 
 const ENABLE: &str = "cofferdam.enable";
+
+/// The labels that get nothing, and are no errors.
+#[derive(Debug, Default, PartialEq)]
+pub struct Unserved {
+    pub failures: Vec<Failure>,
+    pub warnings: Vec<String>,
+}
 
 /// A label that asks for something, and gets nothing, is a backup that somebody believes to have. `targets`, `unreachable`: of all
 /// that labels ask for.
@@ -18,9 +25,9 @@ pub fn ensure_enabled_is_served(
     survey: &Survey,
     targets: &[PlannedTarget],
     unreachable: &[Failure],
-) -> Result<Vec<Failure>, LabelErrors> {
+) -> Result<Unserved, LabelErrors> {
     let mut errors = LabelErrors::default();
-    let mut failures = Vec::new();
+    let mut unserved = Unserved::default();
     let services = survey.stack.services.iter();
     let enabled = services.filter(|service| {
         service.labels.opt_in == OptIn::Detection && service.labels.skip.is_none()
@@ -43,8 +50,14 @@ pub fn ensure_enabled_is_served(
                     "name what is to be saved, as `cofferdam.files.<name>: /path`, or remove it".to_owned(),
                 ),
             });
+        } else if is_done(&service.container) {
+            unserved.warnings.push(format!(
+                "{}: `{ENABLE}: true` finds nothing to save: container {} has done its work, and has nothing mounted that it could write \
+                 to; remove the label",
+                service.name, service.container.name
+            ));
         } else {
-            failures.push(Failure {
+            unserved.failures.push(Failure {
                 target: TargetId::new(&service.name, DriverKind::Files, "*"),
                 reason: format!(
                     "container {} {}, and has nothing mounted that could be saved: what `{ENABLE}: true` means there \
@@ -57,9 +70,16 @@ pub fn ensure_enabled_is_served(
         }
     }
     match errors.problems.is_empty() {
-        true => Ok(failures),
+        true => Ok(unserved),
         false => Err(errors),
     }
+}
+
+/// As a service that only migrates a database: no server runs there when it runs again.
+fn is_done(container: &Container) -> bool {
+    let has_succeeded = container.exit.as_ref().is_some_and(|exit| exit.code == 0);
+    let mut mounts = container.mounts.iter();
+    container.state == State::Exited && has_succeeded && !mounts.any(|mount| mount.writable)
 }
 
 /// What several containers have mounted is a target of one of them.
@@ -73,7 +93,7 @@ mod tests {
     use insta::assert_snapshot;
 
     use super::*;
-    use crate::engine::State;
+    use crate::engine::container::Exit;
     use crate::plan::tests_support::{bound, service, survey};
 
     const ENABLED: [(&str, &str); 1] = [("enable", "true")];
@@ -93,12 +113,36 @@ mod tests {
             &["/host:/tmp2"],
         );
         assert!(check(skipped).is_err());
-        assert_eq!(check(service("app", &[], &[])), Ok(Vec::new()));
+        assert_eq!(check(service("app", &[], &[])), Ok(Unserved::default()));
 
         let mut stopped = bare();
         stopped.container.state = State::Exited;
-        let failures = check(stopped).expect("no error of the label");
-        assert_eq!(failures[0].target.to_string(), "app/files/%2A");
+        let failures = |app: Service| check(app).expect("no error of the label").failures;
+        assert_eq!(
+            failures(stopped).remove(0).target.to_string(),
+            "app/files/%2A"
+        );
+        let mut paused = bare();
+        paused.container.state = State::Paused;
+        let reason = failures(paused).remove(0).reason;
+        assert!(reason.ends_with("docker unpause app"), "{reason}");
+    }
+
+    #[test]
+    fn what_has_done_its_work_and_keeps_nothing_does_not_fail_a_run() {
+        let ended = |code: i64, binds: &[&str]| {
+            let labels = [ENABLED[0], ("binds.skip", "/code")];
+            let mut app = bound(service("migrate", &[], &labels[..=binds.len()]), binds);
+            app.container.state = State::Exited;
+            let at = jiff::Timestamp::UNIX_EPOCH;
+            app.container.exit = Some(Exit { code, at });
+            let unserved = ensure_enabled_is_served(&survey(vec![(app, &[])]), &[], &[]);
+            let unserved = unserved.expect("no error of the label");
+            (unserved.failures.len(), unserved.warnings.len())
+        };
+        assert_eq!(ended(0, &[]), (0, 1));
+        assert_eq!(ended(1, &[]), (1, 0));
+        assert_eq!(ended(0, &["/host/code:/code"]), (1, 0));
     }
 
     #[test]
@@ -113,6 +157,6 @@ mod tests {
             what: String::new(),
         };
         let served = ensure_enabled_is_served(&survey, &[target], &[]);
-        assert_eq!(served, Ok(Vec::new()));
+        assert_eq!(served, Ok(Unserved::default()));
     }
 }
