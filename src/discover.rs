@@ -5,10 +5,15 @@
 
 mod paths;
 mod swarm;
+mod untaken;
 mod volumes;
 
-pub use paths::{Apart, is_saved, is_skipped, repositories_at, unnamed, wanted_paths, why_apart};
+pub use paths::{
+    Apart, data_places_of, is_left_out, is_saved, is_skipped, labels_but_for, patterns_of,
+    repositories_at, unnamed, wanted_paths,
+};
 pub use swarm::{StackService, StackSwarm, SwarmView};
+pub use untaken::why_apart;
 pub use volumes::{MountedVolume, WantedVolume, is_skipped_volume, mounted, wanted};
 
 use std::collections::btree_map::Entry;

@@ -103,8 +103,8 @@ pub enum OptIn {
     No,
     /// Driver labels: what they name is saved, and nothing else.
     Labels,
-    /// `enable: true` without a driver label: the database that is found, and every volume and writable bind mount that is
-    /// not the database's own. [`ContainerLabels::postgres`] and [`ContainerLabels::mysql`] may still hold options for it.
+    /// `enable: true` without a label that names more than trees: the database that is found, every volume and writable bind
+    /// mount that is not the database's own, and what `volumes`, `binds` and `files` name. [`ContainerLabels::postgres`] and [`ContainerLabels::mysql`] may still hold options for it.
     Detection,
 }
 

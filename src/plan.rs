@@ -150,10 +150,10 @@ pub enum PlanError {
         hint: String,
     },
     #[error(
-        "{target} holds Cofferdam's own repository, or lies in it, and Cofferdam neither saves nor replaces that; to save the rest, leave \
-         the repository out by an `exclude` label, or take the target out of the labels; to restore the rest, name the other targets"
+        "{target} holds Cofferdam's own repository, or lies in it, and Cofferdam neither saves nor replaces that; {mend}; to restore the \
+         rest, name the other targets"
     )]
-    HoldsRepository { target: TargetId },
+    HoldsRepository { target: TargetId, mend: String },
     #[error(
         "{inner} lies in {outer}, and one restore cannot put back both; restore {outer} first, then {inner}"
     )]

@@ -169,7 +169,7 @@ async fn ensure_stores_rest(
     let at_work = survey::at_work(engine, survey, &paths)
         .await
         .map_err(CommandError::failed)?;
-    plan.ensure_stores_rest(&survey.stack, &places, &at_work)
+    plan.ensure_stores_rest(survey, &places, &at_work)
         .map_err(CommandError::usage)
 }
 

@@ -3,15 +3,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::volumes::{is_skipped_volume, mounted, problem};
+use super::volumes::problem;
 use super::{Service, Stack, WantedVolume};
 use crate::engine::container::{is_within, overlap};
 use crate::engine::{Container, Mount, MountKind};
 use crate::labels::{ContainerLabels, LabelErrors, LabelProblem, OptIn, Selection, nearest_word};
 use crate::text::quoted;
+use crate::tree::{Excludes, TreePath};
 
-const BINDS: &str = "cofferdam.binds";
-const SKIP: &str = "cofferdam.binds.skip";
+pub(super) const BINDS: &str = "cofferdam.binds";
+pub(super) const SKIP: &str = "cofferdam.binds.skip";
 
 /// Where a host has what is its own.
 const OF_THE_HOST: [&str; 4] = ["/dev", "/etc", "/proc", "/sys"];
@@ -22,6 +23,9 @@ const OF_THE_ENGINE: [&str; 3] = [
     "/var/lib/docker",
     "/var/run/docker.sock",
 ];
+
+/// Where images of PostgreSQL ask for a mount: it has data directories in it, one for each version, and nothing else.
+const HOME_OF_POSTGRES: &str = "/var/lib/postgresql";
 
 /// What of a stack `*` and detection do not take. Places are those of [`Container::place_of`].
 pub struct Apart<'a> {
@@ -38,11 +42,54 @@ impl Apart<'_> {
         self.databases.get(&service.name).map_or(&[], Vec::as_slice)
     }
 
-    pub(super) fn is_repository(&self, container: &Container, path: &str) -> bool {
-        repositories_at(self.repositories, container, path)
-            .next()
-            .is_some()
+    /// Whether the tree at `path` holds a repository that these patterns do not leave out, or lies in one.
+    pub(super) fn is_repository(
+        &self,
+        container: &Container,
+        path: &str,
+        patterns: &[String],
+    ) -> bool {
+        let place = container.place_of(path);
+        let mut repositories = repositories_at(self.repositories, container, path);
+        repositories.any(|repository| !is_left_out(patterns, &place, repository))
     }
+}
+
+/// Whether patterns leave `inner` out of the tree at `place`.
+pub fn is_left_out(patterns: &[String], place: &str, inner: &str) -> bool {
+    let below = inner.strip_prefix(place.trim_end_matches('/'));
+    let below = below.map(|below| below.trim_start_matches('/').as_bytes());
+    let Some(Ok(below)) = below.map(TreePath::parse) else {
+        return false;
+    };
+    let patterns = Excludes::new(patterns);
+    !below.is_root() && patterns.is_ok_and(|patterns| patterns.covers(&below, true))
+}
+
+/// The patterns that leave these places out of the tree at `root`, those alone that lie below it. Nothing is left out twice.
+pub fn patterns_of<'a>(root: &str, inner: impl IntoIterator<Item = &'a String>) -> Vec<String> {
+    let is_below = |place: &&String| is_within(place, root) && place.as_str() != root;
+    let mut places: Vec<&String> = inner.into_iter().filter(is_below).collect();
+    places.sort();
+    places.dedup_by(|later, earlier| is_within(later, earlier));
+    let root = root.trim_end_matches('/');
+    let special = |char: char| "\\*?[]{}".contains(char);
+    let pattern = |place: &String| -> String {
+        let chars = place[root.len()..].chars();
+        chars
+            .flat_map(|char| special(char).then_some('\\').into_iter().chain([char]))
+            .collect()
+    };
+    places.into_iter().map(pattern).collect()
+}
+
+/// The labels that save a tree but for what patterns leave out.
+pub fn labels_but_for(name: &str, path: &str, patterns: &[String]) -> [String; 2] {
+    let patterns = patterns.join(", ");
+    [
+        format!("cofferdam.files.{name}: {path}"),
+        format!("cofferdam.files.{name}.exclude: {patterns}"),
+    ]
 }
 
 /// The repositories that lie in the tree at `path` of a container, or around it. That the container has mounted something over
@@ -75,7 +122,7 @@ pub fn wanted_paths(
         let named = named(service, &mut problems);
         let unnamed = unnamed(service, apart.no_directories)
             .filter(|mount| is_taken_unnamed(service, mount))
-            .filter(|mount| !apart.is_repository(&service.container, &mount.destination))
+            .filter(|mount| !apart.is_repository(&service.container, &mount.destination, &[]))
             .filter(|mount| !data.iter().any(|data| overlap(data, &mount.root())));
         claims.extend(
             named
@@ -125,8 +172,16 @@ pub fn unnamed<'a>(
 }
 
 fn is_of_the_host(source: &str) -> bool {
+    let is_of_the_engine = OF_THE_ENGINE.iter().any(|own| overlap(own, source));
     OF_THE_HOST.iter().any(|own| is_within(source, own))
-        || OF_THE_ENGINE.iter().any(|own| is_within(own, source))
+        || (is_of_the_engine && !is_in_a_volume(source))
+}
+
+/// Whether it is one volume's data, by its path on the host.
+fn is_in_a_volume(source: &str) -> bool {
+    let below = source.strip_prefix("/var/lib/docker/volumes/");
+    let below = below.and_then(|below| below.split_once('/'));
+    below.is_some_and(|(_, below)| is_within(below, "_data"))
 }
 
 /// Whether a label says that nothing is to save this mount.
@@ -157,40 +212,6 @@ pub fn is_taken_unnamed(service: &Service, mount: &Mount) -> bool {
         }
     };
     is_asked_for && skip.is_none() && !is_skipped(service, mount)
-}
-
-/// Says of what labels take without naming it why it is not saved after all. `declared`: as for [`super::wanted`].
-pub fn why_apart(
-    stack: &Stack,
-    declared: &BTreeMap<String, String>,
-    apart: &Apart<'_>,
-) -> Vec<String> {
-    let data = data_places(stack, apart);
-    let mut told = Vec::new();
-    for service in &stack.services {
-        let container = &service.container;
-        let named = mounted(service, &stack.project, declared);
-        let named = named.iter().filter(|it| !is_skipped_volume(service, it));
-        let named = named.filter_map(|volume| container.mount_of(&volume.destination));
-        let mounts = named.chain(unnamed(service, apart.no_directories));
-        for mount in mounts.filter(|mount| is_taken_unnamed(service, mount)) {
-            let path = &mount.destination;
-            let mut own_data = apart.data_directories(service).iter();
-            let has_own_data = own_data.any(|directory| overlap(directory, path));
-            let has_data = data.iter().any(|data| container.holds(path, data));
-            let why = if apart.is_repository(container, path) {
-                "it holds Cofferdam's own repository, or lies in it"
-            } else if mount.kind == MountKind::Bind && has_data && !has_own_data {
-                "it holds data of a database server in another container, and files that a server writes to are no copy; \
-                 save what else is in it by `cofferdam.files.<name>`"
-            } else {
-                continue;
-            };
-            told.push(format!("{}: {path} is not saved: {why}", service.name));
-        }
-    }
-    told.sort();
-    told
 }
 
 /// Whether what labels take has this place in it, whichever container it is seen in.
@@ -249,20 +270,31 @@ fn trees<'a>(
     })
 }
 
-/// Where database servers have their data, and what is mounted in it.
-fn data_places(stack: &Stack, apart: &Apart<'_>) -> Vec<String> {
-    let of_service = |service: &Service| {
-        let container = &service.container;
-        let directories = apart.data_directories(service).iter();
-        let below = |directory: &String| {
-            let mounts = container.mounts.iter();
-            let below = mounts.filter(|mount| is_within(&mount.destination, directory));
-            below.map(Mount::root).collect::<Vec<_>>()
-        };
-        let places = directories.flat_map(|it| [vec![container.place_of(it)], below(it)].concat());
-        places.collect::<Vec<_>>()
-    };
-    stack.services.iter().flat_map(of_service).collect()
+/// Where database servers have their data.
+pub(super) fn data_places(stack: &Stack, apart: &Apart<'_>) -> Vec<String> {
+    let services = stack.services.iter();
+    services
+        .flat_map(|service| {
+            let directories = apart.data_directories(service).iter();
+            data_places_of(&service.container, directories.map(String::as_str))
+        })
+        .collect()
+}
+
+/// Where a container has these data directories of its servers, what is mounted in them, and what is mounted for nothing else.
+pub fn data_places_of<'a>(
+    container: &Container,
+    directories: impl Iterator<Item = &'a str>,
+) -> Vec<String> {
+    let places = directories.flat_map(|directory| {
+        let below = container.mounts.iter();
+        let below = below.filter(|mount| is_within(&mount.destination, directory));
+        let around = container.mount_of(directory);
+        let around = around.filter(|mount| mount.destination == HOME_OF_POSTGRES);
+        let mounts = below.chain(around).map(Mount::root);
+        [container.place_of(directory)].into_iter().chain(mounts)
+    });
+    places.collect()
 }
 
 /// The bind mounts that a label names. Problems of it are added to `problems`.

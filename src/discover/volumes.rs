@@ -34,7 +34,7 @@ pub struct WantedVolume {
 /// `declared`: the names of volumes in compose files by their engine names (compose's label on the volume).
 ///
 /// `*` and detection take no volume that holds a database's data, whichever container it is seen in, and none that holds a
-/// repository. A volume that several services take is listed under the first of them by name, with the options that
+/// repository that its options do not leave out. Detection takes none either that its container saves by path. A volume that several services take is listed under the first of them by name, with the options that
 /// any of them gives; it is an error when they give different ones.
 pub fn wanted(
     stack: &Stack,
@@ -160,18 +160,25 @@ fn claims<'a>(
         return Vec::new();
     }
     let container = &service.container;
-    let is_apart = |volume: &MountedVolume| {
+    let is_apart = |volume: &&MountedVolume| {
+        let patterns = exclusions(service, volume);
         of_databases.contains(&volume.volume)
             || is_skipped_volume(service, volume)
-            || apart.is_repository(container, &volume.destination)
+            || apart.is_repository(container, &volume.destination, patterns)
     };
+    let is_by_path = |volume: &&MountedVolume| {
+        let mut files = service.labels.files.values();
+        files.any(|files| files.path.trim_end_matches('/') == volume.destination)
+    };
+    let all = || mounted.iter().filter(|volume| !is_apart(volume));
+    let detected = || all().filter(|volume| !is_by_path(volume));
+    let is_detected = service.labels.opt_in == OptIn::Detection;
     let taken = match (service.labels.opt_in, &service.labels.volumes) {
         (OptIn::No, _) | (OptIn::Labels, None) => return Vec::new(),
-        (OptIn::Detection, _) | (OptIn::Labels, Some(Selection::All)) => {
-            mounted.iter().filter(|volume| !is_apart(volume)).collect()
-        }
-        (OptIn::Labels, Some(Selection::Names(names))) => {
-            let named = named(service, &mounted, names, &mut errors.problems);
+        (OptIn::Labels, Some(Selection::All)) => all().collect(),
+        (OptIn::Detection, None | Some(Selection::All)) => detected().collect(),
+        (_, Some(Selection::Names(names))) => {
+            let mut named = named(service, &mounted, names, &mut errors.problems);
             if let Some(volume) = named.iter().find(|it| is_skipped_volume(service, it)) {
                 errors.problems.push(problem(
                     service,
@@ -183,6 +190,8 @@ fn claims<'a>(
                     "remove it from one of them".to_owned(),
                 ));
             }
+            let besides: Vec<_> = detected().filter(|it| !named.contains(it)).collect();
+            named.extend(besides.into_iter().filter(|_| is_detected));
             named
         }
     };
@@ -218,6 +227,15 @@ fn named<'a>(
         }
     }
     taken
+}
+
+/// The patterns that labels give for a volume.
+pub(super) fn exclusions<'a>(service: &'a Service, volume: &MountedVolume) -> &'a [String] {
+    let options = &service.labels.volume_options;
+    let given = options
+        .get(&volume.name)
+        .or_else(|| options.get(&volume.volume));
+    given.map_or(&[], |options| &options.exclude)
 }
 
 /// Whether a label says that nothing is to save this volume.

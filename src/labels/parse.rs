@@ -299,6 +299,7 @@ impl<'a> Parser<'a> {
     fn finish(mut self) -> Result<ContainerLabels, LabelErrors> {
         self.ensure_labels_agree();
         let names_a_target = self.has_driver_label();
+        let replaces_detection = self.replaces_detection();
         if !self.problems.is_empty() {
             self.problems.sort_by(|a, b| a.label.cmp(&b.label));
             return Err(LabelErrors {
@@ -324,9 +325,9 @@ impl<'a> Parser<'a> {
             .collect();
         labels.opt_in = match labels.enable {
             Some(false) => OptIn::No,
+            Some(true) if !replaces_detection => OptIn::Detection,
             _ if names_a_target => OptIn::Labels,
-            Some(true) => OptIn::Detection,
-            None => OptIn::No,
+            _ => OptIn::No,
         };
         labels.couchdb = self.couchdb.finish(labels.opt_in);
         labels.elasticsearch = self.elasticsearch.finish(labels.opt_in);

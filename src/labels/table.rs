@@ -149,6 +149,11 @@ impl Label {
                 | Self::Command(CommandLabel::Dump)
         )
     }
+
+    /// Those of them that name trees. Beside `enable: true` they add to what is detected.
+    pub fn names_trees(self) -> bool {
+        matches!(self, Self::Volumes | Self::Binds | Self::FilesPath)
+    }
 }
 
 const fn entry(pattern: &'static str, label: Label, summary: &'static str) -> Entry {

@@ -1,11 +1,11 @@
 //! What must not lie in each other: targets and Cofferdam's own repositories, and two targets of one restore. Pure.
 
 use super::PlanError;
-use crate::discover::{Service, repositories_at};
+use crate::discover::{Service, is_left_out, labels_but_for, patterns_of, repositories_at};
 use crate::engine::Mount;
+use crate::labels::files_name;
 use crate::survey::Survey;
 use crate::target::{DriverKind, TargetId};
-use crate::tree::{Excludes, TreePath};
 
 /// A target and where its files lie, as its container sees them, links resolved.
 pub type Placed<'a> = (&'a TargetId, &'a str);
@@ -23,10 +23,36 @@ pub fn ensure_repository_is_apart(
     let mut repositories = repositories_at(&survey.repositories, &service.container, path);
     match repositories.find(|repository| !is_left_out(patterns, &place, repository)) {
         None => Ok(()),
-        Some(_) => Err(PlanError::HoldsRepository {
+        Some(repository) => Err(PlanError::HoldsRepository {
             target: target.clone(),
+            mend: how_to_leave_out(service, target, path, &place, repository),
         }),
     }
+}
+
+/// What to type so that the rest is saved.
+fn how_to_leave_out(
+    service: &Service,
+    target: &TargetId,
+    path: &str,
+    place: &str,
+    repository: &str,
+) -> String {
+    let patterns = patterns_of(place, [&repository.to_owned()]);
+    let Some(pattern) = patterns.first() else {
+        return "take the target out of the labels".to_owned();
+    };
+    let is_label = |name: &str| service.labels.files.contains_key(name);
+    let name = &target.name;
+    let labels = match target.driver {
+        DriverKind::Volume => format!("add `cofferdam.volumes.{name}.exclude: {pattern}`"),
+        _ if is_label(name) => format!("add `cofferdam.files.{name}.exclude: {pattern}`"),
+        _ => {
+            let [files, exclude] = labels_but_for(&files_name(path, is_label), path, &patterns);
+            format!("label it `{files}` and `{exclude}` instead")
+        }
+    };
+    format!("to save the rest, {labels}; or take the target out of the labels")
 }
 
 /// What is to be put back waits at the root of its own mount. Where that lies in another target, it would go with what that one
@@ -61,7 +87,11 @@ pub(super) fn service_of<'a>(survey: &'a Survey, target: &TargetId) -> Option<&'
     services.find(|service| service.name == target.service)
 }
 
-/// What labels leave out of a target.
+/// The patterns of what labels leave out of a target.
+pub(super) fn left_out_of<'a>(survey: &'a Survey, target: &TargetId) -> &'a [String] {
+    service_of(survey, target).map_or(&[], |service| exclude(survey, service, target))
+}
+
 fn exclude<'a>(survey: &'a Survey, service: &'a Service, target: &TargetId) -> &'a [String] {
     let options = match target.driver {
         DriverKind::Volume => {
@@ -78,20 +108,14 @@ fn exclude<'a>(survey: &'a Survey, service: &'a Service, target: &TargetId) -> &
     options.map_or(&[], |options| &options.exclude)
 }
 
-fn is_left_out(patterns: &[String], place: &str, repository: &str) -> bool {
-    let below = repository.strip_prefix(place.trim_end_matches('/'));
-    let below = below.map(|below| below.trim_start_matches('/').as_bytes());
-    let Some(Ok(below)) = below.map(TreePath::parse) else {
-        return false;
-    };
-    let patterns = Excludes::new(patterns);
-    !below.is_root() && patterns.is_ok_and(|patterns| patterns.covers(&below, true))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::plan::restore::RestorePlan;
     use crate::plan::tests_support::{bound, service, survey};
+    use crate::store::Store;
+    use crate::survey::StoreAtWork;
+    use crate::target::RunId;
 
     #[test]
     fn a_repository_is_refused_wherever_it_lies_but_for_what_is_left_out() {
@@ -157,5 +181,34 @@ mod tests {
         // A mount below a tree is no part of it.
         let below = ["/host/srv:/srv", "/host/srv/data:/srv/data"];
         assert!(check(&below, ["/srv", "/srv/data"]).is_ok());
+    }
+
+    #[test]
+    fn a_server_may_run_in_what_labels_leave_out() {
+        let check = |labels: &[(&str, &str)]| {
+            let app = bound(service("app", &[], labels), &["/host/srv:/srv"]);
+            let running = StoreAtWork {
+                container: app.container.clone(),
+                store: Store::Postgres,
+                directories: vec!["/srv/pg".to_owned(), "/usual".to_owned()],
+            };
+            let plan = RestorePlan {
+                project: "shop".to_owned(),
+                snapshot: RunId::generate(jiff::Timestamp::now()),
+                targets: Vec::new(),
+                holds: Vec::new(),
+                hooks: Vec::new(),
+                missing: Vec::new(),
+                warnings: Vec::new(),
+            };
+            let places = [("app/files/srv".parse().unwrap(), "/host/srv".to_owned())];
+            let survey = survey(vec![(app, &[])]);
+            plan.ensure_stores_rest(&survey, &places, &[running])
+                .is_ok()
+        };
+        let files = ("files.srv", "/srv");
+        assert!(!check(&[files]));
+        assert!(!check(&[files, ("files.srv.exclude", "/pg/pg_wal")]));
+        assert!(check(&[files, ("files.srv.exclude", "/pg")]));
     }
 }

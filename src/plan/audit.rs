@@ -14,8 +14,8 @@ use serde::Serialize;
 use super::backup::PlannedTarget;
 use super::caches;
 use crate::discover::{self, MountedVolume, Service};
-use crate::engine::container::overlap;
-use crate::labels::Moment;
+use crate::engine::container::is_within;
+use crate::labels::{Moment, Selection, files_name};
 use crate::manifest::Failure;
 use crate::survey::Survey;
 use crate::target::{DriverKind, TargetId};
@@ -65,13 +65,16 @@ fn ids<'a>(
 
 pub fn audit(survey: &Survey, targets: &[PlannedTarget], unreachable: &[Failure]) -> Vec<Finding> {
     let mut findings = stores::unsaved(survey);
-    findings.extend(unsaved_volumes(survey));
-    findings.extend(paths::unsaved(survey));
+    let data = data_places(survey);
+    let mut names = Names::default();
+    findings.extend(unsaved_volumes(survey, &data, &mut names));
+    findings.extend(paths::unsaved(survey, &data, &mut names));
     let saved: BTreeSet<&str> = ids(targets, unreachable)
         .map(|target| target.service.as_str())
         .collect();
     findings.extend(dependents_that_are_not_held(survey, &saved));
     findings.extend(database_files_that_stay_open(survey, targets));
+    findings.extend(stores_that_stay_open(survey));
     if saves_a_database(targets, unreachable) {
         findings.extend(caches::not_told(
             survey,
@@ -82,9 +85,37 @@ pub fn audit(survey: &Survey, targets: &[PlannedTarget], unreachable: &[Failure]
     findings
 }
 
+/// Names for `cofferdam.files.*` that are advised, by the service's name. No two pieces of advice for one service have the same.
+#[derive(Default)]
+struct Names(BTreeSet<(String, String)>);
+
+impl Names {
+    fn of(&mut self, service: &Service, path: &str) -> String {
+        let key = |name: &str| (service.name.clone(), name.to_owned());
+        let is_taken =
+            |name: &str| service.labels.files.contains_key(name) || self.0.contains(&key(name));
+        let name = files_name(path, is_taken);
+        self.0.insert(key(&name));
+        name
+    }
+}
+
+/// Where the stores of a project have their data, saved or not.
+fn data_places(survey: &Survey) -> Vec<String> {
+    let of_service = |service: &Service| {
+        let env = &service.container.env;
+        let stores = survey.stores_of(&service.name);
+        let usual = stores.flat_map(|store| store.directories(env));
+        let told = survey.data_directories(&service.name);
+        let labelled = service.labels.data_directories();
+        discover::data_places_of(&service.container, told.chain(labelled).chain(usual))
+    };
+    survey.stack.services.iter().flat_map(of_service).collect()
+}
+
 /// Named volumes that no container of the project saves, that hold no saved store and no repository, and that no label leaves
 /// out on purpose.
-fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
+fn unsaved_volumes(survey: &Survey, data: &[String], names: &mut Names) -> Vec<Finding> {
     let mut explained: BTreeSet<String> = survey
         .volumes
         .values()
@@ -95,7 +126,7 @@ fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
         |service: &Service| discover::mounted(service, &survey.stack.project, &survey.declared);
     for service in &survey.stack.services {
         for volume in mounted(service) {
-            if is_explained(survey, service, &volume.destination)
+            if is_explained(survey, data, service, &volume.destination)
                 || discover::is_skipped_volume(service, &volume)
                 || is_saved_by_path(service, &volume)
             {
@@ -105,53 +136,119 @@ fn unsaved_volumes(survey: &Survey) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for service in &survey.stack.services {
+        let mut gaps = Vec::new();
         for volume in mounted(service) {
             if explained.insert(volume.volume.clone()) {
-                findings.push(unsaved_volume(survey, service, &volume));
+                let what = format!("{} at {}", volume.volume, volume.destination);
+                match beside_data(service, &volume.destination, data, names) {
+                    Some(advice) => {
+                        findings.push(advice.finding(service, &format!("volume {what}")));
+                    }
+                    None => gaps.push((what, volume.name)),
+                }
             }
         }
+        let named = service.labels.volumes.as_ref();
+        findings.extend(listed(survey, service, &VOLUMES, named, gaps));
     }
     findings
 }
 
 /// Whether what a service has mounted at `path` needs no label that saves it: it is a store's, or Cofferdam's own, or left out
 /// with the whole service.
-fn is_explained(survey: &Survey, service: &Service, path: &str) -> bool {
-    let mut directories = survey
-        .data_directories(&service.name)
-        .chain(service.labels.data_directories());
+fn is_explained(survey: &Survey, data: &[String], service: &Service, path: &str) -> bool {
+    let place = service.container.place_of(path);
     let mut repositories =
         discover::repositories_at(&survey.repositories, &service.container, path);
-    directories.any(|directory| overlap(directory, path))
-        || stores::are_at(survey, service, path)
+    data.iter().any(|data| is_within(&place, data))
         || service.labels.skip.is_some()
         || repositories.next().is_some()
 }
 
-fn unsaved_volume(survey: &Survey, service: &Service, volume: &MountedVolume) -> Finding {
-    let what = format!(
-        "nothing saves volume {} at {}",
-        volume.volume, volume.destination
-    );
-    let label = format!("cofferdam.volumes: {}", volume.name);
-    unsaved(survey, service, what, label)
+/// The labels that save what a mount holds beside the data of a store.
+struct BesideData([String; 2]);
+
+fn beside_data(
+    service: &Service,
+    path: &str,
+    data: &[String],
+    names: &mut Names,
+) -> Option<BesideData> {
+    let patterns = discover::patterns_of(&service.container.place_of(path), data);
+    if patterns.is_empty() {
+        return None;
+    }
+    let name = names.of(service, path);
+    Some(BesideData(discover::labels_but_for(&name, path, &patterns)))
 }
 
-/// Where a server keeps its data in no usual place, all that is mounted beside it is suspect: a copy of files that are written to
-/// is not what to advise.
-fn unsaved(survey: &Survey, service: &Service, what: String, label: String) -> Finding {
-    match stores::at_no_usual_place(survey, service) {
-        None => Finding {
+impl BesideData {
+    fn finding(self, service: &Service, mount: &str) -> Finding {
+        let Self([files, exclude]) = self;
+        Finding {
             service: service.name.clone(),
-            what,
-            label,
-            hint: None,
-        },
-        Some(store) => {
-            let what = format!("{what}, where its {store} server may keep its data");
-            stores::finding(service, store, what)
+            what: format!(
+                "nothing saves what else is in {mount}, beside data of a database server"
+            ),
+            label: files,
+            hint: Some(format!(
+                "and with it `{exclude}`: a server's files are no copy while it writes to them"
+            )),
         }
     }
+}
+
+/// A label whose value is a list.
+struct ListLabel {
+    key: &'static str,
+    one: &'static str,
+    several: &'static str,
+}
+
+const VOLUMES: ListLabel = ListLabel {
+    key: "cofferdam.volumes",
+    one: "volume",
+    several: "volumes",
+};
+
+/// What one label would save, with what it names already: a container has each label once. `gaps`: each for people, and as the
+/// label names it.
+///
+/// Where a server keeps its data in no usual place, all that is mounted beside it is suspect: a copy of files that are written to
+/// is not what to advise.
+fn listed(
+    survey: &Survey,
+    service: &Service,
+    label: &ListLabel,
+    named: Option<&Selection>,
+    gaps: Vec<(String, String)>,
+) -> Vec<Finding> {
+    if gaps.is_empty() {
+        return Vec::new();
+    }
+    if let Some(store) = stores::at_no_usual_place(survey, service) {
+        let suspect = gaps.into_iter().map(|(what, _)| {
+            let what = format!("{} {what}", label.one);
+            stores::suspect(service, store, &what)
+        });
+        return suspect.collect();
+    }
+    let noun = if gaps.len() == 1 {
+        label.one
+    } else {
+        label.several
+    };
+    let (what, names): (Vec<String>, Vec<String>) = gaps.into_iter().unzip();
+    let already = match named {
+        Some(Selection::Names(names)) => names.clone(),
+        Some(Selection::All) | None => Vec::new(),
+    };
+    vec![Finding {
+        service: service.name.clone(),
+        what: format!("nothing saves {noun} {}", what.join(", ")),
+        label: format!("{}: {}", label.key, [already, names].concat().join(", ")),
+        hint: None,
+    }]
 }
 
 /// Whether a service is stopped while targets of the service `name` are put back.
@@ -175,7 +272,35 @@ fn database_files_that_stay_open(survey: &Survey, targets: &[PlannedTarget]) -> 
                     "it uses {} and is not stopped during a restore",
                     database.id
                 ),
-                label: "cofferdam.stop: restore".to_owned(),
+                label: stop_for_restores(service),
+                hint: None,
+            })
+        })
+        .collect()
+}
+
+/// A container has each label once.
+fn stop_for_restores(service: &Service) -> String {
+    let also = match service.labels.stop.contains(&Moment::Backup) {
+        true => "backup,",
+        false => "",
+    };
+    format!("cofferdam.stop: {also}restore")
+}
+
+/// Services whose own store is saved as files, which are not replaced under it: a restore would be refused.
+fn stores_that_stay_open(survey: &Survey) -> Vec<Finding> {
+    let services = survey.stack.services.iter();
+    let unheld = services
+        .filter(|service| service.container.is_alive() && !is_held_for(service, &service.name));
+    unheld
+        .flat_map(|service| {
+            stores::saved_as_files(survey, service).map(|store| Finding {
+                service: service.name.clone(),
+                what: format!(
+                    "the files of its {store} server are saved, and cannot be put back while it runs"
+                ),
+                label: stop_for_restores(service),
                 hint: None,
             })
         })
@@ -207,7 +332,7 @@ fn dependents_that_are_not_held(survey: &Survey, saved: &BTreeSet<&str>) -> Vec<
                     "it uses {} and is not stopped during a restore",
                     unheld.join(", ")
                 ),
-                label: "cofferdam.stop: restore".to_owned(),
+                label: stop_for_restores(service),
                 hint: None,
             });
         }

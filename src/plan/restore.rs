@@ -9,13 +9,13 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 
 use self::writers::writers_that_run_on;
-use super::PlanError;
 use super::apart::Placed;
 use super::backup::{PlannedHook, planned_hooks};
 use super::caches;
 use super::hold::{PlannedHold, plan_holds};
 use super::memory;
-use crate::discover::{Service, Stack};
+use super::{PlanError, apart};
+use crate::discover::{Service, Stack, is_left_out};
 use crate::driver::WayBack;
 use crate::engine::container::{SWARM_SERVICE_NAME, is_within, overlap};
 use crate::engine::swarm::Mode;
@@ -194,10 +194,11 @@ impl RestorePlan {
     }
 
     /// `places`: where the targets lie whose files are replaced ([`Container::place_of`]). No server may run on them meanwhile
-    /// that a restore knows: it would go on with what it has in memory and in open files, or write it over the new data.
+    /// that a restore knows: it would go on with what it has in memory and in open files, or write it over the new data. What
+    /// labels leave out of a target stays as it is.
     pub fn ensure_stores_rest(
         &self,
-        stack: &Stack,
+        survey: &Survey,
         places: &[(TargetId, String)],
         at_work: &[StoreAtWork],
     ) -> Result<(), PlanError> {
@@ -207,8 +208,12 @@ impl RestorePlan {
         let in_the_way = running.find_map(|found| {
             let own = found.directories.iter();
             let own: Vec<String> = own.map(|path| found.container.place_of(path)).collect();
-            let is_own = |place: &str| own.iter().any(|own| overlap(own, place));
-            let target = places.iter().find(|(_, place)| is_own(place));
+            let is_replaced = |(target, place): &&(TargetId, String)| {
+                let patterns = apart::left_out_of(survey, target);
+                own.iter()
+                    .any(|own| overlap(own, place) && !is_left_out(patterns, place, own))
+            };
+            let target = places.iter().find(is_replaced);
             target.map(|(target, _)| (target, found))
         });
         let Some((
@@ -221,7 +226,7 @@ impl RestorePlan {
             return Ok(());
         };
         let stop = how_to_stop(container);
-        let mut services = stack.services.iter();
+        let mut services = survey.stack.services.iter();
         let is_of_stack = services.any(|service| service.container.id == container.id);
         Err(PlanError::StoreRuns {
             target: target.clone(),

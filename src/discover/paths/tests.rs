@@ -1,6 +1,7 @@
 use insta::assert_snapshot;
 
 use super::*;
+use crate::discover::why_apart;
 use crate::engine::container::tests_support::container;
 use crate::labels::parse;
 
@@ -103,7 +104,22 @@ fn paths_are_taken_as_labels_ask() {
         (vec![("binds", "*")], vec!["app:/conf", "app:/data"]),
         (vec![("binds", "/data")], vec!["app:/data"]),
         (vec![("volumes", "*")], vec![]),
-        (vec![("enable", "true"), ("volumes", "*")], vec![]),
+        (
+            vec![("enable", "true"), ("volumes", "*")],
+            vec!["app:/anonymous", "app:/conf", "app:/data"],
+        ),
+        (
+            vec![("enable", "true"), ("files.conf", "/conf/part")],
+            vec!["app:/anonymous", "app:/conf", "app:/data"],
+        ),
+        (
+            vec![
+                ("enable", "true"),
+                ("files.conf", "/conf"),
+                ("binds", "/data"),
+            ],
+            vec!["app:/anonymous", "app:/data"],
+        ),
         (
             vec![("binds", "*"), ("binds.skip", "/conf")],
             vec!["app:/data"],
@@ -140,6 +156,8 @@ fn only_what_is_named_is_taken_of_the_host_and_of_what_is_no_writable_directory(
         "/var:/host/var",
         "/var/run/docker.sock:/var/run/docker.sock",
         "/var/lib/docker:/engine",
+        "/var/lib/docker/volumes:/volumes",
+        "/var/lib/docker/volumes/uploads/_data:/uploads",
         "/host/read:/read:ro",
         "/host/app.conf:/etc/app.conf",
         "/host/app:/etc/app",
@@ -150,7 +168,11 @@ fn only_what_is_named_is_taken_of_the_host_and_of_what_is_no_writable_directory(
     };
     let look = |labels: &[(&str, &str)]| set.taken(vec![service("app", &mounts, labels)]);
     for label in [("enable", "true"), ("binds", "*")] {
-        assert_eq!(look(&[label]), ["app:/etc/app"], "{label:?}");
+        assert_eq!(
+            look(&[label]),
+            ["app:/etc/app", "app:/uploads"],
+            "{label:?}"
+        );
     }
     let named = [("binds", "/certificates, /read, /etc/app.conf")];
     let expected = ["app:/certificates", "app:/etc/app.conf", "app:/read"];
@@ -204,9 +226,19 @@ fn the_data_of_a_database_is_only_taken_by_name() {
     let (taken, told) = set.look(vec![db(&enabled), peek]).unwrap();
     assert_eq!(taken, ["db:/conf"]);
     assert_snapshot!(told.join("\n"), @r"
-    peek: /db is not saved: it holds data of a database server in another container, and files that a server writes to are no copy; save what else is in it by `cofferdam.files.<name>`
-    peek: /host is not saved: it holds data of a database server in another container, and files that a server writes to are no copy; save what else is in it by `cofferdam.files.<name>`
+    db: /var/lib/db is not saved: it holds data of a database server, and files that a server writes to are no copy; to save what else is in it, add the labels `cofferdam.files.db: /var/lib/db` and `cofferdam.files.db.exclude: /data`
+    peek: /db is not saved: it holds data of a database server, and files that a server writes to are no copy; to save what else is in it, add the labels `cofferdam.files.db: /db` and `cofferdam.files.db.exclude: /data`
+    peek: /host is not saved: it holds data of a database server, and files that a server writes to are no copy; to save what else is in it, add the labels `cofferdam.files.host: /host` and `cofferdam.files.host.exclude: /db/data, /wal`
     ");
+    let labelled = [
+        ("enable", "true"),
+        ("files.db", "/var/lib/db"),
+        ("files.db.exclude", "/data"),
+    ];
+    let (taken, told) = set.look(vec![db(&labelled)]).unwrap();
+    assert_eq!((taken, told), (vec!["db:/conf".to_owned()], Vec::new()));
+    let own = service("db", &["/host/db:/var/lib/db/data"], &enabled);
+    assert_eq!(set.look(vec![own]).unwrap(), (Vec::new(), Vec::new()));
     assert_eq!(
         set.taken(vec![db(&[("binds", "/var/lib/db")])]),
         ["db:/var/lib/db"]
@@ -225,12 +257,58 @@ fn a_repository_is_left_out_with_a_word() {
         .unwrap();
     assert_eq!(taken, ["app:/data"]);
     assert_snapshot!(told.join("\n"), @r"
-    app: /backups is not saved: it holds Cofferdam's own repository, or lies in it
-    app: /host is not saved: it holds Cofferdam's own repository, or lies in it
+    app: /backups is not saved: it holds Cofferdam's own repository, or lies in it; to save what else is in it, add the labels `cofferdam.files.backups: /backups` and `cofferdam.files.backups.exclude: /shop`
+    app: /host is not saved: it holds Cofferdam's own repository, or lies in it; to save what else is in it, add the labels `cofferdam.files.host: /host` and `cofferdam.files.host.exclude: /backups/shop`
     ");
     let skipped = [("binds", "*"), ("binds.skip", "/host,/backups")];
     let (_, told) = set.look(vec![service("app", &mounts, &skipped)]).unwrap();
     assert!(told.is_empty(), "{told:?}");
+}
+
+#[test]
+fn a_volume_is_taken_whose_options_leave_the_repository_out() {
+    let set = Set {
+        repositories: vec!["/volumes/named/backups".to_owned()],
+        ..Set::default()
+    };
+    let told = |labels: &[(&str, &str)]| {
+        let app = service("app", &["named:/named"], labels);
+        set.look(vec![app]).unwrap().1.len()
+    };
+    let all = ("volumes", "*");
+    assert_eq!(told(&[all]), 1);
+    assert_eq!(told(&[all, ("volumes.named.exclude", "/backups")]), 0);
+    assert_eq!(told(&[all, ("volumes.named.exclude", "/other")]), 1);
+}
+
+#[test]
+fn what_only_its_name_takes_is_told() {
+    let mounts = [
+        "/host/acme.json:/acme.json",
+        "/etc/letsencrypt:/certificates",
+        "/etc/localtime:/etc/localtime",
+        "/host/app.sock:/app.sock",
+        "/run/app:/run/app",
+        "/host/data:/data",
+    ];
+    let set = Set {
+        no_directories: ["/host/acme.json", "/host/app.sock"]
+            .map(str::to_owned)
+            .into(),
+        ..Set::default()
+    };
+    let told = |labels: &[(&str, &str)]| {
+        let looked = set.look(vec![service("app", &mounts, labels)]);
+        looked.unwrap().1.join("\n")
+    };
+    assert_snapshot!(told(&[("enable", "true")]), @r"
+    app: /acme.json is not saved: it is a single file; name it in `cofferdam.binds`, or in `cofferdam.binds.skip`
+    app: /certificates is not saved: it is a part of the host's own `/etc`; name it in `cofferdam.binds`, or in `cofferdam.binds.skip`
+    ");
+    assert_eq!(told(&[("volumes", "*")]), "");
+    let named = ("binds", "/acme.json");
+    let skipped = ("binds.skip", "/certificates");
+    assert_eq!(told(&[("enable", "true"), named, skipped]), "");
 }
 
 #[test]

@@ -109,6 +109,14 @@ fn volumes_are_taken_as_labels_ask() {
             ],
             vec!["a/data", "a/shared"],
         ),
+        (
+            vec![("enable", "true"), ("volumes", "data")],
+            vec!["a/data", "a/logs", "a/shared"],
+        ),
+        (
+            vec![("enable", "true"), ("files.logs", "/logs/")],
+            vec!["a/data", "a/shared"],
+        ),
         (vec![("volumes.skip", "logs")], vec![]),
         (vec![("postgres", "*")], vec![]),
         (vec![("enable", "true"), ("postgres", "*")], vec![]),
@@ -136,6 +144,9 @@ fn a_databases_own_data_is_only_taken_by_its_name() {
     assert_eq!(detected.unwrap(), ["db/conf"]);
     let asked_for = taken_beside(vec![db(&[("volumes", "*")])], &directory);
     assert_eq!(asked_for.unwrap(), ["db/conf"]);
+    let also = [("enable", "true"), ("volumes", "pg")];
+    let named = taken_beside(vec![db(&also)], &directory);
+    assert_eq!(named.unwrap(), ["db/conf", "db/pg"]);
     let named = taken_beside(vec![db(&[("volumes", "pg")])], &directory);
     assert_eq!(named.unwrap(), ["db/pg"]);
 }

@@ -86,17 +86,24 @@ impl Parser<'_> {
         self.has("cofferdam.enable") || self.has("cofferdam.skip")
     }
 
+    /// Whether something may be saved that no label names.
+    fn may_be_detected(&self) -> bool {
+        let is_named = match self.has("cofferdam.enable") {
+            true => self.replaces_detection(),
+            false => self.has_driver_label(),
+        };
+        self.is_switched() && !is_named
+    }
+
     fn ensure_database_is_saved(&mut self, key: &str, driver: &str) {
-        let may_be_detected = self.is_switched() && !self.has_driver_label();
-        if !self.has(driver) && !may_be_detected {
+        if !self.has(driver) && !self.may_be_detected() {
             let hint = format!("add `{driver}` with the databases' names, or with `*`");
             self.problem(key, "has no database to serve", Some(hint));
         }
     }
 
     fn ensure_store_is_saved(&mut self, key: &str, driver: &str) {
-        let may_be_detected = self.is_switched() && !self.has_driver_label();
-        if !self.has(driver) && !may_be_detected {
+        if !self.has(driver) && !self.may_be_detected() {
             let hint = format!("add `{driver}: \"*\"`, or remove it");
             self.problem(key, "has no store to serve", Some(hint));
         }
@@ -158,10 +165,11 @@ impl Parser<'_> {
         let others = match &self.labels.volumes {
             Some(Selection::All) => return,
             Some(Selection::Names(names)) if names.iter().any(|taken| taken == name) => return,
+            Some(Selection::Names(_)) if self.may_be_detected() => return,
             Some(Selection::Names(names)) => names.as_slice(),
             // The label itself is malformed, which is said already.
             None if self.has("cofferdam.volumes") => return,
-            None if self.is_switched() && !self.has_driver_label() => return,
+            None if self.may_be_detected() => return,
             None => &[],
         };
         let near = nearest_word(name, others.iter().map(String::as_str));
@@ -250,8 +258,17 @@ impl Parser<'_> {
     }
 
     pub(super) fn has_driver_label(&self) -> bool {
+        self.has_any(Label::names_targets)
+    }
+
+    /// Whether labels name more than trees: with `enable: true`, they then say all that is saved.
+    pub(super) fn replaces_detection(&self) -> bool {
+        self.has_any(|label| label.names_targets() && !label.names_trees())
+    }
+
+    fn has_any(&self, is_meant: impl Fn(Label) -> bool) -> bool {
         let mut keys = self.container.labels.keys();
-        keys.any(|key| table::find(key).is_some_and(|(label, _)| label.names_targets()))
+        keys.any(|key| table::find(key).is_some_and(|(label, _)| is_meant(label)))
     }
 }
 

@@ -240,7 +240,22 @@ fn who_opted_in_is_known() {
             vec![("command.rdb.dump", "redis-cli --rdb -")],
             OptIn::Labels,
         ),
-        (vec![("enable", "true"), ("volumes", "a")], OptIn::Labels),
+        (vec![("enable", "true"), ("volumes", "a")], OptIn::Detection),
+        (vec![("enable", "true"), ("binds", "/a")], OptIn::Detection),
+        (
+            vec![
+                ("enable", "true"),
+                ("files.a", "/a"),
+                ("postgres.user", "admin"),
+                ("volumes.b.exclude", "tmp"),
+            ],
+            OptIn::Detection,
+        ),
+        (vec![("enable", "true"), ("postgres", "*")], OptIn::Labels),
+        (
+            vec![("enable", "true"), ("files.a", "/a"), ("mysql", "*")],
+            OptIn::Labels,
+        ),
         (vec![("enable", "false"), ("volumes", "a")], OptIn::No),
         (
             vec![("enable", "true"), ("postgres.user", "admin")],

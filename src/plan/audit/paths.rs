@@ -2,15 +2,20 @@
 
 use std::collections::BTreeSet;
 
-use super::{Finding, is_explained, unsaved as unsaved_at};
+use super::{Finding, ListLabel, Names, beside_data, is_explained, listed, stores};
 use crate::discover::{self, Service};
 use crate::engine::{Mount, MountKind};
-use crate::labels::files_name;
 use crate::survey::Survey;
 
+const BINDS: ListLabel = ListLabel {
+    key: "cofferdam.binds",
+    one: "the bind mount of",
+    several: "the bind mounts of",
+};
+
 /// Those that no container of the project saves, that hold no saved store and no repository, and that no label leaves out on
-/// purpose.
-pub(super) fn unsaved(survey: &Survey) -> Vec<Finding> {
+/// purpose. `data`: where stores have their data.
+pub(super) fn unsaved(survey: &Survey, data: &[String], names: &mut Names) -> Vec<Finding> {
     let unnamed = |service| {
         let mounts = discover::unnamed(service, &survey.no_directories);
         let mut mounts: Vec<&Mount> = mounts.collect();
@@ -20,9 +25,9 @@ pub(super) fn unsaved(survey: &Survey) -> Vec<Finding> {
     let services = || survey.stack.services.iter();
     let mut explained = BTreeSet::new();
     for service in services() {
-        // Also where it cannot be written to: a server's data, in the container of the server.
+        // Also where it cannot be written to.
         for mount in &service.container.mounts {
-            if is_explained(survey, service, &mount.destination)
+            if is_explained(survey, data, service, &mount.destination)
                 || discover::is_skipped(service, mount)
             {
                 explained.insert(mount.root());
@@ -31,30 +36,47 @@ pub(super) fn unsaved(survey: &Survey) -> Vec<Finding> {
     }
     let mut findings = Vec::new();
     for service in services() {
+        let mut binds = Vec::new();
+        let mut others = Vec::new();
         for mount in unnamed(service) {
             let place = mount.root();
-            if !survey.is_saved(&place) && explained.insert(place) {
-                findings.push(finding(survey, service, mount));
+            if survey.is_saved(&place) || !explained.insert(place) {
+                continue;
+            }
+            let Mount {
+                source,
+                destination: path,
+                ..
+            } = mount;
+            let (what, is_bind) = match mount.kind {
+                MountKind::Bind => (format!("{source} at {path}"), true),
+                _ => (format!("the anonymous volume at {path}"), false),
+            };
+            match beside_data(service, path, data, names) {
+                Some(advice) if is_bind => {
+                    others.push(advice.finding(service, &format!("{} {what}", BINDS.one)));
+                }
+                Some(advice) => others.push(advice.finding(service, &what)),
+                None if is_bind => binds.push((what, path.clone())),
+                None => others.push(anonymous(survey, service, path, names)),
             }
         }
+        let named = service.labels.binds.as_ref();
+        findings.extend(listed(survey, service, &BINDS, named, binds));
+        findings.extend(others);
     }
     findings
 }
 
-fn finding(survey: &Survey, service: &Service, mount: &Mount) -> Finding {
-    let path = &mount.destination;
-    let (what, label) = match mount.kind {
-        MountKind::Bind => (
-            format!("nothing saves the bind mount of {} at {path}", mount.source),
-            format!("cofferdam.binds: {path}"),
-        ),
-        _ => {
-            let name = files_name(path, |name| service.labels.files.contains_key(name));
-            (
-                format!("nothing saves the anonymous volume at {path}"),
-                format!("cofferdam.files.{name}: {path}"),
-            )
-        }
-    };
-    unsaved_at(survey, service, what, label)
+fn anonymous(survey: &Survey, service: &Service, path: &str, names: &mut Names) -> Finding {
+    let what = format!("the anonymous volume at {path}");
+    match stores::at_no_usual_place(survey, service) {
+        Some(store) => stores::suspect(service, store, &what),
+        None => Finding {
+            service: service.name.clone(),
+            what: format!("nothing saves {what}"),
+            label: format!("cofferdam.files.{}: {path}", names.of(service, path)),
+            hint: None,
+        },
+    }
 }

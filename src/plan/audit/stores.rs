@@ -21,7 +21,7 @@ pub(super) fn unsaved(survey: &Survey) -> Vec<Finding> {
 }
 
 /// What mends it is what saves the store.
-pub(super) fn finding(service: &Service, store: Store, what: String) -> Finding {
+fn finding(service: &Service, store: Store, what: String) -> Finding {
     Finding {
         service: service.name.clone(),
         what,
@@ -30,10 +30,19 @@ pub(super) fn finding(service: &Service, store: Store, what: String) -> Finding 
     }
 }
 
-/// Whether what is mounted at `place` holds the data of a store of the service, as far as the usual places tell.
-pub(super) fn are_at(survey: &Survey, service: &Service, place: &str) -> bool {
-    let mut stores = survey.stores_of(&service.name);
-    stores.any(|store| is_at(store, service, place))
+/// Of what is mounted beside a server that may keep its data anywhere.
+pub(super) fn suspect(service: &Service, store: Store, mount: &str) -> Finding {
+    let what = format!("nothing saves {mount}, where its {store} server may keep its data");
+    finding(service, store, what)
+}
+
+/// The stores of a service whose files are saved, and that nothing is wrong with, each at its own word.
+pub(super) fn saved_as_files(survey: &Survey, service: &Service) -> impl Iterator<Item = Store> {
+    let unsaved: Vec<Store> = unsaved_of(survey, service)
+        .map(|(store, _)| store)
+        .collect();
+    let stores = survey.stores_of(&service.name);
+    stores.filter(move |store| !unsaved.contains(store) && has_saved_files(survey, service, *store))
 }
 
 /// An unsaved store of the service whose usual places are on no mount. Images ask for anonymous volumes there, whatever the
@@ -88,19 +97,32 @@ fn is_dumped(survey: &Survey, service: &Service, store: Store) -> bool {
 }
 
 fn has_saved_files(survey: &Survey, service: &Service, store: Store) -> bool {
-    let is_wanted = |volume: &str| {
+    let container = &service.container;
+    let holds = |path: &str, exclude: &[String]| {
+        let place = container.place_of(path);
+        let mut directories = store.directories(&container.env);
+        directories.any(|directory| {
+            is_within(directory, path)
+                && !discover::is_left_out(exclude, &place, &container.place_of(directory))
+        })
+    };
+    let wanted = |volume: &str| {
         let mut wanted = survey.volumes.values().flatten();
-        wanted.any(|wanted| wanted.volume.volume == volume)
+        wanted.find(|wanted| wanted.volume.volume == volume)
     };
     let mounted = discover::mounted(service, &survey.stack.project, &survey.declared);
-    let on_volume = mounted
-        .iter()
-        .any(|volume| is_at(store, service, &volume.destination) && is_wanted(&volume.volume));
+    let on_volume = mounted.iter().any(|volume| {
+        let wanted = wanted(&volume.volume);
+        wanted.is_some_and(|wanted| holds(&volume.destination, &wanted.options.exclude))
+    });
     // A path in the directory saves only a part of it.
-    let mut files = service.labels.files.values();
-    let by_path = files.any(|files| is_at(store, service, &files.path));
-    let is_unnamed = |mount: &&Mount| mount.kind == MountKind::Bind || mount.is_anonymous();
-    let mut unnamed = service.container.mounts.iter().filter(is_unnamed);
+    let files = || service.labels.files.values();
+    let by_path = files().any(|files| holds(&files.path, &files.options.exclude));
+    let is_unnamed = |mount: &&Mount| {
+        let is_labelled = files().any(|files| files.path == mount.destination);
+        !is_labelled && (mount.kind == MountKind::Bind || mount.is_anonymous())
+    };
+    let mut unnamed = container.mounts.iter().filter(is_unnamed);
     let on_path = unnamed
         .any(|mount| is_at(store, service, &mount.destination) && survey.is_saved(&mount.root()));
     on_volume || by_path || on_path

@@ -124,10 +124,17 @@ fn files_of_a_server_count_as_saved_when_they_keep_still() {
         found(&survey(vec![(service("db", &volumes, labels), store)]))
     };
     let all = ("volumes", "*");
-    assert_snapshot!(with(&[Store::Postgres, Store::Redis], &[all]), @r#"db: the files of its PostgreSQL server are saved while it writes to them -> cofferdam.postgres: "*""#);
-    for held in [("stop", "backup"), ("pause", "backup")] {
-        assert_eq!(with(&[Store::Postgres], &[all, held]), "", "{held:?}");
+    assert_snapshot!(with(&[Store::Postgres, Store::Redis], &[all]), @r#"
+    db: the files of its PostgreSQL server are saved while it writes to them -> cofferdam.postgres: "*"
+    db: the files of its Redis server are saved, and cannot be put back while it runs -> cofferdam.stop: restore
+    "#);
+    for held in [
+        &[all, ("stop", "backup,restore")][..],
+        &[all, ("pause", "backup"), ("stop", "restore")],
+    ] {
+        assert_eq!(with(&[Store::Postgres], held), "", "{held:?}");
     }
+    assert_snapshot!(with(&[Store::Postgres], &[all, ("stop", "backup")]), @"db: the files of its PostgreSQL server are saved, and cannot be put back while it runs -> cofferdam.stop: backup,restore");
     for held in [
         [("stop", "restore")].as_slice(),
         &[("stop", "backup"), ("hold-for", "other")],
@@ -152,7 +159,7 @@ fn files_of_a_server_count_as_saved_when_they_keep_still() {
     assert!(with(&[Store::Postgres], &part).contains("nothing saves its PostgreSQL server"));
     let whole = [
         ("files.all", "/var/lib/postgresql"),
-        ("stop", "backup"),
+        ("stop", "backup,restore"),
         ("volumes", "redis"),
     ];
     assert_eq!(with(&[Store::Postgres], &whole), "");
@@ -177,6 +184,7 @@ fn the_volumes_of_a_server_that_keeps_its_data_elsewhere_are_suspect() {
     told.container.env.insert("PGDATA".to_owned(), place);
     assert_snapshot!(found(&survey(vec![(told, &[Store::Postgres])])), @r#"
     db: nothing saves its PostgreSQL server -> cofferdam.postgres: "*"
+    db: nothing saves what else is in volume pgdata at /srv/pg, beside data of a database server -> cofferdam.files.pg: /srv/pg
     db: nothing saves volume archive at /srv/wal -> cofferdam.volumes: archive
     "#);
 }
@@ -236,7 +244,7 @@ fn a_bind_mount_that_another_service_saves_or_explains_is_not_listed() {
     let database = ["/host/data:/var/lib/mysql"];
     assert_snapshot!(beside(&database, &[], &[Store::Mysql]), @r#"other: nothing saves its MySQL or MariaDB server -> cofferdam.mysql: "*""#);
     assert_snapshot!(beside(&database, &[("binds", "*")], &[Store::Mysql]), @r#"other: the files of its MySQL or MariaDB server are saved while it writes to them -> cofferdam.mysql: "*""#);
-    let still = [("binds", "*"), ("stop", "backup")];
+    let still = [("binds", "*"), ("stop", "backup,restore")];
     assert_eq!(beside(&database, &still, &[Store::Mysql]), "");
 }
 
@@ -249,4 +257,50 @@ fn nobody_is_told_to_save_a_repository() {
     let mut survey = survey(vec![(app, &[])]);
     survey.repositories = vec!["/volumes/backups".to_owned(), "/host/copies".to_owned()];
     assert_snapshot!(found(&survey), @"app: nothing saves the bind mount of /srv at /srv -> cofferdam.binds: /srv");
+}
+
+#[test]
+fn what_lies_beside_the_data_of_a_server_is_listed() {
+    let discourse = |labels: &[(&str, &str)]| {
+        let mut app = service("app", &["shared:/shared"], labels);
+        let place = "/shared/postgres_data".to_owned();
+        app.container.env.insert("PGDATA".to_owned(), place);
+        survey(vec![(app, &[Store::Postgres])])
+    };
+    let findings = audit(&discourse(&[]), &[], &[]);
+    assert_snapshot!(findings[1], @"app: nothing saves what else is in volume shared at /shared, beside data of a database server; to mend it, add the label `cofferdam.files.shared: /shared` (and with it `cofferdam.files.shared.exclude: /postgres_data`: a server's files are no copy while it writes to them)");
+    let labels = [
+        ("files.shared", "/shared"),
+        ("files.shared.exclude", "/postgres_data"),
+    ];
+    assert_snapshot!(found(&discourse(&labels)), @r#"app: nothing saves its PostgreSQL server -> cofferdam.postgres: "*""#);
+
+    let app = bound(service("app", &[], &[]), &["/host:/host"]);
+    let db = bound(service("db", &[], &[]), &["/host/db:/var/lib/mysql"]);
+    assert_snapshot!(found(&survey(vec![(app, &[]), (db, &[Store::Mysql])])), @r#"
+    db: nothing saves its MySQL or MariaDB server -> cofferdam.mysql: "*"
+    app: nothing saves what else is in the bind mount of /host at /host, beside data of a database server -> cofferdam.files.host: /host
+    "#);
+}
+
+#[test]
+fn labels_that_are_advised_do_not_overwrite_each_other() {
+    let anonymous = [("1", "/a/data"), ("2", "/b/data")];
+    let anonymous = anonymous.map(|(digit, path)| format!("{}:{path}", digit.repeat(64)));
+    let volumes = [
+        "one:/one",
+        "two:/two",
+        "three:/three",
+        &anonymous[0],
+        &anonymous[1],
+    ];
+    let labels = [("volumes", "three"), ("binds", "/c")];
+    let app = service("app", &volumes, &labels);
+    let app = bound(app, &["/host/c:/c", "/host/d:/d", "/host/e:/e"]);
+    assert_snapshot!(found(&survey(vec![(app, &[])])), @r"
+    app: nothing saves volumes one at /one, two at /two -> cofferdam.volumes: three, one, two
+    app: nothing saves the bind mounts of /host/d at /d, /host/e at /e -> cofferdam.binds: /c, /d, /e
+    app: nothing saves the anonymous volume at /a/data -> cofferdam.files.data: /a/data
+    app: nothing saves the anonymous volume at /b/data -> cofferdam.files.data-2: /b/data
+    ");
 }
