@@ -75,6 +75,14 @@ pub enum TreeOrigin {
 }
 
 impl TreeOrigin {
+    /// As the container sees it.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Volume { destination, .. } => destination,
+            Self::Path(path) => path,
+        }
+    }
+
     /// For people.
     fn describe(&self) -> String {
         match self {

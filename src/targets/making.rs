@@ -15,6 +15,7 @@ use crate::driver::postgres::basebackup::BasebackupDriver;
 use crate::driver::postgres::{self, PostgresDriver, PostgresOptions};
 use crate::driver::sqlite::{DatabaseFile, SqliteDriver, SqliteOptions, database_files};
 use crate::driver::tree::{Moment, TreeDriver, TreeOrigin, TreeTarget};
+use crate::engine::Mount;
 use crate::labels::{OptIn, PostgresLabels, PostgresMode, TreeOptions};
 use crate::session::Session;
 use crate::survey::{FoundServer, Survey, couchdb_labels};
@@ -281,10 +282,32 @@ fn trees_of(survey: &Survey, service: &Service) -> Vec<TreeTarget> {
         origin: TreeOrigin::Path(path.clone()),
         options: TreeOptions::default(),
     });
-    volumes
-        .chain(files.filter(|_| !skipped))
-        .chain(paths)
-        .collect()
+    let trees = volumes.chain(files.filter(|_| !skipped)).chain(paths);
+    let mut trees: Vec<TreeTarget> = trees.collect();
+    let all: Vec<String> = trees
+        .iter()
+        .map(|tree| tree.origin.path().to_owned())
+        .collect();
+    for tree in &mut trees {
+        let nested = nested_in(service, tree.origin.path(), &all);
+        tree.options.exclude.extend(nested);
+    }
+    trees
+}
+
+/// The patterns that leave out of the tree at `path` what the container has mounted in it from the very same place, where that is a
+/// tree of its own (`all`: where those are), or left out on purpose. Whoever reads the outer mount sees it there too.
+fn nested_in(service: &Service, path: &str, all: &[String]) -> Vec<String> {
+    let container = &service.container;
+    let place = container.place_of(path);
+    let below = container.mounts.iter().filter(|mount| {
+        let rest = mount.destination.strip_prefix(path.trim_end_matches('/'));
+        let is_same = rest.is_some_and(|rest| mount.root() == format!("{place}{rest}"));
+        let has_own = all.contains(&mount.destination) || discover::is_skipped(service, mount);
+        is_same && has_own
+    });
+    let below: Vec<String> = below.map(Mount::root).collect();
+    discover::patterns_of(&place, &below)
 }
 
 /// What is restored although no label takes it: as a volume that the service mounts, or at the path that was saved.
@@ -350,5 +373,31 @@ fn origin_of(volume: &MountedVolume) -> TreeOrigin {
     TreeOrigin::Volume {
         volume: volume.volume.clone(),
         destination: volume.destination.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::tests_support::{bound, service};
+
+    #[test]
+    fn what_is_mounted_in_a_tree_from_the_same_place_is_saved_once() {
+        let binds = [
+            "/host/data:/data",
+            "/host/data/[x]:/data/[x]",
+            "/elsewhere:/data/y",
+            "/host/data/z:/data/z",
+        ];
+        let nested = |labels: &[(&str, &str)], all: &[&str]| {
+            let app = bound(service("app", &[], labels), &binds);
+            let all: Vec<String> = all.iter().map(|path| (*path).to_owned()).collect();
+            nested_in(&app, "/data", &all)
+        };
+        assert_eq!(nested(&[], &["/data"]), Vec::<String>::new());
+        let all = ["/data", "/data/[x]", "/data/y"];
+        assert_eq!(nested(&[], &all), [r"/\[x\]"]);
+        let skipped = [("binds", "*"), ("binds.skip", "/data/z")];
+        assert_eq!(nested(&skipped, &["/data"]), ["/z"]);
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::TryFutureExt;
 use tracing::warn;
 
-use super::dump::{facts, hidden_warnings, name_of, new_index, new_layer};
+use super::dump::{facts, name_of, new_index, new_layer};
 use super::exact::{Entries, Foreign, Unwanted};
 use super::load::{Known, open_plain, tree_facts};
 use super::places::{Places, Present, Saved, entries_of, foreign, is_behind, mounts_in, saved};
@@ -74,7 +74,7 @@ impl TreeDriver {
         });
         let (report, artifacts) = store_archive(archive, sink, rules).await?;
         let mut warnings = report.warnings.clone();
-        warnings.extend(hidden_warnings(site.hidden()));
+        warnings.extend(self.hidden_warnings(site.hidden()));
         let why = match refused {
             Some(why) => format!("no helper container can be used ({why})"),
             None => format!("{path} is in the container's own layer"),

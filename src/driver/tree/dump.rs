@@ -30,7 +30,7 @@ impl TreeDriver {
         };
         let (packed, layer, index) = store(packing, sink).await?;
         let mut warnings = packed.tree.warnings.clone();
-        warnings.extend(hidden_warnings(&mount.hidden));
+        warnings.extend(self.hidden_warnings(&mount.hidden));
         Ok(Captured {
             transfer: Transfer::Helper,
             facts: facts(target, &mount.path, mount.volume.clone(), &packed.tree),
@@ -47,12 +47,17 @@ impl TreeDriver {
             warnings,
         })
     }
-}
 
-pub(super) fn hidden_warnings(hidden: &[String]) -> impl Iterator<Item = String> {
-    hidden.iter().map(|path| {
-        format!("{path}: something else is mounted there; it is not a part of this target")
-    })
+    /// Not of what labels save too.
+    pub(super) fn hidden_warnings(&self, hidden: &[String]) -> Vec<String> {
+        let labelled = || self.trees.values().filter(|tree| tree.is_labelled);
+        let is_saved = |path: &str| labelled().any(|tree| tree.target.origin.path() == path);
+        let unsaved = hidden.iter().filter(|path| !is_saved(path));
+        let told = unsaved.map(|path| {
+            format!("{path}: something else is mounted there; it is not a part of this target")
+        });
+        told.collect()
+    }
 }
 
 /// Both streams are stored while the helper is listened to. Its own words come first when something fails.
