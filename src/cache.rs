@@ -97,13 +97,14 @@ impl Cache {
         }
     }
 
-    /// What keeps its answers in step with the database, as it stands in a compose file. `-e`: without it, clients end with 0
-    /// when the server refuses.
+    /// What keeps its answers in step with the database, as it stands in a compose file. Clients end with 0 when the server refuses,
+    /// but for `-e`, which there is since Redis 7.
     pub fn label(self) -> &'static str {
         match self {
-            Self::Redis | Self::Dragonfly => "cofferdam.hook.after-restore: redis-cli -e FLUSHALL",
+            Self::Redis | Self::Dragonfly => {
+                "cofferdam.hook.after-restore: sh -c 'redis-cli FLUSHALL | grep -x OK'"
+            }
             Self::Valkey => "cofferdam.hook.after-restore: valkey-cli -e FLUSHALL",
-            // As old as Redis 6, it has no `-e`.
             Self::Keydb => "cofferdam.hook.after-restore: sh -c 'keydb-cli FLUSHALL | grep -x OK'",
             Self::Memcached | Self::Varnish => "cofferdam.stop: restore",
             Self::Meilisearch | Self::Typesense | Self::Elasticsearch | Self::Opensearch => {

@@ -51,8 +51,9 @@ const PLAIN: Profile = Profile {
 };
 
 const RECIPE: Option<&str> = Some("docs/recipes.md has the rest");
-const RECIPE_OR_SKIP: Option<&str> =
-    Some("docs/recipes.md has the rest, and `cofferdam.skip: WHY` is for data that may be lost");
+const RECIPE_OR_SKIP: Option<&str> = Some(
+    "docs/recipes.md has the rest; a cache wants `cofferdam.skip: WHY` instead, and a hook that flushes it after a restore",
+);
 
 impl Store {
     pub const ALL: [Self; 10] = [
