@@ -124,7 +124,7 @@ pub async fn back_up(
         .map(|service| ServiceThen::of(&service.container))
         .collect();
     journal.saved = plan.targets.iter().map(|it| it.id.clone()).collect();
-    let lock = session.lock(journal).await?;
+    let lock = session.lock(journal, survey).await?;
     let in_use = Lock::snapshots_in_use(&session.engine, &plan.project);
     sweep(&*session.repository, &plan.project, in_use).await;
 

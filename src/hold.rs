@@ -117,6 +117,11 @@ pub enum HoldError {
         "run {run} of project {project} had died and is recovered now, after this run was planned; run the command again"
     )]
     Recovered { run: RunId, project: String },
+    /// What was planned before would hold the wrong containers.
+    #[error(
+        "{service} was started, stopped or replaced after this run was planned; run the command again"
+    )]
+    Changed { service: String },
     #[error(transparent)]
     Engine(#[from] EngineError),
 }
@@ -127,7 +132,9 @@ impl HoldError {
         match self {
             Self::Unreadable { projects, .. } => projects.contains(project),
             Self::NotAJournal { project: of, .. } => of == project,
-            Self::Taken(_) | Self::Recovered { .. } | Self::Engine(_) => true,
+            Self::Taken(_) | Self::Recovered { .. } | Self::Changed { .. } | Self::Engine(_) => {
+                true
+            }
         }
     }
 }

@@ -143,7 +143,7 @@ impl Restore<'_> {
         let safety_run = (!safety.is_empty()).then(|| RunId::generate(Timestamp::now()));
         let lock = self
             .session
-            .lock(self.journal(safety_run.clone()).await?)
+            .lock(self.journal(safety_run.clone()).await?, self.survey)
             .await?;
         let mut hooks = Hooks::new(
             self.session.helpers(&self.run, &self.plan.project),

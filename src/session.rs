@@ -7,9 +7,11 @@ use tracing::warn;
 
 use crate::agent::helper::{self, Helpers, Probed};
 use crate::agent::inside::Removals;
+use crate::discover::Service;
 use crate::encryption::Keys;
-use crate::engine::Engine;
+use crate::engine::{Container, Engine, EngineError, State};
 use crate::hold::{Acquired, HoldError, Journal, Lock, Wait};
+use crate::labels::OptIn;
 use crate::manifest::Compression;
 use crate::places::{PlaceError, PlaceTerms, UsedPlace, Users, prepare};
 use crate::recover::{RecoverError, Recovery, Stuck, recover};
@@ -18,6 +20,7 @@ use crate::repository::Repository;
 use crate::repository::credentials::Credentials;
 use crate::repository::url::RepositoryUrl;
 use crate::retention::Terms;
+use crate::survey::Survey;
 use crate::target::RunId;
 
 /// What a backup does about second places.
@@ -70,10 +73,11 @@ impl Session {
     }
 
     /// Takes the project's lock. Dead runs are recovered before a run is planned; one that has died since is recovered here, and
-    /// the lock is refused: what that run held did not run when this one was planned, so this one would not hold it.
-    pub async fn lock(&self, journal: Journal) -> Result<Lock, LockError> {
+    /// the lock is refused: what that run held did not run when this one was planned, so this one would not hold it. It is
+    /// refused too where another run has ended since, or somebody has started or stopped what `survey` has seen.
+    pub async fn lock(&self, journal: Journal, survey: &Survey) -> Result<Lock, LockError> {
         match Lock::acquire(&self.engine, &self.image, journal).await? {
-            Acquired::Lock(lock) => self.swept(lock).await,
+            Acquired::Lock(lock) => self.swept(lock, survey).await,
             Acquired::Abandoned(abandoned) => {
                 let Recovery { run, project, .. } = recover(self, abandoned, Stuck::Hold).await?;
                 Err(HoldError::Recovered { run, project }.into())
@@ -83,11 +87,12 @@ impl Session {
 
     /// The lock is ours, so what other runs of the project have left is nobody's. On an error the lock is given up again:
     /// nothing of the project is held yet.
-    async fn swept(&self, lock: Lock) -> Result<Lock, LockError> {
+    async fn swept(&self, lock: Lock, survey: &Survey) -> Result<Lock, LockError> {
         let project = lock.journal().project.clone();
         let ready = async {
             Lock::sweep_marks(&self.engine, |other| other == project).await?;
             helper::sweep(&self.engine, &project).await?;
+            self.ensure_as_surveyed(survey).await?;
             // What the nodes of a swarm share comes last.
             lock.claim().await
         };
@@ -101,6 +106,34 @@ impl Session {
             );
         }
         Err(LockError::Hold(error))
+    }
+
+    /// Whether what labels ask to save or to hold runs, rests or is paused as when it was looked at.
+    async fn ensure_as_surveyed(&self, survey: &Survey) -> Result<(), HoldError> {
+        let standing = |it: &Container| (it.is_up(), it.state == State::Paused);
+        for Service {
+            name,
+            container: then,
+            labels,
+        } in &survey.stack.services
+        {
+            let is_concerned =
+                labels.opt_in != OptIn::No || !labels.stop.is_empty() || labels.pause;
+            // A swarm replaces its tasks as it likes, and its services are held.
+            if !is_concerned || then.swarm_service().is_some() {
+                continue;
+            }
+            let is_as_it_was = match self.engine.inspect(&then.id).await {
+                Ok(now) => standing(&now) == standing(then),
+                Err(EngineError::NoSuchContainer(_)) => false,
+                Err(error) => return Err(error.into()),
+            };
+            if !is_as_it_was {
+                let service = name.clone();
+                return Err(HoldError::Changed { service });
+            }
+        }
+        Ok(())
     }
 
     /// What makes helpers for a run of `project`.

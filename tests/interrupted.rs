@@ -4,10 +4,12 @@
 use std::process::Child;
 use std::time::Duration;
 
+use crate::support::proxy::{Fault, FaultProxy};
 use crate::support::stack::{
-    Postgres, TestStack, block_dumps, compose_volume, eventually, is_running, terminate, unblock,
+    Postgres, Run, TestStack, block_dumps, compose_volume, eventually, is_running, terminate,
+    unblock,
 };
-use crate::support::{TestContainer, TestVolume};
+use crate::support::{TestContainer, TestVolume, docker};
 
 /// A database and a volume, both put back in one restore, with a client that is held for both.
 struct Stack {
@@ -110,6 +112,36 @@ fn the_next_run_recovers_a_killed_one_by_itself_and_holds_what_that_one_held() {
         assert!(is_running(&stack.app));
         stack.stack.ensure_nothing_is_left();
     }
+}
+
+/// Another run that held it may have ended since, or somebody has started it.
+#[test]
+fn what_was_started_after_the_plan_is_not_saved_as_it_runs() {
+    let stack = TestStack::new("since");
+    let labels = [
+        ("cofferdam.files.version", "/etc/debian_version"),
+        ("cofferdam.stop", "backup,restore"),
+    ];
+    let app = stack.toolbox("app", &labels, &[]);
+    stack.cofferdam(&["backup"]).expect(0);
+    for arguments in [&["backup"][..], &["restore", "latest", "--yes"]] {
+        docker(["stop", "--time", "1", &app.name]);
+        let proxy = FaultProxy::start();
+        // The lock is the first container that is created.
+        let lock = "/containers/create";
+        proxy.once("POST", lock, Fault::Delay(Duration::from_secs(4)));
+        let mut command = stack.command(arguments);
+        command.env("DOCKER_HOST", proxy.docker_host());
+        let child = command.spawn().expect("cofferdam");
+        let asked = format!("POST {lock}");
+        eventually("the lock is asked for", || proxy.seen().contains(&asked));
+        docker(["start", &app.name]);
+        let ended = Run::from(child.wait_with_output().expect("its output"));
+        ended.expect_says(5, "app was started, stopped or replaced");
+        assert!(is_running(&app));
+        stack.ensure_nothing_is_left();
+    }
+    assert_eq!(stack.manifests().len(), 1);
 }
 
 #[test]

@@ -120,9 +120,11 @@ impl From<SelectError> for CommandError {
 impl From<LockError> for CommandError {
     fn from(error: LockError) -> Self {
         match error {
-            LockError::Hold(busy @ (HoldError::Taken(_) | HoldError::Recovered { .. })) => {
-                Self::Busy(busy)
-            }
+            LockError::Hold(
+                busy @ (HoldError::Taken(_)
+                | HoldError::Recovered { .. }
+                | HoldError::Changed { .. }),
+            ) => Self::Busy(busy),
             other => Self::failed(other),
         }
     }
