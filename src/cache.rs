@@ -117,7 +117,7 @@ impl Cache {
     pub fn hint(self) -> &'static str {
         match self.remedy() {
             Remedy::Flush => {
-                "if it is a cache: a queue would lose its jobs; docs/recipes.md#caches-and-search-indexes"
+                "only if it is a cache: a queue would lose its jobs; docs/recipes.md#caches-and-search-indexes"
             }
             Remedy::Stop => "it keeps nothing when it stops",
             Remedy::Rebuild => {

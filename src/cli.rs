@@ -74,7 +74,7 @@ Exit codes:
     2  the command line, a variable or a label is wrong: nothing was begun
     3  partly done: some targets failed, the others are safe
     4  a check found something: a damaged or stale snapshot
-    5  another run holds the project
+    5  another run holds the project, or it changed after the plan
   130  interrupted, and everything put back in order";
 
 /// What also the environment may say. All are as they were typed; [`crate::config`] reads them.
@@ -91,13 +91,13 @@ pub struct Settings {
     #[arg(long, global = true, value_name = "URL")]
     pub repository: Option<String>,
 
-    /// Make no new repository: fail where there is none
+    /// Never create a repository: fail if there is none
     ///
-    /// Also in second places. Without it, one is made where none is known to have been. [env: COFFERDAM_EXISTING=true]
+    /// Also for second places. By default, one is created where none was used before. [env: COFFERDAM_EXISTING=true]
     #[arg(long, global = true)]
     pub existing: bool,
 
-    /// The id of the repository that is right: another one is refused, and none is made
+    /// Use only the repository with this id, and never create one
     ///
     /// A backup that makes a repository prints its id, and the file cofferdam.json in it tells it too.
     /// [env: COFFERDAM_REPOSITORY_ID]

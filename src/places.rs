@@ -112,8 +112,8 @@ impl UsedPlace {
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     #[error(
-        "the repository is missing at {place}: there is none, and project {} has kept its snapshots in repository {} at {kept_at}. \
-         Is the disk or volume mounted? If a container was started before that, restart it. To begin anew with an empty \
+        "the repository is missing at {place}: there is none, but project {} has kept its snapshots in repository {} at {kept_at}. \
+         Is the disk or volume mounted? If a container was started before that, restart it. To start over with an empty \
          repository, run `cofferdam {command} --new-repository`",
         printable(project),
         printable(id)
@@ -403,8 +403,8 @@ impl<'a> Memory<'a> {
         }
         if let Some(why) = refused.filter(|_| terms.id.is_none()) {
             used.warnings.push(format!(
-                "the engine does not keep in mind that repository {} is at {}, so that a disk which is not mounted would become \
-                 a new repository ({why}); set COFFERDAM_REPOSITORY_ID={}",
+                "the engine could not record that repository {} is at {}, so an unmounted disk would become a new \
+                 repository ({why}); set COFFERDAM_REPOSITORY_ID={}",
                 printable(&used.id),
                 used.place,
                 printable(&used.id)

@@ -95,8 +95,8 @@ fn servers_that_nothing_saves_are_listed_until_they_have_their_label() {
     let dry_run = stack.cofferdam(&["backup", "--dry-run"]).expect(0).stdout;
     assert_eq!(dry_run, stack.cofferdam(&["plan"]).expect(0).stdout);
     for line in [
-        r#"db: nothing saves its PostgreSQL server; to mend it, add the label `cofferdam.postgres: "*"`"#,
-        "broker: nothing saves its Redis server; to mend it, add the label `cofferdam.command.rdb.dump: redis-cli --rdb -` \
+        r#"db: nothing saves its PostgreSQL server; to fix this, add the label `cofferdam.postgres: "*"`"#,
+        "broker: nothing saves its Redis server; to fix this, add the label `cofferdam.command.rdb.dump: redis-cli --rdb -` \
          (docs/recipes.md",
     ] {
         assert!(dry_run.contains(line), "{line} is not in:\n{dry_run}");

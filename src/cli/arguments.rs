@@ -72,7 +72,7 @@ pub struct BackupArgs {
     #[arg(long, value_name = "NAME")]
     pub pin: Option<PinName>,
 
-    /// Make a new repository where the one that was used before is missing, and lost: by itself, no backup does that
+    /// Create a new repository although the one used before is missing; a backup never does this on its own
     #[arg(long)]
     pub new_repository: bool,
 
@@ -123,7 +123,7 @@ pub struct PinArgs {
     pub name: PinName,
 }
 
-/// Take the pin out of a snapshot: the rules of `--keep` go for it again
+/// Remove a snapshot's pin: `--keep` applies to it again
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Examples:
@@ -352,7 +352,7 @@ pub struct CopyArgs {
     #[arg(value_name = "SNAPSHOT")]
     pub snapshots: Vec<SnapshotSelector>,
 
-    /// Make a new repository where the one that was used before is missing, and lost
+    /// Create a new repository although the one used before is missing
     #[arg(long)]
     pub new_repository: bool,
 

@@ -122,7 +122,7 @@ fn help_of_cofferdam() {
       check        Check that every target has a recent good backup
       prune        Remove the snapshots that no rule of `--keep` keeps
       pin          Pin a snapshot: no rule removes it
-      unpin        Take the pin out of a snapshot: the rules of `--keep` go for it again
+      unpin        Remove a snapshot's pin: `--keep` applies to it again
       daemon       Back up by schedule, as a service of the stack
       health       Ask the daemon of this container whether it is well
       recover      Finish or undo what an interrupted run left behind
@@ -148,13 +148,13 @@ fn help_of_cofferdam() {
               [env: COFFERDAM_REPOSITORY] [default: /backups]
 
           --existing
-              Make no new repository: fail where there is none
+              Never create a repository: fail if there is none
 
-              Also in second places. Without it, one is made where none is known to have been. [env:
+              Also for second places. By default, one is created where none was used before. [env:
               COFFERDAM_EXISTING=true]
 
           --repository-id <ID>
-              The id of the repository that is right: another one is refused, and none is made
+              Use only the repository with this id, and never create one
 
               A backup that makes a repository prints its id, and the file cofferdam.json in it tells it
               too. [env: COFFERDAM_REPOSITORY_ID]
@@ -323,7 +323,7 @@ fn help_of_cofferdam() {
         2  the command line, a variable or a label is wrong: nothing was begun
         3  partly done: some targets failed, the others are safe
         4  a check found something: a damaged or stale snapshot
-        5  another run holds the project
+        5  another run holds the project, or it changed after the plan
       130  interrupted, and everything put back in order
     ");
 }
@@ -349,7 +349,7 @@ fn short_help_fits_a_screen() {
       check        Check that every target has a recent good backup
       prune        Remove the snapshots that no rule of `--keep` keeps
       pin          Pin a snapshot: no rule removes it
-      unpin        Take the pin out of a snapshot: the rules of `--keep` go for it again
+      unpin        Remove a snapshot's pin: `--keep` applies to it again
       daemon       Back up by schedule, as a service of the stack
       health       Ask the daemon of this container whether it is well
       recover      Finish or undo what an interrupted run left behind
@@ -361,9 +361,8 @@ fn short_help_fits_a_screen() {
 
     Settings:
           --repository <URL>        Where snapshots live: a directory, as `/path`, or a URL of a server
-          --existing                Make no new repository: fail where there is none
-          --repository-id <ID>      The id of the repository that is right: another one is refused, and
-                                    none is made
+          --existing                Never create a repository: fail if there is none
+          --repository-id <ID>      Use only the repository with this id, and never create one
           --project <NAME>          A project to work on; may be given several times
           --all-projects            Work on every project of the engine
           --swarm-manager <URL>     A manager of the engine's swarm, as `tcp://HOST:2376`, where the
@@ -475,8 +474,8 @@ fn help_of_backup() {
               Pin the snapshot under this name: no rule removes it until `cofferdam unpin`
 
           --new-repository
-              Make a new repository where the one that was used before is missing, and lost: by itself,
-              no backup does that
+              Create a new repository although the one used before is missing; a backup never does this
+              on its own
 
           --may-shrink <TARGET>
               Targets whose data has become far smaller on purpose: their size in this snapshot is the
@@ -628,7 +627,7 @@ fn help_of_pin() {
 #[test]
 fn help_of_unpin() {
     assert_snapshot!(help("unpin"), @r"
-    Take the pin out of a snapshot: the rules of `--keep` go for it again
+    Remove a snapshot's pin: `--keep` applies to it again
 
     Usage: cofferdam unpin [OPTIONS] <SNAPSHOT>
 

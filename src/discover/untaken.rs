@@ -49,9 +49,9 @@ pub fn why_apart(
                 if mount.kind != MountKind::Bind || is_own_data(service, mount, apart) {
                     continue;
                 }
-                "it is data of a database server in another container, and files that a server writes to are no copy"
+                "it is the data of a database server in another container, and a copy of files in use cannot be restored"
             } else if data.iter().any(|data| is_within(data, &place)) {
-                "it holds data of a database server, and files that a server writes to are no copy"
+                "it holds the data of a database server, and a copy of files in use cannot be restored"
             } else {
                 continue;
             };

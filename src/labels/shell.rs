@@ -17,7 +17,7 @@ pub(super) fn ensure_no_shell_is_needed(command: &str) -> Result<(), BadValue> {
         if let Some(operator) = operator_in(&word) {
             return Err(BadValue::new(
                 format!("has `{operator}` in it, but no shell runs it"),
-                "write `sh -c '…'` around the command, or quote the word",
+                "wrap the command in `sh -c '…'`, or quote the word",
             ));
         }
         let sign = match (has_variable(&word), word.contains('`')) {
@@ -27,7 +27,7 @@ pub(super) fn ensure_no_shell_is_needed(command: &str) -> Result<(), BadValue> {
         };
         return Err(BadValue::new(
             format!("has {sign} in it, but no shell runs it"),
-            "write `sh -c '…'` around the command (in a compose file with `$$` for each `$`), or put the word in `'…'`",
+            "wrap the command in `sh -c '…'` (in a compose file with `$$` for each `$`), or put the word in `'…'`",
         ));
     }
     Ok(())

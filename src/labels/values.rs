@@ -276,7 +276,7 @@ pub fn command(value: &str) -> Result<Vec<String>, BadValue> {
     if has_several_lines(value) {
         return Err(BadValue::new(
             "has several lines, but no shell runs it: they would all be arguments of the first word",
-            "write `sh -c '…'` around them, or put the command on one line",
+            "wrap them in `sh -c '…'`, or put the command on one line",
         ));
     }
     ensure_no_shell_is_needed(value)?;

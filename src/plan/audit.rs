@@ -41,7 +41,7 @@ impl fmt::Display for Finding {
         } = self;
         write!(
             formatter,
-            "{service}: {what}; to mend it, add the label `{label}`"
+            "{service}: {what}; to fix this, add the label `{label}`"
         )?;
         match hint {
             Some(hint) => write!(formatter, " ({hint})"),
@@ -192,7 +192,7 @@ impl BesideData {
             ),
             label: files,
             hint: Some(format!(
-                "and with it `{exclude}`: a server's files are no copy while it writes to them"
+                "and with it `{exclude}`: a copy of files that a server is using cannot be restored"
             )),
         }
     }

@@ -633,8 +633,8 @@ fn a_plan_says_what_is_saved_and_what_is_not_and_how_to_mend_it() {
                  db/postgres/shop: database shop
 
     Not protected
-                 broker: nothing saves its Redis server; to mend it, add the label `cofferdam.command.rdb.dump: redis-cli --rdb -` (docs/recipes.md has the rest)
-                 app: nothing saves volume shop_uploads at /srv; to mend it, add the label `cofferdam.volumes: uploads`
+                 broker: nothing saves its Redis server; to fix this, add the label `cofferdam.command.rdb.dump: redis-cli --rdb -` (docs/recipes.md has the rest)
+                 app: nothing saves volume shop_uploads at /srv; to fix this, add the label `cofferdam.volumes: uploads`
     ");
     let for_programs = serde_json::to_value(&plan.findings).unwrap();
     assert_eq!(for_programs[0]["hint"], "docs/recipes.md has the rest");

@@ -226,9 +226,9 @@ fn the_data_of_a_database_is_only_taken_by_name() {
     let (taken, told) = set.look(vec![db(&enabled), peek]).unwrap();
     assert_eq!(taken, ["db:/conf"]);
     assert_snapshot!(told.join("\n"), @r"
-    db: /var/lib/db is not saved: it holds data of a database server, and files that a server writes to are no copy; to save what else is in it, add the labels `cofferdam.files.db: /var/lib/db` and `cofferdam.files.db.exclude: /data`
-    peek: /db is not saved: it holds data of a database server, and files that a server writes to are no copy; to save what else is in it, add the labels `cofferdam.files.db: /db` and `cofferdam.files.db.exclude: /data`
-    peek: /host is not saved: it holds data of a database server, and files that a server writes to are no copy; to save what else is in it, add the labels `cofferdam.files.host: /host` and `cofferdam.files.host.exclude: /db/data, /wal`
+    db: /var/lib/db is not saved: it holds the data of a database server, and a copy of files in use cannot be restored; to save what else is in it, add the labels `cofferdam.files.db: /var/lib/db` and `cofferdam.files.db.exclude: /data`
+    peek: /db is not saved: it holds the data of a database server, and a copy of files in use cannot be restored; to save what else is in it, add the labels `cofferdam.files.db: /db` and `cofferdam.files.db.exclude: /data`
+    peek: /host is not saved: it holds the data of a database server, and a copy of files in use cannot be restored; to save what else is in it, add the labels `cofferdam.files.host: /host` and `cofferdam.files.host.exclude: /db/data, /wal`
     ");
     let labelled = [
         ("enable", "true"),

@@ -556,7 +556,7 @@ fn values_are_strict() {
     assert_snapshot!(bad(&[("stop", "backups")]), @r"container db: label `cofferdam.stop` is `backups`; did you mean `backup`? (accepted: `backup` or `restore`)");
     assert_snapshot!(bad(&[("pause", "restore")]), @r"container db: label `cofferdam.pause` is `restore`, but a frozen container still holds what is replaced under it; use `cofferdam.stop: restore`");
     assert_snapshot!(bad(&[("hook.before-backup", "echo 'x")]), @r"container db: label `cofferdam.hook.before-backup` has a quote that is not closed, or a `\` at its end; quote words as in a shell");
-    assert_snapshot!(bad(&[("hook.before-backup", "a && b")]), @r"container db: label `cofferdam.hook.before-backup` has `&&` in it, but no shell runs it; write `sh -c '…'` around the command, or quote the word");
+    assert_snapshot!(bad(&[("hook.before-backup", "a && b")]), @r"container db: label `cofferdam.hook.before-backup` has `&&` in it, but no shell runs it; wrap the command in `sh -c '…'`, or quote the word");
     assert_snapshot!(bad(&[("hook.before-backup", "a"), ("hook.before-backup.timeout", "10M")]), @r"container db: label `cofferdam.hook.before-backup.timeout` is `10M`; `M` means months; write `m` for minutes, as `10m`");
 }
 

@@ -268,7 +268,7 @@ fn what_lies_beside_the_data_of_a_server_is_listed() {
         survey(vec![(app, &[Store::Postgres])])
     };
     let findings = audit(&discourse(&[]), &[], &[]);
-    assert_snapshot!(findings[1], @"app: nothing saves what else is in volume shared at /shared, beside data of a database server; to mend it, add the label `cofferdam.files.shared: /shared` (and with it `cofferdam.files.shared.exclude: /postgres_data`: a server's files are no copy while it writes to them)");
+    assert_snapshot!(findings[1], @"app: nothing saves what else is in volume shared at /shared, beside data of a database server; to fix this, add the label `cofferdam.files.shared: /shared` (and with it `cofferdam.files.shared.exclude: /postgres_data`: a copy of files that a server is using cannot be restored)");
     let labels = [
         ("files.shared", "/shared"),
         ("files.shared.exclude", "/postgres_data"),
