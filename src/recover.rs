@@ -80,13 +80,17 @@ pub async fn recover(
     stuck: Stuck,
 ) -> Result<Recovery, RecoverError> {
     let journal = lock.journal().clone();
+    let node = lock.elsewhere().map(str::to_owned);
+    let place = node.as_ref().map(|node| format!(" on node {node}"));
     warn!(
         run = %journal.run,
         project = journal.project,
-        "recovering a {} that {} left unfinished", journal.operation, journal.owner
+        "recovering a {} that {}{} left unfinished",
+        journal.operation,
+        journal.owner,
+        place.unwrap_or_default()
     );
-    if let Some(node) = lock.elsewhere() {
-        let node = node.to_owned();
+    if let Some(node) = node {
         return release_elsewhere(session, lock, &node).await;
     }
     // A server on trial may still be at work on what is to be removed.

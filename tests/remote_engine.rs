@@ -88,6 +88,9 @@ fn a_daemon_outlives_a_restart_of_its_engine() {
     eventually("what the engine does is heard again", || {
         remote.manifests().len() == 1
     });
+    eventually("the run has ended", || {
+        swarm.worker.journals(&remote.project).is_empty()
+    });
     assert!(daemon.try_wait().expect("its state").is_none());
     daemon.kill().expect("its end");
     daemon.wait().expect("its end");
@@ -192,9 +195,5 @@ fn a_stack_of_another_machine_is_saved_and_put_back() {
         .status();
     assert!(told.expect("kill").success());
     daemon.wait().expect("its end");
-    let journals =
-        swarm
-            .worker
-            .docker(["ps", "--all", "--quiet", "--filter", "label=cofferdam.hold"]);
-    assert_eq!(journals, "");
+    assert_eq!(swarm.worker.journals(&remote.project), "");
 }

@@ -95,6 +95,12 @@ impl Node {
         found.lines().next().map(str::to_owned)
     }
 
+    /// The ids of the hold journals and marks of a project in this node's engine.
+    pub fn journals(&self, project: &str) -> String {
+        let filter = format!("label=cofferdam.hold={project}");
+        self.docker(["ps", "--all", "--quiet", "--filter", &filter])
+    }
+
     /// Cofferdam in the sidecar of this node.
     pub fn cofferdam(&self, stack: &str, arguments: &[&str]) -> Run {
         self.cofferdam_with(stack, &[], arguments)
