@@ -56,9 +56,7 @@ async fn back_up_and_tell(
     }
     if args.dry_run {
         runs.audit(context).await;
-        let plans = runs.plans();
-        context.print(&plans, || report::plan::backups(&plans, &context.view()))?;
-        return Ok(runs.refused(context));
+        return runs.show(context);
     }
     runs.drop_idle();
     if !runs.ask_for_something() {
@@ -135,7 +133,7 @@ pub struct NoSnapshot {
 
 impl Runs {
     /// Only to be looked at: what a dead run has left stays.
-    async fn plan(context: &Context, wanted: Wanted<'_>) -> Result<Self, CommandError> {
+    pub async fn plan(context: &Context, wanted: Wanted<'_>) -> Result<Self, CommandError> {
         let session = context.session(&context.engine().await?).await?;
         Self::of_scope(context, session, wanted, BTreeMap::new()).await
     }
@@ -201,16 +199,22 @@ impl Runs {
         projects.chain(failed).collect()
     }
 
-    /// What plans amount to, some of which could not be made: says why.
-    fn refused(&self, context: &Context) -> Outcome {
+    /// Prints the plans, and says why some could not be made.
+    pub fn show(&self, context: &Context) -> Result<Outcome, CommandError> {
+        let plans: Vec<BackupPlan> = self.runs.iter().map(|run| run.plan.clone()).collect();
+        context.print(&plans, || report::plan::backups(&plans, &context.view()))?;
         tell_failures(&self.failures, context);
+        let planned = plans.iter().map(|plan| match plan.unreachable.is_empty() {
+            true => Outcome::Done,
+            false => Outcome::Partial,
+        });
         let failed = self.failures.iter().map(|it| it.error.outcome());
-        let planned = self.runs.iter().map(|_| Outcome::Done);
         let whole = planned.chain(failed).reduce(Outcome::and);
-        whole.unwrap_or(Outcome::Done)
+        Ok(whole.unwrap_or(Outcome::Done))
     }
 
-    async fn audit(&mut self, context: &Context) {
+    /// Looks for what nothing saves.
+    pub async fn audit(&mut self, context: &Context) {
         let engine = &self.session.engine;
         for run in &mut self.runs {
             let Run {
@@ -221,10 +225,6 @@ impl Runs {
             } = run;
             context.audit(engine, survey, drivers, plan).await;
         }
-    }
-
-    fn plans(&self) -> Vec<BackupPlan> {
-        self.runs.iter().map(|run| run.plan.clone()).collect()
     }
 
     /// With several projects, those without a label of ours are nobody's concern.

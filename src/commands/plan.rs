@@ -1,48 +1,33 @@
 //! `cofferdam plan`
 
 use anyhow::anyhow;
-use jiff::Timestamp;
 
+use super::backup::Runs;
 use super::context::Context;
 use super::error::CommandError;
-use super::prepare::{Prepared, Wanted};
+use super::prepare::Wanted;
 use crate::cli::PlanArgs;
 use crate::engine::Container;
 use crate::exit::Outcome;
 use crate::migrate::{Origin, migrate};
 use crate::report;
 use crate::survey::Survey;
-use crate::target::RunId;
 
 pub async fn run(context: &Context, args: PlanArgs) -> Result<Outcome, CommandError> {
-    let engine = context.engine().await?;
-    let mut surveys = context.surveys(&engine).await?;
     if let Some(origin) = args.from_labels {
+        let engine = context.engine().await?;
+        let mut surveys = context.surveys(&engine).await?;
         for survey in &mut surveys {
             survey.find_stores(&engine).await;
         }
         let containers = engine.containers(&[]).await.map_err(CommandError::failed)?;
         return from_labels(context, &surveys, &containers, origin);
     }
-    let session = context.session(&engine).await?;
-    let mut plans = Vec::new();
-    for survey in &mut surveys {
-        let run = RunId::generate(Timestamp::now());
-        let Prepared { drivers, mut plan } = context
-            .prepare_backup(&session, survey, Wanted::default(), &run)
-            .await?;
-        if !args.no_audit {
-            context.audit(&engine, survey, &drivers, &mut plan).await;
-        }
-        plans.push(plan);
+    let mut runs = Runs::plan(context, Wanted::default()).await?;
+    if !args.no_audit {
+        runs.audit(context).await;
     }
-    context.print(&plans, || report::plan::backups(&plans, &context.view()))?;
-    let reachable = plans.iter().all(|plan| plan.unreachable.is_empty());
-    Ok(if reachable {
-        Outcome::Done
-    } else {
-        Outcome::Partial
-    })
+    runs.show(context)
 }
 
 fn from_labels(
