@@ -83,6 +83,11 @@ pub enum PlanError {
         target: TargetId,
     },
     #[error(
+        "service {service} is to be stopped, and {target} lies in no named volume: a swarm removes the containers that it stops, with \
+         their anonymous volumes; mount a named volume there, or take the stop off the service"
+    )]
+    GoesWithTask { service: String, target: TargetId },
+    #[error(
         "the snapshot holds targets of service {service}, and project {project} has no such container; {hint}"
     )]
     NoSuchService {

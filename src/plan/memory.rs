@@ -1,7 +1,9 @@
-//! Volumes that are in memory (`type: tmpfs`). Pure.
+//! Data that goes with the containers that use it: to stop them in order to save it would destroy it, and what is put back
+//! meanwhile is gone at once. Pure.
 //!
-//! The engine mounts one for the first container that uses it. With the last one that uses it, what is in it goes: to stop that
-//! one in order to save the volume would destroy what is to be saved, and what is put back meanwhile is gone at once.
+//! - Volumes in memory (`type: tmpfs`): the engine mounts one for the first container that uses it, and with the last one what is
+//!   in it goes.
+//! - What a task of a swarm has in its own layer and in anonymous volumes: a swarm removes what it stops.
 
 use super::PlanError;
 use super::apart::{Placed, service_of};
@@ -26,8 +28,43 @@ pub(super) fn obstacle(
     })
 }
 
-/// Some container goes on using each of these volumes.
+/// Each of these targets outlives the stops.
 pub(super) fn ensure_kept(
+    survey: &Survey,
+    placed: &[Placed<'_>],
+    holds: &[PlannedHold],
+) -> Result<(), PlanError> {
+    ensure_no_task_takes_it_along(survey, placed, holds)?;
+    ensure_volumes_stay_in_use(survey, placed, holds)
+}
+
+fn ensure_no_task_takes_it_along(
+    survey: &Survey,
+    placed: &[Placed<'_>],
+    holds: &[PlannedHold],
+) -> Result<(), PlanError> {
+    for (target, path) in placed {
+        let Some(service) = service_of(survey, target) else {
+            continue;
+        };
+        let container = &service.container;
+        let stays = container.swarm_service().is_none()
+            || container
+                .mount_of(path)
+                .is_some_and(|it| !it.is_anonymous());
+        let mut holds = holds.iter();
+        if !stays && holds.any(|hold| hold.subject.includes(container)) {
+            return Err(PlanError::GoesWithTask {
+                service: service.name.clone(),
+                target: (*target).clone(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Some container goes on using each of the volumes in memory.
+fn ensure_volumes_stay_in_use(
     survey: &Survey,
     placed: &[Placed<'_>],
     holds: &[PlannedHold],
@@ -72,7 +109,9 @@ fn users<'a>(survey: &'a Survey, volume: &str) -> impl Iterator<Item = &'a Conta
 mod tests {
     use super::*;
     use crate::engine::State;
-    use crate::hold::Operation;
+    use crate::engine::container::SWARM_SERVICE_ID;
+    use crate::hold::journal::HeldService;
+    use crate::hold::{Operation, Subject};
     use crate::plan::hold::plan_holds;
     use crate::plan::tests_support::{service, survey};
 
@@ -125,6 +164,32 @@ mod tests {
             assert!(dead.contains(SAID), "{target}: {dead}");
             let disk = said(target, "/disk/a", State::Running, None);
             assert_eq!(disk, "", "{target}");
+        }
+    }
+
+    #[test]
+    fn what_goes_with_a_task_is_not_stopped() {
+        let anonymous = format!("{}:/scratch", "0123456789abcdef".repeat(4));
+        let mut app = service("app", &["disk:/disk", &anonymous], &[]);
+        let id = (SWARM_SERVICE_ID.to_owned(), "app-id".to_owned());
+        app.container.labels.extend([id]);
+        let survey = survey(vec![(app, &[][..])]);
+        let hold = PlannedHold {
+            service: "app".to_owned(),
+            action: Action::Stop,
+            serves: Vec::new(),
+            subject: Subject::SwarmService(HeldService {
+                id: "app-id".to_owned(),
+                tasks: 1,
+            }),
+            ready_within: None,
+        };
+        let target: TargetId = "app/files/x".parse().unwrap();
+        for (path, stays) in [("/disk/x", true), ("/scratch/x", false), ("/srv/x", false)] {
+            let placed = [(&target, path)];
+            let stopped = ensure_kept(&survey, &placed, std::slice::from_ref(&hold));
+            assert_eq!(stopped.is_ok(), stays, "{path}");
+            assert!(ensure_kept(&survey, &placed, &[]).is_ok(), "{path}");
         }
     }
 }
