@@ -308,6 +308,11 @@ pub enum DriverError {
         expected: StreamDigest,
         found: StreamDigest,
     },
+    /// What was loaded beside the old data is not there any more.
+    #[error(
+        "the new data was loaded beside the old and is gone; find out what removed it, then restore again"
+    )]
+    LoadedIsGone,
     #[error("{what}{}", hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
     Failed { what: String, hint: Option<String> },
 }

@@ -6,7 +6,8 @@
 //! it lists: after `kill -9`, after a power cut, from another host.
 //!
 //! Two steps of a restore must survive a crash as well. Each is another such container ([`Mark`]): while that of the decision
-//! does not exist, an interrupted restore is rolled back; once it does, it is finished.
+//! does not exist, an interrupted restore is rolled back; once it does, it is finished. A third says that a run is over and has
+//! left something to finish, which matters while the process that ran it lives on, as the daemon does.
 //!
 //! - `containers`: how one is held and released, whatever became of it meanwhile
 //! - `search`: which journals there are, and what only claims to be one
@@ -35,7 +36,7 @@ pub use seals::Seals;
 use self::search::{Identity, identity_of};
 use crate::engine::ours::{HOLD_LABEL, HOLD_NAME, MARK_NAMES};
 use crate::engine::{Engine, EngineError, HelperSpec};
-use crate::target::RunId;
+use crate::target::{RunId, TargetId};
 
 /// How long a container may take to become healthy after its start, where no label says otherwise.
 pub const READY_TIMEOUT: Duration = Duration::from_secs(300);
@@ -43,6 +44,8 @@ pub const READY_TIMEOUT: Duration = Duration::from_secs(300);
 pub(crate) const LABEL_HOLD: &str = HOLD_LABEL;
 pub(crate) const LABEL_RUN: &str = "cofferdam.hold.run";
 pub(crate) const LABEL_JOURNAL: &str = "cofferdam.hold.journal";
+/// On [`Mark::Ended`]: see [`Lock::lost`].
+const LABEL_LOST: &str = "cofferdam.hold.lost";
 
 /// A lock that another run has.
 #[derive(Clone, Debug)]
@@ -153,22 +156,25 @@ pub struct Lock {
     journal: Journal,
 }
 
-/// A step of a restore that whoever recovers it has to know of.
+/// A step of a run that whoever recovers it has to know of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// The safety snapshot is whole, and old data is going to be written over.
     Overwriting,
     /// The old data is given up.
     Decided,
+    /// The run is over, and could not finish: whoever owns the journal does no more about it.
+    Ended,
 }
 
 impl Mark {
-    const ALL: [Self; 2] = [Self::Overwriting, Self::Decided];
+    const ALL: [Self; 3] = [Self::Overwriting, Self::Decided, Self::Ended];
 
     fn word(self) -> &'static str {
         match self {
             Self::Overwriting => "overwriting",
             Self::Decided => "decided",
+            Self::Ended => "ended",
         }
     }
 
@@ -182,10 +188,11 @@ impl Mark {
     }
 
     fn container_of(self, run: &str) -> String {
-        let [overwriting, decided] = MARK_NAMES;
+        let [overwriting, decided, ended] = MARK_NAMES;
         match self {
             Self::Overwriting => format!("{overwriting}{run}"),
             Self::Decided => format!("{decided}{run}"),
+            Self::Ended => format!("{ended}{run}"),
         }
     }
 }
@@ -243,7 +250,7 @@ impl Lock {
                     Err(error) => return Err(error.into()),
                 };
                 let other = Self::of_name_taken(engine, image, &found, &journal.project).await?;
-                match other.journal.owner.liveness(engine, image).await? {
+                match other.liveness().await? {
                     Liveness::Dead => Ok(Acquired::Abandoned(other)),
                     liveness => Err(other.taken(liveness)),
                 }
@@ -256,10 +263,20 @@ impl Lock {
         &self.journal
     }
 
+    /// Whether somebody is still at work on the run.
     pub async fn liveness(&self) -> Result<Liveness, EngineError> {
-        match &self.elsewhere {
-            Some(elsewhere) => self.liveness_elsewhere(elsewhere).await,
-            None => self.journal.owner.liveness(&self.engine, &self.image).await,
+        if let Some(elsewhere) = &self.elsewhere {
+            return self.liveness_elsewhere(elsewhere).await;
+        }
+        match self
+            .journal
+            .owner
+            .liveness(&self.engine, &self.image)
+            .await?
+        {
+            Liveness::Dead => Ok(Liveness::Dead),
+            _ if self.is_marked(Mark::Ended).await? => Ok(Liveness::Dead),
+            liveness => Ok(liveness),
         }
     }
 
@@ -286,12 +303,44 @@ impl Lock {
         }
     }
 
-    /// Writes down that the restore has come so far.
+    /// Writes down that the run has come so far.
     pub async fn mark(&self, mark: Mark) -> Result<(), EngineError> {
-        let labels = BTreeMap::from([
+        self.mark_with(mark, []).await
+    }
+
+    /// Writes down that the run is over and has left something to finish: a recovery need not wait for its owner. It cannot put
+    /// back what is lost.
+    pub async fn mark_ended(&self, lost: &BTreeSet<TargetId>) -> Result<(), EngineError> {
+        let lost = serde_json::to_string(lost).expect("ids of targets are strings");
+        let label = (LABEL_LOST.to_owned(), lost);
+        self.mark_with(Mark::Ended, [label]).await
+    }
+
+    /// What was loaded beside the old data and was gone when the run wanted to put it in its place.
+    pub async fn lost(&self) -> Result<BTreeSet<TargetId>, EngineError> {
+        if !self.is_marked(Mark::Ended).await? {
+            return Ok(BTreeSet::new());
+        }
+        let name = Mark::Ended.container(&self.journal.run);
+        let found = self.engine.inspect(&name).await?;
+        let lost = found.labels.get(LABEL_LOST).map_or("[]", String::as_str);
+        serde_json::from_str(lost).map_err(|error| EngineError::Api {
+            action: format!("read label {LABEL_LOST} of container {name}"),
+            status: None,
+            message: error.to_string(),
+        })
+    }
+
+    async fn mark_with(
+        &self,
+        mark: Mark,
+        more: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<(), EngineError> {
+        let mut labels = BTreeMap::from([
             (LABEL_HOLD.to_owned(), self.journal.project.clone()),
             (mark.label(), self.journal.run.to_string()),
         ]);
+        labels.extend(more);
         let created = self
             .engine
             .create_helper(&HelperSpec {
@@ -338,8 +387,8 @@ impl Lock {
             return Ok(());
         };
         self.engine.remove(container).await?;
-        if self.journal.operation == Operation::Restore {
-            for mark in Mark::ALL {
+        for mark in Mark::ALL {
+            if mark == Mark::Ended || self.journal.operation == Operation::Restore {
                 let name = mark.container(&self.journal.run);
                 self.engine.remove(&name).await?;
             }

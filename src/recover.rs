@@ -131,7 +131,7 @@ async fn settle(
     let decided = lock.is_marked(Mark::Decided).await;
     match (drivers, decided) {
         (Ok(drivers), Ok(true)) => {
-            finish(&drivers, restore, ending).await;
+            finish(&drivers, lock, restore, ending).await;
             tell(&drivers);
             RecoveredData::New
         }
@@ -371,10 +371,19 @@ fn tell(drivers: &Drivers) {
     }
 }
 
-async fn finish(drivers: &Drivers, restore: &RestoreJournal, ending: &mut Ending) {
+async fn finish(drivers: &Drivers, lock: &Lock, restore: &RestoreJournal, ending: &mut Ending) {
+    let lost = match lock.lost().await {
+        Ok(lost) => lost,
+        Err(error) => return ending.leave_unfinished(error.to_string()),
+    };
     for step in &restore.targets {
-        if let Err(error) = commit(drivers, &step.target).await {
-            ending.leave_unfinished(format!("{}: {error}", step.target));
+        // A driver that finds nothing waiting takes it for done.
+        let done = match lost.contains(&step.target) {
+            true => Err(DriverError::LoadedIsGone),
+            false => commit(drivers, &step.target).await,
+        };
+        if let Err(error) = done {
+            ending.not_committed(&step.target, &error);
         }
     }
 }

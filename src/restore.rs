@@ -446,10 +446,7 @@ impl Restore<'_> {
                 Ok(()) => track.done(),
                 Err(error) => {
                     track.failed(&error.to_string());
-                    ending.leave_unfinished(format!(
-                        "{}: the old data could not be given up: {error}",
-                        target.id
-                    ));
+                    ending.not_committed(&target.id, &error);
                 }
             }
         }

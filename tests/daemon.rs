@@ -242,6 +242,34 @@ fn what_is_no_good_backup_any_more_is_told_and_so_is_that_it_is_mended() {
     run.expect_says(0, "backups are in order again");
 }
 
+/// What it holds cannot start, since somebody has taken its directory away: the next run is not put off for ever.
+#[test]
+fn what_could_not_start_again_is_recovered_by_the_next_run() {
+    let stack = TestStack::new("stuck");
+    let place = stack.directory.path().join("place");
+    std::fs::create_dir(&place).expect("a directory");
+    let mount = format!("type=bind,source={},target=/place", place.display());
+    let app = stack.toolbox("app", &[("cofferdam.stop", "backup")], &["--mount", &mount]);
+    let dump = [(
+        "cofferdam.command.slow.dump",
+        "sh -c 'until test -e /tmp/quick; do sleep 0.2; done; echo saved'",
+    )];
+    let slow = stack.toolbox("slow", &dump, &[]);
+    let daemon = Daemon::start(&stack, &["--schedule", "*/2 * * * * *"]);
+    eventually("the app is stopped", || !is_running(&app));
+    std::fs::remove_dir(&place).expect("it was empty");
+    slow.sh("touch /tmp/quick");
+    eventually("a snapshot", || stack.manifests().len() == 1);
+    std::thread::sleep(A_WHILE);
+    assert_eq!(stack.manifests().len(), 1, "the app is down");
+    std::fs::create_dir(&place).expect("a directory");
+    eventually("the app is back", || is_running(&app));
+    eventually("the next snapshot", || stack.manifests().len() > 1);
+    let said = daemon.stop_anywhere().stderr;
+    assert!(said.contains("recovering a backup"), "{said}");
+    stack.ensure_nothing_is_left();
+}
+
 #[test]
 fn stopped_in_the_middle_it_releases_what_it_holds_and_makes_it_up_later() {
     let stack = TestStack::new("stopped");

@@ -1,6 +1,8 @@
 //! A restore that was killed, recovered under other circumstances than its own: other labels, another repository, no way back.
 
-use crate::support::stack::{TestStack, compose_volume, eventually, is_running};
+use std::process::Child;
+
+use crate::support::stack::{Run, TOOLBOX, TestStack, compose_volume, eventually, is_running};
 use crate::support::{TestContainer, TestVolume, docker, docker_succeeds};
 
 /// A restore in place, killed when the volume holds the new data and the store that is loaded last does not.
@@ -17,6 +19,15 @@ const LOAD: &str =
 
 impl Killed {
     fn new(labels: &[(&str, &str)], arguments: &[&str]) -> Self {
+        let (this, mut restore) = Self::while_loading(labels, arguments);
+        restore.kill().expect("kill");
+        restore.wait().expect("its end");
+        this.toy.sh("rm /tmp/slow");
+        this
+    }
+
+    /// The restore still runs, and waits.
+    fn while_loading(labels: &[(&str, &str)], arguments: &[&str]) -> (Self, Child) {
         let stack = TestStack::new("recovered");
         let volume = compose_volume(&stack, "data");
         let toy = [
@@ -36,14 +47,11 @@ impl Killed {
         this.write("old");
         this.toy.sh("touch /tmp/slow");
         let restore = [&["restore", "latest", "--yes"], arguments].concat();
-        let mut restore = this.stack.start(&restore);
+        let restore = this.stack.start(&restore);
         eventually("the last load has begun", || {
             docker_succeeds(["exec", &this.toy.id, "test", "-e", "/tmp/begun"])
         });
-        restore.kill().expect("kill");
-        restore.wait().expect("its end");
-        this.toy.sh("rm /tmp/slow");
-        this
+        (this, restore)
     }
 
     fn container(&self, labels: &[(&str, &str)]) -> TestContainer {
@@ -71,9 +79,8 @@ impl Killed {
     /// Also of a container that is stopped.
     fn state(&self) -> String {
         let mount = format!("{}:/data", self.volume.name);
-        let image = crate::support::stack::TOOLBOX;
         let list = "ls -A /data; cat /data/word";
-        let tree = docker(["run", "--rm", "--volume", &mount, image, "sh", "-c", list]);
+        let tree = docker(["run", "--rm", "--volume", &mount, TOOLBOX, "sh", "-c", list]);
         format!(
             "{} | {}",
             tree.replace('\n', " "),
@@ -119,7 +126,7 @@ fn nothing_is_started_on_data_that_has_lost_its_way_back() {
 
     // Another repository is none, and says where the safety snapshot is.
     let elsewhere = stack.directory.path().join("elsewhere");
-    let run: crate::support::stack::Run = stack
+    let run: Run = stack
         .command_at(&elsewhere, &["recover"])
         .output()
         .expect("cofferdam")
@@ -153,6 +160,33 @@ fn what_is_lost_for_good_is_given_up_and_restored_anew() {
     stack
         .cofferdam(&["recover"])
         .expect_says(1, "recover --project");
+    stack
+        .cofferdam(&["recover", "--give-up"])
+        .expect_says(3, "GAVE UP");
+    assert!(is_running(killed.app()));
+    stack.ensure_nothing_is_left();
+    stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
+    assert_eq!(killed.state(), "new word new | new");
+}
+
+#[test]
+fn what_was_loaded_and_is_gone_is_never_taken_for_done() {
+    let (killed, restore) = Killed::while_loading(&[DATA, STOP], &[]);
+    let stack = &killed.stack;
+    let mount = format!("{}:/data", killed.volume.name);
+    let remove = "rm -r /data/.cofferdam*";
+    docker([
+        "run", "--rm", "--volume", &mount, TOOLBOX, "sh", "-c", remove,
+    ]);
+    killed.toy.sh("rm /tmp/slow");
+    let restored = Run::from(restore.wait_with_output().expect("its output"));
+    restored.expect_says(1, "loaded beside the old and is gone");
+
+    for _ in 0..2 {
+        stack.cofferdam(&["recover"]).expect_says(1, "is gone");
+        assert!(!is_running(killed.app()), "started on mixed data");
+        assert_eq!(killed.state(), "old word old | new");
+    }
     stack
         .cofferdam(&["recover", "--give-up"])
         .expect_says(3, "GAVE UP");

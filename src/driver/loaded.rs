@@ -22,18 +22,10 @@ impl Loaded {
         let mut loaded = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_first = loaded.remove(target);
         if is_first && !was_found {
-            return Err(lost());
+            return Err(DriverError::LoadedIsGone);
         }
         Ok(())
     }
-}
-
-/// What was loaded is not there any more.
-pub fn lost() -> DriverError {
-    DriverError::failed_with_hint(
-        "the new data was loaded beside the old and is gone",
-        "find out what removed it, then restore again",
-    )
 }
 
 #[cfg(test)]

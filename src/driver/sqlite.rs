@@ -26,7 +26,7 @@ use tracing::info;
 
 use self::mount::helper_error;
 use self::writers::Before;
-use super::loaded::{Loaded, lost};
+use super::loaded::Loaded;
 use super::tree::site::{self, LayerSite, MountRoot, MountSite, Site};
 use super::tree::{Moment, TreeOrigin};
 use super::{
@@ -350,7 +350,7 @@ impl Driver for SqliteDriver {
             DatabasePlace::Layer(layer) => self.is_staged_in(&record.target, layer).await?,
         };
         match place {
-            _ if !is_staged => Err(lost()),
+            _ if !is_staged => Err(DriverError::LoadedIsGone),
             DatabasePlace::Mount(mount) => self.ensure_nobody_writes(mount, Before::Decision).await,
             DatabasePlace::Layer(_) => Ok(()),
         }

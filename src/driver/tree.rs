@@ -39,7 +39,7 @@ pub(super) use self::archive::store_archive;
 pub(super) use self::data_directory::DataDirectory;
 pub(super) use self::load::tree_facts;
 use self::site::{MountSite, Site};
-use super::loaded::{Loaded, lost};
+use super::loaded::Loaded;
 use super::{
     ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
 };
@@ -487,7 +487,7 @@ impl Driver for TreeDriver {
         {
             // A swarm may have removed the task's container while it is held: only the exchange sees the mount then.
             Ok(true) | Err(EngineError::NoSuchContainer(_)) => Ok(()),
-            Ok(false) => Err(lost()),
+            Ok(false) => Err(DriverError::LoadedIsGone),
             Err(error) => Err(error.into()),
         }
     }

@@ -10,7 +10,7 @@ use crate::engine::container::{COMPOSE_HASH, COMPOSE_NUMBER, STACK_NAMESPACE};
 
 /// On every helper; its value is the run.
 pub const HELPER_LABEL: &str = "cofferdam.helper";
-/// On the hold journal and the marks of a restore; its value is the project.
+/// On the hold journal and the marks beside it; its value is the project.
 pub const HOLD_LABEL: &str = "cofferdam.hold";
 
 /// Names of helpers, of our own image, begin with this.
@@ -19,8 +19,12 @@ pub const HELPER_NAME: &str = "cofferdam-helper-";
 pub const TRIAL_NAME: &str = "cofferdam-trial-";
 /// Names of hold journals.
 pub const HOLD_NAME: &str = "cofferdam-hold-";
-/// Names of the marks of a restore.
-pub const MARK_NAMES: [&str; 2] = ["cofferdam-overwriting-", "cofferdam-decided-"];
+/// Names of the marks of a run.
+pub const MARK_NAMES: [&str; 3] = [
+    "cofferdam-overwriting-",
+    "cofferdam-decided-",
+    "cofferdam-ended-",
+];
 
 /// What the engine says of a container that has never been started.
 pub const NEVER: &str = "0001-01-01T00:00:00Z";

@@ -2,18 +2,24 @@
 //!
 //! Nothing here gives up half-way: each problem is kept for the report, and the next container gets its turn.
 
+use std::collections::BTreeSet;
+
 use tracing::error;
 
 use super::{Held, Lock, ReleaseProblem, Seals, Wait};
 use crate::discover::Service;
+use crate::driver::DriverError;
 use crate::engine::container::COMPOSE_DEPENDS_ON;
 use crate::hooks::{HookError, HookOutcome, Hooks};
+use crate::target::TargetId;
 
 #[derive(Debug, Default)]
 pub struct Ending {
     pub problems: Vec<String>,
     /// Something could not be brought back, or not be undone: the journal stays for a later run.
     unfinished: bool,
+    /// What can never be finished, since it is not there any more.
+    lost: BTreeSet<TargetId>,
 }
 
 impl Ending {
@@ -132,6 +138,12 @@ impl Ending {
     pub async fn close(&mut self, lock: Lock) {
         if self.unfinished {
             let project = lock.journal().project.clone();
+            if let Err(error) = lock.mark_ended(&self.lost).await {
+                self.problem(format!(
+                    "that the run has ended could not be written down: {error}; while {} lives, cofferdam recover needs --force",
+                    lock.journal().owner
+                ));
+            }
             self.problem(format!(
                 "the run of project {project} is not finished; fix the cause, then run: cofferdam recover --project {project}"
             ));
@@ -146,6 +158,16 @@ impl Ending {
     pub fn leave_unfinished(&mut self, why: String) {
         self.unfinished = true;
         self.problem(why);
+    }
+
+    /// What was decided on could not be put in place.
+    pub fn not_committed(&mut self, target: &TargetId, error: &DriverError) {
+        if let DriverError::LoadedIsGone = error {
+            self.lost.insert(target.clone());
+        }
+        self.leave_unfinished(format!(
+            "{target}: the old data could not be given up: {error}"
+        ));
     }
 
     pub fn problem(&mut self, text: String) {
