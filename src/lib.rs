@@ -19,7 +19,7 @@
 //!    runs commands by itself, and [`serve`], which shows what came of them
 //! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`verify`], [`freshness`], [`export`],
 //!    [`copy`] with [`session`], [`places`], [`survey`], [`targets`], [`select`]
-//! 3. [`plan`], [`migrate`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`], [`notify`]
+//! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`], [`notify`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
 //! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`store`], [`cache`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
 //!
@@ -48,7 +48,6 @@ pub mod keep;
 pub mod labels;
 pub mod mail;
 pub mod manifest;
-pub mod migrate;
 pub mod notify;
 pub mod pipe;
 pub mod places;

@@ -9,7 +9,6 @@
 //! - `freshness`, `status`: what a check has found, on the terminal and in files
 //! - `notice`: what has happened, for those who are told of it
 //! - `prune`: what retention does
-//! - `migration`, `yaml`: labels and settings to be pasted into a compose file
 //! - `progress`: bars on a terminal, log lines elsewhere
 //! - `logging`: the log itself; `runlog`: the end of it that is kept in memory
 
@@ -19,7 +18,6 @@ pub mod freshness;
 pub mod layout;
 mod list;
 pub mod logging;
-pub mod migration;
 pub mod notice;
 pub mod outcome;
 pub mod plan;
@@ -28,7 +26,6 @@ pub mod prune;
 pub mod runlog;
 mod show;
 pub mod status;
-mod yaml;
 
 pub use list::{Listed, render_snapshots};
 pub use show::render_snapshot;

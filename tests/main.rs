@@ -31,7 +31,6 @@ mod igny8;
 mod interrupted;
 mod killed;
 mod logins;
-mod migrate;
 mod mysql_away;
 mod mysql_driver;
 mod mysql_exact;

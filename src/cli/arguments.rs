@@ -6,7 +6,6 @@ use std::time::Duration;
 use clap::{Args, ValueEnum};
 
 use super::selectors::{SnapshotSelector, TargetMap, TargetPattern};
-use crate::migrate::Origin;
 use crate::repository::pin::PinName;
 use crate::target::TargetId;
 use crate::verify::PartChoice;
@@ -20,20 +19,12 @@ use crate::verify::PartChoice;
 Examples:
   cofferdam plan
   cofferdam plan --all-projects
-  cofferdam plan --project candigv2 --json | jq '.targets[].id'
-  cofferdam plan --project shop --from-labels offen > compose.cofferdam.yaml")]
+  cofferdam plan --project candigv2 --json | jq '.targets[].id'")]
 pub struct PlanArgs {
     /// Do not look for what labels leave unprotected, and for what could not be put back: it takes the engine some seconds to
     /// list the processes of hundreds of containers
-    #[arg(long, conflicts_with = "from_labels")]
+    #[arg(long)]
     pub no_audit: bool,
-
-    /// Print what the labels and settings of another backup tool amount to in cofferdam's, as a file for `docker compose -f`
-    ///
-    /// Remarks stand above, as comments: what differs, what has no equivalent, and what is to be done. Secrets are not printed.
-    /// docs/migrate.md says more.
-    #[arg(long, value_name = "TOOL")]
-    pub from_labels: Option<Origin>,
 }
 
 /// Back the project up

@@ -423,18 +423,6 @@ fn help_of_plan() {
               Do not look for what labels leave unprotected, and for what could not be put back: it
               takes the engine some seconds to list the processes of hundreds of containers
 
-          --from-labels <TOOL>
-              Print what the labels and settings of another backup tool amount to in cofferdam's, as a
-              file for `docker compose -f`
-
-              Remarks stand above, as comments: what differs, what has no equivalent, and what is to be
-              done. Secrets are not printed. docs/migrate.md says more.
-
-              Possible values:
-              - offen:                 offen/docker-volume-backup: labels `docker-volume-backup.…`
-              - stack-back:            lawndoc/stack-back: labels `stack-back.…`
-              - restic-compose-backup: ZettaIO/restic-compose-backup: labels `restic-compose-backup.…`
-
       -h, --help
               Print help (see a summary with '-h')
 
@@ -444,7 +432,6 @@ fn help_of_plan() {
       cofferdam plan
       cofferdam plan --all-projects
       cofferdam plan --project candigv2 --json | jq '.targets[].id'
-      cofferdam plan --project shop --from-labels offen > compose.cofferdam.yaml
     ");
 }
 
