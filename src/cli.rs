@@ -11,9 +11,7 @@ pub use arguments::{
     HealthArgs, ListArgs, LsArgs, PinArgs, PlanArgs, PruneArgs, RecoverArgs, RestoreArgs, ShowArgs,
     UnpinArgs, VerifyArgs,
 };
-pub use selectors::{
-    BadSnapshotSelector, BadTargetPattern, SnapshotSelector, TargetMap, TargetPattern,
-};
+pub use selectors::{BadTargetPattern, SnapshotSelector, TargetMap, TargetPattern};
 
 use std::convert::Infallible;
 use std::path::PathBuf;

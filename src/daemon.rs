@@ -26,7 +26,7 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use self::checks::Checks;
-pub use self::health::{Health, Pulse, ask};
+pub use self::health::{Pulse, ask};
 pub use self::inbox::{Inbox, Occasion};
 use self::project::Project;
 use self::timetable::Services;

@@ -34,9 +34,9 @@ mod through;
 mod turns;
 mod volumes;
 
-pub use archive::{NewFile, PathKind, PathStat};
+pub use archive::{NewFile, PathKind};
 pub use connect::Endpoint;
-pub use container::{Container, Dependency, Exit, Health, Mount, MountKind, State};
+pub use container::{Container, Exit, Health, Mount, MountKind, State};
 pub use events::{ContainerEvent, Happening};
 pub use exec::{ExecOutput, ExecSpec};
 pub use inspect::Volume;

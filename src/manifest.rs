@@ -13,8 +13,8 @@ use std::fmt;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub use self::compression::{BadCompression, Compression};
-pub use self::encryption::{AgeFile, BadPublicKey, EncryptedTo, Encryption, PublicKey};
+pub use self::compression::Compression;
+pub use self::encryption::{AgeFile, EncryptedTo, Encryption, PublicKey};
 pub use self::facts::{
     BasebackupFacts, CommandFacts, CouchdbDatabase, CouchdbFacts, ElasticsearchFacts, Facts,
     FileOwner, JournalMode, MysqlFacts, MysqlFlavour, MysqlPrograms, MysqlTableFacts,

@@ -20,7 +20,6 @@ mod template;
 use std::path::PathBuf;
 
 pub use channel::{Channel, split_urls};
-pub use fault::NotifyError;
 pub use notice::{Facts, Kind, Kinds, Notice};
 pub use send::Notifier;
 pub use template::Template;

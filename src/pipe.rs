@@ -28,7 +28,7 @@ use async_compression::zstd::{CParameter, DParameter};
 use tokio::io::{AsyncRead, BufReader};
 
 pub use append::Appender;
-pub use bridge::{SyncSink, SyncSource, ahead, consume, produce, transform};
+pub use bridge::{SyncSource, ahead, consume, produce, transform};
 pub use count::{Counting, Progress};
 pub use digest::{DigestHandle, Digester, Digesting};
 pub use encrypt::{decrypt, encrypt, reencrypt};
@@ -36,7 +36,7 @@ pub use exact::exactly;
 pub use inlet::{Inlet, inlet};
 pub use patch::Patch;
 pub use pool::{Buffer, Pool};
-pub use tail::{Tail, TailHandle};
+pub use tail::Tail;
 pub use verified::Verified;
 
 use crate::manifest::{Compression, StreamDigest};

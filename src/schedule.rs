@@ -68,10 +68,6 @@ impl Schedule {
         matches!(self.rule, Rule::Every(_))
     }
 
-    pub fn is_off(&self) -> bool {
-        matches!(self.rule, Rule::Off)
-    }
-
     /// The longest time from one run to the next, as seen from `now` on.
     pub fn longest_gap(&self, now: Timestamp, zone: &TimeZone) -> Option<Duration> {
         let gap = match &self.rule {

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
-pub use part::{BadPart, Part, PartChoice};
+pub use part::{Part, PartChoice};
 pub use problem::{Fault, Problem};
 
 use crate::encryption::Identities;
@@ -162,9 +162,9 @@ impl<'a> Verifier<'a> {
         }
     }
 
-    /// `progress` is told of stored bytes as they are read.
-    pub fn telling(self, progress: Progress) -> Self {
-        Self { progress, ..self }
+    /// From now on, `progress` counts stored bytes as they are read.
+    pub fn show(&mut self, progress: Progress) {
+        self.progress = progress;
     }
 
     /// Looks at a whole snapshot.

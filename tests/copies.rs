@@ -78,7 +78,9 @@ fn d4_a_bucket_gets_each_new_snapshot_and_the_stack_comes_back_from_it() {
     assert_eq!(files.listed(&bucket), files.listed(&files.own()));
     fs::remove_dir_all(files.stack.repository()).unwrap();
     files.app.sh("rm /data/*");
-    files.run_at(&bucket, &["verify", "--read"]).expect(0);
+    files
+        .run_at(&bucket, &["verify", "--read"])
+        .expect_says(0, "reading target_id=");
     files
         .run_at(&bucket, &["restore", "latest", "--yes"])
         .expect(0);

@@ -60,7 +60,7 @@ async fn a_container_is_described_as_it_is() {
         (found.env["KEY"].as_str(), found.user.as_str()),
         ("a=b", "12")
     );
-    assert!(found.read_only_root && !found.privileged && found.network_of.is_none());
+    assert!(found.read_only_root && found.network_of.is_none());
     assert_eq!(found.tmpfs, ["/long", "/short"]);
     assert!(found.is_on_tmpfs("/long/x") && found.is_on_tmpfs("/short"));
     let data = found.mount_of("/data/x").unwrap();

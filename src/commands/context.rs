@@ -91,9 +91,9 @@ impl Context {
     }
 
     /// Reads snapshots with the keys that are given.
-    pub fn reader(&self, repository: Arc<dyn Repository>) -> SnapshotReader {
+    pub fn reader(&self, repository: Arc<dyn Repository>, progress: Progress) -> SnapshotReader {
         let identities = self.config.keys.identities.clone();
-        SnapshotReader::new(repository, identities, Progress::silent())
+        SnapshotReader::new(repository, identities, progress)
     }
 
     /// The second places.

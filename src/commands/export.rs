@@ -6,6 +6,7 @@ use crate::cli::ExportArgs;
 use crate::exit::Outcome;
 use crate::export::export;
 use crate::report;
+use crate::report::progress::Activity;
 use crate::select;
 
 pub async fn run(context: &Context, args: ExportArgs) -> Result<Outcome, CommandError> {
@@ -13,13 +14,16 @@ pub async fn run(context: &Context, args: ExportArgs) -> Result<Outcome, Command
     let manifest = context.manifest(&*repository, &args.snapshot).await?;
     let available = manifest.targets.iter().map(|record| &record.target);
     let targets = select::targets(available, &args.targets)?;
-    let source = context.reader(repository);
+    let board = &context.board;
+    let track = board.begin(Activity::Exporting, &manifest.snapshot, None);
+    let source = context.reader(repository, track.counter());
     let exported = tokio::select! {
         biased;
         () = context.interrupt.cancelled() => return Err(CommandError::Interrupted),
         exported = export(&source, &manifest, &targets, &args.directory) => exported,
     };
     let files = exported?;
+    track.done();
     context.print(&files, || report::outcome::export(&files))?;
     Ok(Outcome::Done)
 }

@@ -9,6 +9,7 @@ use super::error::CommandError;
 use crate::cli::LsArgs;
 use crate::exit::Outcome;
 use crate::manifest::{Manifest, TargetRecord};
+use crate::pipe::Progress;
 use crate::report;
 use crate::repository::snapshot::read_indexes;
 use crate::select;
@@ -21,7 +22,7 @@ pub async fn run(context: &Context, args: LsArgs) -> Result<Outcome, CommandErro
     let wanted = args.path.as_deref().unwrap_or_default();
     let wanted = TreePath::parse(wanted.as_bytes()).map_err(CommandError::usage)?;
 
-    let source = context.reader(repository);
+    let source = context.reader(repository, Progress::silent());
     let mut shown = Listing::new(wanted);
     read_indexes(&source, record, |entry| shown.take(entry)).await?;
     let entries = shown.finish().ok_or_else(|| {

@@ -7,6 +7,7 @@ use super::error::CommandError;
 use crate::cli::VerifyArgs;
 use crate::exit::Outcome;
 use crate::report;
+use crate::report::progress::Activity;
 use crate::verify::{Depth, Verifier, VerifyReport};
 
 pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, CommandError> {
@@ -23,12 +24,21 @@ pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, Command
     let mut verifier = Verifier::new(&*repository, &context.config.keys.identities, depth);
     let mut reports: Vec<VerifyReport> = Vec::new();
     for snapshot in &snapshots {
+        // To look at sizes takes no time.
+        let track = (depth != Depth::Sizes)
+            .then(|| context.board.begin(Activity::Reading, &snapshot.id, None));
+        if let Some(track) = &track {
+            verifier.show(track.counter());
+        }
         let verified = tokio::select! {
             biased;
             () = context.interrupt.cancelled() => return Err(CommandError::Interrupted),
             verified = verifier.snapshot(snapshot) => verified,
         };
         reports.push(verified.map_err(CommandError::failed)?);
+        if let Some(track) = track {
+            track.done();
+        }
     }
     context.print(&reports, || report::outcome::verify(&reports))?;
     let whole = reports.iter().all(VerifyReport::is_whole);

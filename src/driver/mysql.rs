@@ -56,7 +56,7 @@ use tokio::sync::OnceCell;
 use tracing::warn;
 
 use self::away::{Stranger, foreign_keys_across};
-pub use self::detect::{Detected, look_at};
+pub use self::detect::look_at;
 use self::holdings::databases;
 use self::load::{Load, check_database};
 use self::names::mark_of_staging;

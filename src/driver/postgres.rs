@@ -64,7 +64,7 @@ use tokio::sync::OnceCell;
 use tracing::debug;
 
 use self::cluster::Cluster;
-pub use self::detect::{Detected, look_at};
+pub use self::detect::look_at;
 pub use self::inlet::Jobs;
 use self::obstacles::Obstacles;
 pub use self::server::Server;

@@ -41,7 +41,6 @@ pub struct Container {
     pub network_of: Option<String>,
     /// The containers whose network, process or IPC namespaces it shares, by id; one that is gone, as the user named it.
     pub namespaces_of: Vec<String>,
-    pub privileged: bool,
     /// What it is given to end by itself when it is stopped.
     pub stop_timeout: Duration,
     /// `docker run --rm`: the engine removes it when it stops, and its anonymous volumes with it.
@@ -379,7 +378,6 @@ pub mod tests_support {
             read_only_root: false,
             network_of: None,
             namespaces_of: Vec::new(),
-            privileged: false,
             stop_timeout: Duration::ZERO,
             auto_remove: false,
         }

@@ -264,7 +264,6 @@ fn read(raw: ContainerInspectResponse) -> Result<Container, String> {
         network_of: host
             .network_mode
             .and_then(|mode| Some(mode.strip_prefix("container:")?.to_owned())),
-        privileged: host.privileged.unwrap_or_default(),
         stop_timeout: read_stop_timeout(config.stop_timeout),
         auto_remove: host.auto_remove.unwrap_or_default(),
     })

@@ -140,7 +140,6 @@ impl SwarmService {
             read_only_root: false,
             network_of: None,
             namespaces_of: Vec::new(),
-            privileged: false,
             stop_timeout: Duration::ZERO,
             auto_remove: false,
         }

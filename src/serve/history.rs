@@ -52,7 +52,6 @@ pub struct Facts {
     pub is_encrypted: bool,
     /// It was dated by a clock that is ahead of ours.
     pub is_ahead: bool,
-    pub saved: usize,
     pub plain: u64,
     pub stored: u64,
     pub failed: Vec<Failure>,
@@ -282,7 +281,6 @@ impl Facts {
             is_selection: !manifest.selection.is_empty(),
             is_encrypted: manifest.is_encrypted(),
             is_ahead: is_ahead(manifest.started, now),
-            saved: targets.len(),
             plain: sum(&mut targets.iter().map(|saved| saved.plain)),
             stored: sum(&mut objects.values().copied()),
             failed: manifest.failed.clone(),

@@ -63,11 +63,6 @@ impl<W: Write> ArchiveWriter<W> {
         Ok(())
     }
 
-    /// Bytes that the present entry still wants.
-    pub fn owed(&self) -> u64 {
-        self.owed
-    }
-
     /// Writes as much of `bytes` as the present entry still wants.
     pub fn content(&mut self, bytes: &[u8]) -> Result<(), TreeError> {
         let wanted = usize::try_from(self.owed)

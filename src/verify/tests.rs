@@ -128,11 +128,9 @@ async fn progress_counts_every_stored_byte() {
         })
     };
     let snapshot = SnapshotRef::new("candig", id(1));
-    let report = Verifier::new(&*place.repository, &place.identities, Depth::Read)
-        .telling(progress)
-        .snapshot(&snapshot)
-        .await
-        .unwrap();
+    let mut verifier = Verifier::new(&*place.repository, &place.identities, Depth::Read);
+    verifier.show(progress);
+    let report = verifier.snapshot(&snapshot).await.unwrap();
     assert_eq!(counted.load(Ordering::Relaxed), report.stored_bytes);
     assert_eq!(report.read_bytes, report.stored_bytes);
     assert_eq!(report.read_objects, 3);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::thread;
 
 use super::super::RepositoryError;
@@ -22,10 +22,6 @@ pub struct StatusDirectory(PathBuf);
 impl StatusDirectory {
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
-    }
-
-    pub fn path(&self) -> &Path {
-        &self.0
     }
 
     fn open(&self) -> Result<Directory, FileError> {
