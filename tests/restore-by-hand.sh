@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Restores a snapshot without cofferdam: with zstd (or gzip), tar, jq and sha256sum, age where it is
-# encrypted, and the database's own clients. It is what docs and README tell people to type, in one piece.
+# encrypted, and the database's own clients. It is what the docs tell people to type, in one piece.
 #
 # usage: tests/restore-by-hand.sh unpack REPOSITORY PROJECT SNAPSHOT OUT
 #          SNAPSHOT is an id, or `latest`. Afterwards OUT has a directory for each tree
