@@ -167,7 +167,10 @@ mod tests {
             let (key, value) = cache.label().split_once(": ").expect("a key and a value");
             let mut container = container("cache");
             container.labels.insert(key.to_owned(), value.to_owned());
-            assert!(labels::parse(&container).is_ok(), "{cache}: {key}");
+            assert!(
+                labels::parse(&container.name, &container.labels).is_ok(),
+                "{cache}: {key}"
+            );
         }
     }
 }

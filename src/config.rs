@@ -26,13 +26,13 @@ use crate::encryption::Keys;
 use crate::engine::Endpoint;
 use crate::engine::connect::BadEndpoint;
 use crate::keep::{BadKeepPolicy, KeepPolicy};
-use crate::labels::nearest_word;
 use crate::manifest::Compression;
 use crate::notify::NotifySettings;
 use crate::places::{Making, PlaceTerms};
 use crate::repository::credentials::Credentials;
 use crate::repository::url::{BadUrl, RepositoryUrl};
 use crate::schedule::{BadSchedule, Schedule};
+use crate::text::nearest_word;
 
 /// Everything that a command needs to know of its surroundings.
 #[derive(Clone, Debug)]

@@ -22,12 +22,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::config::Scope;
 use crate::engine::Container;
 use crate::engine::container::{
-    COMPOSE_NUMBER, COMPOSE_PROJECT, COMPOSE_SERVICE, PROJECT, Replica, SERVICE, SWARM_SERVICE_ID,
+    COMPOSE_NUMBER, COMPOSE_PROJECT, PROJECT, Replica, SERVICE, SWARM_SERVICE_ID,
 };
 use crate::engine::swarm::SwarmService;
-use crate::labels::{
-    self, ContainerLabels, LabelErrors, LabelProblem, Moment, OptIn, OwnLabel, nearest_word,
-};
+use crate::labels::COMPOSE_SERVICE;
+use crate::labels::{self, ContainerLabels, LabelErrors, LabelProblem, OptIn, OwnLabel};
+use crate::target::Moment;
+use crate::text::nearest_word;
 use crate::text::quoted;
 
 /// The containers of one project.
@@ -364,7 +365,7 @@ fn place_of(
     if container.is_ended_task() {
         return Ok(Place::LeftOut(LeftOutReason::EndedTask));
     }
-    let labels = labels::parse(container)?;
+    let labels = labels::parse(&container.name, &container.labels)?;
     if labels.enable == Some(false) {
         return Ok(Place::LeftOut(LeftOutReason::Disabled));
     }

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::labels::nearest_word;
+use crate::text::nearest_word;
 use crate::text::quoted;
 
 /// At least one rule, and none that keeps nothing.

@@ -23,7 +23,7 @@ pub use error::{LabelErrors, LabelProblem};
 pub use parse::parse;
 
 pub(crate) use naming::files_name;
-pub(crate) use nearest::nearest_word;
+pub use table::COMPOSE_SERVICE;
 pub(crate) use table::{OwnLabel, PREFIX, find_own};
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +34,7 @@ use serde::Serialize;
 
 use crate::keep::KeepPolicy;
 use crate::schedule::Schedule;
+use crate::target::Moment;
 
 pub const TRIGGER: &str = "cofferdam.trigger";
 /// Its only value.
@@ -113,12 +114,6 @@ pub enum OptIn {
 pub enum Selection {
     All,
     Names(Vec<String>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Moment {
-    Backup,
-    Restore,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -18,7 +18,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
-use crate::labels::nearest_word;
+use crate::text::nearest_word;
 use crate::text::quoted;
 
 /// Two are the same when they are written alike.

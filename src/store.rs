@@ -374,7 +374,10 @@ mod tests {
             let mut container = container("app");
             let value = value.trim_matches('"').to_owned();
             container.labels.insert(key.to_owned(), value);
-            assert!(labels::parse(&container).is_ok(), "{store}: {key}");
+            assert!(
+                labels::parse(&container.name, &container.labels).is_ok(),
+                "{store}: {key}"
+            );
         }
     }
 }

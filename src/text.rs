@@ -53,6 +53,23 @@ pub fn in_attempts(attempts: u32) -> String {
     }
 }
 
+/// The word of `accepted` that is most like `word`; `None` when nothing is near.
+pub fn nearest_word<'a>(
+    word: &str,
+    accepted: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    accepted
+        .into_iter()
+        .map(|candidate| {
+            let score = strsim::normalized_damerau_levenshtein(&word, &candidate.to_lowercase());
+            (score, candidate)
+        })
+        .filter(|(score, _)| *score >= 0.5)
+        .max_by(|(a, _), (b, _)| a.total_cmp(b))
+        .map(|(_, candidate)| candidate)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

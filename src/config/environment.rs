@@ -7,8 +7,8 @@ use std::io::Read as _;
 use std::path::Path;
 
 use super::BadSetting;
-use crate::labels::nearest_word;
 use crate::repository::credentials::Credentials;
+use crate::text::nearest_word;
 
 const PREFIX: &str = "COFFERDAM_";
 

@@ -7,7 +7,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::filter::Targets;
 
 use super::BadSetting;
-use crate::labels::nearest_word;
+use crate::text::nearest_word;
 
 const OWN: &str = env!("CARGO_CRATE_NAME");
 const LEVELS: [(&str, LevelFilter); 6] = [

@@ -7,7 +7,8 @@ use super::volumes::problem;
 use super::{Service, Stack, WantedVolume};
 use crate::engine::container::{is_within, overlap};
 use crate::engine::{Container, Mount, MountKind};
-use crate::labels::{ContainerLabels, LabelErrors, LabelProblem, OptIn, Selection, nearest_word};
+use crate::labels::{ContainerLabels, LabelErrors, LabelProblem, OptIn, Selection};
+use crate::text::nearest_word;
 use crate::text::quoted;
 use crate::tree::{Excludes, TreePath};
 

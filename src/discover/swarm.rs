@@ -133,7 +133,7 @@ pub(super) fn stack_swarm(
             known.sort_by(|(a, _), (b, _)| (a.created, &a.name).cmp(&(b.created, &b.name)));
             for (service, model) in known.into_iter().filter(|(service, _)| !is_own(service)) {
                 errors.problems.extend(misplaced_labels(service));
-                match labels::parse(&model) {
+                match labels::parse(&model.name, &model.labels) {
                     Ok(labels) if labels.enable == Some(false) => {}
                     Ok(labels) => services.push(stack_service(service, model, labels)),
                     // Its tasks on this node have the same labels, and tell of them.

@@ -6,7 +6,8 @@ use super::paths::Apart;
 use super::{Service, Stack};
 use crate::engine::container::{is_anonymous, is_within};
 use crate::engine::{Container, MountKind};
-use crate::labels::{LabelErrors, LabelProblem, OptIn, Selection, TreeOptions, nearest_word};
+use crate::labels::{LabelErrors, LabelProblem, OptIn, Selection, TreeOptions};
+use crate::text::nearest_word;
 use crate::text::quoted;
 
 const SKIP: &str = "cofferdam.volumes.skip";

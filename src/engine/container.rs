@@ -10,6 +10,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
+use crate::labels::COMPOSE_SERVICE;
+
 #[derive(Clone)]
 pub struct Container {
     /// 64 hexadecimal digits.
@@ -104,7 +106,6 @@ pub struct Dependency {
 }
 
 pub const COMPOSE_PROJECT: &str = "com.docker.compose.project";
-pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
 /// Of a container within its service, from 1.
 pub const COMPOSE_NUMBER: &str = "com.docker.compose.container-number";
 /// Of what the compose file said when it made the container.

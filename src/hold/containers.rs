@@ -10,8 +10,9 @@ use jiff::Timestamp;
 use tracing::{info, warn};
 
 use super::{Action, Held, Lock, ReleaseProblem, Subject, Wait};
-use crate::engine::container::{COMPOSE_NUMBER, COMPOSE_SERVICE};
+use crate::engine::container::COMPOSE_NUMBER;
 use crate::engine::{Container, EngineError, State};
+use crate::labels::COMPOSE_SERVICE;
 
 /// What the engine takes to stop a container, beside the time that the container has.
 const STOPPING: Duration = Duration::from_secs(5);

@@ -52,23 +52,6 @@ fn similarity(key: &str, candidate: &str) -> f64 {
     strsim::normalized_damerau_levenshtein(&tail(key), &tail(candidate))
 }
 
-/// The word of `accepted` that is most like `word`; `None` when nothing is near.
-pub fn nearest_word<'a>(
-    word: &str,
-    accepted: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    let word = word.to_lowercase();
-    accepted
-        .into_iter()
-        .map(|candidate| {
-            let score = strsim::normalized_damerau_levenshtein(&word, &candidate.to_lowercase());
-            (score, candidate)
-        })
-        .filter(|(score, _)| *score >= 0.5)
-        .max_by(|(a, _), (b, _)| a.total_cmp(b))
-        .map(|(_, candidate)| candidate)
-}
-
 /// Whether the key was probably meant to begin with [`PREFIX`] and does not: `coferdam.enable`.
 pub fn is_misspelt_prefix(key: &str) -> bool {
     let head = key.split('.').next().unwrap_or_default();

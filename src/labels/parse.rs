@@ -12,17 +12,17 @@ use self::stores::StoreDraft;
 use super::error::{LabelErrors, LabelProblem};
 use super::nearest;
 use super::table::{
-    self, HookLabel, Label, MysqlLabel, OwnLabel, PREFIX, PostgresLabel, TREE_OPTIONS, TreeLabel,
+    self, COMPOSE_SERVICE, HookLabel, Label, MysqlLabel, OwnLabel, PREFIX, PostgresLabel,
+    TREE_OPTIONS, TreeLabel,
 };
 use super::values::{self, BadValue};
 use super::{
-    ContainerLabels, CouchdbLabels, ElasticsearchLabels, FilesLabels, HookPoint, HookSpec, Moment,
+    ContainerLabels, CouchdbLabels, ElasticsearchLabels, FilesLabels, HookPoint, HookSpec,
     MysqlLabels, MysqlRestore, OptIn, PostgresLabels, PostgresMode, PostgresRestore, Selection,
     TRIGGER_ON_EXIT, TransferChoice, TreeOptions, TreeRestore, WhenStopped,
 };
-use crate::engine::Container;
-use crate::engine::container::COMPOSE_SERVICE;
-use crate::text::quoted;
+use crate::target::Moment;
+use crate::text::{nearest_word, quoted};
 
 /// How long a hook may take when its label does not say.
 const HOOK_TIMEOUT: Duration = Duration::from_secs(10 * 60);
@@ -52,10 +52,14 @@ const TRANSFERS: [(&str, TransferChoice); 2] = [
     ("stream", TransferChoice::Stream),
 ];
 
-/// Reads every label of the container that begins with `cofferdam.`, and collects every problem they have.
-pub fn parse(container: &Container) -> Result<ContainerLabels, LabelErrors> {
+/// Reads every label of `container` that begins with `cofferdam.`, and collects every problem they have.
+pub fn parse(
+    container: &str,
+    labels: &BTreeMap<String, String>,
+) -> Result<ContainerLabels, LabelErrors> {
     let mut parser = Parser {
         container,
+        given: labels,
         problems: Vec::new(),
         labels: ContainerLabels::default(),
         databases: None,
@@ -68,7 +72,7 @@ pub fn parse(container: &Container) -> Result<ContainerLabels, LabelErrors> {
         commands: BTreeMap::new(),
         hooks: BTreeMap::new(),
     };
-    for (key, value) in &container.labels {
+    for (key, value) in labels {
         if key.starts_with(PREFIX) || nearest::is_misspelt_prefix(key) {
             parser.label(key, value);
         }
@@ -77,7 +81,8 @@ pub fn parse(container: &Container) -> Result<ContainerLabels, LabelErrors> {
 }
 
 struct Parser<'a> {
-    container: &'a Container,
+    container: &'a str,
+    given: &'a BTreeMap<String, String>,
     problems: Vec<LabelProblem>,
     labels: ContainerLabels,
     databases: Option<Selection>,
@@ -190,7 +195,7 @@ impl<'a> Parser<'a> {
 
     /// What depends on the container knows it by compose's name.
     fn ensure_no_compose_service(&self) -> Result<(), BadValue> {
-        match self.container.labels.get(COMPOSE_SERVICE) {
+        match self.given.get(COMPOSE_SERVICE) {
             None => Ok(()),
             Some(service) => Err(BadValue::new(
                 "is for containers that compose did not start",
@@ -351,7 +356,7 @@ impl<'a> Parser<'a> {
     }
 
     fn has(&self, key: &str) -> bool {
-        self.container.labels.contains_key(key)
+        self.given.contains_key(key)
     }
 
     /// Labels of our image are no problem, but another container that has one of our containers' was labelled by mistake.
@@ -374,7 +379,7 @@ impl<'a> Parser<'a> {
     fn unknown(&mut self, key: &str) {
         let hint = match key.split('.').collect::<Vec<_>>().as_slice() {
             ["cofferdam", "volumes", name]
-                if !name.is_empty() && nearest::nearest_word(name, ["skip"]).is_none() =>
+                if !name.is_empty() && nearest_word(name, ["skip"]).is_none() =>
             {
                 format!(
                     "to save the volume, name it in the value: `cofferdam.volumes: {}`",
@@ -402,7 +407,7 @@ impl<'a> Parser<'a> {
 
     fn problem(&mut self, key: &str, what: impl Into<String>, hint: Option<String>) {
         self.problems.push(LabelProblem {
-            container: self.container.name.clone(),
+            container: self.container.to_owned(),
             label: key.to_owned(),
             what: what.into(),
             hint,

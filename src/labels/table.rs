@@ -2,6 +2,9 @@
 
 use super::{HookPoint, TRIGGER};
 
+/// Compose's label of a service's name.
+pub const COMPOSE_SERVICE: &str = "com.docker.compose.service";
+
 pub const PREFIX: &str = "cofferdam.";
 
 /// Stands in a pattern for a name that the user chooses; it may contain dots.

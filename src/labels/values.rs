@@ -6,10 +6,11 @@ use std::time::Duration;
 
 use globset::GlobBuilder;
 
+use super::Selection;
 use super::shell::ensure_no_shell_is_needed;
-use super::{Selection, nearest};
 use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::schedule::{BadSchedule, Schedule};
+use crate::text::nearest_word;
 use crate::text::quoted;
 
 /// Why a value is refused; it completes the sentence "label `…`".
@@ -36,7 +37,7 @@ pub fn word<T: Copy>(text: &str, accepted: &[(&str, T)]) -> Result<T, BadValue> 
     }
     let names: Vec<&str> = accepted.iter().map(|(name, _)| *name).collect();
     let accepts = format!("accepted: {}", listed(&names));
-    let hint = match nearest::nearest_word(text, names) {
+    let hint = match nearest_word(text, names) {
         Some(near) => format!("did you mean `{near}`? ({accepts})"),
         None => accepts,
     };

@@ -5,8 +5,8 @@ use std::borrow::Cow;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 
 use super::BadNotify;
-use crate::labels::nearest_word;
 use crate::secret::Secret;
+use crate::text::nearest_word;
 
 /// What RFC 3986 lets stand unencoded everywhere.
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC

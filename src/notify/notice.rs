@@ -7,8 +7,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::BadNotify;
-use crate::labels::nearest_word;
 use crate::mail::Letter;
+use crate::text::nearest_word;
 use crate::text::{printable, printable_lines, quoted};
 
 /// Longer titles are cut: nobody is shown more of them.

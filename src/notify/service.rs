@@ -14,8 +14,8 @@ use super::BadNotify;
 use super::address::{Address, encoded};
 use super::cut::cut;
 use super::template::Template;
-use crate::labels::nearest_word;
 use crate::secret::Secret;
+use crate::text::nearest_word;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Service {

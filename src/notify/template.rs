@@ -2,7 +2,7 @@
 
 use super::notice::Notice;
 use super::{BadNotify, Kind};
-use crate::labels::nearest_word;
+use crate::text::nearest_word;
 use crate::text::{printable, quoted};
 
 #[derive(Clone, PartialEq, Eq)]

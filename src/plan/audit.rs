@@ -15,9 +15,10 @@ use super::backup::PlannedTarget;
 use super::caches;
 use crate::discover::{self, MountedVolume, Service};
 use crate::engine::container::is_within;
-use crate::labels::{Moment, Selection, files_name};
+use crate::labels::{Selection, files_name};
 use crate::manifest::Failure;
 use crate::survey::Survey;
+use crate::target::Moment;
 use crate::target::{DriverKind, TargetId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

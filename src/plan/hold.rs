@@ -13,8 +13,9 @@ use super::order::start_order;
 use crate::engine::container::Health;
 use crate::engine::{Container, State};
 use crate::hold::{Action, Held, Operation, READY_TIMEOUT, Subject};
-use crate::labels::{ContainerLabels, Moment};
+use crate::labels::ContainerLabels;
 use crate::survey::Survey;
+use crate::target::Moment;
 use crate::target::{StateNeeded, TargetId};
 
 /// One container, or service of a swarm, that is going to be held.

@@ -44,7 +44,8 @@ fn is_ready(candidate: &Container, waiting: &[&Container]) -> bool {
 mod tests {
     use super::*;
     use crate::engine::container::tests_support::container;
-    use crate::engine::container::{COMPOSE_DEPENDS_ON, COMPOSE_PROJECT, COMPOSE_SERVICE};
+    use crate::engine::container::{COMPOSE_DEPENDS_ON, COMPOSE_PROJECT};
+    use crate::labels::COMPOSE_SERVICE;
 
     fn service(name: &str, created: i64, depends_on: &str) -> Container {
         let mut container = container(name);

@@ -21,9 +21,9 @@ use crate::engine::container::{SWARM_SERVICE_NAME, is_within, overlap};
 use crate::engine::swarm::Mode;
 use crate::engine::{Container, Mount, State};
 use crate::hold::Operation;
-use crate::labels::Moment;
 use crate::manifest::{Facts, Failure, Manifest, TargetRecord};
 use crate::survey::{StoreAtWork, Survey};
+use crate::target::Moment;
 use crate::target::{RunId, StateNeeded, TargetId};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -30,7 +30,7 @@ pub fn service(name: &str, volumes: &[&str], labels: &[(&str, &str)]) -> Service
     }
     Service {
         name: name.to_owned(),
-        labels: parse(&container).expect("the labels are good"),
+        labels: parse(&container.name, &container.labels).expect("the labels are good"),
         container,
     }
 }

@@ -35,7 +35,7 @@ fn service(name: &str, mounts: &[&str], labels: &[(&str, &str)]) -> Service {
     }
     Service {
         name: name.to_owned(),
-        labels: parse(&container).expect("the labels are good"),
+        labels: parse(&container.name, &container.labels).expect("the labels are good"),
         container,
     }
 }

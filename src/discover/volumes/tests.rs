@@ -26,7 +26,7 @@ fn service(name: &str, mounts: &[(&str, &str)], labels: &[(&str, &str)]) -> Serv
     }
     Service {
         name: name.to_owned(),
-        labels: parse(&container).expect("the labels are good"),
+        labels: parse(&container.name, &container.labels).expect("the labels are good"),
         container,
     }
 }

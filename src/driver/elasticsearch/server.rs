@@ -9,8 +9,9 @@ use super::busy;
 use crate::agent::request::Method;
 use crate::driver::DriverError;
 use crate::driver::http::{Http, component};
-use crate::labels::{Selection, nearest_word};
+use crate::labels::Selection;
 use crate::manifest::{ElasticsearchFacts, SearchFlavour};
+use crate::text::nearest_word;
 
 /// Names of the server's own indices, and of those behind data streams, begin with it.
 const OWN: char = '.';

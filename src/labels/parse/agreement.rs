@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::Parser;
-use crate::labels::nearest::nearest_word;
 use crate::labels::table::{self, CommandLabel, HookLabel, Label, TREE_OPTIONS, TreeLabel};
-use crate::labels::{Moment, PostgresMode, Selection};
+use crate::labels::{PostgresMode, Selection};
+use crate::target::Moment;
+use crate::text::nearest_word;
 use crate::text::quoted;
 
 impl Parser<'_> {
@@ -47,7 +48,7 @@ impl Parser<'_> {
     }
 
     fn ensure_options_belong_to_something(&mut self) {
-        for key in self.container.labels.keys() {
+        for key in self.given.keys() {
             let Some((label, name)) = table::find(key) else {
                 continue;
             };
@@ -189,14 +190,10 @@ impl Parser<'_> {
         if self.has(&format!("cofferdam.files.{name}")) {
             return;
         }
-        let declared = self
-            .container
-            .labels
-            .keys()
-            .filter_map(|key| match table::find(key) {
-                Some((Label::FilesPath, name)) => name,
-                _ => None,
-            });
+        let declared = self.given.keys().filter_map(|key| match table::find(key) {
+            Some((Label::FilesPath, name)) => name,
+            _ => None,
+        });
         let hint = match nearest_word(name, declared) {
             Some(near) => format!(
                 "did you mean `cofferdam.files.{}.{}`?",
@@ -213,14 +210,10 @@ impl Parser<'_> {
             return;
         }
         let option = key.rsplit_once('.').map_or(key, |(_, option)| option);
-        let declared = self
-            .container
-            .labels
-            .keys()
-            .filter_map(|key| match table::find(key) {
-                Some((Label::Command(CommandLabel::Dump), name)) => name,
-                _ => None,
-            });
+        let declared = self.given.keys().filter_map(|key| match table::find(key) {
+            Some((Label::Command(CommandLabel::Dump), name)) => name,
+            _ => None,
+        });
         let hint = match nearest_word(name, declared) {
             Some(near) => format!(
                 "did you mean `cofferdam.command.{}.{option}`?",
@@ -267,7 +260,7 @@ impl Parser<'_> {
     }
 
     fn has_any(&self, is_meant: impl Fn(Label) -> bool) -> bool {
-        let mut keys = self.container.labels.keys();
+        let mut keys = self.given.keys();
         keys.any(|key| table::find(key).is_some_and(|(label, _)| is_meant(label)))
     }
 }

@@ -14,7 +14,7 @@ fn parsed(labels: &[(&str, &str)]) -> Result<ContainerLabels, LabelErrors> {
             .labels
             .insert(format!("cofferdam.{key}"), (*value).to_owned());
     }
-    parse(&container)
+    parse(&container.name, &container.labels)
 }
 
 fn good(labels: &[(&str, &str)]) -> ContainerLabels {
@@ -47,7 +47,10 @@ fn labels_of_others_are_none_of_our_business() {
     ] {
         container.labels.insert(key.to_owned(), "x".to_owned());
     }
-    assert_eq!(parse(&container), Ok(ContainerLabels::default()));
+    assert_eq!(
+        parse(&container.name, &container.labels),
+        Ok(ContainerLabels::default())
+    );
 }
 
 #[test]
@@ -470,7 +473,7 @@ fn a_typo_in_the_prefix_is_told() {
     container
         .labels
         .insert("coferdam.enable".to_owned(), "true".to_owned());
-    assert_snapshot!(parse(&container).unwrap_err(), @r"container db: label `coferdam.enable` is unknown; did you mean `cofferdam.enable` (`true`: back this container up; `false`: ignore it)?");
+    assert_snapshot!(parse(&container.name, &container.labels).unwrap_err(), @r"container db: label `coferdam.enable` is unknown; did you mean `cofferdam.enable` (`true`: back this container up; `false`: ignore it)?");
 }
 
 #[test]
@@ -485,7 +488,7 @@ fn labels_of_our_containers_are_refused_on_others() {
     let mut container = container("web");
     let label = ("cofferdam.hold".to_owned(), "backup".to_owned());
     container.labels.extend([label]);
-    assert_snapshot!(parse(&container).unwrap_err(), @r"container web: label `cofferdam.hold` is for cofferdam's own containers; remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and `cofferdam.hold-for`");
+    assert_snapshot!(parse(&container.name, &container.labels).unwrap_err(), @r"container web: label `cofferdam.hold` is for cofferdam's own containers; remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and `cofferdam.hold-for`");
     for key in ["helper", "hold.owner"] {
         assert!(parsed(&[(key, "1")]).is_err(), "{key}");
     }
@@ -531,7 +534,7 @@ fn a_service_of_compose_keeps_its_name() {
     for (key, value) in [(COMPOSE_SERVICE, "web"), ("cofferdam.service", "shop")] {
         container.labels.insert(key.to_owned(), value.to_owned());
     }
-    assert_snapshot!(parse(&container).unwrap_err(), @r"container shop_web_1: label `cofferdam.service` is for containers that compose did not start; remove it; this one is compose's `web`");
+    assert_snapshot!(parse(&container.name, &container.labels).unwrap_err(), @r"container shop_web_1: label `cofferdam.service` is for containers that compose did not start; remove it; this one is compose's `web`");
 }
 
 #[test]
@@ -608,7 +611,7 @@ proptest! {
     ) {
         let mut container = container("db");
         container.labels = labels;
-        if let Err(errors) = parse(&container) {
+        if let Err(errors) = parse(&container.name, &container.labels) {
             prop_assert!(!errors.problems.is_empty());
             prop_assert!(!errors.to_string().chars().any(|char| char.is_control() && char != '\n'));
         }
@@ -671,7 +674,7 @@ fn the_labels_that_we_show_to_people_are_good() {
         for (service, labels) in services {
             let mut container = container(&service);
             container.labels = labels;
-            if let Err(errors) = parse(&container) {
+            if let Err(errors) = parse(&container.name, &container.labels) {
                 panic!("{errors}");
             }
         }

@@ -8,8 +8,8 @@ use super::super::address::Address;
 use super::super::cut::cut;
 use super::super::notice::Notice;
 use super::super::request::{Request, basic};
-use crate::labels::nearest_word;
 use crate::secret::Secret;
+use crate::text::nearest_word;
 
 /// Of bytes. From 4,096 on, a message becomes an attachment, or is refused.
 const ROOM: usize = 4_095;

@@ -130,8 +130,9 @@ mod tests {
     use crate::discover::StackSwarm;
     use crate::engine::container::SWARM_SERVICE_ID;
     use crate::engine::container::tests_support::container;
-    use crate::labels::{ContainerLabels, Moment};
+    use crate::labels::ContainerLabels;
     use crate::target::DriverKind;
+    use crate::target::Moment;
 
     fn stops(moment: Moment) -> ContainerLabels {
         ContainerLabels {

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{BadUrl, Scheme, decoded};
-use crate::labels::nearest_word;
+use crate::text::nearest_word;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct StoreOptions {
