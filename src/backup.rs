@@ -8,7 +8,6 @@ use serde::Serialize;
 use tracing::warn;
 
 use crate::copy::CopyReport;
-use crate::discover::Service;
 use crate::driver::{Captured, DriverError, doubts_of};
 use crate::encryption::Recipients;
 use crate::engine::EngineError;
@@ -29,7 +28,8 @@ use crate::repository::snapshot::SnapshotWriter;
 use crate::repository::{RepositoryError, SnapshotRef};
 use crate::session::{Interrupted, LockError, Session};
 use crate::shrinkage::{measures, shrunken};
-use crate::survey::Survey;
+use crate::stack::Service;
+use crate::stack::survey::Survey;
 use crate::target::{RunId, TargetId};
 use crate::targets::Drivers;
 

@@ -32,6 +32,7 @@ use crate::places::{Making, PlaceTerms};
 use crate::repository::credentials::Credentials;
 use crate::repository::url::{BadUrl, RepositoryUrl};
 use crate::schedule::{BadSchedule, Schedule};
+use crate::stack::Scope;
 use crate::text::nearest_word;
 
 /// Everything that a command needs to know of its surroundings.
@@ -73,16 +74,6 @@ pub struct Config {
     pub status_directory: Option<PathBuf>,
     /// What looks like a mistake and is none for sure: to be logged.
     pub warnings: Vec<String>,
-}
-
-/// Which projects a command works on.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Scope {
-    /// The project that cofferdam's own container belongs to.
-    Own,
-    /// At least one, in the order given, none twice.
-    Projects(Vec<String>),
-    All,
 }
 
 /// Who reads what is printed on standard output.

@@ -36,8 +36,6 @@ use crate::commands::prepare::Wanted;
 use crate::commands::recover::{Authority, recover_all};
 use crate::commands::tell::{self, Courier};
 use crate::commands::{CommandError, Context};
-use crate::config::Scope;
-use crate::discover::{DiscoverError, by_project};
 use crate::engine::Engine;
 use crate::exit::Outcome;
 use crate::notify::Notice;
@@ -47,7 +45,9 @@ use crate::report::notice;
 use crate::serve::shown::RunTrouble;
 use crate::serve::{Desk, Server, Shown, look};
 use crate::session::Session;
-use crate::survey::swarm_view;
+use crate::stack::Scope;
+use crate::stack::survey::swarm_view;
+use crate::stack::{DiscoverError, by_project};
 
 /// The clock is looked at once in this time at least: it may be set, and a host may sleep.
 const LONGEST_REST: Duration = Duration::from_secs(60);

@@ -15,13 +15,13 @@ use std::fmt;
 use tracing::{info, warn};
 
 use crate::agent::helper::Helpers;
-use crate::discover::Service;
 use crate::engine::container::{SWARM_SERVICE_ID, SWARM_SERVICE_NAME};
 use crate::engine::{Container, Engine, EngineError, ExecSpec};
 use crate::hold::Operation;
 use crate::labels::{HookPoint, HookSpec, WhenStopped};
-use crate::plan::order::start_order;
 use crate::secret::{Redactor, secrets_of};
+use crate::stack::Service;
+use crate::stack::order::start_order;
 
 /// How much of what a hook printed a message carries, in bytes.
 const LAST_WORDS: usize = 2000;

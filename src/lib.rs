@@ -7,7 +7,7 @@
 //! restore  manifest ─▶ plan ─▶ hold ─▶ load and verify all ─▶ check all ─▶ give up the old ─▶ release ─▶ hooks ─▶ report
 //! ```
 //!
-//! A backup reads the labels of a project's containers ([`labels`], [`discover`], [`survey`]), plans as a value
+//! A backup reads the labels of a project's containers ([`labels`], [`stack`]), plans as a value
 //! ([`plan`]), holds what must not write meanwhile ([`hold`]), lets each target's driver ([`driver`]) stream into the
 //! repository ([`repository`]) through digests, compression and encryption ([`pipe`], [`encryption`]), and writes the manifest last ([`manifest`]).
 //! A restore goes the other way, and gives up nothing old before everything new is loaded and checked ([`restore`],
@@ -18,10 +18,10 @@
 //! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read; [`daemon`], which
 //!    runs commands by itself, and [`serve`], which shows what came of them
 //! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`verify`], [`freshness`], [`export`],
-//!    [`copy`] with [`session`], [`places`], [`survey`], [`targets`], [`select`]
+//!    [`copy`] with [`session`], [`places`], [`targets`], [`select`]
 //! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`], [`notify`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
-//! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`store`], [`cache`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
+//! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
 //!
 //! A module imports from its own layer or inwards. What a linter can hold of that stands in `clippy.toml`.
 
@@ -29,13 +29,11 @@
 
 pub mod agent;
 pub mod backup;
-pub mod cache;
 pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod copy;
 pub mod daemon;
-pub mod discover;
 pub mod driver;
 pub mod encryption;
 pub mod engine;
@@ -65,8 +63,7 @@ pub mod serve;
 pub mod session;
 pub mod shrinkage;
 pub mod sqlite;
-pub mod store;
-pub mod survey;
+pub mod stack;
 pub mod target;
 pub mod targets;
 pub mod text;

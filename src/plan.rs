@@ -7,13 +7,12 @@ mod caches;
 pub mod enabled;
 pub mod hold;
 mod memory;
-pub mod order;
 pub mod restore;
 #[cfg(test)]
 pub(crate) mod tests_support;
 
 use crate::hold::Action;
-use crate::store::Store;
+use crate::stack::servers::Store;
 use crate::target::TargetId;
 
 #[derive(Debug, thiserror::Error)]

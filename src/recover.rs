@@ -9,7 +9,6 @@ use tracing::{info, warn};
 
 use crate::agent::helper;
 use crate::agent::inside::{VisitError, left};
-use crate::config::Scope;
 use crate::driver::{DriverError, WayBack};
 use crate::engine::EngineError;
 use crate::hold::journal::{ServiceThen, relabel};
@@ -18,7 +17,8 @@ use crate::hooks::{HookOutcome, Hooks};
 use crate::repository::SnapshotRef;
 use crate::restore::{commit, roll_back, undo_in_place};
 use crate::session::Session;
-use crate::survey::{Survey, survey_with};
+use crate::stack::Scope;
+use crate::stack::survey::{Survey, survey_with};
 use crate::target::{DriverKind, RunId, TargetId};
 use crate::targets::{Drivers, Restored, RunOptions};
 

@@ -25,7 +25,7 @@ use crate::report::progress::Activity;
 use crate::repository::snapshot::{IndexesError, SnapshotReader, ensure_opens, read_indexes};
 use crate::repository::{RepositoryError, SnapshotRef};
 use crate::session::{Interrupted, LockError, Session};
-use crate::survey::Survey;
+use crate::stack::survey::Survey;
 use crate::target::{RunId, TargetId};
 use crate::targets::Drivers;
 use crate::tree::{IndexKind, TreePath};

@@ -7,7 +7,6 @@ use tracing::warn;
 
 use crate::agent::helper::{self, Helpers, Probed};
 use crate::agent::inside::Removals;
-use crate::discover::Service;
 use crate::encryption::Keys;
 use crate::engine::{Container, Engine, EngineError, State};
 use crate::hold::{Acquired, HoldError, Journal, Lock, Wait};
@@ -20,7 +19,8 @@ use crate::repository::Repository;
 use crate::repository::credentials::Credentials;
 use crate::repository::url::RepositoryUrl;
 use crate::retention::Terms;
-use crate::survey::Survey;
+use crate::stack::Service;
+use crate::stack::survey::Survey;
 use crate::target::RunId;
 
 /// What a backup does about second places.

@@ -15,7 +15,7 @@ use crate::manifest::{Failure, TargetRecord};
 use crate::plan::apart::Placed;
 use crate::plan::backup::PlannedTarget;
 use crate::session::Session;
-use crate::survey::Survey;
+use crate::stack::survey::Survey;
 use crate::target::{RunId, TargetId};
 
 /// What a run wants of its drivers, beside what the labels say.

@@ -17,7 +17,7 @@ use crate::notify::Notice;
 use crate::plan::backup::BackupPlan;
 use crate::report;
 use crate::session::Session;
-use crate::survey::Survey;
+use crate::stack::survey::Survey;
 use crate::target::RunId;
 use crate::targets::Drivers;
 

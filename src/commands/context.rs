@@ -12,8 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::error::CommandError;
 use crate::agent::inside::Removals;
 use crate::cli::{Despite, SnapshotSelector};
-use crate::config::{Config, LogFormat, Output, Scope};
-use crate::discover::EachProject;
+use crate::config::{Config, LogFormat, Output};
 use crate::engine::{Endpoint, Engine};
 use crate::manifest::Manifest;
 use crate::pipe::Progress;
@@ -26,7 +25,9 @@ use crate::repository::{self, OpenError, Repository, SnapshotRef};
 use crate::retention::Terms;
 use crate::select::{self, SelectError};
 use crate::session::{CopySettings, Session};
-use crate::survey::{Survey, SurveyError, survey, survey_each};
+use crate::stack::EachProject;
+use crate::stack::Scope;
+use crate::stack::survey::{Survey, SurveyError, survey, survey_each};
 use crate::text::printable_lines;
 
 #[derive(Clone)]

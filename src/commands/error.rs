@@ -9,7 +9,7 @@ use crate::repository::snapshot::IndexesError;
 use crate::restore::RestoreError;
 use crate::select::SelectError;
 use crate::session::{Interrupted, LockError};
-use crate::survey::SurveyError;
+use crate::stack::survey::SurveyError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {

@@ -13,7 +13,7 @@ use crate::plan::enabled::ensure_enabled_is_served;
 use crate::repository::pin::PinName;
 use crate::select;
 use crate::session::Session;
-use crate::survey::Survey;
+use crate::stack::survey::Survey;
 use crate::target::{RunId, TargetId, encode_component};
 use crate::targets::{self, Drivers, RunOptions};
 

@@ -7,13 +7,13 @@ use tracing::warn;
 use super::context::Context;
 use super::error::CommandError;
 use crate::cli::RecoverArgs;
-use crate::config::Scope;
 use crate::engine::{Container, Engine};
 use crate::exit::Outcome;
 use crate::hold::{HoldError, Journal, Liveness, Lock, Operation};
 use crate::recover::{Recovery, Stuck, recover};
 use crate::report;
 use crate::session::Session;
+use crate::stack::Scope;
 
 pub async fn run(context: &Context, args: RecoverArgs) -> Result<Outcome, CommandError> {
     let engine = context.engine().await?;

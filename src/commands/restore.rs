@@ -10,7 +10,6 @@ use tracing::warn;
 use super::context::Context;
 use super::error::CommandError;
 use crate::cli::{RestoreArgs, SnapshotSelector};
-use crate::discover::Stack;
 use crate::driver::tree::Placement;
 use crate::driver::{Loss, OldDatabase};
 use crate::engine::{Container, Engine};
@@ -23,7 +22,8 @@ use crate::plan::restore::{PlannedRestore, RestorePlan, is_database, service_of}
 use crate::report;
 use crate::restore::{FinalState, Restore, Safety};
 use crate::select::{self, Chosen, Completed};
-use crate::survey::{self, Survey};
+use crate::stack::Stack;
+use crate::stack::survey::{self, Survey};
 use crate::target::{DriverKind, RunId, TargetId};
 use crate::targets::{Drivers, Restored, RunOptions};
 use crate::text::printable;

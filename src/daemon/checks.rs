@@ -12,10 +12,10 @@ use tracing::{info, warn};
 use super::project::Project;
 use crate::commands::check::{Checked, look};
 use crate::commands::{CommandError, Context};
-use crate::config::Scope;
 use crate::freshness::{FreshnessReport, Goals, Question};
 use crate::notify::{Kind, Notice};
 use crate::report::{View, notice};
+use crate::stack::Scope;
 
 const PAUSE: Duration = Duration::from_secs(60 * 60);
 

@@ -7,10 +7,10 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::discover::{Service, Stack};
 use crate::freshness::Goals;
 use crate::labels::OptIn;
 use crate::schedule::Schedule;
+use crate::stack::{Service, Stack};
 
 /// Clocks of two machines differ by less; a run that lies further ahead was dated by a clock that has been set back.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);

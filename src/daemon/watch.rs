@@ -7,9 +7,9 @@ use futures_util::StreamExt as _;
 use tracing::{debug, warn};
 
 use super::inbox::{Inbox, Occasion};
-use crate::config::Scope;
 use crate::engine::{ContainerEvent, Engine, EngineError, Happening};
 use crate::labels::{self, OwnLabel, TRIGGER};
+use crate::stack::Scope;
 
 /// Between two attempts to listen again; twice as long after each that failed.
 const PAUSES: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));

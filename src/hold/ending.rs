@@ -7,10 +7,10 @@ use std::collections::BTreeSet;
 use tracing::error;
 
 use super::{Held, Lock, ReleaseProblem, Seals, Wait};
-use crate::discover::Service;
 use crate::driver::DriverError;
 use crate::engine::container::COMPOSE_DEPENDS_ON;
 use crate::hooks::{HookError, HookOutcome, Hooks};
+use crate::stack::Service;
 use crate::target::TargetId;
 
 #[derive(Debug, Default)]

@@ -1,10 +1,10 @@
 //! What must not lie in each other: targets and Cofferdam's own repositories, and two targets of one restore. Pure.
 
 use super::PlanError;
-use crate::discover::{Service, is_left_out, labels_but_for, patterns_of, repositories_at};
 use crate::engine::Mount;
 use crate::labels::files_name;
-use crate::survey::Survey;
+use crate::stack::survey::Survey;
+use crate::stack::{Service, is_left_out, labels_but_for, patterns_of, repositories_at};
 use crate::target::{DriverKind, TargetId};
 
 /// A target and where its files lie, as its container sees them, links resolved.
@@ -113,8 +113,8 @@ mod tests {
     use super::*;
     use crate::plan::restore::RestorePlan;
     use crate::plan::tests_support::{bound, service, survey};
-    use crate::store::Store;
-    use crate::survey::StoreAtWork;
+    use crate::stack::servers::Store;
+    use crate::stack::survey::StoreAtWork;
     use crate::target::RunId;
 
     #[test]

@@ -13,11 +13,11 @@ use serde::Serialize;
 
 use super::backup::PlannedTarget;
 use super::caches;
-use crate::discover::{self, MountedVolume, Service};
 use crate::engine::container::is_within;
 use crate::labels::{Selection, files_name};
 use crate::manifest::Failure;
-use crate::survey::Survey;
+use crate::stack::survey::Survey;
+use crate::stack::{self, MountedVolume, Service};
 use crate::target::Moment;
 use crate::target::{DriverKind, TargetId};
 
@@ -109,7 +109,7 @@ fn data_places(survey: &Survey) -> Vec<String> {
         let usual = stores.flat_map(|store| store.directories(env));
         let told = survey.data_directories(&service.name);
         let labelled = service.labels.data_directories();
-        discover::data_places_of(&service.container, told.chain(labelled).chain(usual))
+        stack::data_places_of(&service.container, told.chain(labelled).chain(usual))
     };
     survey.stack.services.iter().flat_map(of_service).collect()
 }
@@ -124,11 +124,11 @@ fn unsaved_volumes(survey: &Survey, data: &[String], names: &mut Names) -> Vec<F
         .map(|wanted| wanted.volume.volume.clone())
         .collect();
     let mounted =
-        |service: &Service| discover::mounted(service, &survey.stack.project, &survey.declared);
+        |service: &Service| stack::mounted(service, &survey.stack.project, &survey.declared);
     for service in &survey.stack.services {
         for volume in mounted(service) {
             if is_explained(survey, data, service, &volume.destination)
-                || discover::is_skipped_volume(service, &volume)
+                || stack::is_skipped_volume(service, &volume)
                 || is_saved_by_path(service, &volume)
             {
                 explained.insert(volume.volume);
@@ -159,8 +159,7 @@ fn unsaved_volumes(survey: &Survey, data: &[String], names: &mut Names) -> Vec<F
 /// with the whole service.
 fn is_explained(survey: &Survey, data: &[String], service: &Service, path: &str) -> bool {
     let place = service.container.place_of(path);
-    let mut repositories =
-        discover::repositories_at(&survey.repositories, &service.container, path);
+    let mut repositories = stack::repositories_at(&survey.repositories, &service.container, path);
     data.iter().any(|data| is_within(&place, data))
         || service.labels.skip.is_some()
         || repositories.next().is_some()
@@ -175,12 +174,12 @@ fn beside_data(
     data: &[String],
     names: &mut Names,
 ) -> Option<BesideData> {
-    let patterns = discover::patterns_of(&service.container.place_of(path), data);
+    let patterns = stack::patterns_of(&service.container.place_of(path), data);
     if patterns.is_empty() {
         return None;
     }
     let name = names.of(service, path);
-    Some(BesideData(discover::labels_but_for(&name, path, &patterns)))
+    Some(BesideData(stack::labels_but_for(&name, path, &patterns)))
 }
 
 impl BesideData {

@@ -7,12 +7,12 @@ use super::apart::Placed;
 use super::audit::Finding;
 use super::hold::{PlannedHold, plan_holds};
 use super::memory;
-use crate::discover::Stack;
 use crate::hold::Operation;
 use crate::labels::HookPoint;
 use crate::manifest::{Failure, Skip};
 use crate::repository::pin::PinName;
-use crate::survey::Survey;
+use crate::stack::Stack;
+use crate::stack::survey::Survey;
 use crate::target::TargetId;
 
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -1,10 +1,10 @@
 //! Caches and search indexes that go on answering from a database that a restore has replaced. Pure.
 
 use super::audit::Finding;
-use crate::cache::Remedy;
-use crate::discover::Service;
 use crate::labels::HookPoint;
-use crate::survey::Survey;
+use crate::stack::Service;
+use crate::stack::caches::Remedy;
+use crate::stack::survey::Survey;
 
 /// Those of services that are not put back with the database, that no hook of their own tells about a restore, and that are
 /// not emptied by a stop. A hook is taken at its word.
@@ -40,8 +40,8 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::cache::Cache;
     use crate::plan::tests_support::{service, survey};
+    use crate::stack::caches::Cache;
 
     /// What is said of a service with these labels that runs this, a line each.
     fn said(labels: &[(&str, &str)], cache: Cache, is_put_back: bool, is_stopped: bool) -> String {

@@ -1,11 +1,11 @@
 //! Whether each `cofferdam.enable: true` finds something to save. Pure.
 
 use super::backup::PlannedTarget;
-use crate::discover::Service;
 use crate::engine::{Container, Mount, State};
 use crate::labels::{LabelErrors, LabelProblem, OptIn};
 use crate::manifest::Failure;
-use crate::survey::Survey;
+use crate::stack::Service;
+use crate::stack::survey::Survey;
 use crate::target::{DriverKind, TargetId};
 
 const ENABLE: &str = "cofferdam.enable";

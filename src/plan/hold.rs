@@ -9,12 +9,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::PlanError;
-use super::order::start_order;
 use crate::engine::container::Health;
 use crate::engine::{Container, State};
 use crate::hold::{Action, Held, Operation, READY_TIMEOUT, Subject};
 use crate::labels::ContainerLabels;
-use crate::survey::Survey;
+use crate::stack::order::start_order;
+use crate::stack::survey::Survey;
 use crate::target::Moment;
 use crate::target::{StateNeeded, TargetId};
 

@@ -10,7 +10,7 @@ use super::apart::{Placed, service_of};
 use super::hold::PlannedHold;
 use crate::engine::Container;
 use crate::hold::Action;
-use crate::survey::Survey;
+use crate::stack::survey::Survey;
 use crate::target::TargetId;
 
 /// Why a target can be neither saved nor put back as things are.

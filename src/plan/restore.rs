@@ -15,14 +15,14 @@ use super::caches;
 use super::hold::{PlannedHold, plan_holds};
 use super::memory;
 use super::{PlanError, apart};
-use crate::discover::{Service, Stack, is_left_out};
 use crate::driver::WayBack;
 use crate::engine::container::{SWARM_SERVICE_NAME, is_within, overlap};
 use crate::engine::swarm::Mode;
 use crate::engine::{Container, Mount, State};
 use crate::hold::Operation;
 use crate::manifest::{Facts, Failure, Manifest, TargetRecord};
-use crate::survey::{StoreAtWork, Survey};
+use crate::stack::survey::{StoreAtWork, Survey};
+use crate::stack::{Service, Stack, is_left_out};
 use crate::target::Moment;
 use crate::target::{RunId, StateNeeded, TargetId};
 

@@ -3,12 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::discover::{self, Apart, Service, Stack};
 use crate::engine::container::tests_support::container;
 use crate::engine::{Mount, MountKind};
 use crate::labels::parse;
-use crate::store::Store;
-use crate::survey::Survey;
+use crate::stack::servers::Store;
+use crate::stack::survey::Survey;
+use crate::stack::{self, Apart, Service, Stack};
 
 /// A container with named volumes, as `name:/path`, and labels without their prefix.
 pub fn service(name: &str, volumes: &[&str], labels: &[(&str, &str)]) -> Service {
@@ -75,9 +75,9 @@ pub fn survey(services: Vec<(Service, &[Store])>) -> Survey {
         no_directories: &BTreeSet::new(),
         repositories: &[],
     };
-    let volumes = discover::wanted(&stack, &BTreeMap::new(), &apart).expect("volumes");
+    let volumes = stack::wanted(&stack, &BTreeMap::new(), &apart).expect("volumes");
     Survey {
-        paths: discover::wanted_paths(&stack, &volumes, &apart).expect("paths"),
+        paths: stack::wanted_paths(&stack, &volumes, &apart).expect("paths"),
         volumes,
         stack,
         containers: all,

@@ -7,11 +7,11 @@ use jiff::Timestamp;
 use super::amounts::{between, counted};
 use super::{View, freshness, outcome};
 use crate::backup::BackupReport;
-use crate::config::Scope;
 use crate::freshness::{Finding, FreshnessReport, ProjectReport, State, TargetReport};
 use crate::manifest::Manifest;
 use crate::notify::{Facts, Kind, Notice};
 use crate::places::UsedPlace;
+use crate::stack::Scope;
 use crate::text::printable;
 
 /// More projects than these are not named in a title.

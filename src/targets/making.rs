@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use super::{Restored, RunOptions, ServiceDriver};
 use crate::agent::helper::Helpers;
 use crate::agent::inside::OWN_PROGRAM;
-use crate::discover::{self, MountedVolume, Service};
 use crate::driver::DriverError;
 use crate::driver::command::{CommandDriver, CommandRun};
 use crate::driver::couchdb::{CouchdbDriver, CouchdbRun};
@@ -18,7 +17,8 @@ use crate::driver::tree::{Moment, TreeDriver, TreeOrigin, TreeTarget};
 use crate::engine::Mount;
 use crate::labels::{OptIn, PostgresLabels, PostgresMode, TreeOptions};
 use crate::session::Session;
-use crate::survey::{FoundServer, Survey, couchdb_labels};
+use crate::stack::survey::{FoundServer, Survey, couchdb_labels};
+use crate::stack::{self, MountedVolume, Service};
 use crate::target::{DriverKind, RunId, TargetId};
 
 pub(super) struct Making<'a> {
@@ -303,11 +303,11 @@ fn nested_in(service: &Service, path: &str, all: &[String]) -> Vec<String> {
     let below = container.mounts.iter().filter(|mount| {
         let rest = mount.destination.strip_prefix(path.trim_end_matches('/'));
         let is_same = rest.is_some_and(|rest| mount.root() == format!("{place}{rest}"));
-        let has_own = all.contains(&mount.destination) || discover::is_skipped(service, mount);
+        let has_own = all.contains(&mount.destination) || stack::is_skipped(service, mount);
         is_same && has_own
     });
     let below: Vec<String> = below.map(Mount::root).collect();
-    discover::patterns_of(&place, &below)
+    stack::patterns_of(&place, &below)
 }
 
 /// What is restored although no label takes it: as a volume that the service mounts, or at the path that was saved.
@@ -317,7 +317,7 @@ fn unlabelled_trees(
     labelled: &[TreeTarget],
     restored: &[Restored],
 ) -> Vec<TreeTarget> {
-    let mounted = discover::mounted(service, &survey.stack.project, &survey.declared);
+    let mounted = stack::mounted(service, &survey.stack.project, &survey.declared);
     let mut trees = Vec::new();
     for Restored { target: id, path } in restored {
         if id.service != service.name || labelled.iter().any(|tree| tree.id == *id) {

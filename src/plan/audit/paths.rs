@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::{Finding, ListLabel, Names, beside_data, is_explained, listed, stores};
-use crate::discover::{self, Service};
 use crate::engine::{Mount, MountKind};
-use crate::survey::Survey;
+use crate::stack::survey::Survey;
+use crate::stack::{self, Service};
 
 const BINDS: ListLabel = ListLabel {
     key: "cofferdam.binds",
@@ -17,7 +17,7 @@ const BINDS: ListLabel = ListLabel {
 /// purpose. `data`: where stores have their data.
 pub(super) fn unsaved(survey: &Survey, data: &[String], names: &mut Names) -> Vec<Finding> {
     let unnamed = |service| {
-        let mounts = discover::unnamed(service, &survey.no_directories);
+        let mounts = stack::unnamed(service, &survey.no_directories);
         let mut mounts: Vec<&Mount> = mounts.collect();
         mounts.sort_by(|a, b| a.destination.cmp(&b.destination));
         mounts
@@ -28,7 +28,7 @@ pub(super) fn unsaved(survey: &Survey, data: &[String], names: &mut Names) -> Ve
         // Also where it cannot be written to.
         for mount in &service.container.mounts {
             if is_explained(survey, data, service, &mount.destination)
-                || discover::is_skipped(service, mount)
+                || stack::is_skipped(service, mount)
             {
                 explained.insert(mount.root());
             }

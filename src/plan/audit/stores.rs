@@ -4,12 +4,12 @@
 //! own files, if they keep still meanwhile.
 
 use super::Finding;
-use crate::discover::{self, Service};
 use crate::engine::container::is_within;
 use crate::engine::{Mount, MountKind};
 use crate::labels::HookPoint;
-use crate::store::Store;
-use crate::survey::Survey;
+use crate::stack::servers::Store;
+use crate::stack::survey::Survey;
+use crate::stack::{self, Service};
 
 pub(super) fn unsaved(survey: &Survey) -> Vec<Finding> {
     let services = survey.stack.services.iter();
@@ -103,14 +103,14 @@ fn has_saved_files(survey: &Survey, service: &Service, store: Store) -> bool {
         let mut directories = store.directories(&container.env);
         directories.any(|directory| {
             is_within(directory, path)
-                && !discover::is_left_out(exclude, &place, &container.place_of(directory))
+                && !stack::is_left_out(exclude, &place, &container.place_of(directory))
         })
     };
     let wanted = |volume: &str| {
         let mut wanted = survey.volumes.values().flatten();
         wanted.find(|wanted| wanted.volume.volume == volume)
     };
-    let mounted = discover::mounted(service, &survey.stack.project, &survey.declared);
+    let mounted = stack::mounted(service, &survey.stack.project, &survey.declared);
     let on_volume = mounted.iter().any(|volume| {
         let wanted = wanted(&volume.volume);
         wanted.is_some_and(|wanted| holds(&volume.destination, &wanted.options.exclude))

@@ -3,8 +3,8 @@ use insta::assert_snapshot;
 use super::*;
 use crate::labels::PostgresLabels;
 use crate::plan::tests_support::{bound, service, survey};
-use crate::store::Store;
-use crate::survey::{FoundDatabase, FoundServer};
+use crate::stack::servers::Store;
+use crate::stack::survey::{FoundDatabase, FoundServer};
 
 /// What is found, a line each.
 fn found(survey: &Survey) -> String {

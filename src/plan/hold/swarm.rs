@@ -3,11 +3,11 @@
 //! They are held as a whole and through a manager, wherever their tasks run: also those that have none on this node.
 
 use super::{PlannedHold, ensure_no_database_is_held, hold_of, is_service};
-use crate::discover::{Service, Stack, StackService};
 use crate::engine::swarm::Mode;
 use crate::hold::journal::HeldService;
 use crate::hold::{Action, Operation, READY_TIMEOUT, Subject};
 use crate::plan::PlanError;
+use crate::stack::{Service, Stack, StackService};
 use crate::target::{StateNeeded, TargetId};
 
 pub(super) fn plan_holds(
@@ -127,10 +127,10 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::discover::StackSwarm;
     use crate::engine::container::SWARM_SERVICE_ID;
     use crate::engine::container::tests_support::container;
     use crate::labels::ContainerLabels;
+    use crate::stack::StackSwarm;
     use crate::target::DriverKind;
     use crate::target::Moment;
 

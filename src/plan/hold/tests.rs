@@ -1,9 +1,9 @@
 use insta::assert_snapshot;
 
 use super::*;
-use crate::discover::Service;
 use crate::engine::container::tests_support::container;
 use crate::plan::tests_support::{service, survey};
+use crate::stack::Service;
 use crate::target::DriverKind;
 
 const STOP: (&str, &str) = ("stop", "backup,restore");

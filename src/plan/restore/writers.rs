@@ -1,13 +1,13 @@
 //! Who goes on writing to what a restore replaces.
 
 use super::{PlannedRestore, Reach, RestorePlan, ensure_closed, how_to_hold, is_held};
-use crate::discover::Stack;
 use crate::driver::{Writer, Writers};
 use crate::engine::Container;
 use crate::manifest::{Facts, Manifest, TreeShape};
 use crate::plan::PlanError;
 use crate::plan::hold::PlannedHold;
-use crate::survey::Survey;
+use crate::stack::Stack;
+use crate::stack::survey::Survey;
 use crate::target::TargetId;
 
 impl RestorePlan {

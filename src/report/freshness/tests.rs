@@ -3,12 +3,12 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::config::Scope;
 use crate::freshness::{GoodCopy, PassedOver};
 use crate::manifest::ObjectPath;
 use crate::notify::{Kind, Notice};
 use crate::report::{notice, status};
 use crate::repository::SnapshotRef;
+use crate::stack::Scope;
 use crate::target::{DriverKind, RunId, TargetId};
 use crate::verify::{Fault, Problem};
 

@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{FutureExt, StreamExt, TryStreamExt};
 
 use super::some_at_a_time;
-use crate::discover::{self, Service};
 use crate::engine::container::COMPOSE_VOLUME;
 use crate::engine::{Engine, EngineError, Mount, MountKind, PathKind, Volume};
+use crate::stack::{self, Service};
 
 /// What the engine tells of volumes.
 #[derive(Default)]
@@ -49,7 +49,7 @@ pub(super) async fn no_directories<'a>(
 ) -> BTreeSet<String> {
     let nothing = BTreeSet::new();
     let mounts = services.flat_map(|service| {
-        let unnamed = discover::unnamed(service, &nothing);
+        let unnamed = stack::unnamed(service, &nothing);
         let binds = unnamed.filter(|mount| mount.kind == MountKind::Bind);
         binds.map(move |mount| (&service.container, mount))
     });

@@ -16,15 +16,15 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, Stream, StreamExt, stream};
 
 use self::mounts::{Volumes, look_at_volumes, no_directories};
-use crate::cache::Cache;
-use crate::config::Scope;
-use crate::discover::{
-    self, Apart, DiscoverError, EachProject, Service, Stack, SwarmView, WantedVolume,
-};
 use crate::driver::{mysql, postgres};
 use crate::engine::{Container, Engine, EngineError, MountKind, State};
 use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels, Selection};
-use crate::store::Store;
+use crate::stack::Scope;
+use crate::stack::caches::Cache;
+use crate::stack::servers::Store;
+use crate::stack::{
+    self, Apart, DiscoverError, EachProject, Service, Stack, SwarmView, WantedVolume,
+};
 
 /// How much the engine is asked for at the same time.
 const LOOKS: usize = 8;
@@ -171,7 +171,7 @@ impl Survey {
 
     /// Whether what labels take has this place in it ([`Container::place_of`]).
     pub fn is_saved(&self, place: &str) -> bool {
-        discover::is_saved(&self.stack, &self.volumes, &self.paths, place)
+        stack::is_saved(&self.stack, &self.volumes, &self.paths, place)
     }
 
     /// Where the databases of a service keep their data.
@@ -200,7 +200,7 @@ pub async fn survey_with(
     let (around, containers) = Around::look(engine, repositories, relabel).await?;
     let (own, swarm) = (around.own.as_ref(), around.swarm.as_ref());
     let mut surveys = Vec::new();
-    for stack in discover::discover(containers, own, scope, swarm)? {
+    for stack in stack::discover(containers, own, scope, swarm)? {
         surveys.push(around.survey(engine, stack).await?);
     }
     Ok(surveys)
@@ -215,7 +215,7 @@ pub async fn survey_each(
     let (around, containers) = Around::look(engine, repositories, |_| ()).await?;
     let (own, swarm) = (around.own.as_ref(), around.swarm.as_ref());
     let mut surveys = Vec::new();
-    for (project, stack) in discover::discover_each(containers, own, scope, swarm)? {
+    for (project, stack) in stack::discover_each(containers, own, scope, swarm)? {
         let survey = match stack {
             Ok(stack) => around.survey(engine, stack).await,
             Err(errors) => Err(errors.into()),
@@ -254,9 +254,9 @@ impl Around {
         let swarm = swarm_view(engine, &containers).await?;
         let (cofferdams, all) = containers
             .iter()
-            .filter(|container| !discover::is_helper(container))
+            .filter(|container| !stack::is_helper(container))
             .cloned()
-            .partition::<Vec<_>, _>(|container| discover::is_cofferdam(container, own.as_ref()));
+            .partition::<Vec<_>, _>(|container| stack::is_cofferdam(container, own.as_ref()));
         let through = engine.speaks_through(own.as_ref(), &containers).await?;
         let around = Self {
             own,
@@ -346,9 +346,9 @@ async fn survey_stack(
         no_directories: &no_directories,
         repositories,
     };
-    let volumes = discover::wanted(&stack, &declared, &apart)?;
-    let paths = discover::wanted_paths(&stack, &volumes, &apart)?;
-    let why_apart = discover::why_apart(&stack, &declared, &apart);
+    let volumes = stack::wanted(&stack, &declared, &apart)?;
+    let paths = stack::wanted_paths(&stack, &volumes, &apart)?;
+    let why_apart = stack::why_apart(&stack, &declared, &apart);
     stack.warnings.extend(why_apart);
     let unsaved = stack.services.iter().filter_map(|service| {
         let found = databases.get(&service.name).map_or(&[][..], Vec::as_slice);

@@ -1,9 +1,9 @@
 use insta::assert_snapshot;
 
 use super::*;
-use crate::discover::why_apart;
 use crate::engine::container::tests_support::container;
 use crate::labels::parse;
+use crate::stack::why_apart;
 
 const HEX: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
@@ -63,7 +63,7 @@ impl Set {
             no_directories: &self.no_directories,
             repositories: &self.repositories,
         };
-        let volumes = crate::discover::wanted(&stack, &BTreeMap::new(), &apart)?;
+        let volumes = crate::stack::wanted(&stack, &BTreeMap::new(), &apart)?;
         let paths = wanted_paths(&stack, &volumes, &apart)?;
         let taken = paths.into_iter().flat_map(|(service, paths)| {
             let paths = paths.into_iter();

@@ -1,11 +1,11 @@
 //! Servers that answer from copies of what a database holds, and go on doing so when a restore has replaced the database
 //! behind them: caches and search indexes. What runs when one runs, and what makes it forget. Pure.
 //!
-//! One is known by its processes, as a [`crate::store::Store`] is. Whether a Redis is a cache or a queue, nobody can see.
+//! One is known by its processes, as a [`crate::stack::servers::Store`] is. Whether a Redis is a cache or a queue, nobody can see.
 
 use std::fmt;
 
-use crate::store::Store;
+use crate::stack::servers::Store;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cache {

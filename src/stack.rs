@@ -3,7 +3,11 @@
 //! What comes out holds every container that is part of a project, also those without any label of ours: a plan is an audit
 //! too, and a hold must know what depends on what. Labels of projects out of scope are not looked at.
 
+pub mod caches;
+pub mod order;
 mod paths;
+pub mod servers;
+pub mod survey;
 mod swarm;
 mod untaken;
 mod volumes;
@@ -19,7 +23,6 @@ pub use volumes::{MountedVolume, WantedVolume, is_skipped_volume, mounted, wante
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::config::Scope;
 use crate::engine::Container;
 use crate::engine::container::{
     COMPOSE_NUMBER, COMPOSE_PROJECT, PROJECT, Replica, SERVICE, SWARM_SERVICE_ID,
@@ -30,6 +33,16 @@ use crate::labels::{self, ContainerLabels, LabelErrors, LabelProblem, OptIn, Own
 use crate::target::Moment;
 use crate::text::nearest_word;
 use crate::text::quoted;
+
+/// Which projects a command works on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The project that cofferdam's own container belongs to.
+    Own,
+    /// At least one, in the order given, none twice.
+    Projects(Vec<String>),
+    All,
+}
 
 /// The containers of one project.
 #[derive(Clone, Debug)]

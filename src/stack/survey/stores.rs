@@ -7,12 +7,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use futures_util::{FutureExt, StreamExt};
 
 use super::{Survey, some_at_a_time};
-use crate::cache::Cache;
-use crate::discover::{Service, Stack, is_helper};
 use crate::engine::container::overlap;
 use crate::engine::{Container, Engine, EngineError, Mount, State};
 use crate::labels::{ContainerLabels, CouchdbLabels, ElasticsearchLabels, OptIn, Selection};
-use crate::store::Store;
+use crate::stack::caches::Cache;
+use crate::stack::servers::Store;
+use crate::stack::{Service, Stack, is_helper};
 
 /// What a service runs, and why the engine did not tell it.
 pub(super) type Look = (BTreeSet<Store>, Option<EngineError>);
