@@ -45,9 +45,8 @@ use crate::report::notice;
 use crate::serve::shown::RunTrouble;
 use crate::serve::{Desk, Server, Shown, look};
 use crate::session::Session;
-use crate::stack::Scope;
 use crate::stack::survey::swarm_view;
-use crate::stack::{DiscoverError, by_project};
+use crate::stack::{DiscoverError, Scope, by_project};
 
 /// The clock is looked at once in this time at least: it may be set, and a host may sleep.
 const LONGEST_REST: Duration = Duration::from_secs(60);

@@ -26,10 +26,9 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::engine::Container;
-use crate::manifest::{
-    Artifact, Compression, Facts, Failure, Role, StreamDigest, TargetRecord, Transfer,
-};
-use crate::pipe::ByteStream;
+use crate::manifest::{Artifact, Facts, Failure, StreamDigest, TargetRecord, Transfer};
+use crate::repository::RepositoryError;
+use crate::snapshot::{ArtifactSink, ArtifactSource, StoreError};
 use crate::target::{DriverKind, TargetId};
 
 /// What labels ask a driver for.
@@ -75,50 +74,6 @@ pub struct Captured {
     pub facts: Facts,
     pub artifacts: Vec<Artifact>,
     pub warnings: Vec<String>,
-}
-
-/// A new artifact that a driver is about to hand over.
-#[derive(Clone, Debug)]
-pub struct NewArtifact {
-    pub role: Role,
-    /// The ending of the plain content, without a dot: `dump`, `sql`, `tar`, `index.jsonl`.
-    pub extension: &'static str,
-    /// How the handed-over stream is compressed already.
-    pub compression: Compression,
-}
-
-/// Takes artifacts into the snapshot that is being written.
-#[async_trait]
-pub trait ArtifactSink: Send + Sync {
-    /// Reads `body` to its end and stores it. May be called for several artifacts at the same time.
-    ///
-    /// An error of `body` is an error of this call, and nothing of the artifact is left visible.
-    /// The returned artifact's `plain` digest is that of the handed-over stream: a driver that hands over a compressed
-    /// stream replaces it with the digest of the plain one.
-    async fn store(&self, artifact: NewArtifact, body: ByteStream) -> Result<Artifact, StoreError>;
-
-    /// How what is handed over ought to be compressed.
-    fn compression(&self) -> Compression;
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum StoreError {
-    /// The stream that was being stored failed: the producer's own words.
-    #[error(transparent)]
-    Body(std::io::Error),
-    #[error(transparent)]
-    Repository(#[from] crate::repository::RepositoryError),
-}
-
-/// Gives back what a snapshot holds.
-#[async_trait]
-pub trait ArtifactSource: Send + Sync {
-    /// The stored stream, decrypted, still compressed. Its end is an error unless length and digest of what was read
-    /// from the repository are those of the manifest.
-    async fn open(
-        &self,
-        artifact: &Artifact,
-    ) -> Result<ByteStream, crate::repository::RepositoryError>;
 }
 
 /// How a load may be undone.
@@ -293,7 +248,7 @@ pub enum DriverError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
-    Repository(#[from] crate::repository::RepositoryError),
+    Repository(#[from] RepositoryError),
     /// The database's own client failed: its last words, with secrets redacted.
     #[error("{program} failed with exit code {code}: {message}")]
     Client {

@@ -6,7 +6,7 @@
 //! by its service's label.
 //!
 //! A **copy** counts as good when a backup took it, its manifest can be read, its time has come, and all of its objects are
-//! there with their lengths. Whether their content is still whole is for [`crate::verify`] to say. Safety snapshots of
+//! there with their lengths. Whether their content is still whole is for [`crate::snapshot::verify`] to say. Safety snapshots of
 //! restores do not count: they hold what somebody wanted to be rid of.
 
 mod goals;
@@ -22,8 +22,8 @@ use serde::Serialize;
 use crate::cli::TargetPattern;
 use crate::repository::status::StatusPath;
 use crate::repository::{self, Repository, RepositoryError, SnapshotRef};
+use crate::snapshot::verify::Problem;
 use crate::target::{RunId, TargetId};
-use crate::verify::Problem;
 pub use goals::Goals;
 use history::Histories;
 

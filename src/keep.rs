@@ -10,8 +10,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
-use crate::text::nearest_word;
-use crate::text::quoted;
+use crate::text::{nearest_word, quoted};
 
 /// At least one rule, and none that keeps nothing.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -17,7 +17,7 @@
 //!
 //! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read; [`daemon`], which
 //!    runs commands by itself, and [`serve`], which shows what came of them
-//! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`verify`], [`freshness`], [`export`],
+//! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`freshness`], [`snapshot`],
 //!    [`copy`] with [`session`], [`places`], [`targets`], [`select`]
 //! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`], [`notify`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
@@ -38,7 +38,6 @@ pub mod driver;
 pub mod encryption;
 pub mod engine;
 pub mod exit;
-pub mod export;
 pub mod freshness;
 pub mod hold;
 pub mod hooks;
@@ -62,6 +61,7 @@ pub mod select;
 pub mod serve;
 pub mod session;
 pub mod shrinkage;
+pub mod snapshot;
 pub mod sqlite;
 pub mod stack;
 pub mod target;
@@ -69,4 +69,3 @@ pub mod targets;
 pub mod text;
 pub mod tree;
 pub mod trust;
-pub mod verify;

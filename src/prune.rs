@@ -27,8 +27,8 @@ use crate::retention::{
     Damaged, Doubt, Evidence, Fate, Pruning, Snapshot, Terms, Unreadable, evaluate,
 };
 use crate::session::Session;
+use crate::snapshot::verify::{Problem, judge_length};
 use crate::target::{RunId, TargetId};
-use crate::verify::{Problem, judge_length};
 
 /// The objects of a snapshot that ended this recently stay: a run that is under way may have seen them in its manifest.
 const YOUNG: SignedDuration = SignedDuration::from_hours(24);

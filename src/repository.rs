@@ -15,8 +15,8 @@ pub mod pin;
 mod remote;
 #[cfg(test)]
 pub(crate) mod samples;
-pub mod snapshot;
 pub mod status;
+pub mod stem;
 pub mod url;
 
 use std::collections::BTreeMap;

@@ -11,7 +11,7 @@ use serde::Serialize;
 use tracing::info;
 
 use crate::backup::{Asked, BackupError, Capture};
-use crate::driver::{ArtifactSource, DriverError, WayBack};
+use crate::driver::{DriverError, WayBack};
 use crate::encryption::{NoWayBack, Protection, Recipients};
 use crate::engine::EngineError;
 use crate::hold::journal::{RestoreChoices, RestoreStep, ServiceThen};
@@ -22,14 +22,14 @@ use crate::pipe;
 use crate::plan::restore::{PlannedRestore, RestorePlan};
 use crate::report::disturbance;
 use crate::report::progress::Activity;
-use crate::repository::snapshot::{IndexesError, SnapshotReader, ensure_opens, read_indexes};
 use crate::repository::{RepositoryError, SnapshotRef};
 use crate::session::{Interrupted, LockError, Session};
+use crate::snapshot::verify::{Depth, Verifier, VerifyError};
+use crate::snapshot::{ArtifactSource, IndexesError, SnapshotReader, ensure_opens, read_indexes};
 use crate::stack::survey::Survey;
 use crate::target::{RunId, TargetId};
 use crate::targets::Drivers;
 use crate::tree::{IndexKind, TreePath};
-use crate::verify::{Depth, Verifier, VerifyError};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {

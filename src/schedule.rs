@@ -18,8 +18,7 @@ use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Serialize, Serializer};
 
-use crate::text::nearest_word;
-use crate::text::quoted;
+use crate::text::{nearest_word, quoted};
 
 /// Two are the same when they are written alike.
 #[derive(Clone, Debug)]

@@ -28,11 +28,11 @@ use crate::engine::container::{
     COMPOSE_NUMBER, COMPOSE_PROJECT, PROJECT, Replica, SERVICE, SWARM_SERVICE_ID,
 };
 use crate::engine::swarm::SwarmService;
-use crate::labels::COMPOSE_SERVICE;
-use crate::labels::{self, ContainerLabels, LabelErrors, LabelProblem, OptIn, OwnLabel};
+use crate::labels::{
+    self, COMPOSE_SERVICE, ContainerLabels, LabelErrors, LabelProblem, OptIn, OwnLabel,
+};
 use crate::target::Moment;
-use crate::text::nearest_word;
-use crate::text::quoted;
+use crate::text::{nearest_word, quoted};
 
 /// Which projects a command works on.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,9 +4,8 @@ use crate::support::engine;
 use crate::support::mysql::{
     EVERYTHING, MARIADB, MYSQL, MysqlRun, MysqlServer, assert_same, labels, target,
 };
-use cofferdam::driver::Driver;
-use cofferdam::driver::OldDatabase;
 use cofferdam::driver::mysql::Committed;
+use cofferdam::driver::{Driver, OldDatabase};
 use cofferdam::labels::{MysqlLabels, MysqlRestore};
 
 #[tokio::test]

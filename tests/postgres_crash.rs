@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use crate::support::engine;
 use crate::support::postgres::{PostgresServer, Run, target};
-use cofferdam::driver::Driver;
-use cofferdam::driver::OldDatabase;
+use cofferdam::driver::{Driver, OldDatabase};
 use cofferdam::labels::{PostgresLabels, PostgresRestore, Selection};
 use cofferdam::manifest::TargetRecord;
 

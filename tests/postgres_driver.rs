@@ -6,9 +6,8 @@ use crate::support::postgres::{
     DAMAGE, PostgresServer, Run, assert_same, facts, fill, portrait, target,
 };
 use crate::support::{TestVolume, engine};
-use cofferdam::driver::Driver;
-use cofferdam::driver::OldDatabase;
 use cofferdam::driver::postgres::{GLOBALS, Jobs};
+use cofferdam::driver::{Driver, OldDatabase};
 use cofferdam::labels::{PostgresLabels, PostgresRestore, Selection, TransferChoice};
 use cofferdam::manifest::{Compression, Transfer};
 

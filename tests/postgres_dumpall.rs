@@ -10,12 +10,12 @@ use crate::support::postgres::{
 };
 use crate::support::{docker, engine};
 use cofferdam::driver::postgres::CLUSTER;
-use cofferdam::driver::{ArtifactSink, Driver, NewArtifact, WayBack};
+use cofferdam::driver::{Driver, WayBack};
 use cofferdam::labels::{PostgresLabels, PostgresMode, TransferChoice};
 use cofferdam::manifest::{
     Compression, ContainerRecord, Facts, PostgresFacts, Role, TargetRecord, Transfer,
 };
-use cofferdam::repository::snapshot::open_plain;
+use cofferdam::snapshot::{ArtifactSink, NewArtifact, open_plain};
 use tokio::io::AsyncReadExt;
 
 fn labels() -> PostgresLabels {

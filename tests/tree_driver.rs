@@ -15,7 +15,7 @@ use cofferdam::driver::{Driver, WayBack};
 use cofferdam::engine::ours::{HELPER_NAME, TRIAL_NAME};
 use cofferdam::labels::TreeRestore;
 use cofferdam::manifest::{Role, Transfer, TreeShape};
-use cofferdam::repository::snapshot::read_indexes;
+use cofferdam::snapshot::read_indexes;
 use cofferdam::target::RunId;
 use cofferdam::tree::{IndexKind, TreePath};
 use jiff::Timestamp;

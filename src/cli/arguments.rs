@@ -7,8 +7,8 @@ use clap::{Args, ValueEnum};
 
 use super::selectors::{SnapshotSelector, TargetMap, TargetPattern};
 use crate::repository::pin::PinName;
+use crate::snapshot::verify::PartChoice;
 use crate::target::TargetId;
-use crate::verify::PartChoice;
 
 /// Show what a backup would do, and what the labels miss
 ///

@@ -19,15 +19,14 @@ use crate::pipe::Progress;
 use crate::report::View;
 use crate::report::progress::Board;
 use crate::report::runlog::Runlog;
-use crate::repository::snapshot::SnapshotReader;
 use crate::repository::url::RepositoryUrl;
 use crate::repository::{self, OpenError, Repository, SnapshotRef};
 use crate::retention::Terms;
 use crate::select::{self, SelectError};
 use crate::session::{CopySettings, Session};
-use crate::stack::EachProject;
-use crate::stack::Scope;
+use crate::snapshot::SnapshotReader;
 use crate::stack::survey::{Survey, SurveyError, survey, survey_each};
+use crate::stack::{EachProject, Scope};
 use crate::text::printable_lines;
 
 #[derive(Clone)]

@@ -2,13 +2,13 @@
 
 use crate::backup::BackupError;
 use crate::exit::Outcome;
-use crate::export::ExportError;
 use crate::hold::HoldError;
 use crate::repository::RepositoryError;
-use crate::repository::snapshot::IndexesError;
 use crate::restore::RestoreError;
 use crate::select::SelectError;
 use crate::session::{Interrupted, LockError};
+use crate::snapshot::IndexesError;
+use crate::snapshot::export::ExportError;
 use crate::stack::survey::SurveyError;
 
 #[derive(Debug, thiserror::Error)]

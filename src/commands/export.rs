@@ -4,10 +4,10 @@ use super::context::Context;
 use super::error::CommandError;
 use crate::cli::ExportArgs;
 use crate::exit::Outcome;
-use crate::export::export;
 use crate::report;
 use crate::report::progress::Activity;
 use crate::select;
+use crate::snapshot::export::export;
 
 pub async fn run(context: &Context, args: ExportArgs) -> Result<Outcome, CommandError> {
     let repository = context.repository()?;

@@ -11,8 +11,8 @@ use crate::exit::Outcome;
 use crate::manifest::{Manifest, TargetRecord};
 use crate::pipe::Progress;
 use crate::report;
-use crate::repository::snapshot::read_indexes;
 use crate::select;
+use crate::snapshot::read_indexes;
 use crate::tree::{IndexEntry, IndexKind, TreePath};
 
 pub async fn run(context: &Context, args: LsArgs) -> Result<Outcome, CommandError> {

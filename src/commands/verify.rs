@@ -8,7 +8,7 @@ use crate::cli::VerifyArgs;
 use crate::exit::Outcome;
 use crate::report;
 use crate::report::progress::Activity;
-use crate::verify::{Depth, Verifier, VerifyReport};
+use crate::snapshot::verify::{Depth, Verifier, VerifyReport};
 
 pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, CommandError> {
     let repository = context.repository()?;

@@ -7,7 +7,7 @@ use crate::repository::local::LocalRepository;
 use crate::repository::pin::Pin;
 use crate::repository::samples::{artifact, body, id, manifest, path};
 use crate::retention::Terms;
-use crate::verify::{Depth, Verifier};
+use crate::snapshot::verify::{Depth, Verifier};
 
 struct Places {
     from: tempfile::TempDir,

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::{ArtifactSink, ArtifactSource, DriverError, NewArtifact};
+use super::DriverError;
 use crate::agent::helper::Helpers;
 use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError, Visitor};
 use crate::agent::job::{
@@ -28,7 +28,7 @@ use crate::engine::{Container, Engine, EngineError, ExecOutput, ExecSpec};
 use crate::labels::TransferChoice;
 use crate::manifest::{Artifact, Compression, Role, Transfer};
 use crate::pipe::{ByteStream, Tail, compress};
-use crate::repository::snapshot::open_plain;
+use crate::snapshot::{ArtifactSink, ArtifactSource, NewArtifact, open_plain};
 
 /// What mends a failure that a client told in these words.
 pub type Remedy = Arc<dyn Fn(&str) -> Option<String> + Send + Sync>;

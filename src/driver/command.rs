@@ -19,8 +19,7 @@ use tracing::warn;
 
 use super::clients::{Chatter, Clients, DumpOrder, Taken};
 use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets,
-    WayBack, cannot_be_put_back,
+    Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack, cannot_be_put_back,
 };
 use crate::agent::helper::Helpers;
 use crate::agent::inside::{ClientEnvironment, Visitor};
@@ -28,6 +27,7 @@ use crate::engine::{Container, Engine, ExecSpec};
 use crate::labels::CommandLabels;
 use crate::manifest::{CommandFacts, Facts, Failure, Role, TargetRecord};
 use crate::secret::secrets_of;
+use crate::snapshot::{ArtifactSink, ArtifactSource};
 use crate::target::{DriverKind, TargetId};
 
 /// How much of what a check printed is repeated, in bytes.

@@ -42,14 +42,13 @@ use self::trial::Trial;
 use super::http::{Access, Account, Http, Login, LoginLabels};
 use super::logins::PasswordLabels;
 use super::tree::{DataDirectory, Moment, TreeRun};
-use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, Loss, WayBack,
-};
+use super::{Captured, Driver, DriverError, FoundTargets, Loss, WayBack};
 use crate::agent::helper::Helpers;
 use crate::agent::request::Scheme;
 use crate::engine::{Container, Engine};
 use crate::labels::CouchdbLabels;
 use crate::manifest::{CouchdbDatabase, CouchdbFacts, Facts, TargetRecord, TreeFacts};
+use crate::snapshot::{ArtifactSink, ArtifactSource};
 use crate::target::{DriverKind, TargetId};
 use crate::tree::ahead::Opening;
 use crate::tree::pack::CHANGED;

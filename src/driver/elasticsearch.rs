@@ -35,9 +35,7 @@ use self::snapshots::{Repository, SnapshotInfo};
 use super::http::{Access, Account, Http, Login, LoginLabels};
 use super::logins::PasswordLabels;
 use super::tree::{Moment, TreeDriver, TreeOrigin, TreeRun, TreeTarget};
-use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, NewArtifact, WayBack,
-};
+use super::{Captured, Driver, DriverError, FoundTargets, WayBack};
 use crate::agent::helper::{Helpers, Neighbour};
 use crate::agent::request::Scheme;
 use crate::engine::Container;
@@ -46,6 +44,7 @@ use crate::manifest::{
     Artifact, ElasticsearchFacts, Facts, Role, TargetRecord, Transfer, TreeFacts,
 };
 use crate::pipe::compress;
+use crate::snapshot::{ArtifactSink, ArtifactSource, NewArtifact};
 use crate::target::{DriverKind, TargetId};
 use async_trait::async_trait;
 use tracing::warn;

@@ -65,14 +65,12 @@ pub use self::swap::Committed;
 use self::swap::Swap;
 pub use self::users::USERS;
 use self::users::{Users, accounts, dump_users};
-use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, Loss,
-    OldDatabase, WayBack,
-};
+use super::{Captured, Driver, DriverError, FoundTarget, FoundTargets, Loss, OldDatabase, WayBack};
 use crate::agent::inside::{OWN_PROGRAM, Removals, Visitor};
 use crate::engine::{Container, Engine};
 use crate::labels::{MysqlLabels, MysqlRestore, Selection};
 use crate::manifest::{Facts, Failure, MysqlFacts, TargetRecord};
+use crate::snapshot::{ArtifactSink, ArtifactSource};
 use crate::target::{DriverKind, RunId, TargetId};
 
 /// The server's own databases.

@@ -72,14 +72,12 @@ use self::swap::Swap;
 use self::targets::Subject;
 pub use self::targets::{CLUSTER, GLOBALS};
 use self::watch::Watch;
-use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTargets, OldDatabase,
-    WayBack, doubts_of,
-};
+use super::{Captured, Driver, DriverError, FoundTargets, OldDatabase, WayBack, doubts_of};
 use crate::agent::inside::{OWN_PROGRAM, Removals, Visitor};
 use crate::engine::{Container, Engine};
 use crate::labels::{PostgresLabels, PostgresRestore};
 use crate::manifest::{Facts, PostgresFacts, TargetRecord};
+use crate::snapshot::{ArtifactSink, ArtifactSource};
 use crate::target::{DriverKind, RunId, TargetId};
 
 /// What the labels do not say.

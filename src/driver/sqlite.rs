@@ -29,10 +29,7 @@ use self::writers::Before;
 use super::loaded::Loaded;
 use super::tree::site::{self, LayerSite, MountRoot, MountSite, Site};
 use super::tree::{Moment, TreeOrigin};
-use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets,
-    NewArtifact, WayBack, Writers,
-};
+use super::{Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack, Writers};
 use crate::agent::helper::{HelperError, Helpers};
 use crate::agent::sqlite::FoundDatabase;
 use crate::engine::archive::PathKind;
@@ -40,6 +37,7 @@ use crate::engine::{Container, Engine};
 use crate::manifest::{
     Artifact, Compression, Facts, Failure, Role, SqliteFacts, TargetRecord, Transfer,
 };
+use crate::snapshot::{ArtifactSink, ArtifactSource, NewArtifact};
 use crate::target::{DriverKind, TargetId};
 
 /// How long a copy waits for a lock that another program holds.

@@ -40,15 +40,14 @@ pub(super) use self::data_directory::DataDirectory;
 pub(super) use self::load::tree_facts;
 use self::site::{MountSite, Site};
 use super::loaded::Loaded;
-use super::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
-};
+use super::{Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack};
 use crate::agent::helper::{Access, HelperError, HelperView, Helpers};
 use crate::agent::inside::OWN_PROGRAM;
 use crate::agent::task::Task;
 use crate::engine::{Container, Engine, EngineError};
 use crate::labels::{TreeOptions, TreeRestore};
 use crate::manifest::{Failure, TargetRecord, TreeFacts, TreeShape};
+use crate::snapshot::{ArtifactSink, ArtifactSource};
 use crate::target::{DriverKind, TargetId};
 use crate::tree::TreePath;
 use crate::tree::ahead::Opening;

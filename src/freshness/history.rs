@@ -7,8 +7,8 @@ use jiff::Timestamp;
 use super::{Finding, GoodCopy, PassedOver, Question, State, TargetReport, Why};
 use crate::manifest::{Manifest, Purpose, Skip, TargetRecord};
 use crate::repository::{ObjectLengths, Repository, RepositoryError, SnapshotRef};
+use crate::snapshot::verify::{Problem, judge_length};
 use crate::target::{DriverKind, TargetId};
-use crate::verify::{Problem, judge_length};
 
 /// How many copies that do not count are told of one target.
 const MOST_TOLD: usize = 3;

@@ -19,8 +19,7 @@ pub use services::{ServiceThen, relabel};
 use super::{HoldError, LABEL_HOLD, LABEL_JOURNAL, LABEL_RUN, Owner};
 use crate::engine::Container;
 use crate::repository::SnapshotRef;
-use crate::target::Moment;
-use crate::target::{RunId, TargetId};
+use crate::target::{Moment, RunId, TargetId};
 
 /// The format of the journal; another cofferdam may have to read it. Since version 2 it says how long each of what is held may
 /// take to be ready; where that is missing, nobody waits for it.

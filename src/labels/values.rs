@@ -10,8 +10,7 @@ use super::Selection;
 use super::shell::ensure_no_shell_is_needed;
 use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::schedule::{BadSchedule, Schedule};
-use crate::text::nearest_word;
-use crate::text::quoted;
+use crate::text::{nearest_word, quoted};
 
 /// Why a value is refused; it completes the sentence "label `…`".
 #[derive(Clone, Debug, PartialEq, Eq)]

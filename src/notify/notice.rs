@@ -8,8 +8,7 @@ use jiff::Timestamp;
 
 use super::BadNotify;
 use crate::mail::Letter;
-use crate::text::nearest_word;
-use crate::text::{printable, printable_lines, quoted};
+use crate::text::{nearest_word, printable, printable_lines, quoted};
 
 /// Longer titles are cut: nobody is shown more of them.
 const LONGEST_TITLE: usize = 200;

@@ -2,8 +2,7 @@
 
 use super::notice::Notice;
 use super::{BadNotify, Kind};
-use crate::text::nearest_word;
-use crate::text::{printable, quoted};
+use crate::text::{nearest_word, printable, quoted};
 
 #[derive(Clone, PartialEq, Eq)]
 pub struct Template(Vec<Piece>);

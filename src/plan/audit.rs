@@ -18,8 +18,7 @@ use crate::labels::{Selection, files_name};
 use crate::manifest::Failure;
 use crate::stack::survey::Survey;
 use crate::stack::{self, MountedVolume, Service};
-use crate::target::Moment;
-use crate::target::{DriverKind, TargetId};
+use crate::target::{DriverKind, Moment, TargetId};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Finding {

@@ -15,8 +15,7 @@ use crate::hold::{Action, Held, Operation, READY_TIMEOUT, Subject};
 use crate::labels::ContainerLabels;
 use crate::stack::order::start_order;
 use crate::stack::survey::Survey;
-use crate::target::Moment;
-use crate::target::{StateNeeded, TargetId};
+use crate::target::{Moment, StateNeeded, TargetId};
 
 /// One container, or service of a swarm, that is going to be held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

@@ -23,8 +23,7 @@ use crate::hold::Operation;
 use crate::manifest::{Facts, Failure, Manifest, TargetRecord};
 use crate::stack::survey::{StoreAtWork, Survey};
 use crate::stack::{Service, Stack, is_left_out};
-use crate::target::Moment;
-use crate::target::{RunId, StateNeeded, TargetId};
+use crate::target::{Moment, RunId, StateNeeded, TargetId};
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RestorePlan {

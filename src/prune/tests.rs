@@ -14,7 +14,7 @@ use crate::repository::pin::Pin;
 use crate::repository::samples::{artifact, body, manifest, path};
 use crate::repository::status::{StatusFile, StatusPath};
 use crate::repository::{Prepared, StoredObject};
-use crate::verify::{Depth, Verifier};
+use crate::snapshot::verify::{Depth, Verifier};
 
 const PROJECT: &str = "shop";
 

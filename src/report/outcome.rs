@@ -4,14 +4,14 @@ use std::fmt::Write as _;
 
 use crate::backup::BackupReport;
 use crate::copy::{Copied, CopyOutcome, CopyReport, SnapshotCopy};
-use crate::export::ExportedFile;
 use crate::plan::restore::RestorePlan;
 use crate::recover::{RecoveredData, Recovery};
 use crate::report::amounts::{counted, size};
 use crate::report::{View, prune, shrinkage};
 use crate::restore::{FinalState, RestoreReport};
+use crate::snapshot::export::ExportedFile;
+use crate::snapshot::verify::{Depth, VerifyReport};
 use crate::text::printable;
-use crate::verify::{Depth, VerifyReport};
 
 pub fn backups(reports: &[BackupReport], view: &View) -> String {
     let texts: Vec<String> = reports.iter().map(|report| backup(report, view)).collect();

@@ -202,8 +202,8 @@ mod tests {
     use super::*;
     use crate::manifest::Shrunken;
     use crate::retention::{Unreadable, Verdict};
+    use crate::snapshot::verify::{Fault, Problem};
     use crate::target::{DriverKind, RunId, TargetId};
-    use crate::verify::{Fault, Problem};
 
     fn view() -> View {
         View {

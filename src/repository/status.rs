@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::target::{DriverKind, RunId, TargetId, decode_component, encode_component};
 
-use super::snapshot::name::shortened;
+use super::stem::shortened;
 
 /// The directory of all status files, at the repository's root.
 pub const STATUS: &str = "status";

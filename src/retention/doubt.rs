@@ -10,8 +10,8 @@ use super::snapshot::Standing;
 use super::{Judge, Series, Snapshot};
 use crate::cli::Despite;
 use crate::manifest::Shrunken;
+use crate::snapshot::verify::Problem;
 use crate::target::{RunId, TargetId};
-use crate::verify::Problem;
 
 /// By how much the clocks of two machines may differ.
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(5 * 60);

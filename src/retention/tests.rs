@@ -3,8 +3,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::manifest::{Purpose, Shrunken};
+use crate::snapshot::verify::{Fault, Problem};
 use crate::target::DriverKind;
-use crate::verify::{Fault, Problem};
 
 mod laws;
 

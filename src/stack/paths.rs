@@ -8,8 +8,7 @@ use super::{Service, Stack, WantedVolume};
 use crate::engine::container::{is_within, overlap};
 use crate::engine::{Container, Mount, MountKind};
 use crate::labels::{ContainerLabels, LabelErrors, LabelProblem, OptIn, Selection};
-use crate::text::nearest_word;
-use crate::text::quoted;
+use crate::text::{nearest_word, quoted};
 use crate::tree::{Excludes, TreePath};
 
 pub(super) const BINDS: &str = "cofferdam.binds";

@@ -19,11 +19,10 @@ use self::mounts::{Volumes, look_at_volumes, no_directories};
 use crate::driver::{mysql, postgres};
 use crate::engine::{Container, Engine, EngineError, MountKind, State};
 use crate::labels::{LabelErrors, MysqlLabels, OptIn, PostgresLabels, Selection};
-use crate::stack::Scope;
 use crate::stack::caches::Cache;
 use crate::stack::servers::Store;
 use crate::stack::{
-    self, Apart, DiscoverError, EachProject, Service, Stack, SwarmView, WantedVolume,
+    self, Apart, DiscoverError, EachProject, Scope, Service, Stack, SwarmView, WantedVolume,
 };
 
 /// How much the engine is asked for at the same time.

@@ -7,8 +7,7 @@ use super::{Service, Stack};
 use crate::engine::container::{is_anonymous, is_within};
 use crate::engine::{Container, MountKind};
 use crate::labels::{LabelErrors, LabelProblem, OptIn, Selection, TreeOptions};
-use crate::text::nearest_word;
-use crate::text::quoted;
+use crate::text::{nearest_word, quoted};
 
 const SKIP: &str = "cofferdam.volumes.skip";
 

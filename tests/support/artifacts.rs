@@ -4,10 +4,10 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use async_trait::async_trait;
-use cofferdam::driver::{ArtifactSink, ArtifactSource, NewArtifact, StoreError};
 use cofferdam::manifest::{Artifact, Compression, Encryption, ObjectPath};
 use cofferdam::pipe::{ByteStream, Digesting, verified};
 use cofferdam::repository::RepositoryError;
+use cofferdam::snapshot::{ArtifactSink, ArtifactSource, NewArtifact, StoreError};
 use cofferdam::target::RunId;
 use tempfile::TempDir;
 

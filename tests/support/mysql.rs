@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::sync::{Arc, Mutex};
 
 use cofferdam::driver::mysql::{MysqlDriver, MysqlOptions};
-use cofferdam::driver::{ArtifactSink, Driver, DriverError, NewArtifact};
+use cofferdam::driver::{Driver, DriverError};
 use cofferdam::encryption::Identities;
 use cofferdam::engine::{Container, Engine};
 use cofferdam::labels::{MysqlLabels, Selection};
@@ -17,7 +17,7 @@ use cofferdam::manifest::{
 use cofferdam::pipe::{Progress, compress};
 use cofferdam::repository::Repository;
 use cofferdam::repository::local::LocalRepository;
-use cofferdam::repository::snapshot::{SnapshotReader, SnapshotWriter};
+use cofferdam::snapshot::{ArtifactSink, NewArtifact, SnapshotReader, SnapshotWriter};
 use cofferdam::target::{DriverKind, RunId, TargetId};
 use tokio::io::AsyncReadExt;
 
@@ -395,7 +395,7 @@ impl MysqlRun {
         let mut script = Vec::new();
         let source = self.source();
         let artifact = &record.artifacts[0];
-        let mut plain = cofferdam::repository::snapshot::open_plain(&source, artifact)
+        let mut plain = cofferdam::snapshot::open_plain(&source, artifact)
             .await
             .expect("it is there");
         plain.read_to_end(&mut script).await.expect("it is whole");

@@ -15,7 +15,7 @@ use cofferdam::manifest::{Compression, ContainerRecord, Facts, PostgresFacts, Ta
 use cofferdam::pipe::Progress;
 use cofferdam::repository::Repository;
 use cofferdam::repository::local::LocalRepository;
-use cofferdam::repository::snapshot::{SnapshotReader, SnapshotWriter};
+use cofferdam::snapshot::{SnapshotReader, SnapshotWriter};
 use cofferdam::target::{DriverKind, RunId, TargetId};
 
 use super::{TestContainer, docker_succeeds, program};

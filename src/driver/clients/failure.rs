@@ -8,10 +8,11 @@ use std::io;
 use super::Clients;
 use crate::agent::inside::VisitError;
 use crate::agent::job::{CUT, ClientEnd, Failure};
-use crate::driver::{DriverError, StoreError};
+use crate::driver::DriverError;
 use crate::engine::{EngineError, ExecOutput};
 use crate::repository::RepositoryError;
 use crate::secret::{Redactor, secrets_of};
+use crate::snapshot::StoreError;
 
 impl Clients {
     /// Of what the clients are told, and of what else the container's environment holds.

@@ -6,10 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 
-use crate::driver::{ArtifactSink, NewArtifact, StoreError};
 use crate::manifest::{Artifact, Compression, Role};
 use crate::pipe::codec::decompressor;
 use crate::pipe::{ByteStream, SyncSource, transform};
+use crate::snapshot::{ArtifactSink, NewArtifact, StoreError};
 use crate::tree::{IndexEntry, IndexKind};
 
 /// Paths of files, relative to the data directory.

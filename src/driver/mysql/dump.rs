@@ -14,9 +14,10 @@ use super::server::{Server, Way};
 use super::sight::sight;
 use super::sql::matches;
 use crate::driver::clients::{Chatter, DumpOrder};
-use crate::driver::{ArtifactSink, Captured, DriverError};
+use crate::driver::{Captured, DriverError};
 use crate::labels::MysqlLabels;
 use crate::manifest::{Facts, MysqlFacts, MysqlPrograms, MysqlTableFacts, Role};
+use crate::snapshot::ArtifactSink;
 
 /// How long the client may print nothing: it may have to wait for the lock of whoever changes a table.
 const IDLE: Duration = Duration::from_secs(3600);

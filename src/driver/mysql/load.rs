@@ -17,9 +17,10 @@ use super::sight::{hides_triggers, triggers_are_hidden};
 use super::swap::Swap;
 use super::trouble::error_number;
 use super::{MysqlDriver, checksums};
-use crate::driver::{ArtifactSource, DriverError, OldDatabase};
+use crate::driver::{DriverError, OldDatabase};
 use crate::labels::MysqlRestore;
 use crate::manifest::{Artifact, MysqlFacts, MysqlFlavour, MysqlPrograms, Role, TargetRecord};
+use crate::snapshot::ArtifactSource;
 
 /// What a load needs to know.
 pub(super) struct Load<'a> {

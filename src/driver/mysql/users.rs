@@ -20,9 +20,9 @@ use super::server::Server;
 use super::sql::{quote_ident, quote_table};
 use super::state::Phase;
 use super::swap::Swap;
-use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError, NewArtifact};
+use crate::driver::{Captured, DriverError};
 use crate::manifest::{Facts, MysqlFacts, MysqlFlavour, Role, TargetRecord, Transfer};
-use crate::repository::snapshot::open_plain;
+use crate::snapshot::{ArtifactSink, ArtifactSource, NewArtifact, open_plain};
 use crate::target::RunId;
 
 /// The target that stands for users and grants.

@@ -26,12 +26,11 @@ use super::dump::IDLE;
 use super::server::Server;
 use crate::agent::helper::Helpers;
 use crate::driver::tree::{DataDirectory, Moment, TreeRun, store_archive, tree_facts};
-use crate::driver::{
-    ArtifactSink, ArtifactSource, Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack,
-};
+use crate::driver::{Captured, Driver, DriverError, FoundTarget, FoundTargets, WayBack};
 use crate::engine::container::is_within;
 use crate::manifest::{BasebackupFacts, Facts, TargetRecord, Transfer, TreeFacts};
 use crate::pipe::ByteStream;
+use crate::snapshot::{ArtifactSink, ArtifactSource};
 use crate::target::{DriverKind, TargetId};
 use crate::tree::TreePath;
 use crate::tree::entry::Kind;

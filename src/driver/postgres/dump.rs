@@ -20,13 +20,14 @@ use super::tee::tee;
 use super::watch::Watch;
 use crate::agent::inside::{Hands, Visit, VisitError};
 use crate::agent::job::{DumpJob, Feed, Form, LoadJob, Place, Stored};
-use crate::driver::{ArtifactSink, Captured, DriverError, NewArtifact};
+use crate::driver::{Captured, DriverError};
 use crate::engine::ExecOutput;
 use crate::labels::{PostgresLabels, TransferChoice};
 use crate::manifest::{
     Artifact, Compression, Facts, PostgresFacts, Role, StreamDigest, TableFacts, Transfer,
 };
 use crate::pipe::archive::{ArchiveHandle, Watched};
+use crate::snapshot::{ArtifactSink, NewArtifact};
 
 /// How long a table may be locked by someone else before the dump gives up. Meanwhile the dump's own locks are in the way
 /// of those who want to change tables, and they in the way of everybody else.

@@ -22,10 +22,10 @@ use super::server::{Server, psql_argv, utf8};
 use super::session::{SEARCH_PATH, Session, both, may_be_the_session};
 use super::sql::text_of;
 use crate::driver::clients::{Chatter, DumpOrder};
-use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError};
+use crate::driver::{Captured, DriverError};
 use crate::manifest::{Facts, PostgresFacts, Role, TargetRecord};
 use crate::pipe::ByteStream;
-use crate::repository::snapshot::open_plain;
+use crate::snapshot::{ArtifactSink, ArtifactSource, open_plain};
 
 /// The comment that `pg_dumpall` writes between roles and databases.
 const DATABASES: &str = "-- Databases";

@@ -17,10 +17,10 @@ use super::missing::{Present, missing};
 use super::queries::{received, sent};
 use super::server::{Server, Transaction, utf8};
 use super::sql::{bytes_of, connection_string, text_of};
-use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError, NewArtifact};
+use crate::driver::{Captured, DriverError};
 use crate::manifest::{Artifact, Facts, PostgresFacts, Role, TargetRecord, Transfer};
 use crate::pipe::ByteStream;
-use crate::repository::snapshot::open_plain;
+use crate::snapshot::{ArtifactSink, ArtifactSource, NewArtifact, open_plain};
 
 /// The last line that `pg_dumpall` writes, but for psql's `\unrestrict` of later versions.
 const TRAILER: &str = "-- PostgreSQL database cluster dump complete";

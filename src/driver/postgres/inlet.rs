@@ -11,11 +11,11 @@ use super::session::Session;
 use super::watch::Watch;
 use crate::agent::inside::{ClientEnvironment, Hands, Visit, VisitError};
 use crate::agent::job::{Feed, LoadJob, Place, Stored};
-use crate::driver::{ArtifactSource, DriverError};
+use crate::driver::DriverError;
 use crate::engine::EngineError;
 use crate::manifest::Artifact;
 use crate::pipe::ByteStream;
-use crate::repository::snapshot::open_plain;
+use crate::snapshot::{ArtifactSource, open_plain};
 
 const PLAIN_FILE: &str = "plain";
 const SCRIPT_FILE: &str = "script";

@@ -19,9 +19,10 @@ use super::session::{Session, both, may_be_the_session};
 use super::sql::connection_string;
 use super::swap::Swap;
 use crate::agent::inside::{Visit, VisitError};
-use crate::driver::{ArtifactSource, DriverError};
+use crate::driver::DriverError;
 use crate::labels::{PostgresRestore, TransferChoice};
 use crate::manifest::{PostgresFacts, Role, TableFacts, TargetRecord};
+use crate::snapshot::ArtifactSource;
 
 /// Loads one database.
 pub(super) async fn load_database(

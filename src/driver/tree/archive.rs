@@ -18,12 +18,13 @@ use super::places::{Places, Present, Saved, entries_of, foreign, is_behind, moun
 use super::site::Site;
 use super::{Placement, TreeDriver, TreeTarget};
 use crate::agent::helper::HelperError;
-use crate::driver::{ArtifactSink, ArtifactSource, Captured, DriverError, StoreError};
+use crate::driver::{Captured, DriverError};
 use crate::engine::EngineError;
 use crate::engine::archive::PathKind;
 use crate::labels::TreeRestore;
 use crate::manifest::{Artifact, TargetRecord, Transfer};
 use crate::pipe::{ByteStream, Inlet, codec, compress, consume, inlet, transform};
+use crate::snapshot::{ArtifactSink, ArtifactSource, StoreError};
 use crate::tree::entry::Kind;
 use crate::tree::pack::PackReport;
 use crate::tree::rewrite::{Rules, rewrite, rewrite_filled};

@@ -6,8 +6,7 @@ use super::Parser;
 use crate::labels::table::{self, CommandLabel, HookLabel, Label, TREE_OPTIONS, TreeLabel};
 use crate::labels::{PostgresMode, Selection};
 use crate::target::Moment;
-use crate::text::nearest_word;
-use crate::text::quoted;
+use crate::text::{nearest_word, quoted};
 
 impl Parser<'_> {
     pub(super) fn ensure_labels_agree(&mut self) {

@@ -131,8 +131,7 @@ mod tests {
     use crate::engine::container::tests_support::container;
     use crate::labels::ContainerLabels;
     use crate::stack::StackSwarm;
-    use crate::target::DriverKind;
-    use crate::target::Moment;
+    use crate::target::{DriverKind, Moment};
 
     fn stops(moment: Moment) -> ContainerLabels {
         ContainerLabels {

@@ -8,9 +8,9 @@ use crate::manifest::ObjectPath;
 use crate::notify::{Kind, Notice};
 use crate::report::{notice, status};
 use crate::repository::SnapshotRef;
+use crate::snapshot::verify::{Fault, Problem};
 use crate::stack::Scope;
 use crate::target::{DriverKind, RunId, TargetId};
-use crate::verify::{Fault, Problem};
 
 fn view() -> View {
     View {

@@ -7,13 +7,12 @@ use std::os::fd::OwnedFd;
 use rustix::fs::FileType;
 
 use crate::tree::error::TreeError;
-use crate::tree::fit;
-use crate::tree::fs;
 use crate::tree::live::Live;
 use crate::tree::path::TreePath;
 use crate::tree::remove::remove;
 use crate::tree::staging::is_staging_name;
 use crate::tree::stays::{Keeper, Reason, Stays};
+use crate::tree::{fit, fs};
 
 pub struct Standing {
     keeper: Keeper,

@@ -8,8 +8,8 @@ use crate::manifest::{Compression, Role};
 use crate::pipe::{Progress, codec};
 use crate::repository::local::LocalRepository;
 use crate::repository::samples::{artifact, body, digest, id, manifest, path, record};
-use crate::repository::snapshot::SnapshotReader;
 use crate::repository::{Repository, SnapshotRef};
+use crate::snapshot::SnapshotReader;
 use crate::target::DriverKind;
 
 struct Place {

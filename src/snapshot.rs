@@ -4,7 +4,12 @@
 //! be taken away again before the manifest is written. What it has written when it is dropped stays, and without a
 //! manifest it is nothing: a later sweep removes it.
 
-pub(super) mod name;
+mod artifact;
+pub mod export;
+mod name;
+pub mod verify;
+
+pub use artifact::{ArtifactSink, ArtifactSource, NewArtifact, StoreError};
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -14,8 +19,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::io::BufReader;
 
-use super::{Repository, RepositoryError, SnapshotRef};
-use crate::driver::{ArtifactSink, ArtifactSource, NewArtifact, StoreError};
 use crate::encryption::{Identities, Recipients};
 use crate::manifest::{
     AgeFile, Artifact, BadObjectPath, Compression, Encryption, ObjectPath, TargetRecord,
@@ -23,6 +26,7 @@ use crate::manifest::{
 use crate::pipe::{
     ByteStream, Counting, Digesting, Progress, decompress, decrypt, encrypt, verified,
 };
+use crate::repository::{Repository, RepositoryError, SnapshotRef};
 use crate::target::{RunId, TargetId};
 use crate::tree::{IndexEntry, IndexError, IndexReader};
 

@@ -1,12 +1,9 @@
 //! What an object's file is called: the target, what it is, how it is compressed, and whether it is encrypted.
 
-use crate::driver::NewArtifact;
 use crate::manifest::Role;
-use crate::pipe::Digester;
+use crate::repository::stem::shortened;
+use crate::snapshot::NewArtifact;
 use crate::target::{TargetId, encode_component};
-
-/// Longer stems are cut, so that no name passes the 255 bytes that file systems allow.
-const LONGEST_STEM: usize = 200;
 
 /// Names for an artifact, best first: `db.postgres.shop.dump.zst`, then `db.postgres.shop.2.dump.zst`, and so on for the
 /// further layers of a tree (and for targets whose names differ only in where the dots are). `encryption` ends them.
@@ -33,23 +30,6 @@ fn stem(target: &TargetId, role: Role) -> String {
         ),
         Role::Dump | Role::Layer | Role::Index => target.file_stem(),
     }
-}
-
-/// So that with an ending it is a good name of a file. A cut stem ends in `~` and a digest of the whole. A `~` cannot stand in any other.
-pub(in crate::repository) fn shortened(stem: String) -> String {
-    if stem.len() <= LONGEST_STEM {
-        return stem;
-    }
-    let mut digester = Digester::default();
-    digester.update(stem.as_bytes());
-    let digest = digester.finish().sha256;
-    // Encoded names are ASCII, so every place is the border of a character, but it may be inside an escape.
-    let kept = &stem[..LONGEST_STEM - 17];
-    let kept = match kept.rfind('%') {
-        Some(escape) if escape + 3 > kept.len() => &kept[..escape],
-        _ => kept,
-    };
-    format!("{kept}~{}", &digest[..16])
 }
 
 #[cfg(test)]

@@ -8,12 +8,11 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::driver::ArtifactSource;
 use crate::manifest::{Artifact, Manifest};
 use crate::pipe::{self, SyncSource};
 use crate::repository::RepositoryError;
 use crate::repository::directory::{Directory, FileError, Published, Sealed};
-use crate::repository::snapshot::{ensure_opens, open_plain};
+use crate::snapshot::{ArtifactSource, ensure_opens, open_plain};
 use crate::target::TargetId;
 
 /// A file that was written.
