@@ -9,15 +9,15 @@ use tracing::warn;
 
 use crate::copy::CopyReport;
 use crate::driver::{Captured, DriverError, doubts_of};
-use crate::encryption::Recipients;
 use crate::engine::EngineError;
+use crate::hold::hooks::{HookError, HookOutcome, Hooks};
 use crate::hold::journal::ServiceThen;
 use crate::hold::{Ending, Journal, Lock, Operation, Owner};
-use crate::hooks::{HookError, HookOutcome, Hooks};
 use crate::manifest::{
     ContainerRecord, FORMAT, Failure, Manifest, Purpose, Shrunken, Skip, TargetRecord,
 };
 use crate::pipe;
+use crate::pipe::keys::Recipients;
 use crate::places::{PlaceError, UsedPlace};
 use crate::plan::backup::BackupPlan;
 use crate::prune::{PruneReport, prune_after, sweep};

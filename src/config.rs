@@ -22,12 +22,12 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 
 use crate::cli::{BadTargetPattern, Settings, TargetPattern};
-use crate::encryption::Keys;
 use crate::engine::Endpoint;
 use crate::engine::connect::BadEndpoint;
 use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::manifest::Compression;
 use crate::notify::NotifySettings;
+use crate::pipe::keys::Keys;
 use crate::places::{Making, PlaceTerms};
 use crate::repository::credentials::Credentials;
 use crate::repository::url::{BadUrl, RepositoryUrl};

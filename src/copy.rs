@@ -9,9 +9,9 @@ use std::io;
 
 use serde::Serialize;
 
-use crate::encryption::{Identities, Recipients};
 use crate::hold::Lock;
 use crate::manifest::{AgeFile, Artifact, Encryption, ObjectPath};
+use crate::pipe::keys::{Identities, Recipients};
 use crate::pipe::{self, ByteStream, Counting, Progress, Verified};
 use crate::places::{self, PlaceError, Users};
 use crate::prune::{PruneReport, prune_copies, sweep, worth_sending};

@@ -16,6 +16,7 @@
 
 mod containers;
 pub mod ending;
+pub mod hooks;
 pub mod journal;
 pub mod owner;
 mod seals;

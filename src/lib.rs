@@ -9,7 +9,7 @@
 //!
 //! A backup reads the labels of a project's containers ([`labels`], [`stack`]), plans as a value
 //! ([`plan`]), holds what must not write meanwhile ([`hold`]), lets each target's driver ([`driver`]) stream into the
-//! repository ([`repository`]) through digests, compression and encryption ([`pipe`], [`encryption`]), and writes the manifest last ([`manifest`]).
+//! repository ([`repository`]) through digests, compression and encryption ([`pipe`]), and writes the manifest last ([`manifest`]).
 //! A restore goes the other way, and gives up nothing old before everything new is loaded and checked ([`restore`],
 //! [`recover`]).
 //!
@@ -19,9 +19,9 @@
 //!    runs commands by itself, and [`serve`], which shows what came of them
 //! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`freshness`], [`snapshot`],
 //!    [`copy`] with [`session`], [`places`], [`targets`], [`select`]
-//! 3. [`plan`], [`hold`], [`hooks`], [`driver`], [`repository`], [`mail`], [`notify`]
+//! 3. [`plan`], [`hold`], [`driver`], [`repository`], [`notify`]
 //! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
-//! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`secret`], [`encryption`], [`trust`], [`text`], [`exit`]
+//! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`secret`], [`trust`], [`text`], [`exit`]
 //!
 //! A module imports from its own layer or inwards. What a linter can hold of that stands in `clippy.toml`.
 
@@ -35,15 +35,12 @@ pub mod config;
 pub mod copy;
 pub mod daemon;
 pub mod driver;
-pub mod encryption;
 pub mod engine;
 pub mod exit;
 pub mod freshness;
 pub mod hold;
-pub mod hooks;
 pub mod keep;
 pub mod labels;
-pub mod mail;
 pub mod manifest;
 pub mod notify;
 pub mod pipe;

@@ -11,6 +11,7 @@ mod address;
 mod channel;
 mod cut;
 mod fault;
+pub mod mail;
 mod notice;
 mod request;
 mod send;
@@ -24,7 +25,7 @@ pub use notice::{Facts, Kind, Kinds, Notice};
 pub use send::Notifier;
 pub use template::Template;
 
-use crate::mail::MailSettings;
+use crate::notify::mail::MailSettings;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NotifySettings {

@@ -15,6 +15,7 @@ mod digest;
 mod encrypt;
 mod exact;
 mod inlet;
+pub mod keys;
 mod patch;
 mod pool;
 mod tail;

@@ -33,11 +33,11 @@ use self::pin::Pin;
 use self::remote::{RemoteRepository, Storage};
 use self::status::{StatusFile, StatusPath};
 use self::url::{RepositoryUrl, Scheme};
-use crate::encryption::DecryptionError;
 use crate::manifest::{
     BadObjectPath, EncryptedTo, Manifest, ManifestError, ObjectPath, StreamDigest,
 };
 use crate::pipe::ByteStream;
+use crate::pipe::keys::DecryptionError;
 use crate::target::{RunId, decode_component, encode_component};
 use crate::trust::TrustError;
 

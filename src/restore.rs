@@ -12,13 +12,13 @@ use tracing::info;
 
 use crate::backup::{Asked, BackupError, Capture};
 use crate::driver::{DriverError, WayBack};
-use crate::encryption::{NoWayBack, Protection, Recipients};
 use crate::engine::EngineError;
+use crate::hold::hooks::{HookError, HookOutcome, Hooks};
 use crate::hold::journal::{RestoreChoices, RestoreStep, ServiceThen};
 use crate::hold::{Ending, Journal, Lock, Mark, Operation, Owner, RestoreJournal, Seals};
-use crate::hooks::{HookError, HookOutcome, Hooks};
 use crate::manifest::{Encryption, Failure, Manifest, Purpose, TargetRecord};
 use crate::pipe;
+use crate::pipe::keys::{NoWayBack, Protection, Recipients};
 use crate::plan::restore::{PlannedRestore, RestorePlan};
 use crate::report::disturbance;
 use crate::report::progress::Activity;

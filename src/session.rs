@@ -7,11 +7,11 @@ use tracing::warn;
 
 use crate::agent::helper::{self, Helpers, Probed};
 use crate::agent::inside::Removals;
-use crate::encryption::Keys;
 use crate::engine::{Container, Engine, EngineError, State};
 use crate::hold::{Acquired, HoldError, Journal, Lock, Wait};
 use crate::labels::OptIn;
 use crate::manifest::Compression;
+use crate::pipe::keys::Keys;
 use crate::places::{PlaceError, PlaceTerms, UsedPlace, Users, prepare};
 use crate::recover::{RecoverError, Recovery, Stuck, recover};
 use crate::report::progress::Board;

@@ -19,10 +19,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use tokio::io::BufReader;
 
-use crate::encryption::{Identities, Recipients};
 use crate::manifest::{
     AgeFile, Artifact, BadObjectPath, Compression, Encryption, ObjectPath, TargetRecord,
 };
+use crate::pipe::keys::{Identities, Recipients};
 use crate::pipe::{
     ByteStream, Counting, Digesting, Progress, decompress, decrypt, encrypt, verified,
 };

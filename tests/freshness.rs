@@ -6,12 +6,12 @@ use std::time::{Duration, Instant};
 
 use crate::support::stack::{Run, TestStack, eventually};
 use crate::support::{TestContainer, docker, docker_succeeds, program};
-use cofferdam::mail::{
-    Letter, Login, MailSettings, Mailer, Password, Patience, Security, SmtpServer,
-};
 use cofferdam::manifest::{
     Artifact, CommandFacts, Compression, ContainerRecord, Encryption, EngineFacts, FORMAT, Facts,
     Failure, Manifest, ObjectPath, Purpose, Role, TargetRecord, Transfer,
+};
+use cofferdam::notify::mail::{
+    Letter, Login, MailSettings, Mailer, Password, Patience, Security, SmtpServer,
 };
 use cofferdam::repository::Repository as _;
 use cofferdam::repository::local::LocalRepository;

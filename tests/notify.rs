@@ -8,7 +8,7 @@ use crate::support::listener::Answer::{self, Close, Hang, Repeat, Say, With};
 use crate::support::listener::{Internet, Listener};
 use crate::support::program;
 use crate::support::stack::Run;
-use cofferdam::mail::{MailSettings, Patience, Security, SmtpServer};
+use cofferdam::notify::mail::{MailSettings, Patience, Security, SmtpServer};
 use cofferdam::notify::{Channel, Facts, Kind, Notice, Notifier, NotifySettings};
 
 fn notice(kind: Kind) -> Notice {

@@ -2,7 +2,7 @@
 
 use super::{BadSetting, Reader};
 use crate::cli::Settings;
-use crate::encryption::{BadKey, Identities, Keys, Recipients};
+use crate::pipe::keys::{BadKey, Identities, Keys, Recipients};
 use crate::secret::Secret;
 
 impl From<BadKey> for BadSetting {

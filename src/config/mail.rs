@@ -7,7 +7,7 @@ use lettre::message::Mailboxes;
 
 use super::{BadSetting, Given, Reader};
 use crate::cli::Settings;
-use crate::mail::{Login, MailSettings, Mailbox, Password, Security, SmtpServer};
+use crate::notify::mail::{Login, MailSettings, Mailbox, Password, Security, SmtpServer};
 use crate::secret::Secret;
 
 const URL: &str = "COFFERDAM_SMTP_URL";

@@ -9,7 +9,7 @@ use tracing::error;
 use super::{Held, Lock, ReleaseProblem, Seals, Wait};
 use crate::driver::DriverError;
 use crate::engine::container::COMPOSE_DEPENDS_ON;
-use crate::hooks::{HookError, HookOutcome, Hooks};
+use crate::hold::hooks::{HookError, HookOutcome, Hooks};
 use crate::stack::Service;
 use crate::target::TargetId;
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use super::send::LONGEST_WAIT;
-use crate::mail::MailError;
+use crate::notify::mail::MailError;
 use crate::text::{full_text, in_attempts, quoted};
 use crate::trust::TrustError;
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::BadNotify;
-use crate::mail::Letter;
+use crate::notify::mail::Letter;
 use crate::text::{nearest_word, printable, printable_lines, quoted};
 
 /// Longer titles are cut: nobody is shown more of them.

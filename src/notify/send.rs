@@ -11,7 +11,7 @@ use super::fault::{NotifyError, Trouble, words};
 use super::notice::{Kinds, Notice};
 use super::request::Request;
 use super::service::Service;
-use crate::mail::{Mailer, Patience};
+use crate::notify::mail::{Mailer, Patience};
 use crate::text::{printable, quoted};
 use crate::trust;
 

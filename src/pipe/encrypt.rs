@@ -14,7 +14,7 @@ use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
 use super::codec::CHUNK;
 use super::{ByteStream, ahead, transform};
-use crate::encryption::{DecryptionError, Identities, Recipients};
+use crate::pipe::keys::{DecryptionError, Identities, Recipients};
 
 /// A header has about 150 bytes for each recipient.
 const LONGEST_HEADER: usize = 64 * 1024;

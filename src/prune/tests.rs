@@ -6,9 +6,9 @@ use jiff::ToSpan as _;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::encryption::Identities;
 use crate::manifest::{Artifact, StreamDigest};
 use crate::pipe::ByteStream;
+use crate::pipe::keys::Identities;
 use crate::repository::local::LocalRepository;
 use crate::repository::pin::Pin;
 use crate::repository::samples::{artifact, body, manifest, path};

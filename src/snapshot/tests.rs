@@ -3,8 +3,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tokio::io::AsyncReadExt;
 
 use super::*;
-use crate::encryption::samples::{identities, key_pair, recipients};
 use crate::manifest::{Role, StreamDigest};
+use crate::pipe::keys::samples::{identities, key_pair, recipients};
 use crate::repository::local::LocalRepository;
 use crate::repository::samples::{body, digest, id, path};
 use crate::target::DriverKind;

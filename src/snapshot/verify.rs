@@ -14,9 +14,9 @@ use serde::Serialize;
 pub use part::{Part, PartChoice};
 pub use problem::{Fault, Problem};
 
-use crate::encryption::Identities;
 use crate::manifest::{Artifact, Manifest, ObjectPath};
 use crate::pipe::Progress;
+use crate::pipe::keys::Identities;
 use crate::repository::{ObjectLengths, Repository, RepositoryError, SnapshotRef};
 use crate::target::TargetId;
 

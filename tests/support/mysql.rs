@@ -8,12 +8,12 @@ use std::sync::{Arc, Mutex};
 
 use cofferdam::driver::mysql::{MysqlDriver, MysqlOptions};
 use cofferdam::driver::{Driver, DriverError};
-use cofferdam::encryption::Identities;
 use cofferdam::engine::{Container, Engine};
 use cofferdam::labels::{MysqlLabels, Selection};
 use cofferdam::manifest::{
     Artifact, Compression, ContainerRecord, Facts, MysqlFacts, Role, TargetRecord,
 };
+use cofferdam::pipe::keys::Identities;
 use cofferdam::pipe::{Progress, compress};
 use cofferdam::repository::Repository;
 use cofferdam::repository::local::LocalRepository;

@@ -8,11 +8,11 @@ use std::sync::Arc;
 
 use cofferdam::driver::postgres::{PostgresDriver, PostgresOptions};
 use cofferdam::driver::{Driver, DriverError};
-use cofferdam::encryption::Identities;
 use cofferdam::engine::{Container, Engine};
 use cofferdam::labels::PostgresLabels;
 use cofferdam::manifest::{Compression, ContainerRecord, Facts, PostgresFacts, TargetRecord};
 use cofferdam::pipe::Progress;
+use cofferdam::pipe::keys::Identities;
 use cofferdam::repository::Repository;
 use cofferdam::repository::local::LocalRepository;
 use cofferdam::snapshot::{SnapshotReader, SnapshotWriter};

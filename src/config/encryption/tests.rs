@@ -6,9 +6,9 @@ use insta::assert_snapshot;
 
 use crate::cli::Settings;
 use crate::config::{Config, Environment};
-use crate::encryption::Keys;
-use crate::encryption::samples::key_pair;
 use crate::manifest::EncryptedTo;
+use crate::pipe::keys::Keys;
+use crate::pipe::keys::samples::key_pair;
 
 struct Files(tempfile::TempDir);
 

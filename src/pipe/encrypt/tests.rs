@@ -2,8 +2,8 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 
 use super::*;
-use crate::encryption::samples::{identities, key_pair, recipients};
-use crate::encryption::{Keys, Protection};
+use crate::pipe::keys::samples::{identities, key_pair, recipients};
+use crate::pipe::keys::{Keys, Protection};
 use crate::secret::Secret;
 
 /// Of the content of an age file that is authenticated at a time, in bytes.

@@ -3,8 +3,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use super::*;
-use crate::encryption::Identities;
 use crate::manifest::{Compression, Role};
+use crate::pipe::keys::Identities;
 use crate::pipe::{Progress, codec};
 use crate::repository::local::LocalRepository;
 use crate::repository::samples::{artifact, body, digest, id, manifest, path, record};

@@ -6,9 +6,9 @@ use tokio::io::{AsyncBufRead, AsyncRead, BufReader};
 
 use super::problem::Fault;
 use super::{Seen, Verifier};
-use crate::encryption::DecryptionError;
 use crate::manifest::{Artifact, Encryption, Role, StreamDigest};
 use crate::pipe::codec::CHUNK;
+use crate::pipe::keys::DecryptionError;
 use crate::pipe::{self, ByteStream, Counting, DigestHandle, Digesting, Progress};
 use crate::repository::{Repository, RepositoryError};
 use crate::tree::IndexReader;

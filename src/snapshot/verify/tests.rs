@@ -345,9 +345,9 @@ async fn programs_are_told_the_same() {
 /// An encrypted snapshot beside what opens it, and what does not.
 mod encrypted {
     use super::*;
-    use crate::encryption::samples::{identities, key_pair, recipients};
     use crate::manifest::{AgeFile, Encryption};
     use crate::pipe;
+    use crate::pipe::keys::samples::{identities, key_pair, recipients};
 
     const FILE: &str = "rows.dump.zst.age";
 
