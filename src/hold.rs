@@ -32,7 +32,7 @@ use self::containers::InFlight;
 pub use ending::Ending;
 pub use journal::{Action, Held, Journal, Operation, RestoreJournal, Subject};
 pub use owner::{Liveness, Owner};
-pub use seals::Seals;
+pub use seals::{Seals, disturbance};
 
 use self::search::{Identity, identity_of};
 use crate::engine::ours::{HOLD_LABEL, HOLD_NAME, MARK_NAMES};

@@ -1,18 +1,15 @@
-//! What people read. Everything here but `progress` and the log is pure: values in, text out.
+//! What people read. Everything here but the log is pure: values in, text out.
 //!
-//! Tables and pages go to standard output, progress and logs to standard error. Whatever comes from a manifest is made
+//! Tables and pages go to standard output, logs to standard error. Whatever comes from a manifest is made
 //! harmless before it is shown: a repository may have been written by somebody else.
 //!
-//! - `amounts`: sizes, durations, ages, counts
 //! - `layout`: tables and wrapped fields
 //! - `list`, `show`: snapshots
 //! - `freshness`, `status`: what a check has found, on the terminal and in files
 //! - `notice`: what has happened, for those who are told of it
 //! - `prune`: what retention does
-//! - `progress`: bars on a terminal, log lines elsewhere
 //! - `logging`: the log itself; `runlog`: the end of it that is kept in memory
 
-pub mod amounts;
 pub mod files;
 pub mod freshness;
 pub mod layout;
@@ -21,7 +18,6 @@ pub mod logging;
 pub mod notice;
 pub mod outcome;
 pub mod plan;
-pub mod progress;
 pub mod prune;
 pub mod runlog;
 mod show;
@@ -33,8 +29,8 @@ pub use show::render_snapshot;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
+use crate::amounts;
 use crate::manifest::Shrunken;
-use crate::text::printable;
 
 /// From where, and on what, somebody looks.
 #[derive(Clone, Debug)]
@@ -53,19 +49,6 @@ pub fn shrinkage(shrunken: &Shrunken) -> String {
         amounts::size(shrunken.bytes),
         amounts::size(shrunken.bytes_before),
         shrunken.before
-    )
-}
-
-/// That what was to be saved at rest was not.
-pub fn disturbance(services: &[String]) -> String {
-    let while_held = if services.len() == 1 {
-        "while it was held"
-    } else {
-        "while they were held"
-    };
-    format!(
-        "somebody has started {} {while_held}",
-        printable(&services.join(" and "))
     )
 }
 

@@ -1,5 +1,5 @@
 //! Which snapshots of a project stay, which go, and why. Pure: what the manifests say comes in, a [`Pruning`] comes out,
-//! which `prune --dry-run` shows and [`crate::prune`] carries out.
+//! which `prune --dry-run` shows and [`crate::run::prune`] carries out.
 //!
 //! Policies count **copies of a target**, not snapshots: a run in which a target failed is no copy of it, and takes no
 //! good one's place. A snapshot stays when the policy of any of its targets keeps it.

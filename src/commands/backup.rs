@@ -9,17 +9,17 @@ use super::context::Context;
 use super::error::CommandError;
 use super::prepare::{Prepared, Wanted};
 use super::tell::{self, Teller};
-use crate::backup::{BackupReport, back_up};
 use crate::cli::BackupArgs;
-use crate::copy::copy_after;
 use crate::exit::Outcome;
 use crate::notify::Notice;
 use crate::plan::backup::BackupPlan;
 use crate::report;
-use crate::session::Session;
+use crate::run::backup::{BackupReport, back_up};
+use crate::run::copy::copy_after;
+use crate::run::drivers::Drivers;
+use crate::run::session::Session;
 use crate::stack::survey::Survey;
 use crate::target::RunId;
-use crate::targets::Drivers;
 
 pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, CommandError> {
     let teller = Teller::open(context);

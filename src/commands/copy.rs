@@ -7,10 +7,10 @@ use anyhow::anyhow;
 use super::context::Context;
 use super::error::CommandError;
 use crate::cli::CopyArgs;
-use crate::copy::{CopyReport, Sealing, copy_all};
 use crate::exit::Outcome;
-use crate::places::{self, Users};
 use crate::report;
+use crate::run::copy::{CopyReport, Sealing, copy_all};
+use crate::run::places::{self, Users};
 
 pub async fn run(context: &Context, args: CopyArgs) -> Result<Outcome, CommandError> {
     let places = context.copy_places()?;

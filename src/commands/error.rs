@@ -1,12 +1,12 @@
 //! Why a command ended early, and how the shell is told.
 
-use crate::backup::BackupError;
 use crate::exit::Outcome;
 use crate::hold::HoldError;
 use crate::repository::RepositoryError;
-use crate::restore::RestoreError;
+use crate::run::backup::BackupError;
+use crate::run::restore::RestoreError;
+use crate::run::session::{Interrupted, LockError};
 use crate::select::SelectError;
-use crate::session::{Interrupted, LockError};
 use crate::snapshot::IndexesError;
 use crate::snapshot::export::ExportError;
 use crate::stack::survey::SurveyError;

@@ -5,7 +5,7 @@ use super::error::CommandError;
 use crate::cli::ExportArgs;
 use crate::exit::Outcome;
 use crate::report;
-use crate::report::progress::Activity;
+use crate::run::progress::Activity;
 use crate::select;
 use crate::snapshot::export::export;
 

@@ -11,11 +11,11 @@ use crate::plan::audit::{audit, saves_a_database};
 use crate::plan::backup::BackupPlan;
 use crate::plan::enabled::ensure_enabled_is_served;
 use crate::repository::pin::PinName;
+use crate::run::drivers::{self, Drivers, RunOptions};
+use crate::run::session::Session;
 use crate::select;
-use crate::session::Session;
 use crate::stack::survey::Survey;
 use crate::target::{RunId, TargetId, encode_component};
-use crate::targets::{self, Drivers, RunOptions};
 
 /// Everything that a backup of one project needs.
 pub struct Prepared {
@@ -58,7 +58,7 @@ impl Context {
         let drivers = Drivers::prepare(session, survey, run, &options, &[])
             .await
             .map_err(CommandError::failed)?;
-        let targets::Wanted {
+        let drivers::Wanted {
             mut targets,
             mut unreachable,
             left_out,

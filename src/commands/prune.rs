@@ -13,10 +13,10 @@ use crate::engine::Engine;
 use crate::exit::Outcome;
 use crate::hold::{HoldError, Lock};
 use crate::keep::KeepPolicy;
-use crate::prune::{Prune, PruneReport, Stock, sweep};
 use crate::report;
 use crate::repository::SnapshotRef;
 use crate::retention::Pruning;
+use crate::run::prune::{Prune, PruneReport, Stock, sweep};
 
 /// What would be done, for programs.
 #[derive(Serialize)]

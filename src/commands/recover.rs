@@ -10,9 +10,9 @@ use crate::cli::RecoverArgs;
 use crate::engine::{Container, Engine};
 use crate::exit::Outcome;
 use crate::hold::{HoldError, Journal, Liveness, Lock, Operation};
-use crate::recover::{Recovery, Stuck, recover};
 use crate::report;
-use crate::session::Session;
+use crate::run::recover::{Recovery, Stuck, recover};
+use crate::run::session::Session;
 use crate::stack::Scope;
 
 pub async fn run(context: &Context, args: RecoverArgs) -> Result<Outcome, CommandError> {

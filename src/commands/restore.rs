@@ -20,12 +20,12 @@ use crate::plan::PlanError;
 use crate::plan::apart::{Placed, ensure_none_waits_in_another, ensure_repository_is_apart};
 use crate::plan::restore::{PlannedRestore, RestorePlan, is_database, service_of};
 use crate::report;
-use crate::restore::{FinalState, Restore, Safety};
+use crate::run::drivers::{Drivers, Restored, RunOptions};
+use crate::run::restore::{FinalState, Restore, Safety};
 use crate::select::{self, Chosen, Completed};
 use crate::stack::Stack;
 use crate::stack::survey::{self, Survey};
 use crate::target::{DriverKind, RunId, TargetId};
-use crate::targets::{Drivers, Restored, RunOptions};
 use crate::text::printable;
 use crate::tree::path::TreePath;
 

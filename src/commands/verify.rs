@@ -7,7 +7,7 @@ use super::error::CommandError;
 use crate::cli::VerifyArgs;
 use crate::exit::Outcome;
 use crate::report;
-use crate::report::progress::Activity;
+use crate::run::progress::Activity;
 use crate::snapshot::verify::{Depth, Verifier, VerifyReport};
 
 pub async fn run(context: &Context, args: VerifyArgs) -> Result<Outcome, CommandError> {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Held, Lock, Subject};
 use crate::engine::ours::NEVER;
 use crate::engine::{Container, EngineError, State};
+use crate::text::printable;
 
 /// What shows afterwards that something ran during a hold: when each held container had last been started.
 #[derive(Debug, Default)]
@@ -118,6 +119,19 @@ impl Lock {
         let has_been_started = present.started_at != sealed.map_or(NEVER, String::as_str);
         Ok(has_been_started || matches!(present.state, State::Running | State::Restarting))
     }
+}
+
+/// That what was to be saved at rest was not.
+pub fn disturbance(services: &[String]) -> String {
+    let while_held = if services.len() == 1 {
+        "while it was held"
+    } else {
+        "while they were held"
+    };
+    format!(
+        "somebody has started {} {while_held}",
+        printable(&services.join(" and "))
+    )
 }
 
 #[cfg(test)]

@@ -1,8 +1,8 @@
 //! `ls`: one line a file.
 
 use super::View;
-use super::amounts::size;
 use super::layout::Table;
+use crate::amounts::size;
 use crate::tree::{IndexEntry, IndexKind};
 
 pub fn render(entries: &[IndexEntry], view: &View) -> String {

@@ -4,8 +4,8 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::View;
-use super::amounts::{counted, duration, size};
 use super::layout::Table;
+use crate::amounts::{counted, duration, size};
 use crate::freshness::{Finding, FreshnessReport, ProjectReport, State, TargetReport, Why};
 use crate::text::printable;
 

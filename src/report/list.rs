@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::View;
-use super::amounts::{between, duration, size};
 use super::layout::Table;
+use crate::amounts::{between, duration, size};
 use crate::manifest::{Manifest, Purpose};
 use crate::repository::SnapshotRef;
 use crate::repository::pin::Pin;

@@ -8,9 +8,9 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
 
-use super::progress::Board;
 use super::runlog::Runlog;
 use crate::config::{LogFormat, LogSettings};
+use crate::run::progress::Board;
 
 /// Sends every event from now on to standard error, and to `runlog` where there is one. Called once; a second call changes
 /// nothing.

@@ -4,13 +4,13 @@ use std::fmt::Write as _;
 
 use jiff::Timestamp;
 
-use super::amounts::{between, counted};
 use super::{View, freshness, outcome};
-use crate::backup::BackupReport;
+use crate::amounts::{between, counted};
 use crate::freshness::{Finding, FreshnessReport, ProjectReport, State, TargetReport};
 use crate::manifest::Manifest;
 use crate::notify::{Facts, Kind, Notice};
-use crate::places::UsedPlace;
+use crate::run::backup::BackupReport;
+use crate::run::places::UsedPlace;
 use crate::stack::Scope;
 use crate::text::printable;
 

@@ -2,13 +2,13 @@
 
 use std::fmt::Write as _;
 
-use crate::backup::BackupReport;
-use crate::copy::{Copied, CopyOutcome, CopyReport, SnapshotCopy};
+use crate::amounts::{counted, size};
 use crate::plan::restore::RestorePlan;
-use crate::recover::{RecoveredData, Recovery};
-use crate::report::amounts::{counted, size};
 use crate::report::{View, prune, shrinkage};
-use crate::restore::{FinalState, RestoreReport};
+use crate::run::backup::BackupReport;
+use crate::run::copy::{Copied, CopyOutcome, CopyReport, SnapshotCopy};
+use crate::run::recover::{RecoveredData, Recovery};
+use crate::run::restore::{FinalState, RestoreReport};
 use crate::snapshot::export::ExportedFile;
 use crate::snapshot::verify::{Depth, VerifyReport};
 use crate::text::printable;

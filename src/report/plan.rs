@@ -1,12 +1,12 @@
 //! Plans, for people.
 
+use crate::amounts::size;
 use crate::driver::WayBack;
 use crate::hold::{Action, Subject};
 use crate::plan::backup::{BackupPlan, PlannedHook};
 use crate::plan::hold::PlannedHold;
 use crate::plan::restore::RestorePlan;
 use crate::report::View;
-use crate::report::amounts::size;
 use crate::report::layout::Page;
 use crate::text::printable;
 

@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use super::amounts::{counted, size};
+use super::View;
 use super::layout::Table;
-use super::{View, disturbance};
-use crate::prune::PruneReport;
+use crate::amounts::{counted, size};
+use crate::hold::disturbance;
 use crate::retention::{Damaged, Doubt, Fate, Parting, Pruning, Reason};
+use crate::run::prune::PruneReport;
 use crate::text::printable;
 
 /// What would be done in each project, with what the repository would get back, in bytes.

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use super::amounts::{between, count, counted, duration, size};
 use super::layout::Page;
-use super::{View, disturbance, shrinkage};
+use super::{View, shrinkage};
+use crate::amounts::{between, count, counted, duration, size};
+use crate::hold::disturbance;
 use crate::manifest::{
     Artifact, BasebackupFacts, CommandFacts, Compression, CouchdbFacts, ElasticsearchFacts,
     EncryptedTo, Encryption, Facts, JournalMode, Manifest, MysqlFacts, PostgresFacts, Purpose,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::View;
-use super::amounts::{duration, size};
 use super::freshness::explained;
+use crate::amounts::{duration, size};
 use crate::freshness::{FreshnessReport, State, TargetReport};
 use crate::text::printable;
 

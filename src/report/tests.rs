@@ -1,17 +1,17 @@
 use insta::assert_snapshot;
 
 use super::*;
-use crate::backup::BackupReport;
 use crate::manifest::{
     AgeFile, Artifact, CommandFacts, Compression, ContainerRecord, EncryptedTo, Encryption,
     EngineFacts, FORMAT, Facts, Failure, FileOwner, JournalMode, Manifest, ObjectPath,
     PostgresFacts, PublicKey, Purpose, Role, Skip, SqliteContent, SqliteFacts, SqliteTable,
     StreamDigest, TableFacts, TargetRecord, Transfer, TreeFacts, TreeShape,
 };
-use crate::places::UsedPlace;
 use crate::plan::audit::Finding;
 use crate::plan::backup::{BackupPlan, PlannedTarget};
 use crate::repository::SnapshotRef;
+use crate::run::backup::BackupReport;
+use crate::run::places::UsedPlace;
 use crate::target::{DriverKind, RunId, TargetId};
 
 const ID: &str = "20261121T020000Z-9f2c61aa";

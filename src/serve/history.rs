@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
+use crate::amounts::between;
 use crate::manifest::{Artifact, Failure, Manifest, ObjectPath, Purpose, Shrunken, TargetRecord};
-use crate::report::amounts::between;
 use crate::repository::{RepositoryError, SnapshotRef};
 use crate::target::{RunId, TargetId};
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 
 use super::shown::{Overview, Project};
 use super::standing::{Standing, latest_trouble, of_interest, shrunken, standings};
-use crate::report::amounts::between;
+use crate::amounts::between;
 
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 

@@ -11,8 +11,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::shown::{Overview, Project, Shown};
 use super::standing::{Light, Standing, Verdict, of_interest, standings, verdict};
+use crate::amounts::size;
 use crate::report::View;
-use crate::report::amounts::size;
 use crate::text::printable;
 
 pub const STYLE: &str = include_str!("page/style.css");

@@ -9,15 +9,15 @@ use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 
 use super::history::History;
-use crate::backup::BackupReport;
 use crate::cli::TargetPattern;
 use crate::commands::Context;
 use crate::commands::backup::Backups;
 use crate::daemon::timetable::Timetable;
 use crate::exit::Outcome;
 use crate::plan::backup::BackupPlan;
-use crate::prune::PruneReport;
 use crate::report::runlog::Runlog;
+use crate::run::backup::BackupReport;
+use crate::run::prune::PruneReport;
 use crate::schedule::Schedule;
 
 /// Cheap to clone: all clones are one.

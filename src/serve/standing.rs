@@ -7,9 +7,10 @@ use jiff::Timestamp;
 
 use super::history::{EVERYTHING, Good};
 use super::shown::{Overview, Project, RunTrouble};
+use crate::amounts::{between, counted};
+use crate::hold::disturbance;
 use crate::manifest::Shrunken;
-use crate::report::amounts::{between, counted};
-use crate::report::{disturbance, shrinkage};
+use crate::report::shrinkage;
 use crate::target::TargetId;
 
 #[derive(Clone, Debug)]

@@ -30,7 +30,7 @@ pub struct RestoreStep {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub snapshot: Option<RunId>,
     pub way_back: WayBack,
-    /// [`crate::targets::Restored::path`]
+    /// [`crate::run::drivers::Restored::path`]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
 }

@@ -4,10 +4,10 @@ use maud::{Markup, html};
 
 use super::plot::{Point, plot};
 use super::{Card, anchor, badge, class, moment, reasons, sentence, word};
+use crate::amounts::{between, counted, duration, size};
 use crate::manifest::Skip;
 use crate::plan::audit::Finding;
 use crate::report::View;
-use crate::report::amounts::{between, counted, duration, size};
 use crate::report::runlog::{Line, Run};
 use crate::serve::history::{Content, Facts, History, Snapshot};
 use crate::serve::standing::{Light, Standing, State};

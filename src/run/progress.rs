@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tracing::{error, info};
 
-use super::amounts::{duration, size};
+use crate::amounts::{duration, size};
 use crate::pipe::Progress;
 use crate::text::printable;
 

@@ -14,7 +14,7 @@ use crate::hold::journal::RestoreChoices;
 use crate::manifest::{Failure, TargetRecord};
 use crate::plan::apart::Placed;
 use crate::plan::backup::PlannedTarget;
-use crate::session::Session;
+use crate::run::session::Session;
 use crate::stack::survey::Survey;
 use crate::target::{RunId, TargetId};
 

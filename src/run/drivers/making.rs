@@ -16,7 +16,7 @@ use crate::driver::sqlite::{DatabaseFile, SqliteDriver, SqliteOptions, database_
 use crate::driver::tree::{Moment, TreeDriver, TreeOrigin, TreeTarget};
 use crate::engine::Mount;
 use crate::labels::{OptIn, PostgresLabels, PostgresMode, TreeOptions};
-use crate::session::Session;
+use crate::run::session::Session;
 use crate::stack::survey::{FoundServer, Survey, couchdb_labels};
 use crate::stack::{self, MountedVolume, Service};
 use crate::target::{DriverKind, RunId, TargetId};

@@ -13,13 +13,13 @@ use crate::hold::Lock;
 use crate::manifest::{AgeFile, Artifact, Encryption, ObjectPath};
 use crate::pipe::keys::{Identities, Recipients};
 use crate::pipe::{self, ByteStream, Counting, Progress, Verified};
-use crate::places::{self, PlaceError, Users};
-use crate::prune::{PruneReport, prune_copies, sweep, worth_sending};
-use crate::report::progress::{Activity, Board};
 use crate::repository::pin::{self, Pin};
 use crate::repository::url::RepositoryUrl;
 use crate::repository::{self, ObjectLengths, OpenError, Repository, RepositoryError, SnapshotRef};
-use crate::session::{CopySettings, Session};
+use crate::run::places::{self, PlaceError, Users};
+use crate::run::progress::{Activity, Board};
+use crate::run::prune::{PruneReport, prune_copies, sweep, worth_sending};
+use crate::run::session::{CopySettings, Session};
 
 type Pins = BTreeMap<SnapshotRef, Pin>;
 

@@ -7,31 +7,30 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracing::warn;
 
-use crate::copy::CopyReport;
 use crate::driver::{Captured, DriverError, doubts_of};
 use crate::engine::EngineError;
 use crate::hold::hooks::{HookError, HookOutcome, Hooks};
 use crate::hold::journal::ServiceThen;
-use crate::hold::{Ending, Journal, Lock, Operation, Owner};
+use crate::hold::{Ending, Journal, Lock, Operation, Owner, disturbance};
 use crate::manifest::{
     ContainerRecord, FORMAT, Failure, Manifest, Purpose, Shrunken, Skip, TargetRecord,
 };
 use crate::pipe;
 use crate::pipe::keys::Recipients;
-use crate::places::{PlaceError, UsedPlace};
 use crate::plan::backup::BackupPlan;
-use crate::prune::{PruneReport, prune_after, sweep};
-use crate::report::disturbance;
-use crate::report::progress::Activity;
 use crate::repository::pin::{self, Pin};
 use crate::repository::{RepositoryError, SnapshotRef};
-use crate::session::{Interrupted, LockError, Session};
+use crate::run::copy::CopyReport;
+use crate::run::drivers::Drivers;
+use crate::run::places::{PlaceError, UsedPlace};
+use crate::run::progress::Activity;
+use crate::run::prune::{PruneReport, prune_after, sweep};
+use crate::run::session::{Interrupted, LockError, Session};
 use crate::shrinkage::{measures, shrunken};
 use crate::snapshot::SnapshotWriter;
 use crate::stack::Service;
 use crate::stack::survey::Survey;
 use crate::target::{RunId, TargetId};
-use crate::targets::Drivers;
 
 #[derive(Debug, thiserror::Error)]
 pub enum BackupError {

@@ -26,7 +26,7 @@ use crate::repository::{self, ObjectLengths, Repository, RepositoryError, Snapsh
 use crate::retention::{
     Damaged, Doubt, Evidence, Fate, Pruning, Snapshot, Terms, Unreadable, evaluate,
 };
-use crate::session::Session;
+use crate::run::session::Session;
 use crate::snapshot::verify::{Problem, judge_length};
 use crate::target::{RunId, TargetId};
 

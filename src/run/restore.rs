@@ -10,25 +10,26 @@ use jiff::Timestamp;
 use serde::Serialize;
 use tracing::info;
 
-use crate::backup::{Asked, BackupError, Capture};
 use crate::driver::{DriverError, WayBack};
 use crate::engine::EngineError;
 use crate::hold::hooks::{HookError, HookOutcome, Hooks};
 use crate::hold::journal::{RestoreChoices, RestoreStep, ServiceThen};
-use crate::hold::{Ending, Journal, Lock, Mark, Operation, Owner, RestoreJournal, Seals};
+use crate::hold::{
+    Ending, Journal, Lock, Mark, Operation, Owner, RestoreJournal, Seals, disturbance,
+};
 use crate::manifest::{Encryption, Failure, Manifest, Purpose, TargetRecord};
 use crate::pipe;
 use crate::pipe::keys::{NoWayBack, Protection, Recipients};
 use crate::plan::restore::{PlannedRestore, RestorePlan};
-use crate::report::disturbance;
-use crate::report::progress::Activity;
 use crate::repository::{RepositoryError, SnapshotRef};
-use crate::session::{Interrupted, LockError, Session};
+use crate::run::backup::{Asked, BackupError, Capture};
+use crate::run::drivers::Drivers;
+use crate::run::progress::Activity;
+use crate::run::session::{Interrupted, LockError, Session};
 use crate::snapshot::verify::{Depth, Verifier, VerifyError};
 use crate::snapshot::{ArtifactSource, IndexesError, SnapshotReader, ensure_opens, read_indexes};
 use crate::stack::survey::Survey;
 use crate::target::{RunId, TargetId};
-use crate::targets::Drivers;
 use crate::tree::{IndexKind, TreePath};
 
 #[derive(Debug, thiserror::Error)]

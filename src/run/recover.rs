@@ -15,12 +15,12 @@ use crate::hold::hooks::{HookOutcome, Hooks};
 use crate::hold::journal::{ServiceThen, relabel};
 use crate::hold::{Ending, HoldError, Journal, Lock, Mark, Operation, RestoreJournal};
 use crate::repository::SnapshotRef;
-use crate::restore::{commit, roll_back, undo_in_place};
-use crate::session::Session;
+use crate::run::drivers::{Drivers, Restored, RunOptions};
+use crate::run::restore::{commit, roll_back, undo_in_place};
+use crate::run::session::Session;
 use crate::stack::Scope;
 use crate::stack::survey::{Survey, survey_with};
 use crate::target::{DriverKind, RunId, TargetId};
-use crate::targets::{Drivers, Restored, RunOptions};
 
 #[derive(Debug, thiserror::Error)]
 pub enum RecoverError {
