@@ -8,11 +8,14 @@
 //! - `progress`: bars on a terminal, log lines elsewhere
 
 pub mod backup;
+pub mod capture;
 pub mod copy;
 pub mod drivers;
+pub mod lock;
 pub mod places;
 pub mod progress;
 pub mod prune;
 pub mod recover;
 pub mod restore;
 pub mod session;
+mod undo;

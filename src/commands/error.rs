@@ -3,9 +3,10 @@
 use crate::exit::Outcome;
 use crate::hold::HoldError;
 use crate::repository::RepositoryError;
-use crate::run::backup::BackupError;
+use crate::run::capture::BackupError;
+use crate::run::lock::LockError;
 use crate::run::restore::RestoreError;
-use crate::run::session::{Interrupted, LockError};
+use crate::run::session::Interrupted;
 use crate::select::SelectError;
 use crate::snapshot::IndexesError;
 use crate::snapshot::export::ExportError;

@@ -22,12 +22,14 @@ use crate::pipe;
 use crate::pipe::keys::{NoWayBack, Protection, Recipients};
 use crate::plan::restore::{PlannedRestore, RestorePlan};
 use crate::repository::{RepositoryError, SnapshotRef};
-use crate::run::backup::{Asked, BackupError, Capture};
+use crate::run::capture::{Asked, BackupError, Capture};
 use crate::run::drivers::Drivers;
+use crate::run::lock::{LockError, lock};
 use crate::run::progress::Activity;
-use crate::run::session::{Interrupted, LockError, Session};
+use crate::run::session::{Interrupted, Session};
+use crate::run::undo::{commit, reader, roll_back, undo_in_place};
 use crate::snapshot::verify::{Depth, Verifier, VerifyError};
-use crate::snapshot::{ArtifactSource, IndexesError, SnapshotReader, ensure_opens, read_indexes};
+use crate::snapshot::{ArtifactSource, IndexesError, ensure_opens, read_indexes};
 use crate::stack::survey::Survey;
 use crate::target::{RunId, TargetId};
 use crate::tree::{IndexKind, TreePath};
@@ -142,10 +144,8 @@ impl Restore<'_> {
         };
         self.verify_beforehand(&safety).await?;
         let safety_run = (!safety.is_empty()).then(|| RunId::generate(Timestamp::now()));
-        let lock = self
-            .session
-            .lock(self.journal(safety_run.clone()).await?, self.survey)
-            .await?;
+        let journal = self.journal(safety_run.clone()).await?;
+        let lock = lock(self.session, journal, self.survey).await?;
         let mut hooks = Hooks::new(
             self.session.helpers(&self.run, &self.plan.project),
             Operation::Restore,
@@ -477,19 +477,6 @@ impl Restore<'_> {
     }
 }
 
-fn reader(session: &Session, progress: pipe::Progress) -> SnapshotReader {
-    let repository = session.repository.clone();
-    SnapshotReader::new(repository, session.keys.identities.clone(), progress)
-}
-
-pub(crate) async fn commit(drivers: &Drivers, target: &TargetId) -> Result<(), DriverError> {
-    drivers.of(target)?.commit(target).await
-}
-
-pub(crate) async fn roll_back(drivers: &Drivers, target: &TargetId) -> Result<(), DriverError> {
-    drivers.of(target)?.rollback(target).await
-}
-
 /// The decision is not interrupted: the engine may carry out a request that was given up.
 async fn decide(
     lock: &Lock,
@@ -526,33 +513,4 @@ async fn load_and_check(
     let driver = drivers.of(&record.target)?;
     driver.load(record, source).await?;
     driver.check(record).await
-}
-
-/// Puts back what a load in place has written over; what was not there before is removed again.
-pub(crate) async fn undo_in_place(
-    session: &Session,
-    drivers: &Drivers,
-    project: &str,
-    safety: Option<&RunId>,
-    target: &TargetId,
-) -> Result<(), DriverError> {
-    let manifest = match safety {
-        Some(safety) => {
-            let snapshot = SnapshotRef::new(project, safety.clone());
-            Some(session.repository.manifest(&snapshot).await?)
-        }
-        None => None,
-    };
-    match manifest
-        .as_ref()
-        .and_then(|manifest| manifest.target(target))
-    {
-        Some(record) => {
-            let source = reader(session, pipe::Progress::silent());
-            // Before the driver removes anything for it.
-            ensure_opens(&source, [record]).await?;
-            drivers.of(target)?.put_back(record, &source).await
-        }
-        None => roll_back(drivers, target).await,
-    }
 }
