@@ -4,14 +4,12 @@
 //! …) cannot: an environment must not answer, long after, a question that it was never asked.
 
 mod arguments;
-mod selectors;
 
 pub use arguments::{
-    AgentArgs, BackupArgs, CheckArgs, CompletionsArgs, CopyArgs, DaemonArgs, Despite, ExportArgs,
+    AgentArgs, BackupArgs, CheckArgs, CompletionsArgs, CopyArgs, DaemonArgs, ExportArgs,
     HealthArgs, ListArgs, LsArgs, PinArgs, PlanArgs, PruneArgs, RecoverArgs, RestoreArgs, ShowArgs,
     UnpinArgs, VerifyArgs,
 };
-pub use selectors::{BadTargetPattern, SnapshotSelector, TargetMap, TargetPattern};
 
 use std::convert::Infallible;
 use std::path::PathBuf;

@@ -21,9 +21,10 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use crate::cli::{BadTargetPattern, Settings, TargetPattern};
+use crate::cli::Settings;
 use crate::engine::Endpoint;
 use crate::engine::connect::BadEndpoint;
+use crate::history::selectors::{BadTargetPattern, TargetPattern};
 use crate::keep::{BadKeepPolicy, KeepPolicy};
 use crate::manifest::Compression;
 use crate::notify::NotifySettings;

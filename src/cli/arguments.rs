@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-use super::selectors::{SnapshotSelector, TargetMap, TargetPattern};
+use crate::history::retention::Despite;
+use crate::history::selectors::{SnapshotSelector, TargetMap, TargetPattern};
 use crate::repository::pin::PinName;
 use crate::snapshot::verify::PartChoice;
 use crate::target::TargetId;
@@ -376,17 +377,6 @@ pub struct PruneArgs {
     /// Prune although there is this doubt; may be given several times
     #[arg(long, value_name = "DOUBT")]
     pub despite: Vec<Despite>,
-}
-
-/// A doubt that the user may have looked into.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Despite {
-    /// A target failed in the newest snapshot: older copies of it stay all the same
-    Failed,
-    /// A target has become far smaller than its last good copy
-    Shrunken,
-    /// Somebody has started a service while it was held for the newest snapshot
-    Disturbed,
 }
 
 /// Back up by schedule, as a service of the stack

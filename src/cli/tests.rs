@@ -1,3 +1,4 @@
+use crate::history::selectors::SnapshotSelector;
 use clap::{CommandFactory, Parser};
 use insta::assert_snapshot;
 

@@ -10,7 +10,7 @@ use super::error::CommandError;
 use super::tell::Teller;
 use crate::cli::CheckArgs;
 use crate::exit::Outcome;
-use crate::freshness::{self, FreshnessError, FreshnessReport, Goals, Question};
+use crate::history::freshness::{self, FreshnessError, FreshnessReport, Goals, Question};
 use crate::report;
 use status::StatusPlace;
 

@@ -1,13 +1,13 @@
 //! Why a command ended early, and how the shell is told.
 
 use crate::exit::Outcome;
+use crate::history::select::SelectError;
 use crate::hold::HoldError;
 use crate::repository::RepositoryError;
 use crate::run::capture::BackupError;
 use crate::run::lock::LockError;
 use crate::run::restore::RestoreError;
 use crate::run::session::Interrupted;
-use crate::select::SelectError;
 use crate::snapshot::IndexesError;
 use crate::snapshot::export::ExportError;
 use crate::stack::survey::SurveyError;

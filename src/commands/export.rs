@@ -4,9 +4,9 @@ use super::context::Context;
 use super::error::CommandError;
 use crate::cli::ExportArgs;
 use crate::exit::Outcome;
+use crate::history::select;
 use crate::report;
 use crate::run::progress::Activity;
-use crate::select;
 use crate::snapshot::export::export;
 
 pub async fn run(context: &Context, args: ExportArgs) -> Result<Outcome, CommandError> {

@@ -8,10 +8,10 @@ use super::context::Context;
 use super::error::CommandError;
 use crate::cli::LsArgs;
 use crate::exit::Outcome;
+use crate::history::select;
 use crate::manifest::{Manifest, TargetRecord};
 use crate::pipe::Progress;
 use crate::report;
-use crate::select;
 use crate::snapshot::read_indexes;
 use crate::tree::{IndexEntry, IndexKind, TreePath};
 

@@ -4,8 +4,9 @@ use serde::Serialize;
 
 use super::context::Context;
 use super::error::CommandError;
-use crate::cli::{PinArgs, SnapshotSelector, UnpinArgs};
+use crate::cli::{PinArgs, UnpinArgs};
 use crate::exit::Outcome;
+use crate::history::selectors::SnapshotSelector;
 use crate::repository::pin::{self, Pin};
 use crate::repository::{Repository, SnapshotRef};
 use crate::text::printable;

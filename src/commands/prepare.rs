@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use super::context::Context;
 use super::error::CommandError;
-use crate::cli::TargetPattern;
 use crate::engine::Engine;
+use crate::history::select;
+use crate::history::selectors::TargetPattern;
 use crate::plan::apart::{Placed, ensure_repository_is_apart};
 use crate::plan::audit::{audit, saves_a_database};
 use crate::plan::backup::BackupPlan;
@@ -13,7 +14,6 @@ use crate::plan::enabled::ensure_enabled_is_served;
 use crate::repository::pin::PinName;
 use crate::run::drivers::{self, Drivers, RunOptions};
 use crate::run::session::Session;
-use crate::select;
 use crate::stack::survey::Survey;
 use crate::target::{RunId, TargetId, encode_component};
 

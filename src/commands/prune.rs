@@ -11,11 +11,11 @@ use super::error::CommandError;
 use crate::cli::PruneArgs;
 use crate::engine::Engine;
 use crate::exit::Outcome;
+use crate::history::retention::Pruning;
 use crate::hold::{HoldError, Lock};
 use crate::keep::KeepPolicy;
 use crate::report;
 use crate::repository::SnapshotRef;
-use crate::retention::Pruning;
 use crate::run::prune::{Prune, PruneReport, Stock, sweep};
 
 /// What would be done, for programs.

@@ -9,11 +9,13 @@ use tracing::warn;
 
 use super::context::Context;
 use super::error::CommandError;
-use crate::cli::{RestoreArgs, SnapshotSelector};
+use crate::cli::RestoreArgs;
 use crate::driver::tree::Placement;
 use crate::driver::{Loss, OldDatabase};
 use crate::engine::{Container, Engine};
 use crate::exit::Outcome;
+use crate::history::select::{self, Chosen, Completed};
+use crate::history::selectors::SnapshotSelector;
 use crate::hold::journal::RestoreChoices;
 use crate::manifest::{Manifest, TargetRecord};
 use crate::plan::PlanError;
@@ -22,7 +24,6 @@ use crate::plan::restore::{PlannedRestore, RestorePlan, is_database, service_of}
 use crate::report;
 use crate::run::drivers::{Drivers, Restored, RunOptions};
 use crate::run::restore::{FinalState, Restore, Safety};
-use crate::select::{self, Chosen, Completed};
 use crate::stack::Stack;
 use crate::stack::survey::{self, Survey};
 use crate::target::{DriverKind, RunId, TargetId};

@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::project::Project;
 use crate::commands::check::{Checked, look};
 use crate::commands::{CommandError, Context};
-use crate::freshness::{FreshnessReport, Goals, Question};
+use crate::history::freshness::{FreshnessReport, Goals, Question};
 use crate::notify::{Kind, Notice};
 use crate::report::{View, notice};
 use crate::stack::Scope;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 
-use crate::freshness::Goals;
+use crate::history::freshness::Goals;
 use crate::labels::OptIn;
 use crate::schedule::Schedule;
 use crate::stack::{Service, Stack};

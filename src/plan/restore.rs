@@ -19,6 +19,7 @@ use crate::driver::WayBack;
 use crate::engine::container::{SWARM_SERVICE_NAME, is_within, overlap};
 use crate::engine::swarm::Mode;
 use crate::engine::{Container, Mount, State};
+use crate::history::select::Older;
 use crate::hold::Operation;
 use crate::manifest::{Facts, Failure, Manifest, TargetRecord};
 use crate::stack::survey::{StoreAtWork, Survey};
@@ -67,16 +68,6 @@ impl PlannedRestore {
         let path = self.changed_path.as_deref();
         Some((&self.id, path.or(self.closed_path.as_deref())?))
     }
-}
-
-/// Where a target comes from that the snapshot does not hold.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Older {
-    #[serde(rename = "older")]
-    pub snapshot: RunId,
-    /// Why the newest attempt at it failed, when it did.
-    #[serde(rename = "newer_failure", skip_serializing_if = "Option::is_none")]
-    pub failure: Option<String>,
 }
 
 /// The service in the stack that a record's target belongs to, in a state in which it can be restored.

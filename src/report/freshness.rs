@@ -6,7 +6,9 @@ use std::time::Duration;
 use super::View;
 use super::layout::Table;
 use crate::amounts::{counted, duration, size};
-use crate::freshness::{Finding, FreshnessReport, ProjectReport, State, TargetReport, Why};
+use crate::history::freshness::{
+    Finding, FreshnessReport, ProjectReport, State, TargetReport, Why,
+};
 use crate::text::printable;
 
 pub fn page(report: &FreshnessReport, view: &View) -> String {

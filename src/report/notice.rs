@@ -6,7 +6,7 @@ use jiff::Timestamp;
 
 use super::{View, freshness, outcome};
 use crate::amounts::{between, counted};
-use crate::freshness::{Finding, FreshnessReport, ProjectReport, State, TargetReport};
+use crate::history::freshness::{Finding, FreshnessReport, ProjectReport, State, TargetReport};
 use crate::manifest::Manifest;
 use crate::notify::{Facts, Kind, Notice};
 use crate::run::backup::BackupReport;

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 use super::View;
 use super::layout::Table;
 use crate::amounts::{counted, size};
+use crate::history::retention::{Damaged, Doubt, Fate, Parting, Pruning, Reason};
 use crate::hold::disturbance;
-use crate::retention::{Damaged, Doubt, Fate, Parting, Pruning, Reason};
 use crate::run::prune::PruneReport;
 use crate::text::printable;
 
@@ -201,8 +201,8 @@ mod tests {
     use jiff::tz::TimeZone;
 
     use super::*;
+    use crate::history::retention::{Unreadable, Verdict};
     use crate::manifest::Shrunken;
-    use crate::retention::{Unreadable, Verdict};
     use crate::snapshot::verify::{Fault, Problem};
     use crate::target::{DriverKind, RunId, TargetId};
 

@@ -8,7 +8,7 @@ use serde::Serialize;
 use super::View;
 use super::freshness::explained;
 use crate::amounts::{duration, size};
-use crate::freshness::{FreshnessReport, State, TargetReport};
+use crate::history::freshness::{FreshnessReport, State, TargetReport};
 use crate::text::printable;
 
 /// Of the JSON; it grows when something in it changes its meaning.

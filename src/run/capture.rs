@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::driver::{Captured, DriverError, doubts_of};
 use crate::engine::EngineError;
+use crate::history::shrinkage::{measures, shrunken};
 use crate::hold::hooks::HookError;
 use crate::manifest::{
     ContainerRecord, FORMAT, Failure, Manifest, Purpose, Shrunken, Skip, TargetRecord,
@@ -21,7 +22,6 @@ use crate::run::lock::LockError;
 use crate::run::places::PlaceError;
 use crate::run::progress::Activity;
 use crate::run::session::{Interrupted, Session};
-use crate::shrinkage::{measures, shrunken};
 use crate::snapshot::SnapshotWriter;
 use crate::stack::Service;
 use crate::stack::survey::Survey;

@@ -19,13 +19,13 @@ use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
+use crate::history::retention::{
+    Damaged, Doubt, Evidence, Fate, Pruning, Snapshot, Terms, Unreadable, evaluate,
+};
 use crate::hold::{HoldError, Lock};
 use crate::manifest::{Artifact, Manifest, ObjectPath, Purpose};
 use crate::repository::pin::Pin;
 use crate::repository::{self, ObjectLengths, Repository, RepositoryError, SnapshotRef};
-use crate::retention::{
-    Damaged, Doubt, Evidence, Fate, Pruning, Snapshot, Terms, Unreadable, evaluate,
-};
 use crate::run::session::Session;
 use crate::snapshot::verify::{Problem, judge_length};
 use crate::target::{RunId, TargetId};

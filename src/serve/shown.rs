@@ -9,11 +9,11 @@ use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 
 use super::history::History;
-use crate::cli::TargetPattern;
 use crate::commands::Context;
 use crate::commands::backup::Backups;
 use crate::daemon::timetable::Timetable;
 use crate::exit::Outcome;
+use crate::history::selectors::TargetPattern;
 use crate::plan::backup::BackupPlan;
 use crate::report::runlog::Runlog;
 use crate::run::backup::BackupReport;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tokio::task::spawn_blocking;
 
-use crate::freshness::{FreshnessReport, Question};
+use crate::history::freshness::{FreshnessReport, Question};
 use crate::report::{View, status};
 use crate::repository::local::StatusDirectory;
 use crate::repository::status::{StatusFile, StatusForm, StatusPath};

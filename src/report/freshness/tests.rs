@@ -3,7 +3,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
 use super::*;
-use crate::freshness::{GoodCopy, PassedOver};
+use crate::history::freshness::{GoodCopy, PassedOver};
 use crate::manifest::ObjectPath;
 use crate::notify::{Kind, Notice};
 use crate::report::{notice, status};

@@ -3,10 +3,10 @@ use std::fs;
 use jiff::tz::TimeZone;
 
 use super::*;
+use crate::history::retention::Terms;
 use crate::repository::local::LocalRepository;
 use crate::repository::pin::Pin;
 use crate::repository::samples::{artifact, body, id, manifest, path};
-use crate::retention::Terms;
 use crate::snapshot::verify::{Depth, Verifier};
 
 struct Places {

@@ -9,12 +9,23 @@
 
 use std::collections::BTreeMap;
 
+use serde::Serialize;
+
 use super::{SelectError, newest_first};
-use crate::cli::TargetPattern;
+use crate::history::selectors::TargetPattern;
 use crate::manifest::{Failure, Manifest, Purpose, TargetRecord};
-use crate::plan::restore::Older;
 use crate::repository::{Repository, RepositoryError, SnapshotRef};
-use crate::target::TargetId;
+use crate::target::{RunId, TargetId};
+
+/// Where a target comes from that the snapshot does not hold.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Older {
+    #[serde(rename = "older")]
+    pub snapshot: RunId,
+    /// Why the newest attempt at it failed, when it did.
+    #[serde(rename = "newer_failure", skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
+}
 
 /// A manifest with what older snapshots hold of its project. Its failures are what no snapshot has a good copy of.
 pub struct Completed {

@@ -19,7 +19,7 @@ use futures_util::StreamExt as _;
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
-use crate::cli::TargetPattern;
+use crate::history::selectors::TargetPattern;
 use crate::repository::status::StatusPath;
 use crate::repository::{self, Repository, RepositoryError, SnapshotRef};
 use crate::snapshot::verify::Problem;

@@ -11,9 +11,9 @@ mod complete;
 
 use std::fmt;
 
-pub use complete::{Completed, completed};
+pub use complete::{Completed, Older, completed};
 
-use crate::cli::{SnapshotSelector, TargetMap, TargetPattern};
+use crate::history::selectors::{SnapshotSelector, TargetMap, TargetPattern};
 use crate::manifest::{Failure, Purpose};
 use crate::repository::{Repository, RepositoryError, SnapshotRef};
 use crate::target::TargetId;

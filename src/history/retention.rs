@@ -33,9 +33,19 @@ pub use doubt::{Damaged, Doubt, Unreadable};
 pub use snapshot::{GoodCopy, Series, Snapshot};
 
 use self::snapshot::Standing;
-use crate::cli::Despite;
 use crate::keep::KeepPolicy;
 use crate::target::{RunId, TargetId};
+
+/// A doubt that the user may have looked into.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Despite {
+    /// A target failed in the newest snapshot: older copies of it stay all the same
+    Failed,
+    /// A target has become far smaller than its last good copy
+    Shrunken,
+    /// Somebody has started a service while it was held for the newest snapshot
+    Disturbed,
+}
 
 /// How long the way back that a restore took for itself stays, measured to the newest backup.
 const SAFETY_STAYS: Duration = Duration::from_secs(14 * 24 * 60 * 60);

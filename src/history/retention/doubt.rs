@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::snapshot::Standing;
 use super::{Judge, Series, Snapshot};
-use crate::cli::Despite;
+use crate::history::retention::Despite;
 use crate::manifest::Shrunken;
 use crate::snapshot::verify::Problem;
 use crate::target::{RunId, TargetId};
