@@ -5,10 +5,8 @@ pub(crate) mod check;
 mod completions;
 mod context;
 mod copy;
-mod daemon;
 mod error;
 mod export;
-mod health;
 mod list;
 mod ls;
 mod pin;
@@ -27,7 +25,7 @@ pub use error::CommandError;
 use crate::cli::Command;
 use crate::exit::Outcome;
 
-/// Runs the command that was asked for. Agents are not run here: they need no configuration and no runtime.
+/// Runs a command that ends by itself. The daemon runs commands, so it is not one of them, and agents need no configuration.
 pub async fn run(context: &Context, command: Command) -> Result<Outcome, CommandError> {
     match command {
         Command::Plan(args) => plan::run(context, args).await,
@@ -43,12 +41,10 @@ pub async fn run(context: &Context, command: Command) -> Result<Outcome, Command
         Command::Prune(args) => prune::run(context, args).await,
         Command::Pin(args) => pin::pin(context, args).await,
         Command::Unpin(args) => pin::unpin(context, args).await,
-        Command::Daemon(_) => daemon::run(context).await,
-        Command::Health(_) => health::run(context).await,
         Command::Recover(args) => recover::run(context, args).await,
         Command::Completions(args) => Ok(completions::run(args)),
-        Command::Agent(_) => Err(CommandError::usage(anyhow::anyhow!(
-            "agents are started by cofferdam itself"
-        ))),
+        Command::Daemon(_) | Command::Health(_) | Command::Agent(_) => Err(CommandError::usage(
+            anyhow::anyhow!("this is not run by another command"),
+        )),
     }
 }

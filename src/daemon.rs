@@ -3,7 +3,7 @@
 //! [`timetable`] says what is due, [`history`] what was done before, [`watch`] listens to the engine, [`inbox`] holds what is
 //! asked for, [`checks`] looks for backups that are missing, [`standing`] tells a recovery from a success, [`health`] answers
 //! `cofferdam health`, [`orphans`] does the duty of process 1. Whoever is to know of something is told beside the work, by a
-//! [`Courier`], and whoever wants to see how things are is shown it by [`crate::serve`].
+//! [`Courier`], and whoever wants to see how things are is shown it by [`serve`].
 //!
 //! One backup runs at a time. What was done is told by the repository's snapshots alone, so that nothing is lost with a daemon
 //! that ends anywhere: the next one releases what was held, and makes up for what was missed.
@@ -14,6 +14,7 @@ mod history;
 mod inbox;
 mod orphans;
 mod project;
+pub mod serve;
 mod standing;
 pub(crate) mod timetable;
 mod watch;
@@ -26,7 +27,9 @@ use tokio_util::task::AbortOnDropHandle;
 use tracing::{info, warn};
 
 use self::checks::Checks;
-pub use self::health::{Pulse, ask};
+pub use self::health::Pulse;
+use self::health::ask;
+
 pub use self::inbox::{Inbox, Occasion};
 use self::project::Project;
 use self::timetable::Services;
@@ -36,6 +39,8 @@ use crate::commands::prepare::Wanted;
 use crate::commands::recover::{Authority, recover_all};
 use crate::commands::tell::{self, Courier};
 use crate::commands::{CommandError, Context};
+use crate::daemon::serve::shown::RunTrouble;
+use crate::daemon::serve::{Desk, Server, Shown, look};
 use crate::engine::Engine;
 use crate::exit::Outcome;
 use crate::notify::Notice;
@@ -43,8 +48,6 @@ use crate::report::notice;
 use crate::run::backup::BackupReport;
 use crate::run::places::PlaceError;
 use crate::run::session::Session;
-use crate::serve::shown::RunTrouble;
-use crate::serve::{Desk, Server, Shown, look};
 use crate::stack::survey::swarm_view;
 use crate::stack::{DiscoverError, Scope, by_project};
 
@@ -132,6 +135,22 @@ pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
     // It is interrupted too: it says what nobody was told.
     let _ = delivery.await;
     Ok(outcome)
+}
+
+/// `cofferdam health`: asks the daemon that runs in the same container.
+pub async fn health(context: &Context) -> Result<Outcome, CommandError> {
+    let health = ask().await.map_err(|error| {
+        CommandError::failed(anyhow::anyhow!(
+            "no daemon answers here: {error}; this asks the one that runs in the same container, as \
+             `docker exec CONTAINER /cofferdam health`"
+        ))
+    })?;
+    context.print(&health, || health.why.clone())?;
+    Ok(if health.healthy {
+        Outcome::Done
+    } else {
+        Outcome::Failed
+    })
 }
 
 /// Our own project by its name.

@@ -49,7 +49,6 @@ pub mod repository;
 pub mod run;
 pub mod schedule;
 pub mod secret;
-pub mod serve;
 pub mod snapshot;
 pub mod sqlite;
 pub mod stack;

@@ -9,8 +9,9 @@ use clap::Parser as _;
 use cofferdam::agent;
 use cofferdam::agent::inside::Removals;
 use cofferdam::cli::{Cli, Command};
-use cofferdam::commands::{self, Context};
+use cofferdam::commands::{self, CommandError, Context};
 use cofferdam::config::{Config, Environment};
+use cofferdam::daemon;
 use cofferdam::exit::Outcome;
 use cofferdam::report::logging;
 use cofferdam::report::runlog::Runlog;
@@ -72,7 +73,7 @@ async fn run(command: Command, config: Config, board: Board, runlog: Runlog) -> 
         removals: removals.clone(),
     };
     let outcome = tokio::select! {
-        ended = commands::run(&context, command) => ended.unwrap_or_else(|error| {
+        ended = dispatch(&context, command) => ended.unwrap_or_else(|error| {
             context.tell(&error);
             error.outcome()
         }),
@@ -88,6 +89,14 @@ async fn run(command: Command, config: Config, board: Board, runlog: Runlog) -> 
         warn!("files of cofferdam's stay in a container until the next run");
     }
     outcome
+}
+
+async fn dispatch(context: &Context, command: Command) -> Result<Outcome, CommandError> {
+    match command {
+        Command::Daemon(_) => daemon::run(context).await,
+        Command::Health(_) => daemon::health(context).await,
+        command => commands::run(context, command).await,
+    }
 }
 
 /// The first signal asks the run to end in order; the second ends the process.

@@ -11,11 +11,11 @@ use super::standing::Standing;
 use super::timetable::{Services, Timetable, watched};
 use crate::commands::{CommandError, Context};
 use crate::config::Config;
+use crate::daemon::serve::shown::Outlook;
 use crate::labels::LabelErrors;
 use crate::notify::{Kind, Notice};
 use crate::report::View;
 use crate::schedule::Schedule;
-use crate::serve::shown::Outlook;
 use crate::stack::Stack;
 
 pub(super) struct Project {

@@ -259,7 +259,7 @@ pub fn of_interest(overview: &Overview) -> impl Iterator<Item = (&String, &Proje
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::samples::{self, HOSTILE, project};
+    use crate::daemon::serve::samples::{self, HOSTILE, project};
     use jiff::SignedDuration;
     use std::sync::Arc;
 

@@ -310,8 +310,8 @@ fn stored_bytes(record: &TargetRecord) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::serve::samples::{clinical, history, now, storage, whole};
     use crate::repository::samples::id;
-    use crate::serve::samples::{clinical, history, now, storage, whole};
 
     fn listed(days: impl Iterator<Item = u8>) -> Vec<SnapshotRef> {
         days.map(|day| SnapshotRef::new("candig", id(day)))

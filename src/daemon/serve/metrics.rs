@@ -228,7 +228,7 @@ fn escaped(value: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::serve::samples;
+    use crate::daemon::serve::samples;
     use insta::assert_snapshot;
 
     #[test]

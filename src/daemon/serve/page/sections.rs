@@ -5,12 +5,12 @@ use maud::{Markup, html};
 use super::plot::{Point, plot};
 use super::{Card, anchor, badge, class, moment, reasons, sentence, word};
 use crate::amounts::{between, counted, duration, size};
+use crate::daemon::serve::history::{Content, Facts, History, Snapshot};
+use crate::daemon::serve::standing::{Light, Standing, State};
 use crate::manifest::Skip;
 use crate::plan::audit::Finding;
 use crate::report::View;
 use crate::report::runlog::{Line, Run};
-use crate::serve::history::{Content, Facts, History, Snapshot};
-use crate::serve::standing::{Light, Standing, State};
 use crate::text::printable;
 
 /// How many snapshots are listed; all of those that were read stand in the table under the plot.

@@ -205,8 +205,8 @@ fn projects_of(query: &str) -> Result<Vec<String>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::daemon::serve::samples;
     use crate::report::runlog::Runlog;
-    use crate::serve::samples;
     use http_body_util::BodyExt as _;
 
     const TOKEN: &str = "0123456789abcdef";

@@ -1,6 +1,6 @@
 use super::*;
+use crate::daemon::serve::samples::{self, HOSTILE};
 use crate::report::runlog::Runlog;
-use crate::serve::samples::{self, HOSTILE};
 
 fn hostile() -> String {
     let log = Runlog::default();
