@@ -7,52 +7,71 @@
 //! restore  manifest ─▶ plan ─▶ hold ─▶ load and verify all ─▶ check all ─▶ give up the old ─▶ release ─▶ hooks ─▶ report
 //! ```
 //!
-//! A backup reads the labels of a project's containers ([`labels`], [`stack`]), plans as a value
-//! ([`plan`]), holds what must not write meanwhile ([`hold`]), lets each target's driver ([`driver`]) stream into the
-//! repository ([`repository`]) through digests, compression and encryption ([`pipe`]), and writes the manifest last ([`manifest`]).
-//! A restore goes the other way, and gives up nothing old before everything new is loaded and checked ([`restore`],
-//! [`recover`]).
+//! A backup reads the labels of a project's containers ([`labels`], [`stack`]), plans as a value ([`plan`]), holds what must
+//! not write meanwhile ([`hold`]), lets each target's driver ([`driver`]) stream into the repository ([`repository`]) through
+//! digests, compression and encryption ([`pipe`]), and writes the manifest last ([`manifest`]). A restore goes the other way,
+//! and gives up nothing old before everything new is loaded and checked ([`run`]).
 //!
-//! # Layers, from the outside in
+//! # Layers
 //!
-//! 1. [`cli`], [`config`], [`commands`], [`report`]: the command line, and what people and programs read; [`daemon`], which
-//!    runs commands by itself, and [`serve`], which shows what came of them
-//! 2. [`backup`], [`restore`], [`recover`], [`retention`] and [`prune`], [`shrinkage`], [`freshness`], [`snapshot`],
-//!    [`copy`] with [`session`], [`places`], [`targets`], [`select`]
-//! 3. [`plan`], [`hold`], [`driver`], [`repository`], [`notify`]
-//! 4. [`agent`] (what runs elsewhere), [`engine`] (all that names bollard), [`tree`], [`pipe`]
-//! 5. [`manifest`], [`labels`], [`keep`], [`schedule`], [`target`], [`secret`], [`trust`], [`text`], [`exit`]
-//!
-//! A module imports from its own layer or inwards. What a linter can hold of that stands in `clippy.toml`.
+//! Below, from the outside in. A module uses only modules of layers below its own, which `tests/architecture.rs` holds. What
+//! else a linter can hold stands in `clippy.toml`.
 
 #![cfg_attr(not(test), deny(clippy::disallowed_methods, clippy::disallowed_types))]
 
-pub mod agent;
-pub mod amounts;
-pub mod cli;
-pub mod commands;
-pub mod config;
+// The service that runs by itself, and what it shows.
 pub mod daemon;
-pub mod driver;
-pub mod engine;
-pub mod exit;
-pub mod history;
+
+// What is typed.
+pub mod commands;
+
+// What people and programs read.
+pub mod report;
+
+// Flags, variables and files, resolved.
+pub mod config;
+
+// What is done to a project and its repositories.
+pub mod run;
+
+// What would be done.
+pub mod plan;
+
+// What stands still meanwhile, and comes back.
 pub mod hold;
-pub mod keep;
+
+// What is there, and what is asked for.
+pub mod cli;
+pub mod stack;
+
+// What can be saved, and what was.
+pub mod driver;
+pub mod history;
+
+// What is handed to where it is needed.
+pub mod agent;
+pub mod snapshot;
+
+// Where things are.
+pub mod engine;
+pub mod repository;
+pub mod tree;
+
+// What things are made of.
 pub mod labels;
+pub mod pipe;
+pub mod sqlite;
+
+// What things are called, and when they are due.
+pub mod keep;
 pub mod manifest;
 pub mod notify;
-pub mod pipe;
-pub mod plan;
-pub mod report;
-pub mod repository;
-pub mod run;
 pub mod schedule;
+
+// The ground.
+pub mod amounts;
+pub mod exit;
 pub mod secret;
-pub mod snapshot;
-pub mod sqlite;
-pub mod stack;
 pub mod target;
 pub mod text;
-pub mod tree;
 pub mod trust;

@@ -4,6 +4,7 @@
 mod support;
 
 mod apiary;
+mod architecture;
 mod audit;
 mod binds;
 mod caches;

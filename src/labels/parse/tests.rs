@@ -4,17 +4,14 @@ use insta::assert_snapshot;
 use proptest::prelude::*;
 
 use super::*;
-use crate::engine::container::tests_support::container;
 use crate::labels::{CommandLabels, CommandOptions};
 
 fn parsed(labels: &[(&str, &str)]) -> Result<ContainerLabels, LabelErrors> {
-    let mut container = container("db");
+    let mut given = BTreeMap::new();
     for (key, value) in labels {
-        container
-            .labels
-            .insert(format!("cofferdam.{key}"), (*value).to_owned());
+        given.insert(format!("cofferdam.{key}"), (*value).to_owned());
     }
-    parse(&container.name, &container.labels)
+    parse("db", &given)
 }
 
 fn good(labels: &[(&str, &str)]) -> ContainerLabels {
@@ -39,18 +36,15 @@ fn without_labels_nothing_is_asked_for() {
 
 #[test]
 fn labels_of_others_are_none_of_our_business() {
-    let mut container = container("db");
+    let (name, mut labels) = ("db", BTreeMap::new());
     for key in [
         "com.docker.compose.project",
         "traefik.enable",
         "coffee.shop",
     ] {
-        container.labels.insert(key.to_owned(), "x".to_owned());
+        labels.insert(key.to_owned(), "x".to_owned());
     }
-    assert_eq!(
-        parse(&container.name, &container.labels),
-        Ok(ContainerLabels::default())
-    );
+    assert_eq!(parse(name, &labels), Ok(ContainerLabels::default()));
 }
 
 #[test]
@@ -469,11 +463,9 @@ fn typos_in_labels_are_told() {
 
 #[test]
 fn a_typo_in_the_prefix_is_told() {
-    let mut container = container("db");
-    container
-        .labels
-        .insert("coferdam.enable".to_owned(), "true".to_owned());
-    assert_snapshot!(parse(&container.name, &container.labels).unwrap_err(), @r"container db: label `coferdam.enable` is unknown; did you mean `cofferdam.enable` (`true`: back this container up; `false`: ignore it)?");
+    let (name, mut labels) = ("db", BTreeMap::new());
+    labels.insert("coferdam.enable".to_owned(), "true".to_owned());
+    assert_snapshot!(parse(name, &labels).unwrap_err(), @r"container db: label `coferdam.enable` is unknown; did you mean `cofferdam.enable` (`true`: back this container up; `false`: ignore it)?");
 }
 
 #[test]
@@ -485,10 +477,10 @@ fn a_name_that_looks_like_an_option_is_told() {
 
 #[test]
 fn labels_of_our_containers_are_refused_on_others() {
-    let mut container = container("web");
+    let (name, mut labels) = ("web", BTreeMap::new());
     let label = ("cofferdam.hold".to_owned(), "backup".to_owned());
-    container.labels.extend([label]);
-    assert_snapshot!(parse(&container.name, &container.labels).unwrap_err(), @r"container web: label `cofferdam.hold` is for cofferdam's own containers; remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and `cofferdam.hold-for`");
+    labels.extend([label]);
+    assert_snapshot!(parse(name, &labels).unwrap_err(), @r"container web: label `cofferdam.hold` is for cofferdam's own containers; remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and `cofferdam.hold-for`");
     for key in ["helper", "hold.owner"] {
         assert!(parsed(&[(key, "1")]).is_err(), "{key}");
     }
@@ -530,11 +522,11 @@ fn a_container_that_has_done_its_work_may_trigger_a_backup() {
 #[test]
 fn a_service_of_compose_keeps_its_name() {
     assert_eq!(good(&[("service", "web")]), ContainerLabels::default());
-    let mut container = container("shop_web_1");
+    let (name, mut labels) = ("shop_web_1", BTreeMap::new());
     for (key, value) in [(COMPOSE_SERVICE, "web"), ("cofferdam.service", "shop")] {
-        container.labels.insert(key.to_owned(), value.to_owned());
+        labels.insert(key.to_owned(), value.to_owned());
     }
-    assert_snapshot!(parse(&container.name, &container.labels).unwrap_err(), @r"container shop_web_1: label `cofferdam.service` is for containers that compose did not start; remove it; this one is compose's `web`");
+    assert_snapshot!(parse(name, &labels).unwrap_err(), @r"container shop_web_1: label `cofferdam.service` is for containers that compose did not start; remove it; this one is compose's `web`");
 }
 
 #[test]
@@ -609,9 +601,7 @@ proptest! {
     fn no_label_makes_it_panic(
         labels in proptest::collection::btree_map(label_key(), ".{0,20}", 0..6),
     ) {
-        let mut container = container("db");
-        container.labels = labels;
-        if let Err(errors) = parse(&container.name, &container.labels) {
+        if let Err(errors) = parse("db", &labels) {
             prop_assert!(!errors.problems.is_empty());
             prop_assert!(!errors.to_string().chars().any(|char| char.is_control() && char != '\n'));
         }
@@ -672,9 +662,7 @@ fn the_labels_that_we_show_to_people_are_good() {
         let services = labels_of_services(page);
         assert!(services.len() >= least, "{services:?}");
         for (service, labels) in services {
-            let mut container = container(&service);
-            container.labels = labels;
-            if let Err(errors) = parse(&container.name, &container.labels) {
+            if let Err(errors) = parse(&service, &labels) {
                 panic!("{errors}");
             }
         }
