@@ -20,12 +20,12 @@
     reason = "writes in directories of its own in other containers"
 )]
 
-pub mod alive;
+pub(crate) mod alive;
 mod client;
 mod discard;
 mod dump;
-pub mod ended;
-pub mod errand;
+pub(crate) mod ended;
+pub(crate) mod errand;
 mod exchange;
 mod flow;
 pub mod helper;
@@ -39,10 +39,10 @@ mod place;
 mod processes;
 mod relay;
 mod remove;
-pub mod request;
+pub(crate) mod request;
 mod room;
-pub mod sqlite;
-pub mod task;
+pub(crate) mod sqlite;
+pub(crate) mod task;
 mod unpack;
 mod wire;
 

@@ -16,7 +16,7 @@ mod prune;
 pub(crate) mod recover;
 mod restore;
 mod show;
-pub mod tell;
+pub(crate) mod tell;
 mod verify;
 
 pub use context::Context;

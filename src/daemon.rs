@@ -14,7 +14,7 @@ mod history;
 mod inbox;
 mod orphans;
 mod project;
-pub mod serve;
+pub(crate) mod serve;
 mod standing;
 pub(crate) mod timetable;
 mod watch;

@@ -8,10 +8,10 @@
 //! old. Until then [`Driver::rollback`] brings everything back. Both must work from nothing but the run's id and the
 //! target, since after a crash another process calls them.
 
-pub mod clients;
-pub mod command;
-pub mod couchdb;
-pub mod elasticsearch;
+pub(crate) mod clients;
+pub(crate) mod command;
+pub(crate) mod couchdb;
+pub(crate) mod elasticsearch;
 mod http;
 mod loaded;
 mod logins;

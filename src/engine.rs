@@ -17,19 +17,19 @@
 
 #![allow(clippy::disallowed_types, reason = "the one module that names bollard")]
 
-pub mod archive;
+pub(crate) mod archive;
 mod body;
 pub mod connect;
-pub mod container;
+pub(crate) mod container;
 mod events;
-pub mod exec;
+pub(crate) mod exec;
 mod fault;
 pub mod image;
 mod inspect;
-pub mod lifecycle;
+pub(crate) mod lifecycle;
 pub mod ours;
 mod own;
-pub mod swarm;
+pub(crate) mod swarm;
 mod through;
 mod turns;
 mod volumes;

@@ -5,8 +5,8 @@
 //! - `shrinkage`: what has become far smaller than it was
 //! - `select`: which snapshot, and which targets, a command means; `selectors`: how that is written
 
-pub mod freshness;
-pub mod retention;
-pub mod select;
-pub mod selectors;
-pub mod shrinkage;
+pub(crate) mod freshness;
+pub(crate) mod retention;
+pub(crate) mod select;
+pub(crate) mod selectors;
+pub(crate) mod shrinkage;

@@ -15,10 +15,10 @@
 //! - `swarm`: services that are held through a manager, and the lock that all nodes share
 
 mod containers;
-pub mod ending;
-pub mod hooks;
-pub mod journal;
-pub mod owner;
+pub(crate) mod ending;
+pub(crate) mod hooks;
+pub(crate) mod journal;
+pub(crate) mod owner;
 mod seals;
 mod search;
 mod swarm;

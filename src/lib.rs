@@ -35,18 +35,18 @@ pub mod config;
 pub mod run;
 
 // What would be done.
-pub mod plan;
+mod plan;
 
 // What stands still meanwhile, and comes back.
-pub mod hold;
+mod hold;
 
 // What is there, and what is asked for.
 pub mod cli;
-pub mod stack;
+mod stack;
 
 // What can be saved, and what was.
 pub mod driver;
-pub mod history;
+mod history;
 
 // What is handed to where it is needed.
 pub mod agent;
@@ -60,18 +60,18 @@ pub mod tree;
 // What things are made of.
 pub mod labels;
 pub mod pipe;
-pub mod sqlite;
+mod sqlite;
 
 // What things are called, and when they are due.
-pub mod keep;
+mod keep;
 pub mod manifest;
 pub mod notify;
-pub mod schedule;
+mod schedule;
 
 // The ground.
-pub mod amounts;
+mod amounts;
 pub mod exit;
 pub mod secret;
 pub mod target;
-pub mod text;
-pub mod trust;
+mod text;
+mod trust;

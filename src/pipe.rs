@@ -7,7 +7,7 @@
 //! The agent has no runtime: it does the same with synchronous code ([`codec`]). Either side reads what the other wrote.
 
 mod append;
-pub mod archive;
+pub(crate) mod archive;
 mod bridge;
 pub mod codec;
 mod count;

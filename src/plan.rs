@@ -1,13 +1,13 @@
 //! What a run is going to do, as values: computed first, shown by `--dry-run`, then executed as they are.
 
-pub mod apart;
-pub mod audit;
-pub mod backup;
+pub(crate) mod apart;
+pub(crate) mod audit;
+pub(crate) mod backup;
 mod caches;
-pub mod enabled;
-pub mod hold;
+pub(crate) mod enabled;
+pub(crate) mod hold;
 mod memory;
-pub mod restore;
+pub(crate) mod restore;
 #[cfg(test)]
 pub(crate) mod tests_support;
 

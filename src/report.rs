@@ -10,18 +10,18 @@
 //! - `prune`: what retention does
 //! - `logging`: the log itself; `runlog`: the end of it that is kept in memory
 
-pub mod files;
-pub mod freshness;
-pub mod layout;
+pub(crate) mod files;
+pub(crate) mod freshness;
+pub(crate) mod layout;
 mod list;
 pub mod logging;
-pub mod notice;
-pub mod outcome;
-pub mod plan;
-pub mod prune;
+pub(crate) mod notice;
+pub(crate) mod outcome;
+pub(crate) mod plan;
+pub(crate) mod prune;
 pub mod runlog;
 mod show;
-pub mod status;
+pub(crate) mod status;
 
 pub use list::{Listed, render_snapshots};
 pub use show::render_snapshot;

@@ -11,12 +11,12 @@ pub mod credentials;
 pub(crate) mod directory;
 pub(crate) mod identity;
 pub mod local;
-pub mod pin;
+pub(crate) mod pin;
 mod remote;
 #[cfg(test)]
 pub(crate) mod samples;
-pub mod status;
-pub mod stem;
+pub(crate) mod status;
+pub(crate) mod stem;
 pub mod url;
 
 use std::collections::BTreeMap;

@@ -7,15 +7,15 @@
 //! - `places`: which repository is meant, and whether it may be made
 //! - `progress`: bars on a terminal, log lines elsewhere
 
-pub mod backup;
-pub mod capture;
-pub mod copy;
-pub mod drivers;
-pub mod lock;
-pub mod places;
+pub(crate) mod backup;
+pub(crate) mod capture;
+pub(crate) mod copy;
+pub(crate) mod drivers;
+pub(crate) mod lock;
+pub(crate) mod places;
 pub mod progress;
-pub mod prune;
-pub mod recover;
-pub mod restore;
-pub mod session;
+pub(crate) mod prune;
+pub(crate) mod recover;
+pub(crate) mod restore;
+pub(crate) mod session;
 mod undo;

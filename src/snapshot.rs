@@ -5,9 +5,9 @@
 //! manifest it is nothing: a later sweep removes it.
 
 mod artifact;
-pub mod export;
+pub(crate) mod export;
 mod name;
-pub mod verify;
+pub(crate) mod verify;
 
 pub use artifact::{ArtifactSink, ArtifactSource, NewArtifact, StoreError};
 

@@ -3,11 +3,11 @@
 //! What comes out holds every container that is part of a project, also those without any label of ours: a plan is an audit
 //! too, and a hold must know what depends on what. Labels of projects out of scope are not looked at.
 
-pub mod caches;
-pub mod order;
+pub(crate) mod caches;
+pub(crate) mod order;
 mod paths;
-pub mod servers;
-pub mod survey;
+pub(crate) mod servers;
+pub(crate) mod survey;
 mod swarm;
 mod untaken;
 mod volumes;

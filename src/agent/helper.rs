@@ -6,7 +6,7 @@
 mod connection;
 mod exec;
 mod neighbour;
-pub mod sqlite;
+pub(crate) mod sqlite;
 mod stand_in;
 
 use std::collections::BTreeMap;

@@ -8,7 +8,7 @@
 //! Whether the agent can run is decided in one place, [`Visit::begin`]: it is asked to arrive. Where it cannot (a mount
 //! without exec, another architecture) the directory is still there for files: [`Visit::hands`].
 
-pub mod left;
+pub(crate) mod left;
 mod lifeline;
 mod owner;
 mod place;

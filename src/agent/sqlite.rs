@@ -4,9 +4,9 @@
 //! - `inside`: a copy out of a container's own layer
 //! - `writers`: who could write to a database on a mount
 
-pub mod helper;
-pub mod inside;
-pub mod writers;
+pub(crate) mod helper;
+pub(crate) mod inside;
+pub(crate) mod writers;
 
 use serde::{Deserialize, Serialize};
 

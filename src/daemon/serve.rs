@@ -20,7 +20,7 @@ mod metrics;
 mod page;
 #[cfg(test)]
 mod samples;
-pub mod shown;
+pub(crate) mod shown;
 mod standing;
 
 use std::io::{self, ErrorKind};

@@ -23,7 +23,7 @@
 //! - `basebackup`: the data directory itself, by a driver of its own
 //! - `detect`: a server that nobody has logged in to yet
 
-pub mod basebackup;
+pub(crate) mod basebackup;
 mod bound;
 mod cluster;
 mod contents;
