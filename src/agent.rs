@@ -15,11 +15,6 @@
 //!
 //! In both: `sqlite`, which needs no client, and `processes` (which are ours, and their end).
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "writes in directories of its own in other containers"
-)]
-
 pub(crate) mod alive;
 mod client;
 mod discard;

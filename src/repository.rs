@@ -3,8 +3,6 @@
 //! The order of writes is the whole of its safety: objects first, the manifest last; what has no manifest does not exist.
 //! The order of removals is the reverse. Runs do not lock each other out here: the hold journal does.
 
-#![allow(clippy::disallowed_methods, reason = "writes what is stored")]
-
 #[cfg(test)]
 pub(crate) mod contract;
 pub mod credentials;

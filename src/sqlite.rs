@@ -8,11 +8,6 @@
 //! - `look`: what a copy holds, and SQLite's verdict on it
 //! - `error`: what can go wrong, for people
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "writes copies in directories of its own"
-)]
-
 mod copy;
 mod error;
 mod look;

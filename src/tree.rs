@@ -8,11 +8,6 @@
 //! Every name is looked up in an open directory and no symbolic link is followed, so nothing here reads or writes
 //! outside the tree it was given, whatever the names in an archive or the links in a tree are.
 
-#![allow(
-    clippy::disallowed_methods,
-    reason = "changes the trees that it restores"
-)]
-
 pub(crate) mod acl;
 pub mod ahead;
 pub(crate) mod attributes;

@@ -42,6 +42,10 @@ impl<'a> Spot<'a> {
 }
 
 /// Moves an entry; one that has the new name already is replaced, where the file system allows that.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "changes the trees that it restores"
+)]
 pub fn rename(from: Spot<'_>, to: Spot<'_>) -> Result<()> {
     fault::point()?;
     renameat(from.directory, from.name, to.directory, to.name)
@@ -56,6 +60,10 @@ pub enum Exchanged {
 }
 
 /// Lets two entries change places in one step.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "changes the trees that it restores"
+)]
 pub fn exchange(one: Spot<'_>, other: Spot<'_>) -> Result<Exchanged> {
     fault::point()?;
     if fault::exchange_is_unsupported() {
@@ -70,6 +78,10 @@ pub fn exchange(one: Spot<'_>, other: Spot<'_>) -> Result<Exchanged> {
 }
 
 /// One that is there already is no error.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "changes the trees that it restores"
+)]
 pub fn make_directory(spot: Spot<'_>, mode: Mode) -> Result<()> {
     fault::point()?;
     match mkdirat(spot.directory, spot.name, mode) {
@@ -85,6 +97,10 @@ pub fn remove(spot: Spot<'_>) -> Result<()> {
 }
 
 /// Only when it is empty; what is gone already is no error.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "changes the trees that it restores"
+)]
 pub fn remove_empty(spot: Spot<'_>) -> Result<()> {
     fault::point()?;
     match unlinkat(spot.directory, spot.name, AtFlags::REMOVEDIR) {
@@ -109,6 +125,10 @@ pub fn set_modified(directory: impl AsFd, modified: Time, shown: &TreePath) -> R
 }
 
 /// Replaces a small file as a whole: it has its old content or its new one, whenever the process or the machine dies.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "changes the trees that it restores"
+)]
 pub fn write_file(directory: &OwnedFd, name: &str, content: &[u8]) -> Result<()> {
     let next = format!("{name}.next");
     let io = |action| TreeError::file(action, name);

@@ -53,6 +53,10 @@ impl Ground {
         self.trail.truncate(0);
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "changes the trees that it restores"
+    )]
     fn walk(&mut self, path: &TreePath, missing: Missing) -> Result<Arc<OwnedFd>, TreeError> {
         let failed = || TreeError::file("open", path);
         let shared = path

@@ -21,6 +21,10 @@ pub enum Removed {
 
 /// Removes `name` from `directory`; `path` is for messages. What is gone already is no error. Never enters another mount
 /// and never follows a link: a mount below is an error, with everything beside it gone or not.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "changes the trees that it restores"
+)]
 pub fn remove(directory: impl AsFd, name: &[u8], path: &TreePath) -> Result<Removed, TreeError> {
     match unlinkat(&directory, name, AtFlags::empty()) {
         Ok(()) => Ok(Removed::Other),
@@ -44,6 +48,10 @@ impl Removal {
     }
 
     /// What is gone already is no error, and neither is what lies behind something that is no directory any more.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "changes the trees that it restores"
+    )]
     pub fn entry(&mut self, path: &TreePath) -> Result<Removed, TreeError> {
         let failed = TreeError::file("remove", path);
         let Some((parent, name)) = path.split_last() else {
@@ -78,6 +86,10 @@ impl Removal {
 }
 
 /// Without recursion, and with few directories open: a tree may be deeper than a stack.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "changes the trees that it restores"
+)]
 fn remove_directory(parent: impl AsFd, name: &[u8], path: &TreePath) -> Result<(), TreeError> {
     let failed = |at: &TreePath| TreeError::file("remove", path.join_path(at));
     let root = TreePath::root();

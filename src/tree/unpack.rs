@@ -199,6 +199,10 @@ impl Unpacker {
         }
     }
 
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "changes the trees that it restores"
+    )]
     fn directory(&mut self, entry: Entry, implied: bool) -> Result<(), TreeError> {
         let Entry { path, metadata, .. } = entry;
         let keeps = self.options.existing == Existing::Keep;
@@ -270,6 +274,10 @@ impl Unpacker {
     }
 
     /// Everything that has no content.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "changes the trees that it restores"
+    )]
     fn special(&mut self, entry: &Entry) -> Result<(), TreeError> {
         let Entry {
             path,

@@ -13,6 +13,10 @@ use crate::pipe::codec;
 use crate::sqlite;
 use crate::tree::staging::is_staging_name;
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "writes in directories of its own in other containers"
+)]
 pub fn run(job: &SqliteJob) -> Result<SqliteDumped, Failure> {
     let attendant = Attendant::begin(None);
     sweep(job);
@@ -27,6 +31,10 @@ pub fn run(job: &SqliteJob) -> Result<SqliteDumped, Failure> {
 
 /// Removes what other runs have left beside the database: the project's lock is ours, so they are over. What this user
 /// may not remove stays.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "writes in directories of its own in other containers"
+)]
 fn sweep(job: &SqliteJob) {
     let directory = Path::new(&job.database).parent();
     let Some(entries) = directory.and_then(|directory| fs::read_dir(directory).ok()) else {

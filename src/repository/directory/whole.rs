@@ -32,6 +32,7 @@ impl Directory {
     }
 
     /// Gives `from` the name `to`, which must be free.
+    #[expect(clippy::disallowed_methods, reason = "writes what is stored")]
     fn rename_to_free_name(&self, from: &str, to: &str) -> Result<(), Errno> {
         match renameat_with(&*self.fd, from, &*self.fd, to, RenameFlags::NOREPLACE) {
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.claim_and_rename(from, to),
@@ -40,6 +41,7 @@ impl Directory {
     }
 
     /// For file systems without that flag (NFS, some of FUSE): an empty file takes the name first, and only one can.
+    #[expect(clippy::disallowed_methods, reason = "writes what is stored")]
     pub(super) fn claim_and_rename(&self, from: &str, to: &str) -> Result<(), Errno> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
         drop(openat(&*self.fd, to, flags, self.readers.file_mode())?);
@@ -167,6 +169,7 @@ pub struct Sealed {
 
 impl Sealed {
     /// Gives the file its name, and returns when it will keep it after a loss of power. What had that name is gone.
+    #[expect(clippy::disallowed_methods, reason = "writes what is stored")]
     pub fn replace(self) -> Result<(), FileError> {
         let Self { name, mut guard } = self;
         let directory = guard.directory.clone();
