@@ -42,7 +42,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Outcome, Command
         Command::Pin(args) => pin::pin(context, args).await,
         Command::Unpin(args) => pin::unpin(context, args).await,
         Command::Recover(args) => recover::run(context, args).await,
-        Command::Completions(args) => Ok(completions::run(args)),
+        Command::Completions(args) => completions::run(args),
         Command::Daemon(_) | Command::Health(_) | Command::Agent(_) => Err(CommandError::usage(
             anyhow::anyhow!("this is not run by another command"),
         )),

@@ -15,6 +15,7 @@ mod copies;
 mod couchdb;
 mod daemon;
 mod damage;
+mod documents;
 mod elasticsearch;
 mod encryption;
 mod engine_archive;

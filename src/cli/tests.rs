@@ -485,7 +485,7 @@ fn help_of_backup() {
           cofferdam backup 'postgres-db/*'
           cofferdam backup '*/volume/*'
       Encrypted, so that only the holder of an identity can read it:
-          cofferdam backup --recipient age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p
+          cofferdam backup --recipient age1…
       Before an upgrade, to be kept until it is unpinned:
           cofferdam backup --pin before-upgrade
       After the disk with the repository was lost, into an empty one:

@@ -16,6 +16,9 @@ pub struct BadKey {
 /// A header has a line for each, and a reader takes only headers of a sane length.
 const MOST_KEYS: usize = 100;
 
+/// The recipient in age's own documentation, which people copy. Somebody else has its identity.
+pub(super) const SAMPLE: &str = "age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p";
+
 const SECRET_KEY: &str = "age-secret-key-";
 const MAKE_ONE: &str =
     "`age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it";
@@ -42,10 +45,18 @@ pub(super) fn recipients(text: &str) -> Result<Vec<x25519::Recipient>, BadKey> {
 }
 
 fn recipient(word: &str, number: usize) -> Result<x25519::Recipient, BadKey> {
+    let lower = word.to_ascii_lowercase();
+    if lower == SAMPLE {
+        return Err(BadKey {
+            what: format!(
+                "has the sample key of age's documentation as recipient {number}, which you could not decrypt"
+            ),
+            hint: MAKE_ONE,
+        });
+    }
     if let Ok(key) = x25519::Recipient::from_str(word) {
         return Ok(key);
     }
-    let lower = word.to_ascii_lowercase();
     let (what, hint) = if lower.starts_with("age-") {
         (
             format!("has an identity, which is secret, as recipient {number}"),

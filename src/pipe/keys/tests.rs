@@ -42,6 +42,7 @@ fn a_bad_recipient_is_told_by_its_place() {
     assert_snapshot!(bad("age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t"), @"has a recipient of a kind that is not supported as recipient 1; use X25519 recipients: `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
     assert_snapshot!(bad(&format!("{public}\n{}b", &public[..61])), @"has a malformed recipient as recipient 2; a recipient is `age1` and 58 more letters and digits; `age-keygen -y FILE` prints it");
     assert_snapshot!(bad("correct horse battery staple"), @"has a malformed recipient as recipient 1; a recipient is `age1` and 58 more letters and digits; `age-keygen -y FILE` prints it");
+    assert_snapshot!(bad(super::parse::SAMPLE), @"has the sample key of age's documentation as recipient 1, which you could not decrypt; `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
     assert_snapshot!(bad(" , \n# nobody"), @"names no recipient; `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
 }
 
