@@ -263,7 +263,7 @@ impl Daemon<'_> {
         if let Err(error) = context.unless_interrupted(recovered).await {
             context.tell(&error);
         }
-        for notice in self.checks.run(context, &self.projects).await {
+        for notice in self.checks.run(context, &self.projects, &self.shown).await {
             self.tell(notice);
         }
     }

@@ -295,6 +295,36 @@ fn what_fails_and_what_is_not_protected_is_told_to_people_and_prometheus() {
     assert_eq!(of("backup_last_run_success", ""), Some(1.0));
 }
 
+/// What the check finds is what the page and the metrics say.
+#[test]
+fn a_damaged_only_copy_is_not_shown_as_safe() {
+    let stack = TestStack::new("damaged");
+    let _db = saved(&stack, "db");
+    stack.cofferdam(&["backup"]).expect(0);
+    let object = stack.newest_snapshot().join("db.volume.db.tar.zst");
+    std::fs::remove_file(object).expect("an object");
+    let daemon = Serving::start(&stack);
+    let of = |metric: &str| {
+        let project = &stack.project;
+        daemon.metric(&format!(
+            "cofferdam_{metric}{{project=\"{project}\",target=\"db/volume/db\"}}"
+        ))
+    };
+    eventually("the damage is found", || of("backup_damaged") == Some(1.0));
+    assert_eq!(of("backup_last_success_timestamp_seconds"), None);
+    let page = daemon.ask("GET /").body;
+    for words in [
+        "the newest copy of 1 target is damaged",
+        "object is missing",
+    ] {
+        assert!(page.contains(words), "{words} in {page}");
+    }
+
+    assert_eq!(daemon.ask("POST /backup").status, 202);
+    eventually("a new copy is good", || of("backup_damaged") == Some(0.0));
+    assert!(of("backup_last_success_timestamp_seconds").is_some());
+}
+
 /// A daemon that begins knows from the repository what was before.
 #[test]
 fn what_was_before_is_known_and_the_password_of_a_database_is_not_shown() {

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::project::Project;
 use crate::commands::check::{Checked, look};
 use crate::commands::{CommandError, Context};
+use crate::daemon::serve::Shown;
 use crate::history::freshness::{FreshnessReport, Goals, Question};
 use crate::notify::{Kind, Notice};
 use crate::report::{View, notice};
@@ -111,13 +112,14 @@ impl Checks {
         &mut self,
         context: &Context,
         projects: &BTreeMap<String, Project>,
+        shown: &Shown,
     ) -> Vec<Notice> {
         let mut notices = Vec::new();
         self.projects.retain(|name, _| projects.contains_key(name));
         for (name, project) in projects {
             let context = context.of_project(name);
             let known = self.projects.entry(name.clone()).or_default();
-            let checked = async { Ok(known.check(&context, project).await) };
+            let checked = async { Ok(known.check(&context, project, shown).await) };
             match context.unless_interrupted(checked).await {
                 Ok(notice) => notices.extend(notice),
                 Err(_) => return notices,
@@ -129,7 +131,12 @@ impl Checks {
 }
 
 impl Known {
-    async fn check(&mut self, context: &Context, project: &Project) -> Option<Notice> {
+    async fn check(
+        &mut self,
+        context: &Context,
+        project: &Project,
+        shown: &Shown,
+    ) -> Option<Notice> {
         let now = Timestamp::now();
         let goals = project.timetable.goals(&context.config.schedule, now);
         let question = question(now, goals.clone(), context);
@@ -139,6 +146,7 @@ impl Known {
                 trouble,
             }) => {
                 self.failures = 0;
+                shown.checked(&report);
                 if is_too_early(project, &goals, now) {
                     report.findings.retain(|finding| !finding.is_nothing());
                 }

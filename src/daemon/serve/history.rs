@@ -91,7 +91,8 @@ pub struct Good {
     pub snapshot: RunId,
     /// When the backup began: nothing in it is older.
     pub time: Timestamp,
-    pub plain: u64,
+    /// `None` where that is not known any more.
+    pub plain: Option<u64>,
     pub stored: u64,
 }
 
@@ -186,7 +187,7 @@ impl History {
                 copies.good = Some(Good {
                     snapshot: manifest.snapshot.clone(),
                     time,
-                    plain: record.plain_bytes(),
+                    plain: Some(record.plain_bytes()),
                     stored: stored_bytes(record),
                 });
             }
@@ -351,7 +352,7 @@ mod tests {
         }
         assert_eq!(days(&history), ["18", "19", "20", "21"]);
         let good = history.targets[&clinical()].good.as_ref().unwrap();
-        assert_eq!((&good.snapshot, good.plain), (&id(21), 21_000));
+        assert_eq!((&good.snapshot, good.plain), (&id(21), Some(21_000)));
         assert_eq!(
             history.stored(),
             18_000 + 19_000 + 20_000 + 21_000 + 4 * 500

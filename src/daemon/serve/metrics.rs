@@ -157,7 +157,7 @@ const OF_TARGETS: &[OfTarget] = &[
     Of {
         name: "backup_last_success_timestamp_seconds",
         help: "When the backup began that made the newest good copy of the target.",
-        value: |target, _| target.good.map(|good| seconds_at(good.time)),
+        value: |target, _| target.good.as_ref().map(|good| seconds_at(good.time)),
     },
     Of {
         name: "backup_age_seconds",
@@ -175,14 +175,19 @@ const OF_TARGETS: &[OfTarget] = &[
         value: |target, _| Some(truth(target.failing.is_some())),
     },
     Of {
+        name: "backup_damaged",
+        help: "Whether the last check found the newest copy of the target damaged.",
+        value: |target, _| Some(truth(target.damage.is_some())),
+    },
+    Of {
         name: "backup_last_plain_bytes",
         help: "Length of the newest good copy before compression.",
-        value: |target, _| target.good.map(|good| good.plain as f64),
+        value: |target, _| target.good.as_ref()?.plain.map(|bytes| bytes as f64),
     },
     Of {
         name: "backup_last_stored_bytes",
         help: "Length of the newest good copy as it lies in the repository.",
-        value: |target, _| target.good.map(|good| good.stored as f64),
+        value: |target, _| target.good.as_ref().map(|good| good.stored as f64),
     },
 ];
 
@@ -261,6 +266,8 @@ mod tests {
         cofferdam_backup_age_goal_seconds{project="candig",target="db/postgres/clinical"} 93600
         cofferdam_backup_failing{project="candig",target="app/volume/storage"} 0
         cofferdam_backup_failing{project="candig",target="db/postgres/clinical"} 0
+        cofferdam_backup_damaged{project="candig",target="app/volume/storage"} 0
+        cofferdam_backup_damaged{project="candig",target="db/postgres/clinical"} 0
         cofferdam_backup_last_plain_bytes{project="candig",target="app/volume/storage"} 500
         cofferdam_backup_last_plain_bytes{project="candig",target="db/postgres/clinical"} 21000
         cofferdam_backup_last_stored_bytes{project="candig",target="app/volume/storage"} 500

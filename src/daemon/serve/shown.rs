@@ -8,17 +8,19 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::sync::Notify;
 
-use super::history::History;
+use super::history::{Good, History};
 use crate::commands::Context;
 use crate::commands::backup::Backups;
 use crate::daemon::timetable::Timetable;
 use crate::exit::Outcome;
+use crate::history::freshness::{FreshnessReport, ProjectReport, TargetReport, Why};
 use crate::history::selectors::TargetPattern;
 use crate::plan::backup::BackupPlan;
 use crate::report::runlog::Runlog;
 use crate::run::backup::BackupReport;
 use crate::run::prune::PruneReport;
 use crate::schedule::Schedule;
+use crate::target::{RunId, TargetId};
 
 /// Cheap to clone: all clones are one.
 #[derive(Clone)]
@@ -59,9 +61,42 @@ pub struct Project {
     pub history: Option<Arc<History>>,
     /// Why that is not known, or not as it is now.
     pub history_trouble: Option<String>,
+    /// What the last check found of each target.
+    pub checked: BTreeMap<TargetId, Checked>,
     /// What the labels amount to, as far as it is known.
     pub plan: Option<Arc<BackupPlan>>,
     pub plan_trouble: Option<String>,
+}
+
+/// What the last check found of a target.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// Copies that are not whole, each with the reason.
+    pub damaged: BTreeMap<RunId, String>,
+    /// The newest copy that is whole.
+    pub good: Option<Good>,
+}
+
+impl From<&TargetReport> for Checked {
+    fn from(report: &TargetReport) -> Self {
+        let damaged = report
+            .passed_over
+            .iter()
+            .filter_map(|copy| match &copy.why {
+                Why::Damaged { problem } => Some((copy.snapshot.clone(), problem.to_string())),
+                Why::Failed { .. } | Why::FromTheFuture => None,
+            });
+        let good = report.last_good.as_ref().map(|copy| Good {
+            snapshot: copy.snapshot.clone(),
+            time: copy.time,
+            plain: None,
+            stored: copy.stored_bytes,
+        });
+        Self {
+            damaged: damaged.collect(),
+            good,
+        }
+    }
 }
 
 /// How often a service is to be saved.
@@ -206,6 +241,16 @@ impl Shown {
     /// What there is to say of the repository, in place of what was said before.
     pub fn heard(&self, project: &str, news: Vec<String>) {
         self.update(project, |shown| shown.news = news);
+    }
+
+    /// What a check has found, in place of what an earlier one found.
+    pub fn checked(&self, report: &FreshnessReport) {
+        for ProjectReport { project, targets } in &report.projects {
+            let checked = targets
+                .iter()
+                .map(|it| (it.target.clone(), Checked::from(it)));
+            self.update(project, |shown| shown.checked = checked.collect());
+        }
     }
 
     /// The run that is under way cannot begin yet, and is forgotten.

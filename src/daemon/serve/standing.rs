@@ -18,11 +18,13 @@ pub struct Standing<'a> {
     pub target: &'a TargetId,
     /// For people: `database clinical`; known while labels ask for it.
     pub what: Option<&'a str>,
-    pub good: Option<&'a Good>,
+    pub good: Option<Good>,
     /// How old the good copy may become; `None` when it is made only when it is asked for.
     pub goal: Option<Duration>,
     /// Why the newest attempt failed, or the next one would.
     pub failing: Option<&'a str>,
+    /// Why the newest copy is not whole, as the last check found.
+    pub damage: Option<&'a str>,
     pub state: State,
 }
 
@@ -33,6 +35,8 @@ pub enum State {
     /// Labels ask for it, and there has been no backup yet.
     Never,
     Failing,
+    /// Its newest copy is not whole: an older one counts, if there is one.
+    Damaged,
     /// The good copy is older than it may be.
     Late,
     /// There is a copy, and no label asks for a newer one: a label that was lost looks like a target that was removed.
@@ -43,7 +47,7 @@ pub enum State {
 
 impl Standing<'_> {
     pub fn age(&self, now: Timestamp) -> Option<Duration> {
-        self.good.map(|good| between(good.time, now))
+        self.good.as_ref().map(|good| between(good.time, now))
     }
 
     pub fn is_asked_for(&self) -> bool {
@@ -87,7 +91,14 @@ pub fn standings<'a>(project: &'a Project, now: Timestamp) -> Vec<Standing<'a>> 
             .clone()
             .find(|failure| failure.target == *target);
         let hindered = hindered.map(|failure| &*failure.reason);
-        let good = history.and_then(|it| it.targets.get(target)?.good.as_ref());
+        let newest = history.and_then(|it| it.targets.get(target)?.good.as_ref());
+        // A copy that was made since the check is not among them.
+        let checked = project.checked.get(target);
+        let damage = newest.and_then(|newest| checked?.damaged.get(&newest.snapshot));
+        let good = match damage {
+            Some(_) => checked.and_then(|checked| checked.good.clone()),
+            None => newest.cloned(),
+        };
         let failed = history.and_then(|it| it.failing(target));
         let failing = hindered.or(failed.map(|failed| &*failed.reason));
         let goal = project.rhythms.get(&target.service).and_then(|it| it.goal);
@@ -97,9 +108,10 @@ pub fn standings<'a>(project: &'a Project, now: Timestamp) -> Vec<Standing<'a>> 
             None => project.rhythms.contains_key(&target.service),
         };
         let is_late = |good: &Good| goal.is_some_and(|goal| between(good.time, now) > goal);
-        let state = match (is_asked_for, failing, good) {
+        let state = match (is_asked_for, failing, &good) {
             (false, _, _) if is_retired(project, target) => State::Retired,
             (false, _, _) => State::Left,
+            _ if damage.is_some() => State::Damaged,
             (true, _, Some(good)) if is_late(good) => State::Late,
             (true, Some(_), _) => State::Failing,
             (true, None, None) => State::Never,
@@ -111,6 +123,7 @@ pub fn standings<'a>(project: &'a Project, now: Timestamp) -> Vec<Standing<'a>> 
             good,
             goal,
             failing,
+            damage: damage.map(String::as_str),
             state,
         }
     };
@@ -157,6 +170,13 @@ pub fn verdict(project: &Project, standings: &[Standing<'_>]) -> Verdict {
             "{} {} no recent copy",
             counted(late, "target"),
             have(late)
+        )),
+    }
+    match in_state(State::Damaged) {
+        0 => {}
+        damaged => bad.push(format!(
+            "the newest copy of {} is damaged",
+            counted(damaged, "target")
         )),
     }
     match in_state(State::Failing) {
@@ -260,6 +280,8 @@ pub fn of_interest(overview: &Overview) -> impl Iterator<Item = (&String, &Proje
 mod tests {
     use super::*;
     use crate::daemon::serve::samples::{self, HOSTILE, project};
+    use crate::daemon::serve::shown::Checked;
+    use crate::target::RunId;
     use jiff::SignedDuration;
     use std::sync::Arc;
 
@@ -271,6 +293,46 @@ mod tests {
 
     fn judged(project: &Project, now: Timestamp) -> Verdict {
         verdict(project, &standings(project, now))
+    }
+
+    #[test]
+    fn a_damaged_copy_is_never_safe_and_an_older_good_one_counts() {
+        let (overview, now) = samples::overview();
+        let mut candig = project(&overview, "candig").clone();
+        let newest = |candig: &Project| {
+            let history = candig.history.as_ref().unwrap();
+            history.targets[&samples::clinical()].good.clone().unwrap()
+        };
+        let newest = newest(&candig);
+        let mut older = newest.clone();
+        older.time = now - SignedDuration::from_hours(40);
+        for good in [None, Some(older)] {
+            let checked = Checked {
+                damaged: [(newest.snapshot.clone(), "an object is missing".to_owned())].into(),
+                good: good.clone(),
+            };
+            candig.checked = [(samples::clinical(), checked)].into();
+            let standings = standings(&candig, now);
+            let db = standings.iter().find(|it| it.target.service == "db");
+            let db = db.unwrap();
+            assert_eq!(db.state, State::Damaged);
+            assert_eq!(db.damage, Some("an object is missing"));
+            assert_eq!(
+                db.good.as_ref().map(|it| it.time),
+                good.map(|good| good.time)
+            );
+            let verdict = verdict(&candig, &standings);
+            assert_eq!(verdict.light, Light::Bad);
+            assert_eq!(verdict.reasons, ["the newest copy of 1 target is damaged"]);
+        }
+        // One that was made since the check is not known to be damaged.
+        let other = RunId::generate(now);
+        let checked = Checked {
+            damaged: [(other, String::new())].into(),
+            good: None,
+        };
+        candig.checked = [(samples::clinical(), checked)].into();
+        assert_eq!(judged(&candig, now).light, Light::Good);
     }
 
     #[test]

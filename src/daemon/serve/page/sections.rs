@@ -72,6 +72,7 @@ fn target(standing: &Standing<'_>, view: &View) -> Markup {
         State::Fresh => (Some(Light::Good), "safe"),
         State::Never => (Some(Light::Attention), "no copy yet"),
         State::Failing => (Some(Light::Bad), "failing"),
+        State::Damaged => (Some(Light::Bad), "damaged"),
         State::Late => (Some(Light::Bad), "too old"),
         State::Left => (Some(Light::Attention), "no longer asked for"),
         State::Retired => (None, "gone on purpose"),
@@ -81,7 +82,7 @@ fn target(standing: &Standing<'_>, view: &View) -> Markup {
             th scope="row" {
                 (standing.target)
                 @if let Some(what) = standing.what { small { (printable(what)) } }
-                @if let Some(why) = standing.failing { small.why { (printable(why)) } }
+                @for why in standing.damage.iter().chain(&standing.failing) { small.why { (printable(why)) } }
             }
             td {
                 @match light {
@@ -89,7 +90,7 @@ fn target(standing: &Standing<'_>, view: &View) -> Markup {
                     None => { span.badge { (state) } },
                 }
             }
-            td { @match standing.good { Some(good) => (moment(good.time, view)), None => { "–" } } }
+            td { @match &standing.good { Some(good) => (moment(good.time, view)), None => { "–" } } }
             td {
                 @match standing.goal {
                     Some(goal) => (duration(goal)),
@@ -97,8 +98,8 @@ fn target(standing: &Standing<'_>, view: &View) -> Markup {
                     None => { "–" }
                 }
             }
-            td.number { @match standing.good { Some(good) => (size(good.plain)), None => { "–" } } }
-            td.number { @match standing.good { Some(good) => (size(good.stored)), None => { "–" } } }
+            td.number { @match standing.good.as_ref().and_then(|good| good.plain) { Some(bytes) => (size(bytes)), None => { "–" } } }
+            td.number { @match &standing.good { Some(good) => (size(good.stored)), None => { "–" } } }
         }
     }
 }
