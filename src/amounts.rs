@@ -36,6 +36,21 @@ pub fn duration(duration: Duration) -> String {
     }
 }
 
+/// One that somebody has set, in the unit that they may have used: `90 minutes`, `26 hours`, `8 days`.
+pub fn limit(limit: Duration) -> String {
+    let seconds = limit.as_secs();
+    for (unit, noun, most) in [
+        (3600, "hour", 72),
+        (86_400, "day", u64::MAX),
+        (60, "minute", 120),
+    ] {
+        if seconds > 0 && seconds.is_multiple_of(unit) && seconds / unit <= most {
+            return counted(seconds / unit, noun);
+        }
+    }
+    duration(limit)
+}
+
 /// From one moment to a later one; nothing when the clock went back meanwhile.
 pub fn between(start: Timestamp, end: Timestamp) -> Duration {
     end.duration_since(start).try_into().unwrap_or_default()
@@ -126,6 +141,20 @@ mod tests {
                 expected,
                 "{millis}"
             );
+        }
+    }
+
+    #[test]
+    fn limits_are_told_as_they_were_set() {
+        for (seconds, expected) in [
+            (5_400, "90 minutes"),
+            (3_600, "1 hour"),
+            (26 * 3_600, "26 hours"),
+            (8 * 86_400, "8 days"),
+            (26 * 3_600 + 1_440, "1 d 02 h"),
+            (5_401, "1 h 30 min"),
+        ] {
+            assert_eq!(limit(Duration::from_secs(seconds)), expected, "{seconds}");
         }
     }
 

@@ -44,7 +44,7 @@ pub async fn run(context: &Context, command: Command) -> Result<Outcome, Command
         Command::Recover(args) => recover::run(context, args).await,
         Command::Completions(args) => completions::run(args),
         Command::Daemon(_) | Command::Health(_) | Command::Agent(_) => Err(CommandError::usage(
-            anyhow::anyhow!("this is not run by another command"),
+            anyhow::anyhow!("another command cannot run this one"),
         )),
     }
 }

@@ -314,7 +314,7 @@ impl Reader<'_> {
             (true, _) => {
                 self.problem(
                     "COFFERDAM_ALL_PROJECTS",
-                    "is `true` beside COFFERDAM_PROJECTS".to_owned(),
+                    "is `true`, but COFFERDAM_PROJECTS is set too".to_owned(),
                     "remove one of them".to_owned(),
                 );
                 listed
@@ -359,7 +359,7 @@ impl Reader<'_> {
             (Some(_), Some(_)) => {
                 self.problem(
                     file,
-                    format!("is given beside {name}"),
+                    format!("is set together with {name}"),
                     "remove one of them".to_owned(),
                 );
                 None
@@ -383,7 +383,7 @@ fn repository_id_of(text: &str) -> Result<Option<String>, BadSetting> {
     match text.trim() {
         "" => Err(BadSetting::new(
             "is empty",
-            "give the `repository` that stands in the repository's cofferdam.json",
+            "set it to the `repository` in the repository's cofferdam.json",
         )),
         id => Ok(Some(id.to_owned())),
     }
@@ -399,8 +399,8 @@ fn places_of(
         let place = RepositoryUrl::parse(text, working_directory)?;
         if place == *repository {
             return Err(BadSetting::new(
-                "names the repository itself",
-                "name a second place, better on another machine",
+                "is the repository itself",
+                "give another place, preferably on another machine",
             ));
         }
         if !places.contains(&place) {
@@ -415,8 +415,8 @@ fn projects_of(text: &str) -> Result<Scope, BadSetting> {
     for name in text.split(',').map(str::trim) {
         if name.is_empty() || name.chars().any(char::is_control) {
             return Err(BadSetting::new(
-                format!("is `{}`, in which a name is missing", text.escape_debug()),
-                "write names of projects with commas between them; `docker compose ls` shows them",
+                format!("is `{}`, which lacks a project name", text.escape_debug()),
+                "write project names separated by commas; `docker compose ls` lists them",
             ));
         }
         if !names.iter().any(|known| known == name) {
@@ -431,7 +431,7 @@ fn managers_of(text: &str, environment: &Environment) -> Result<Vec<Endpoint>, B
     let variable = |name: &str| environment.get(name).ok().flatten();
     let endpoint = |text: &str| {
         Endpoint::parse(text, variable).map_err(|BadEndpoint { text, reason }| {
-            BadSetting::new(format!("has `{}` in it", text.escape_debug()), reason)
+            BadSetting::new(format!("contains `{}`", text.escape_debug()), reason)
         })
     };
     text.split(',').map(str::trim).map(endpoint).collect()
@@ -443,7 +443,7 @@ fn status_directory_of(
 ) -> Result<Option<PathBuf>, BadSetting> {
     if text.is_empty() || text.contains("://") {
         let what = format!("is `{}`", text.escape_debug());
-        return Err(BadSetting::new(what, "write the path of a directory"));
+        return Err(BadSetting::new(what, "give the path of a directory"));
     }
     Ok(Some(working_directory.join(text)))
 }
@@ -451,7 +451,7 @@ fn status_directory_of(
 fn patterns_of(text: &str) -> Result<Vec<TargetPattern>, BadSetting> {
     let parsed = |text: &str| {
         text.parse().map_err(|bad: BadTargetPattern| {
-            let what = format!("has `{}` in it", text.escape_debug());
+            let what = format!("contains `{}`", text.escape_debug());
             BadSetting::new(what, bad.to_string())
         })
     };
@@ -492,7 +492,7 @@ fn jitter_of(text: &str) -> Result<Duration, BadSetting> {
         Ok(jitter) if jitter <= LONGEST => Ok(jitter),
         _ => Err(BadSetting::new(
             format!("is `{}`", text.escape_debug()),
-            "write a time of up to a day, as `10m`",
+            "give a time of up to a day, as `10m`",
         )),
     }
 }
@@ -514,8 +514,8 @@ fn time_zone_of(text: &str) -> Result<TimeZone, BadSetting> {
         .or_else(|_| TimeZone::posix(name))
         .map_err(|_| {
             BadSetting::new(
-                format!("is `{}`, which is no time zone", text.escape_debug()),
-                "write a name such as `UTC` or `Europe/Berlin`",
+                format!("is `{}`, which is not a time zone", text.escape_debug()),
+                "give a name such as `UTC` or `Europe/Berlin`",
             )
         })
 }

@@ -141,8 +141,8 @@ pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
 pub async fn health(context: &Context) -> Result<Outcome, CommandError> {
     let health = ask().await.map_err(|error| {
         CommandError::failed(anyhow::anyhow!(
-            "no daemon answers here: {error}; this asks the one that runs in the same container, as \
-             `docker exec CONTAINER /cofferdam health`"
+            "no daemon answers here: {error}; run this in the same container as the daemon, as `docker exec CONTAINER \
+             /cofferdam health`"
         ))
     })?;
     context.print(&health, || health.why.clone())?;
@@ -475,7 +475,7 @@ async fn save(context: &Context, due: &Due, begins: impl FnOnce(Vec<String>)) ->
     };
     match saved.await {
         Ok(None) => {
-            info!("no label asks for anything to be saved (any more)");
+            info!("nothing is labelled for backup (any more)");
             Ended::Idle
         }
         Ok(Some(mut backups)) => match backups.take_busy() {

@@ -78,7 +78,7 @@ async fn run(command: Command, config: Config, board: Board, runlog: Runlog) -> 
             error.outcome()
         }),
         () = told_to_stop_twice(interrupt) => {
-            warn!("leaving at once; `cofferdam recover` finishes what is left");
+            warn!("exiting at once; to finish what is left, run `cofferdam recover`");
             return Outcome::Interrupted;
         }
     };
@@ -86,7 +86,7 @@ async fn run(command: Command, config: Config, board: Board, runlog: Runlog) -> 
         .await
         .is_err()
     {
-        warn!("files of cofferdam's stay in a container until the next run");
+        warn!("some files of cofferdam remain in a container; the next run removes them");
     }
     outcome
 }
@@ -104,7 +104,7 @@ async fn told_to_stop_twice(interrupt: CancellationToken) {
     let signals =
         signal(SignalKind::interrupt()).and_then(|int| Ok((int, signal(SignalKind::terminate())?)));
     let Ok((mut int, mut term)) = signals else {
-        error!("signals cannot be caught: an interrupt ends this process at once");
+        error!("cannot catch signals: an interrupt will end this process at once");
         return std::future::pending().await;
     };
     for asked in 1..=2 {
@@ -113,7 +113,7 @@ async fn told_to_stop_twice(interrupt: CancellationToken) {
             _ = term.recv() => {}
         }
         if asked == 1 {
-            warn!("stopping, and releasing what is held; once more to leave at once");
+            warn!("stopping, and releasing what is held; interrupt again to exit at once");
             interrupt.cancel();
         }
     }

@@ -44,7 +44,7 @@ pub struct View {
 /// That a target has become far smaller.
 pub fn shrinkage(shrunken: &Shrunken) -> String {
     format!(
-        "{} has {}, and had {} in {}",
+        "{} is {}, down from {} in {}",
         shrunken.target,
         amounts::size(shrunken.bytes),
         amounts::size(shrunken.bytes_before),

@@ -9,7 +9,7 @@ use serde_json::Value;
 fn d1_d2_d5_d6_d7_d8_the_example_is_saved_destroyed_and_put_back() {
     crate::support::example::run_demo(
         "candig",
-        &["DONOR-DEMO", "has exited with 0", "Restored 5 targets"],
+        &["DONOR-DEMO", "exited with 0", "Restored 5 targets"],
     );
 }
 

@@ -166,11 +166,11 @@ fn by_hand_a_place_gets_all_that_it_lacks_and_nothing_twice() {
     assert_eq!(files.listed(&second), files.listed(&files.own()));
     files
         .run(&["copy"], &second)
-        .expect_says(0, "nothing is missing there");
+        .expect_says(0, "already complete");
     files.run(&["copy"], "").expect_says(2, "--copy-to");
     files
         .run(&["copy"], &files.own())
-        .expect_says(2, "names the repository itself");
+        .expect_says(2, "is the repository itself");
 }
 
 #[test]

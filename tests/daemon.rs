@@ -158,7 +158,7 @@ fn a_container_that_has_done_its_work_triggers_a_backup() {
         eventually("a snapshot", || stack.manifests().len() == 1);
         std::thread::sleep(A_WHILE);
         assert_eq!(stack.manifests().len(), 1);
-        daemon.stop().expect_says(0, "has exited with 0");
+        daemon.stop().expect_says(0, "exited with 0");
     }
 
     // While nobody was there to hear of it.
@@ -308,7 +308,7 @@ fn what_is_wrong_from_the_start_ends_it() {
     let _db = store(&stack, "db", &[("cofferdam.schedule", "@weekley")]);
     let run = |arguments: &[&str]| stack.cofferdam(&[&["daemon"], arguments].concat());
     run(&["--schedule", "0 25 * * *"]).expect_says(2, "--schedule is `0 25 * * *`");
-    run(&["--time-zone", "Mars/Olympus"]).expect_says(2, "no time zone");
+    run(&["--time-zone", "Mars/Olympus"]).expect_says(2, "not a time zone");
     run(&[]).expect_says(2, "did you mean `@weekly`?");
 }
 

@@ -353,11 +353,7 @@ fn a_snapshot_without_a_manifest_is_none_and_goes_when_it_is_a_day_old() {
         (READ, 0, "whole"),
         (&["show", newest], 2, newest),
         (CHECK, 4, "db/postgres/clinical"),
-        (
-            &["prune", "--keep", "last=3"],
-            0,
-            "nothing was to be removed",
-        ),
+        (&["prune", "--keep", "last=3"], 0, "nothing to remove"),
     ]);
     let listed = planted.run(LIST).expect(0);
     assert!(!listed.stdout.contains(newest), "{}", listed.stdout);
@@ -371,11 +367,7 @@ fn a_snapshot_without_a_manifest_is_none_and_goes_when_it_is_a_day_old() {
         file.unwrap().set_modified(old).unwrap();
     }
     fs::File::open(&place).unwrap().set_modified(old).unwrap();
-    planted.meets(&[(
-        &["prune", "--keep", "last=3"],
-        0,
-        "nothing was to be removed",
-    )]);
+    planted.meets(&[(&["prune", "--keep", "last=3"], 0, "nothing to remove")]);
     planted.lacks_only(|path| path.contains(newest));
 }
 

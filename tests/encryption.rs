@@ -234,7 +234,7 @@ fn wrong_keys_and_damage_are_found_out_before_anything_is_stopped() {
         std::fs::write(&object, &whole[..100]).expect("an object");
         refused("--identity-file", &right, 1, "it ends after 100 bytes");
         std::fs::write(&object, &whole[..whole.len() - 1]).expect("an object");
-        refused("--identity-file", &right, 1, "nothing was touched");
+        refused("--identity-file", &right, 1, "nothing was changed");
         let mut flipped = whole.clone();
         let middle = whole.len() / 2;
         flipped[middle] ^= 1;

@@ -369,11 +369,11 @@ async fn mail_that_cannot_be_sent_is_told_and_the_finding_stands() {
         ),
         (
             with("COFFERDAM_SMTP_URL", &closed),
-            "is it the host and the port",
+            "check the host and port",
         ),
         (
             with("COFFERDAM_SMTP_CA_FILE", "/no/such/file"),
-            "COFFERDAM_SMTP_CA_FILE names",
+            "check COFFERDAM_SMTP_CA_FILE",
         ),
         (
             with("COFFERDAM_MAIL_TO", stranger),
@@ -433,7 +433,7 @@ async fn a_check_that_cannot_look_is_mailed() {
     std::fs::remove_file(place.path("holiday.jpg")).unwrap();
     place
         .cofferdam(&check, &server.client())
-        .expect_says(4, "There is no snapshot of project hq");
+        .expect_says(4, "Project hq has no snapshots");
     server.letters("ops", 2);
 }
 
@@ -657,7 +657,7 @@ async fn a_server_that_hangs_is_given_up_after_a_few_attempts() {
         assert!(start.elapsed() < Duration::from_secs(5));
         let error = error.to_string();
         assert!(
-            error.contains("in 3 attempts: it does not answer in time"),
+            error.contains("in 3 attempts: it did not answer in time"),
             "{error}"
         );
         assert_eq!(all(hears).matches("connected").count(), 3);

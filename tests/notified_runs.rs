@@ -116,7 +116,7 @@ async fn the_success_of_one_service_hides_no_failure_of_another() {
     let heard = since_failure(&listener);
     let success = heard.iter().find(|one| is_success(one)).unwrap();
     assert!(
-        success.body.contains("not saved, or not wholly: store"),
+        success.body.contains("not saved, or only in part: store"),
         "{success:?}"
     );
     let lines: Vec<&str> = heard.iter().map(|one| one.line.as_str()).collect();
@@ -197,7 +197,10 @@ async fn whoever_does_not_answer_keeps_no_backup_of_the_daemon_waiting() {
         "{:?}",
         start.elapsed()
     );
-    let unsaid = format!("nobody is told: {}: backup complete", stack.project);
+    let unsaid = format!(
+        "this notification is not sent: {}: backup complete",
+        stack.project
+    );
     assert!(run.stderr.contains(&unsaid), "{run:?}");
 }
 
@@ -220,7 +223,7 @@ async fn a_backup_ends_well_and_in_time_when_nobody_answers() {
         start.elapsed()
     );
     let given_up = format!(
-        "generic+http://127.0.0.1:{} did not take the notification in 3 attempts: it does not answer in time",
+        "generic+http://127.0.0.1:{} did not accept the notification in 3 attempts: it did not answer in time",
         silent.port
     );
     assert!(run.stderr.contains(&given_up), "{run:?}");
@@ -247,7 +250,7 @@ async fn what_may_pass_does_not_keep_a_backup_from_being_told() {
     let url = format!("generic+http://127.0.0.1:{}/people", listener.port);
     let run = stack.cofferdam(&["backup", "--notify", &url, "--notify-on", "success"]);
     let run = run.expect(0);
-    assert!(!run.stderr.contains("did not take"), "{run:?}");
+    assert!(!run.stderr.contains("did not accept"), "{run:?}");
     assert_eq!(told(&listener), ["success", "success"]);
 }
 

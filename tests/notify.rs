@@ -80,12 +80,12 @@ async fn what_may_pass_is_tried_again_and_nothing_else() {
         (
             &[Hang],
             3,
-            "in 3 attempts: it does not answer in time; look at the host",
+            "in 3 attempts: it did not answer in time; check the host",
         ),
         (
             &[With(429, "retry-after: 3600\r\n")],
             1,
-            "429 Too Many Requests; it wants to be left alone for 3600 seconds",
+            "429 Too Many Requests; it asks to wait 3600 seconds",
         ),
         (
             &[Say(400, r#"{"message": "no"}"#)],
@@ -96,17 +96,17 @@ async fn what_may_pass_is_tried_again_and_nothing_else() {
         (
             &[Say(404, "<html>")],
             1,
-            "404 Not Found; look at what stands behind the host",
+            "404 Not Found; check the path in its URL",
         ),
         (
             &[With(301, "location: http://127.0.0.1:1/hook/SECRET\r\n")],
             1,
-            "no secret goes there",
+            "secrets are not sent elsewhere",
         ),
         (
             &[With(307, "location: /elsewhere\r\n"), Say(200, "")],
             1,
-            "no secret goes there",
+            "secrets are not sent elsewhere",
         ),
     ];
     for (answers, attempts, fault) in cases {
@@ -116,7 +116,7 @@ async fn what_may_pass_is_tried_again_and_nothing_else() {
         assert!(faults.contains(fault), "{answers:?}: {faults}");
         if !faults.is_empty() {
             assert!(
-                faults.starts_with("generic+http://127.0.0.1:PORT did not take the "),
+                faults.starts_with("generic+http://127.0.0.1:PORT did not accept the "),
                 "{faults}"
             );
         }
@@ -158,7 +158,7 @@ async fn one_that_is_down_keeps_nothing_from_the_others() {
     assert_eq!(faults.len(), 2, "{faults:?}");
     let shown = faults[1].to_string();
     assert!(
-        shown.starts_with("ntfy://127.0.0.1:1 did not take") && !shown.contains("SECRET"),
+        shown.starts_with("ntfy://127.0.0.1:1 did not accept") && !shown.contains("SECRET"),
         "{shown}"
     );
 }
@@ -218,7 +218,7 @@ async fn a_start_that_does_not_arrive_is_tried_once() {
     let notifier = notifier(&[format!("hc+http://127.0.0.1:{}/SECRET", listener.port)]);
     let faults = notifier.started(&[]).await;
     assert!(
-        faults[0].to_string().contains("it does not answer in time"),
+        faults[0].to_string().contains("it did not answer in time"),
         "{faults:?}"
     );
     assert_eq!(listener.heard().len(), 1);
@@ -247,7 +247,7 @@ async fn a_mail_server_that_never_speaks_is_given_up() {
     assert!(
         faults[0]
             .to_string()
-            .contains("did not take the mail in 3 attempts"),
+            .contains("did not accept the mail in 3 attempts"),
         "{faults:?}"
     );
 }
@@ -365,12 +365,12 @@ async fn a_server_for_whom_nobody_vouches_gets_nothing() {
     let internet = Internet::answering(&[Say(200, "ok")]).await;
     let other = Internet::answering(&[Say(200, "ok")]).await;
     let run = notify_test(&internet, other.ca_file.path()).await;
-    let run = run.expect_says(1, "let COFFERDAM_NOTIFY_CA_FILE name");
+    let run = run.expect_says(1, "set COFFERDAM_NOTIFY_CA_FILE to");
     assert!(!run.stderr.contains("attempts"), "{run:?}");
     assert!(internet.proxy.heard().is_empty());
 
     let run = notify_test(&internet, Path::new("/no/such/file")).await;
-    run.expect_says(1, "COFFERDAM_NOTIFY_CA_FILE names it");
+    run.expect_says(1, "check COFFERDAM_NOTIFY_CA_FILE");
 }
 
 #[tokio::test]
@@ -396,7 +396,8 @@ async fn commands_tell_what_becomes_of_them() {
             "COFFERDAM_NOTIFY",
         )
         .expect(1);
-        run(&["check", "--notify-test"], "X").expect_says(2, "nobody is told anything");
+        run(&["check", "--notify-test"], "X")
+            .expect_says(2, "no notification target is configured");
     });
     runs.await.unwrap();
     let heard = listener.heard();
@@ -429,23 +430,23 @@ fn what_is_wrong_with_a_setting_is_said_at_the_start_without_it() {
     for (variables, words) in [
         (
             &[("COFFERDAM_NOTIFY", "slack://SECRET@webhook")] as &[_],
-            "COFFERDAM_NOTIFY holds no token of Slack's; write `slack://hook:A-B-C@webhook`",
+            "COFFERDAM_NOTIFY has no Slack token; write `slack://hook:A-B-C@webhook`",
         ),
         (
             &[("COFFERDAM_NOTIFY", "ntfy://ntfy.sh/x,generic://SECRET@")],
-            "COFFERDAM_NOTIFY (URL 2) names no host; write `generic+https://HOST/PATH`",
+            "COFFERDAM_NOTIFY (URL 2) has no host; write `generic+https://HOST/PATH`",
         ),
         (
             &[("COFFERDAM_NOTIFY_ON", "sucess")],
-            "COFFERDAM_NOTIFY_ON has `sucess`, of which nothing is told; did you mean `success`?",
+            "COFFERDAM_NOTIFY_ON has `sucess`, which is not an event; did you mean `success`?",
         ),
         (
             &[template, webhook],
-            "COFFERDAM_NOTIFY_TEMPLATE has the placeholder `{{titel}}`, which there is not; did you mean `{{title}}`?",
+            "COFFERDAM_NOTIFY_TEMPLATE has the unknown placeholder `{{titel}}`; did you mean `{{title}}`?",
         ),
         (
             &[("COFFERDAM_NOTIFY_TEMPLATE", "SECRET {{title}}"), webhook],
-            "COFFERDAM_NOTIFY has COFFERDAM_NOTIFY_TEMPLATE[_FILE] as its template, which is no JSON",
+            "COFFERDAM_NOTIFY has COFFERDAM_NOTIFY_TEMPLATE[_FILE] as its template, which is not JSON",
         ),
         (
             &[("COFFERDAM_NOTIFY_FILE", "/no/such/file")],

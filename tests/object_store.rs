@@ -129,7 +129,7 @@ fn a_bucket_that_can_only_be_added_to_takes_backups() {
     stack.as_by_schedule();
     let mut copy = stack.command(&["copy", "--copy-to", &url]);
     Run::from(with_keys(&mut copy).output().unwrap()).expect(0);
-    run(&["backup", "--keep", "last=1"]).expect_says(0, "lets nothing be removed");
+    run(&["backup", "--keep", "last=1"]).expect_says(0, "does not allow removal");
     let listed = run(&["list", "--json"]).expect(0).json();
     assert_eq!(listed.as_array().unwrap().len(), 2);
     run(&["prune", "--keep", "last=1"]).expect_says(1, "AccessDenied");

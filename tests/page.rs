@@ -51,7 +51,7 @@ fn scene(token: Option<&str>) -> Scene {
     let daemon = Serving::of(&stack, command, token);
     eventually("all is looked at", || {
         let page = daemon.ask("GET /").body;
-        page.contains("What is not protected") && page.contains("class=\"plot\"")
+        page.contains("Not protected") && page.contains("class=\"plot\"")
     });
     Scene {
         _things: things,

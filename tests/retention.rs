@@ -147,11 +147,11 @@ fn c4_c9_postgres_is_kept_for_days_and_weeks_and_the_blob_store_by_its_own_label
 
     // Kept one day, and one week besides: the week that is running counts.
     let keep = ["prune", "--keep", "daily=1,weekly=2"];
-    away(&stack, &keep).expect_says(0, "pruned: ");
+    away(&stack, &keep).expect_says(0, "prune: ");
     assert_eq!(days_of(&stack, "postgres"), days_and_weeks(40, 1, 2));
     assert_eq!(days_of(&stack, "web"), days_and_weeks(40, 2, 3));
     stack.cofferdam(&["verify", "--read"]).expect(0);
-    away(&stack, &keep).expect_says(0, "nothing was to be removed");
+    away(&stack, &keep).expect_says(0, "nothing to remove");
 
     // What is left can be put back.
     let oldest = manifests(&stack)[0]["snapshot"]
@@ -183,7 +183,7 @@ fn i11_a_run_from_outside_the_stack_keeps_its_repository_in_order() {
     let mut scheduled = stack.command(&["backup"]);
     scheduled.env("COFFERDAM_KEEP", "daily=7,weekly=3");
     let run: Run = scheduled.output().expect("cofferdam").into();
-    run.expect_says(0, "pruned: ");
+    run.expect_says(0, "prune: ");
     assert_eq!(days_of(stack, "app"), days_and_weeks(30, 7, 3));
     assert!(
         places(stack) <= days_and_weeks(30, 7, 3).len() + 1,
@@ -273,7 +273,7 @@ fn what_is_pinned_stays_and_what_was_made_by_hand_stays_for_a_day() {
     let young = stack.manifest()["snapshot"].as_str().unwrap().to_owned();
     assert_eq!(stack.manifest()["by_hand"], json!(true));
     let run = stack.cofferdam(&["backup", "--keep", "last=1"]);
-    run.expect_says(0, "nothing was to be removed; 3 stay");
+    run.expect_says(0, "nothing to remove, 3 kept");
     let prune = ["prune", "--keep", "last=1"];
     let dry: Vec<&str> = prune.iter().copied().chain(["--dry-run"]).collect();
     let table = away(stack, &dry).expect_says(0, "pinned as before-upgrade");
@@ -298,7 +298,7 @@ fn what_is_pinned_stays_and_what_was_made_by_hand_stays_for_a_day() {
     let shown = away(stack, &["show", pinned, "--json"]).expect(0).json();
     assert_eq!(shown["pin"]["name"], "for-the-audit");
     stack.cofferdam(&["verify", "--read"]).expect(0);
-    away(stack, &prune).expect_says(0, "2 stay");
+    away(stack, &prune).expect_says(0, "2 kept");
 
     away(stack, &["unpin", pinned]).expect(0);
     away(stack, &prune).expect_says(0, "1 snapshot removed");
@@ -321,13 +321,13 @@ fn a_snapshot_that_a_restore_is_reading_stays_and_so_it_does_when_that_was_kille
 
     let prune = ["prune", "--keep", "last=1"];
     let dry: Vec<&str> = prune.iter().copied().chain(["--dry-run"]).collect();
-    stack.cofferdam(&dry).expect_says(0, "a restore needs it");
+    stack.cofferdam(&dry).expect_says(0, "in use by a restore");
     stack
         .cofferdam(&prune)
         .expect_says(0, "4 snapshots removed");
     restore.kill().expect("it runs");
     restore.wait().expect("it ends");
-    stack.cofferdam(&prune).expect_says(0, "2 stay");
+    stack.cofferdam(&prune).expect_says(0, "2 kept");
     assert_eq!(manifests(stack)[0]["snapshot"], json!(wanted));
     stack.cofferdam(&["recover"]).expect(0);
     stack.cofferdam(&prune).expect_says(0, "1 snapshot removed");

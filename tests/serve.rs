@@ -77,7 +77,7 @@ fn who_has_the_token_asks_for_a_backup_and_sees_what_came_of_it() {
         (202, json!({ "asked": [stack.project] }))
     );
     eventually("a snapshot", || stack.manifests().len() == 1);
-    assert!(daemon.log().contains("backing up: it was asked for"));
+    assert!(daemon.log().contains("backing up: requested"));
 
     let whole = format!(
         "cofferdam_backup_last_run_success{{project=\"{}\"}}",
@@ -99,7 +99,7 @@ fn who_has_the_token_asks_for_a_backup_and_sees_what_came_of_it() {
         "Everything is backed up",
         snapshot,
         "db/volume/db",
-        "it was asked for",
+        "backing up: requested",
     ] {
         assert!(page.body.contains(words), "{words}");
     }
@@ -185,12 +185,12 @@ fn a_place_where_nobody_can_listen_ends_it_at_the_start() {
         }
         command.output().expect("cofferdam").into()
     };
-    run(&address, None).expect_says(2, "where another program does");
-    run("192.0.2.1:8080", Some(TOKEN)).expect_says(2, "no address of this host");
+    run(&address, None).expect_says(2, "which another program uses");
+    run("192.0.2.1:8080", Some(TOKEN)).expect_says(2, "not an address of this host");
     for open in [":0", "0.0.0.0:0", "[::]:0", "192.0.2.1:8080"] {
         run(open, None).expect_says(
             2,
-            "set COFFERDAM_TOKEN_FILE or COFFERDAM_TOKEN (make one with",
+            "set COFFERDAM_TOKEN_FILE or COFFERDAM_TOKEN (generate one with",
         );
     }
     let short = run(":0", Some("hunter2")).expect_says(2, "COFFERDAM_TOKEN has 7 characters");

@@ -89,7 +89,7 @@ fn a_journal_by_its_labels_alone_is_none() {
     let mut elsewhere = Command::new(program());
     let elsewhere = elsewhere.args(["recover", "--project", "elsewhere"]);
     let run: Run = elsewhere.output().expect("cofferdam").into();
-    assert!(!run.stdout.contains("Nothing was left"), "{}", run.stdout);
+    assert!(!run.stdout.contains("Nothing to recover"), "{}", run.stdout);
     run.expect_says(0, &scene.name);
     drop(stranger);
 

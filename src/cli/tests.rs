@@ -105,18 +105,19 @@ fn help_of_cofferdam() {
     Back up and restore container stacks, driven by labels.
 
     Cofferdam runs beside your stack and needs nothing but the Docker socket. Labels on your containers
-    say what is saved: databases are dumped inside their own containers, volumes and directories are
-    archived, and containers that must hold still meanwhile are stopped or paused, and started again.
+    say what to save: Cofferdam dumps databases inside their own containers, archives volumes and
+    directories, and stops or pauses containers that must not change their data meanwhile, then starts
+    them again.
 
     Usage: cofferdam [OPTIONS] <COMMAND>
 
     Commands:
       plan         Show what a backup would do, and what the labels miss
-      backup       Back the project up
+      backup       Back up the project
       list         List snapshots
       show         Show one snapshot: its targets, sizes, failures and warnings
       ls           List the files of a volume or directory in a snapshot
-      restore      Put a snapshot back
+      restore      Restore a snapshot
       export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
       copy         Copy snapshots to second places
@@ -124,8 +125,8 @@ fn help_of_cofferdam() {
       prune        Remove the snapshots that no rule of `--keep` keeps
       pin          Pin a snapshot: no rule removes it
       unpin        Remove a snapshot's pin: `--keep` applies to it again
-      daemon       Back up by schedule, as a service of the stack
-      health       Ask the daemon of this container whether it is well
+      daemon       Back up on schedule, as a service of the stack
+      health       Ask the daemon in this container whether it is healthy
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
 
@@ -138,27 +139,27 @@ fn help_of_cofferdam() {
 
     Settings:
           --repository <URL>
-              Where snapshots live: a directory, as `/path`, or a URL of a server
+              Where to store snapshots: a directory, as `/path`, or the URL of a server
 
-              `s3://bucket/prefix?endpoint=https://…`, `az://container/prefix?account=…` and
-              `gs://bucket/prefix` name object stores. `webdav+https://host/path` and
-              `sftp://user@host/path?key-file=…&known-hosts=…` name other servers. Keys and passwords
-              are taken from variables (`AWS_ACCESS_KEY_ID`, `WEBDAV_PASSWORD_FILE`, …) or from the file
-              that `credentials-file=` names.
+              Object stores: `s3://bucket/prefix?endpoint=https://…`, `az://container/prefix?account=…`
+              and `gs://bucket/prefix`. Other servers: `webdav+https://host/path` and
+              `sftp://user@host/path?key-file=…&known-hosts=…`. Keys and passwords come from variables
+              (`AWS_ACCESS_KEY_ID`, `WEBDAV_PASSWORD_FILE`, …) or from the file given as
+              `credentials-file=`.
 
               [env: COFFERDAM_REPOSITORY] [default: /backups]
 
           --existing
-              Never create a repository: fail if there is none
+              Never create a repository; fail if there is none
 
-              Also for second places. By default, one is created where none was used before. [env:
-              COFFERDAM_EXISTING=true]
+              Applies to second places too. By default, a repository is created where none was used
+              before. [env: COFFERDAM_EXISTING=true]
 
           --repository-id <ID>
               Use only the repository with this id, and never create one
 
-              A backup that makes a repository prints its id, and the file cofferdam.json in it tells it
-              too. [env: COFFERDAM_REPOSITORY_ID]
+              A backup that creates a repository prints its id; it is also in the repository's
+              cofferdam.json. [env: COFFERDAM_REPOSITORY_ID]
 
           --project <NAME>
               A project to work on; may be given several times
@@ -167,129 +168,126 @@ fn help_of_cofferdam() {
               cofferdam runs in]
 
           --all-projects
-              Work on every project of the engine
+              Work on every project on the engine
 
               [env: COFFERDAM_ALL_PROJECTS=true]
 
           --swarm-manager <URL>
-              A manager of the engine's swarm, as `tcp://HOST:2376`, where the engine is none itself
+              A manager of the engine's swarm, as `tcp://HOST:2376`, if the engine itself is not one
 
-              Services are scaled through it. May be given several times: whichever answers is asked.
-              DOCKER_TLS_VERIFY and DOCKER_CERT_PATH go for it too. [env: COFFERDAM_SWARM_MANAGER,
-              separated by commas]
+              Cofferdam scales services through it. May be given several times: any one that answers is
+              used. DOCKER_TLS_VERIFY and DOCKER_CERT_PATH apply to it too. [env:
+              COFFERDAM_SWARM_MANAGER, separated by commas]
 
           --copy-to <URL>
-              A second place that gets each new snapshot, as a URL or directory; may be given several
+              A second place to copy each new snapshot to, as a URL or directory; may be given several
               times
 
               [env: COFFERDAM_COPY_TO, separated by commas]
 
           --copy-keep <RULES>
-              Which snapshots stay in the second places, as `within=24h,daily=30,monthly=12`
+              Which snapshots to keep in the second places, as `within=24h,daily=30,monthly=12`
 
-              [env: COFFERDAM_COPY_KEEP] [default: all stay]
+              [env: COFFERDAM_COPY_KEEP] [default: keep all]
 
           --compression <HOW>
-              How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
+              How to compress stored data: `zstd[:1-19]`, `gzip[:1-9]` or `none`
 
               [env: COFFERDAM_COMPRESSION] [default: zstd:3]
 
           --keep <RULES>
-              Which snapshots stay, as `within=24h,daily=7,weekly=4`
+              Which snapshots to keep, as `within=24h,daily=7,weekly=4`
 
               The rules are `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly` and `within`
-              (`within=48h`). What none of them keeps is removed after a backup, and by `prune`; what is
-              pinned, and for a day what was made by hand, stays. The label `cofferdam.keep` gives the
-              targets of a container rules of their own. [env: COFFERDAM_KEEP] [default: all stay]
+              (`within=48h`). Each backup, and `prune`, removes the snapshots that no rule keeps, except
+              those that are pinned, and for a day those made by hand. The label `cofferdam.keep` sets
+              separate rules for a container's targets. [env: COFFERDAM_KEEP] [default: keep all]
 
           --schedule <WHEN>
-              When the daemon backs up: cron, `@daily`, `every 6h`, or `off` for when it is asked to
+              When the daemon backs up: cron, `@daily`, `every 6h`, or `off` to back up only on request
 
-              Cron patterns have five fields, or six with seconds first, and mean the clock of
-              `--time-zone`. The label `cofferdam.schedule` gives the targets of a container a schedule
-              of their own. [env: COFFERDAM_SCHEDULE] [default: @daily]
+              Cron patterns have five fields, or six with seconds first, and follow `--time-zone`. The
+              label `cofferdam.schedule` sets a separate schedule for a container's targets. [env:
+              COFFERDAM_SCHEDULE] [default: @daily]
 
           --jitter <TIME>
-              Up to how much later than its time a scheduled backup begins, as `10m`
+              Longest delay before a scheduled backup begins, as `10m`
 
-              How much it is depends on the project and the day, so that many hosts do not begin at the
-              same moment. [env: COFFERDAM_JITTER] [default: 0s]
+              The delay depends on the project and the day, so that many hosts do not start at the same
+              moment. [env: COFFERDAM_JITTER] [default: 0s]
 
           --listen <ADDRESS>
-              Where the daemon shows how things are, as `127.0.0.1:8080` or `:8080`
+              Where the daemon serves its status page and metrics, as `127.0.0.1:8080` or `:8080`
 
-              A status page, metrics for Prometheus, a health check, and a way to ask for a backup.
-              Beyond this host it wants the variable COFFERDAM_TOKEN or COFFERDAM_TOKEN_FILE. [env:
-              COFFERDAM_LISTEN] [default: nowhere]
+              It also serves a health check, and takes requests for backups. To listen beyond this host,
+              set COFFERDAM_TOKEN or COFFERDAM_TOKEN_FILE. [env: COFFERDAM_LISTEN] [default: off]
 
           --recipient <KEY>
-              Encrypt to this age recipient, `age1…`; may be given several times
+              Encrypt backups to this age recipient, `age1…`; may be given several times
 
-              The identity of any one of them opens it. [env: COFFERDAM_RECIPIENTS or
+              Any one recipient's identity can decrypt them. [env: COFFERDAM_RECIPIENTS or
               COFFERDAM_RECIPIENTS_FILE, separated by commas or lines] [default: not encrypted]
 
           --passphrase-file <FILE>
-              Encrypt with, and read with, the passphrase in this file
+              Encrypt and decrypt with the passphrase in this file
 
               [env: COFFERDAM_PASSPHRASE or COFFERDAM_PASSPHRASE_FILE]
 
           --identity-file <FILE>
-              Read with the age identities in this file, as `age-keygen` writes it
+              Decrypt with the age identities in this file, as `age-keygen` writes it
 
               For restore, ls, export, verify --read and recover; a backup needs none. [env:
               COFFERDAM_IDENTITY_FILE]
 
           --time-zone <NAME>
-              Time zone of the times that are shown, as `Europe/Berlin`
+              Time zone for displayed times, as `Europe/Berlin`
 
-              Also of the days and weeks that `--keep` counts. [env: TZ] [default: UTC]
+              Also for the days and weeks that `--keep` counts. [env: TZ] [default: UTC]
 
           --log <FILTER>
-              How much is logged: `error`, `warn`, `info`, `debug` or `trace`
+              Log level: `error`, `warn`, `info`, `debug` or `trace`
 
-              Also by module, as `info,cofferdam::engine=debug`. Logs go to standard error. [env:
-              COFFERDAM_LOG] [default: info]
+              Can be set for single modules, as `info,cofferdam::engine=debug`. Logs go to standard
+              error. [env: COFFERDAM_LOG] [default: info]
 
           --log-format <FORMAT>
-              How it is logged: `text` or `json`
+              Log format: `text` or `json`
 
               [env: COFFERDAM_LOG_FORMAT] [default: text]
 
           --notify <URL>
-              Where to tell when a check finds something or a backup fails, as a URL; may be given
-              several times
+              URL to notify when a check finds a problem or a backup fails; may be given several times
 
               `slack://…`, `discord://…`, `telegram://…`, `ntfy://…`, `gotify://…` and `generic://…` (a
-              webhook) are written as shoutrrr has them; `hc+https://…` is asked for when a backup
-              begins and ends, as healthchecks.io wants it. URLs hold secrets, which arguments show to
-              everybody on the machine: better give a file. The page docs/notifications.md tells the
-              rest, and of COFFERDAM_NOTIFY_TEMPLATE[_FILE] and COFFERDAM_NOTIFY_CA_FILE. [env:
-              COFFERDAM_NOTIFY or COFFERDAM_NOTIFY_FILE, separated by commas or lines]
+              webhook) are written as in shoutrrr; `hc+https://…` is pinged when a backup begins and
+              ends, as healthchecks.io expects. URLs hold secrets, and everybody on the machine can see
+              arguments: prefer a file. For the details, and for COFFERDAM_NOTIFY_TEMPLATE[_FILE] and
+              COFFERDAM_NOTIFY_CA_FILE, see docs/notifications.md. [env: COFFERDAM_NOTIFY or
+              COFFERDAM_NOTIFY_FILE, separated by commas or lines]
 
           --notify-on <KINDS>
-              What is told: some of `failure`, `recovery`, `stale` and `success`, with commas between
-              them
+              When to notify: any of `failure`, `recovery`, `stale` and `success`, separated by commas
 
-              Also by mail. `hc+https://…` is always told all of it. [env: COFFERDAM_NOTIFY_ON]
+              Applies to mail too. `hc+https://…` is always notified. [env: COFFERDAM_NOTIFY_ON]
               [default: failure,recovery,stale]
 
           --mail-to <ADDRESS>
-              Whom to send mail when a check finds something or a backup fails
+              Recipient of mail when a check finds a problem or a backup fails
 
               May be given several times. [env: COFFERDAM_MAIL_TO, separated by commas]
 
           --mail-from <ADDRESS>
-              Whom the mail comes from
+              Sender of mail
 
               [env: COFFERDAM_MAIL_FROM]
 
           --smtp-url <URL>
-              The mail server: `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`
+              Mail server: `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`
 
-              Without encryption it is `smtp://HOST[:25]` on this machine, and `smtp+plain://HOST[:25]`
-              elsewhere. The variables COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD[_FILE] log in,
-              and COFFERDAM_SMTP_CA_FILE names the certificate of an authority of your own. [env:
-              COFFERDAM_SMTP_URL]
+              Without encryption, use `smtp://HOST[:25]` on this machine, or `smtp+plain://HOST[:25]`
+              elsewhere. To log in, set COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD[_FILE]. If the
+              server's certificate comes from your own authority, set COFFERDAM_SMTP_CA_FILE to that
+              authority's certificate. [env: COFFERDAM_SMTP_URL]
 
           --status-dir <DIR>
               Where checks write status files, as `DIR/PROJECT/TARGET.{json,txt}`
@@ -297,35 +295,34 @@ fn help_of_cofferdam() {
               [env: COFFERDAM_STATUS_DIR] [default: `status` in the repository]
 
           --json
-              Print one JSON document on standard output, and nothing else there
+              Print one JSON document on standard output, and nothing else
 
               [env: COFFERDAM_JSON=true]
 
     Examples:
-      See what your labels amount to, and what they miss:
+      See what a backup would do, and what your labels miss:
           cofferdam plan
-      Back the project up, then look at what there is:
+      Back up the project, then list its snapshots:
           cofferdam backup
           cofferdam list
-      Put everything back as it was in the newest snapshot:
+      Restore everything from the newest snapshot:
           cofferdam restore latest
-      Put one database back, out of a snapshot of that day:
+      Restore one database from a snapshot of that day:
           cofferdam restore 20261121 postgres-db/postgres/clinical
       Restore from outside the stack:
           docker run --rm -it -v /var/run/docker.sock:/var/run/docker.sock -v backups:/backups \
               cofferdam restore latest --project candigv2
 
-    Variables of the engine: DOCKER_HOST, DOCKER_CONTEXT, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH mean
-    what they mean to `docker`.
+    DOCKER_HOST, DOCKER_CONTEXT, DOCKER_TLS_VERIFY and DOCKER_CERT_PATH work as they do for `docker`.
 
     Exit codes:
         0  done
-        1  failed: what was there before stands
-        2  the command line, a variable or a label is wrong: nothing was begun
+        1  failed; existing data is unchanged
+        2  the command line, a variable or a label is wrong; nothing was started
         3  partly done: some targets failed, the others are safe
-        4  a check found something: a damaged or stale snapshot
-        5  another run holds the project, or it changed after the plan
-      130  interrupted, and everything put back in order
+        4  a check found a problem: a damaged or stale snapshot
+        5  another run holds the project, or it changed after planning
+      130  interrupted; everything was put back in order
     ");
 }
 
@@ -339,11 +336,11 @@ fn short_help_fits_a_screen() {
 
     Commands:
       plan         Show what a backup would do, and what the labels miss
-      backup       Back the project up
+      backup       Back up the project
       list         List snapshots
       show         Show one snapshot: its targets, sizes, failures and warnings
       ls           List the files of a volume or directory in a snapshot
-      restore      Put a snapshot back
+      restore      Restore a snapshot
       export       Write a snapshot's dumps and archives to a directory
       verify       Check that snapshots are whole
       copy         Copy snapshots to second places
@@ -351,8 +348,8 @@ fn short_help_fits_a_screen() {
       prune        Remove the snapshots that no rule of `--keep` keeps
       pin          Pin a snapshot: no rule removes it
       unpin        Remove a snapshot's pin: `--keep` applies to it again
-      daemon       Back up by schedule, as a service of the stack
-      health       Ask the daemon of this container whether it is well
+      daemon       Back up on schedule, as a service of the stack
+      health       Ask the daemon in this container whether it is healthy
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
 
@@ -361,41 +358,42 @@ fn short_help_fits_a_screen() {
       -V, --version  Print version
 
     Settings:
-          --repository <URL>        Where snapshots live: a directory, as `/path`, or a URL of a server
-          --existing                Never create a repository: fail if there is none
+          --repository <URL>        Where to store snapshots: a directory, as `/path`, or the URL of a
+                                    server
+          --existing                Never create a repository; fail if there is none
           --repository-id <ID>      Use only the repository with this id, and never create one
           --project <NAME>          A project to work on; may be given several times
-          --all-projects            Work on every project of the engine
-          --swarm-manager <URL>     A manager of the engine's swarm, as `tcp://HOST:2376`, where the
-                                    engine is none itself
-          --copy-to <URL>           A second place that gets each new snapshot, as a URL or directory;
+          --all-projects            Work on every project on the engine
+          --swarm-manager <URL>     A manager of the engine's swarm, as `tcp://HOST:2376`, if the engine
+                                    itself is not one
+          --copy-to <URL>           A second place to copy each new snapshot to, as a URL or directory;
                                     may be given several times
-          --copy-keep <RULES>       Which snapshots stay in the second places, as
+          --copy-keep <RULES>       Which snapshots to keep in the second places, as
                                     `within=24h,daily=30,monthly=12`
-          --compression <HOW>       How stored data is compressed: `zstd[:1-19]`, `gzip[:1-9]` or `none`
-          --keep <RULES>            Which snapshots stay, as `within=24h,daily=7,weekly=4`
-          --schedule <WHEN>         When the daemon backs up: cron, `@daily`, `every 6h`, or `off` for
-                                    when it is asked to
-          --jitter <TIME>           Up to how much later than its time a scheduled backup begins, as
-                                    `10m`
-          --listen <ADDRESS>        Where the daemon shows how things are, as `127.0.0.1:8080` or
-                                    `:8080`
-          --recipient <KEY>         Encrypt to this age recipient, `age1…`; may be given several times
-          --passphrase-file <FILE>  Encrypt with, and read with, the passphrase in this file
-          --identity-file <FILE>    Read with the age identities in this file, as `age-keygen` writes it
-          --time-zone <NAME>        Time zone of the times that are shown, as `Europe/Berlin`
-          --log <FILTER>            How much is logged: `error`, `warn`, `info`, `debug` or `trace`
-          --log-format <FORMAT>     How it is logged: `text` or `json`
-          --notify <URL>            Where to tell when a check finds something or a backup fails, as a
-                                    URL; may be given several times
-          --notify-on <KINDS>       What is told: some of `failure`, `recovery`, `stale` and `success`,
-                                    with commas between them
-          --mail-to <ADDRESS>       Whom to send mail when a check finds something or a backup fails
-          --mail-from <ADDRESS>     Whom the mail comes from
-          --smtp-url <URL>          The mail server: `smtps://HOST[:465]` or
-                                    `smtp+starttls://HOST[:587]`
+          --compression <HOW>       How to compress stored data: `zstd[:1-19]`, `gzip[:1-9]` or `none`
+          --keep <RULES>            Which snapshots to keep, as `within=24h,daily=7,weekly=4`
+          --schedule <WHEN>         When the daemon backs up: cron, `@daily`, `every 6h`, or `off` to
+                                    back up only on request
+          --jitter <TIME>           Longest delay before a scheduled backup begins, as `10m`
+          --listen <ADDRESS>        Where the daemon serves its status page and metrics, as
+                                    `127.0.0.1:8080` or `:8080`
+          --recipient <KEY>         Encrypt backups to this age recipient, `age1…`; may be given several
+                                    times
+          --passphrase-file <FILE>  Encrypt and decrypt with the passphrase in this file
+          --identity-file <FILE>    Decrypt with the age identities in this file, as `age-keygen` writes
+                                    it
+          --time-zone <NAME>        Time zone for displayed times, as `Europe/Berlin`
+          --log <FILTER>            Log level: `error`, `warn`, `info`, `debug` or `trace`
+          --log-format <FORMAT>     Log format: `text` or `json`
+          --notify <URL>            URL to notify when a check finds a problem or a backup fails; may be
+                                    given several times
+          --notify-on <KINDS>       When to notify: any of `failure`, `recovery`, `stale` and `success`,
+                                    separated by commas
+          --mail-to <ADDRESS>       Recipient of mail when a check finds a problem or a backup fails
+          --mail-from <ADDRESS>     Sender of mail
+          --smtp-url <URL>          Mail server: `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`
           --status-dir <DIR>        Where checks write status files, as `DIR/PROJECT/TARGET.{json,txt}`
-          --json                    Print one JSON document on standard output, and nothing else there
+          --json                    Print one JSON document on standard output, and nothing else
     ");
 }
 
@@ -414,15 +412,15 @@ fn help_of_plan() {
     Show what a backup would do, and what the labels miss
 
     Reads the labels of the project's containers and prints the targets, the order in which containers
-    are held, and the hooks. Named volumes and databases that no label saves are listed too, each with
-    the label to add. Changes nothing.
+    are held, and the hooks. Also lists named volumes and databases that no label saves, each with the
+    label to add. Changes nothing.
 
     Usage: cofferdam plan [OPTIONS]
 
     Options:
           --no-audit
-              Do not look for what labels leave unprotected, and for what could not be put back: it
-              takes the engine some seconds to list the processes of hundreds of containers
+              Skip the search for data that is unprotected or could not be restored, which takes some
+              seconds when the engine runs hundreds of containers
 
       -h, --help
               Print help (see a summary with '-h')
@@ -439,14 +437,14 @@ fn help_of_plan() {
 #[test]
 fn help_of_backup() {
     assert_snapshot!(help("backup"), @r"
-    Back the project up
+    Back up the project
 
     Takes a snapshot: dumps databases, archives volumes and files, and writes a manifest last, which
     makes the snapshot exist. Containers labelled with `cofferdam.stop` or `cofferdam.pause` are held
-    meanwhile and released whatever happens. When some targets fail, the others are kept, the snapshot
-    says which ones failed, and the exit code is 3.
+    meanwhile and released whatever happens. If some targets fail, the others are kept, the snapshot
+    records which ones failed, and the exit code is 3.
 
-    What is made by this command stays for 24 hours at least, whatever the rules of `--keep` say.
+    A snapshot made with this command is kept for at least 24 hours, whatever the rules of `--keep` say.
 
     Usage: cofferdam backup [OPTIONS] [TARGET]...
 
@@ -466,12 +464,10 @@ fn help_of_backup() {
               on its own
 
           --may-shrink <TARGET>
-              Targets whose data has become far smaller on purpose: their size in this snapshot is the
-              measure from now on, and does not keep older ones from being pruned; may be given several
-              times
+              Targets that have become far smaller on purpose: accept their new size, and do not let it
+              stop pruning; may be given several times
 
-              [env: COFFERDAM_MAY_SHRINK, separated by commas: of every backup, where it has such a
-              target]
+              [env: COFFERDAM_MAY_SHRINK, separated by commas: for every backup that has such a target]
 
       -h, --help
               Print help (see a summary with '-h')
@@ -479,18 +475,18 @@ fn help_of_backup() {
     Settings: …
 
     Examples:
-      Everything that labels ask for:
+      Everything that is labelled:
           cofferdam backup
       Only the databases of one service, or only volumes:
           cofferdam backup 'postgres-db/*'
           cofferdam backup '*/volume/*'
-      Encrypted, so that only the holder of an identity can read it:
+      Encrypted, so that only the owner of the identity can read it:
           cofferdam backup --recipient age1…
-      Before an upgrade, to be kept until it is unpinned:
+      Before an upgrade, and kept until you unpin it:
           cofferdam backup --pin before-upgrade
-      After the disk with the repository was lost, into an empty one:
+      Into a new, empty repository, after losing the old one:
           cofferdam backup --new-repository
-      See what would be done:
+      Show what a backup would do:
           cofferdam backup --dry-run
     ");
 }
@@ -500,22 +496,22 @@ fn help_of_prune() {
     assert_snapshot!(help("prune"), @r"
     Remove the snapshots that no rule of `--keep` keeps
 
-    A backup does this by itself when there are rules. The last good copy of every target stays,
-    whatever they say, so does what is pinned, and for 24 hours what somebody has made by hand; what
-    failed counts for nothing. When there is a doubt (a snapshot that cannot be read, one of the future,
-    a target that failed or has become far smaller), nothing of the project is removed, and the doubt is
-    told.
+    A backup also does this when rules are set. Whatever the rules say, the last good copy of every
+    target stays, and so do pinned snapshots, and for 24 hours those made by hand; failed backups do not
+    count. In case of doubt (a snapshot that cannot be read or is dated in the future, a target that
+    failed or has become far smaller), nothing of the project is removed, and the doubt is reported.
 
-    Needs the repository only. Where an engine can be reached, what a restore is reading stays too.
+    Needs only the repository. If an engine can be reached, snapshots that a restore is reading stay
+    too.
 
     Usage: cofferdam prune [OPTIONS]
 
     Options:
       -n, --dry-run
-              Show what would go, and why the rest stays, and do nothing
+              Show what would be removed, and why the rest stays, and do nothing
 
           --despite <DOUBT>
-              Prune although there is this doubt; may be given several times
+              Prune despite this doubt; may be given several times
 
               Possible values:
               - failed:    A target failed in the newest snapshot: older copies of it stay all the same
@@ -528,11 +524,11 @@ fn help_of_prune() {
     Settings: …
 
     Examples:
-      What would go, and why the rest stays:
+      Show what would be removed, and why the rest stays:
           cofferdam prune --keep within=24h,daily=7,weekly=4 --dry-run
-      From a machine that reaches only the repository:
+      On a machine that can reach only the repository:
           cofferdam prune --repository /mnt/backups --project shop --keep within=24h,daily=7,weekly=4
-      A table was emptied on purpose, and this once it may be taken for good:
+      Just this once, because a table was emptied on purpose:
           cofferdam prune --despite shrunken
     ");
 }
@@ -542,7 +538,7 @@ fn help_of_list() {
     assert_snapshot!(help("list"), @r"
     List snapshots
 
-    Newest last. Shows the project's own snapshots; those of all projects with `--all-projects`.
+    Newest last. Lists the snapshots of this project; with `--all-projects`, of all projects.
 
     Usage: cofferdam list [OPTIONS]
 
@@ -568,7 +564,7 @@ fn help_of_show() {
 
     Arguments:
       <SNAPSHOT>
-              An id, a beginning of one that fits no other, or `latest`
+              A snapshot id, a unique prefix, or `latest`
 
     Options:
       -h, --help
@@ -587,18 +583,18 @@ fn help_of_pin() {
     assert_snapshot!(help("pin"), @r"
     Pin a snapshot: no rule removes it
 
-    The pin is a small file beside the manifest. A snapshot has one; another name takes its place. It
-    goes with the snapshot to second places when that is copied; later, pin it there too, with
+    The pin is a small file beside the manifest. A snapshot has one pin; a new name replaces the old
+    one. Copying a snapshot to second places copies its pin; if you pin it later, pin it there too, with
     `--repository`.
 
     Usage: cofferdam pin [OPTIONS] <SNAPSHOT> <NAME>
 
     Arguments:
       <SNAPSHOT>
-              An id, a beginning of one that fits no other, or `latest`
+              A snapshot id, a unique prefix, or `latest`
 
       <NAME>
-              What it is to be called in lists
+              Name to show in lists
 
     Options:
       -h, --help
@@ -621,7 +617,7 @@ fn help_of_unpin() {
 
     Arguments:
       <SNAPSHOT>
-              An id, a beginning of one that fits no other, or `latest`
+              A snapshot id, a unique prefix, or `latest`
 
     Options:
       -h, --help
@@ -643,13 +639,13 @@ fn help_of_ls() {
 
     Arguments:
       <SNAPSHOT>
-              An id, a beginning of one that fits no other, or `latest`
+              A snapshot id, a unique prefix, or `latest`
 
       <TARGET>
-              A target that holds files, by its id
+              Target that holds files, by id
 
       [PATH]
-              A path in the target, relative to its root [default: all of it]
+              Path in the target, relative to its root [default: all of it]
 
     Options:
       -h, --help
@@ -666,29 +662,28 @@ fn help_of_ls() {
 #[test]
 fn help_of_restore() {
     assert_snapshot!(help("restore"), @r"
-    Put a snapshot back
+    Restore a snapshot
 
-    All or nothing: what is old is given up only after every target has loaded and passed its check. A
-    failure, a signal or a crash before that ends with all of the old data in place. Containers labelled
-    with `cofferdam.stop: restore` are stopped first and started again in the order of their
-    dependencies.
+    All or nothing: old data is removed only after every target has loaded and passed its check. After a
+    failure, a signal or a crash before that, all old data is in place. Containers labelled with
+    `cofferdam.stop: restore` are stopped first, and started again in dependency order.
 
-    With `latest`, a target that failed in the newest snapshot comes from its newest good copy, which
-    the plan and the report tell. Exit code 3 means that a target has no good copy, and that the others
-    are restored. With an id, only that snapshot is read.
+    With `latest`, a target that failed in the newest snapshot comes from its newest good copy; the plan
+    and the report say so. Exit code 3 means that some target has no good copy, and the others were
+    restored. With an id, only that snapshot is used.
 
-    Asks before it begins; without a terminal, `--yes` must be given.
+    Asks before it begins; without a terminal, give `--yes`.
 
     Usage: cofferdam restore [OPTIONS] <SNAPSHOT> [TARGET]...
 
     Arguments:
       <SNAPSHOT>
-              An id, a beginning of one that fits no other, or `latest`: each target from the newest
-              snapshot that was meant to hold it
+              A snapshot id, a unique prefix, or `latest`: each target from the newest snapshot that
+              should contain it
 
       [TARGET]...
-              Targets to put back, by id (`service/driver/name`) or by a pattern over ids [default: all
-              of the snapshot]
+              Targets to restore, by id (`service/driver/name`) or by a pattern over ids [default: all
+              in the snapshot]
 
     Options:
       -n, --dry-run
@@ -698,30 +693,31 @@ fn help_of_restore() {
               Do not ask
 
           --path <PATH>
-              Put back only this path of a volume or directory, relative to its root, with all below it;
-              may be given several times. What else is there stays
+              Restore only this path of a volume or directory, relative to its root, and everything
+              below it; other files there are left alone; may be given several times
 
           --keep-old
-              Keep the old databases beside the new ones, under other names and closed to connections
+              Keep the old databases beside the new ones, renamed and closed to connections
 
           --accept-loss
-              Put back what there is, also where it is not all that was saved: a CouchDB database with
-              fewer documents, a table with other rows. What is lost is printed
+              Restore even if not everything that was saved comes back: a CouchDB database with fewer
+              documents, a table with other rows. Prints what is lost
 
           --safety-snapshot
-              Take a snapshot of every target first, also of those that have another way back
+              Take a snapshot of every target first, even of those that can be rolled back without one
 
           --in-place
-              Write trees over what is there, where there is no room for both; a snapshot taken first is
-              the way back
+              Write files over the existing ones, if there is no room for both; takes a snapshot first,
+              to roll back to
 
           --to-project <PROJECT>
-              Put the data into this project instead, a stack that is up under another name: a copy for
-              staging, for instance. The snapshot is then that of `--project`
+              Restore into this project instead, a running stack under another name, such as a copy for
+              staging. The snapshot is still one of `--project`
 
           --map <OLD=NEW>
-              What is called otherwise where the data goes: a service, as `db=database`, or one target,
-              as `app/volume/shop_uploads=app/volume/staging_uploads`; may be given several times
+              What has another name in the project you restore into: a service, as `db=database`, or one
+              target, as `app/volume/shop_uploads=app/volume/staging_uploads`; may be given several
+              times
 
       -h, --help
               Print help (see a summary with '-h')
@@ -729,18 +725,18 @@ fn help_of_restore() {
     Settings: …
 
     Examples:
-      Everything, as it was in the newest snapshot:
+      Everything, from the newest snapshot:
           cofferdam restore latest
-      What would be done:
+      Show what a restore would do:
           cofferdam restore latest --dry-run
-      One database, without a question:
+      One database, without asking:
           cofferdam restore latest postgres-db/postgres/clinical --yes
       From an encrypted snapshot:
           cofferdam restore latest --identity-file key.txt
-      One file and one directory out of a volume:
+      One file and one directory from a volume:
           cofferdam restore latest vault/volume/vault-data --path config.hcl --path core/cluster
-      A copy for staging: into a stack that is up as project candig-staging, whose database service is
-      called `db` there:
+      A copy for staging, into the running project candig-staging, whose database service is called
+      `db`:
           cofferdam restore latest --project candig --to-project candig-staging --map postgres-db=db
     ");
 }
@@ -750,21 +746,21 @@ fn help_of_export() {
     assert_snapshot!(help("export"), @r"
     Write a snapshot's dumps and archives to a directory
 
-    What is written needs no cofferdam to be used: databases as `pg_restore` and `psql` read them,
-    volumes and files as tar archives, nothing compressed, every digest checked. All or nothing, and
-    nothing is written over.
+    The files can be used without cofferdam: databases in the formats of `pg_restore` and `psql`,
+    volumes and files as tar archives. They are uncompressed, and every digest is checked. All or
+    nothing; existing files are never overwritten.
 
     Usage: cofferdam export [OPTIONS] <SNAPSHOT> <DIR> [TARGET]...
 
     Arguments:
       <SNAPSHOT>
-              An id, a beginning of one that fits no other, or `latest`
+              A snapshot id, a unique prefix, or `latest`
 
       <DIR>
-              Where to write; created when it is not there
+              Where to write; created if missing
 
       [TARGET]...
-              Targets to export, by id (`service/driver/name`) or by a pattern over ids [default: all of
+              Targets to export, by id (`service/driver/name`) or by a pattern over ids [default: all in
               the snapshot]
 
     Options:
@@ -784,23 +780,23 @@ fn help_of_verify() {
     assert_snapshot!(help("verify"), @r"
     Check that snapshots are whole
 
-    Looks whether every object is there and has the right length; `--read` reads everything and checks
-    every digest. What is encrypted is read as it is stored, and with `--identity-file` decrypted, so
-    that its content is checked too. Exits with 4 when something is missing or damaged.
+    Checks that every object is present and has the right length; `--read` reads everything and checks
+    every digest. Encrypted objects are checked as stored; with `--identity-file` they are also
+    decrypted, and their content is checked. Exits with 4 when something is missing or damaged.
 
     Usage: cofferdam verify [OPTIONS] [SNAPSHOT]...
 
     Arguments:
       [SNAPSHOT]...
-              Snapshots to check: ids, beginnings of ids, or `latest` [default: all]
+              Snapshots to check: ids, unique prefixes, or `latest` [default: all]
 
     Options:
           --read
               Read every object and check its digest
 
           --read-part <PART>
-              Read one part of the objects, as `2/7`; all parts together hold every object once.
-              `today/7` takes another part each day, so that a daily run reads everything in a week
+              Read one part of the objects, as `2/7`; all parts together cover every object once.
+              `today/7` reads a different part each day, so that a daily run reads everything in a week
 
       -h, --help
               Print help (see a summary with '-h')
@@ -821,20 +817,20 @@ fn help_of_check() {
     assert_snapshot!(help("check"), @r"
     Check that every target has a recent good backup
 
-    Reads the repository alone; without an engine and `--project`, all projects in it are meant. A
-    target is checked when a snapshot names it, as saved or as failed, when an earlier check knew it, or
-    when `--expect` names it. Exits with 4 when one has no good backup that is young enough, when
-    objects of the newest one are missing, or when a snapshot cannot be read or lies in the future;
-    tells those whom `--notify` and `--mail-to` name.
+    Reads only the repository; without an engine and without `--project`, it checks all projects there.
+    It checks each target that a snapshot names, as saved or as failed, that an earlier check knew, or
+    that `--expect` names. It exits with 4, and notifies `--notify` and `--mail-to`, when a target has
+    no recent enough good backup, when objects of the newest one are missing, or when a snapshot cannot
+    be read or is dated in the future.
 
-    A target stays in question when newer snapshots do not name it any more, for that may be a mistake:
-    `--retired` says that it is gone on purpose, and so does a `cofferdam.skip` label of its service.
+    A target that newer snapshots no longer name is still checked, since that may be a mistake. If it is
+    gone on purpose, say so with `--retired`, or with a `cofferdam.skip` label on its service.
 
     Usage: cofferdam check [OPTIONS]
 
     Options:
           --max-age <AGE>
-              How old the last good backup of a target may be, as `90m`, `26h` or `8d`
+              Maximum age of a target's last good backup, as `90m`, `26h` or `8d`
 
               [default: 26h]
 
@@ -843,12 +839,12 @@ fn help_of_check() {
               several times [default: all]
 
           --expect <TARGET>
-              A target that must have a backup, even if the repository has never heard of it, by its id;
-              may be given several times
+              Target that must have a backup, by id, even if the repository does not know it; may be
+              given several times
 
           --retired <TARGET>
-              A target that is gone on purpose, by id or pattern: it is not checked, and its status
-              files are removed; may be given several times
+              Target that is gone on purpose, by id or pattern: it is not checked, and its status files
+              are removed; may be given several times
 
               [env: COFFERDAM_RETIRED, separated by commas]
 
@@ -856,8 +852,7 @@ fn help_of_check() {
               Write no status files
 
           --notify-test
-              Only send a notification that says that they arrive, to everybody whom `--notify` and
-              `--mail-to` name
+              Only send a test notification, to all of `--notify` and `--mail-to`
 
       -h, --help
               Print help (see a summary with '-h')
@@ -867,11 +862,11 @@ fn help_of_check() {
     Examples:
       For cron, an hour after the nightly backup:
           cofferdam check --project shop --max-age 26h
-      Databases every hour, whatever else there is:
+      Databases only, backed up every hour:
           cofferdam check --max-age 90m --target '*/postgres/*'
-      A target that must be there, and one that was given up:
+      A target that must exist, and targets that are gone on purpose:
           cofferdam check --project shop --expect db/postgres/shop --retired 'oldapp/*'
-      Whether notifications arrive:
+      Test notifications:
           cofferdam check --notify-test --mail-to ops@example.org
     ");
 }
@@ -879,16 +874,16 @@ fn help_of_check() {
 #[test]
 fn help_of_daemon() {
     assert_snapshot!(help("daemon"), @r#"
-    Back up by schedule, as a service of the stack
+    Back up on schedule, as a service of the stack
 
-    Runs until it is stopped. Each target is saved when its schedule says so: that of the label
-    `cofferdam.schedule` of its container, or `--schedule`. Labels are read again whenever containers
-    come or go. A backup that was missed while the host was down is made once, at the start. When a
-    container labelled `cofferdam.trigger: exit` has exited with 0, its project is saved at once. Two
-    backups never run at the same time; one that another run keeps waiting is made after it.
+    Runs until stopped. Saves each target on the schedule in its container's label `cofferdam.schedule`,
+    or else on `--schedule`. Reads the labels again whenever containers come or go. Makes up for a
+    backup missed while the host was down, once, at the start. When a container labelled
+    `cofferdam.trigger: exit` exits with 0, backs up its project at once. Two backups never run at the
+    same time; one that has to wait for another run follows it.
 
-    Stopped in the middle of a backup, it releases what it holds, drops what it has not finished, and
-    makes it up at the next start.
+    When stopped in the middle of a backup, releases the containers it holds, discards the unfinished
+    snapshot, and makes up for it at the next start.
 
     Usage: cofferdam daemon [OPTIONS]
 
@@ -899,7 +894,7 @@ fn help_of_daemon() {
     Settings: …
 
     Examples:
-      As a service in a compose file, for the project that it is part of:
+      As a service in a compose file, for its own project:
           cofferdam:
             image: cofferdam
             command: daemon
@@ -911,9 +906,9 @@ fn help_of_daemon() {
             volumes:
               - /var/run/docker.sock:/var/run/docker.sock
               - backups:/backups
-      On a host, for all of its projects:
+      On a host, for all projects:
           cofferdam daemon --all-projects --schedule 'every 6h' --repository /srv/backups
-      A backup now, beside the schedule:
+      A backup now, outside the schedule:
           docker compose exec cofferdam cofferdam backup
     "#);
 }
@@ -921,10 +916,10 @@ fn help_of_daemon() {
 #[test]
 fn help_of_health() {
     assert_snapshot!(help("health"), @r#"
-    Ask the daemon of this container whether it is well
+    Ask the daemon in this container whether it is healthy
 
-    Exits with 0 when it is: it runs, and the engine answers it. Made for a container's health check.
-    Whether backups are recent is for `cofferdam check` to say.
+    Exits with 0 if the daemon runs and the engine answers it. Meant for a container's health check. To
+    check that backups are recent, use `cofferdam check`.
 
     Usage: cofferdam health [OPTIONS]
 
@@ -946,19 +941,19 @@ fn help_of_recover() {
     assert_snapshot!(help("recover"), @r"
     Finish or undo what an interrupted run left behind
 
-    Starts what it had stopped, puts back what it had half replaced, removes its helpers. Every backup
-    and restore does this by itself before it begins; a run that is still alive is left alone. As long
-    as restored data is neither all old nor all new, nothing is started on it.
+    Starts the containers it had stopped, puts back data it had half replaced, and removes its helpers.
+    Every backup and restore does this before it begins; a run that is still alive is left alone. While
+    restored data is neither all old nor all new, no container is started on it.
 
     Usage: cofferdam recover [OPTIONS]
 
     Options:
           --force
-              Take over although the other run seems to be alive: when you know that it is not, as when
-              its machine is gone
+              Take over even if the other run seems to be alive. Use this only when you know that it is
+              not, for example because its machine is gone
 
           --give-up
-              Leave data as it is that can be neither put back nor finished, and start what was stopped.
+              Leave data that can be neither put back nor finished as it is, and start what was stopped.
               Restore another snapshot next
 
       -h, --help

@@ -61,7 +61,7 @@ async fn back_up_and_tell(
     runs.drop_idle();
     if !runs.ask_for_something() {
         return Err(CommandError::usage(anyhow!(
-            "no label asks for anything to be saved; `cofferdam plan` shows what could be"
+            "nothing is labelled for backup; `cofferdam plan` shows what you can label"
         )));
     }
     let projects = runs.projects();

@@ -94,7 +94,9 @@ pub async fn look(
             .write(&report, &known, question, &context.view())
             .await
     {
-        trouble.push(CommandError::failed(anyhow!("no status files: {error}")));
+        trouble.push(CommandError::failed(anyhow!(
+            "cannot update status files: {error}"
+        )));
     }
     Ok(Checked { report, trouble })
 }
@@ -103,7 +105,7 @@ async fn test(context: &Context, teller: &Teller<'_>) -> Result<Outcome, Command
     let config = &context.config;
     if config.notify.is_empty() {
         return Err(CommandError::usage(anyhow!(
-            "nobody is told anything; name somebody with --notify or --mail-to, or in COFFERDAM_NOTIFY or COFFERDAM_MAIL_TO"
+            "no notification target is configured; set --notify or --mail-to, or COFFERDAM_NOTIFY or COFFERDAM_MAIL_TO"
         )));
     }
     let notice = report::notice::test(&config.scope, Timestamp::now());

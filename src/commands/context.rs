@@ -78,7 +78,7 @@ impl Context {
         }
         let engine = self.engine().await.map_err(|error| match error {
             CommandError::Failed(error) => CommandError::Failed(anyhow::anyhow!(
-                "{error}; where there is no engine, set DOCKER_HOST=none"
+                "{error}; if there is no engine, set DOCKER_HOST=none"
             )),
             other => other,
         });
@@ -217,7 +217,7 @@ impl Context {
                 Ok(names.into_iter().collect())
             }
             (_, None) => Err(CommandError::usage(anyhow::anyhow!(
-                "cofferdam runs in no project of its own here; name one with --project NAME, or all of the repository with \
+                "cofferdam is not running in a project; choose one with --project NAME, or all in the repository with \
                  --all-projects"
             ))),
         }

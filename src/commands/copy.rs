@@ -16,7 +16,7 @@ pub async fn run(context: &Context, args: CopyArgs) -> Result<Outcome, CommandEr
     let places = context.copy_places()?;
     if places.is_empty() {
         return Err(CommandError::usage(anyhow!(
-            "no second place is named; name it with --copy-to URL or COFFERDAM_COPY_TO"
+            "no second place is configured; set --copy-to URL or COFFERDAM_COPY_TO"
         )));
     }
     let keys = &context.config.keys;
@@ -28,7 +28,7 @@ pub async fn run(context: &Context, args: CopyArgs) -> Result<Outcome, CommandEr
         },
         (true, None) => {
             return Err(CommandError::usage(anyhow!(
-                "nothing says to whom the copies are to be encrypted; name them with --recipient KEY or COFFERDAM_RECIPIENTS"
+                "there are no recipients to encrypt the copies to; set --recipient KEY or COFFERDAM_RECIPIENTS"
             )));
         }
     };

@@ -27,7 +27,7 @@ pub async fn run(context: &Context, args: LsArgs) -> Result<Outcome, CommandErro
     read_indexes(&source, record, |entry| shown.take(entry)).await?;
     let entries = shown.finish().ok_or_else(|| {
         CommandError::usage(anyhow!(
-            "there is no `{}` in {} of snapshot {}",
+            "`{}` does not exist in {} of snapshot {}",
             args.path.as_deref().unwrap_or_default(),
             record.target,
             manifest.snapshot
@@ -51,7 +51,7 @@ fn only_tree<'m>(manifest: &'m Manifest, args: &LsArgs) -> Result<&'m TargetReco
             let all = manifest.targets.iter().map(|record| &record.target);
             return Err(match select::targets(all, pattern).as_deref() {
                 Ok([database, ..]) => CommandError::usage(anyhow!(
-                    "{database} is a database and no tree of files; take it out with: cofferdam export {} DIR {database}",
+                    "{database} is a database, not a tree of files; get it with: cofferdam export {} DIR {database}",
                     args.snapshot
                 )),
                 _ => unknown.into(),
@@ -66,7 +66,7 @@ fn only_tree<'m>(manifest: &'m Manifest, args: &LsArgs) -> Result<&'m TargetReco
             .copied()
             .ok_or_else(|| CommandError::failed(anyhow!("{one} is not in the snapshot"))),
         several => Err(CommandError::usage(anyhow!(
-            "`{}` fits {} targets that hold files; name one of them",
+            "`{}` matches {} targets that hold files; name one of them",
             args.target,
             several.len()
         ))),

@@ -45,7 +45,7 @@ pub async fn unpin(context: &Context, args: UnpinArgs) -> Result<Outcome, Comman
         pin: None,
     };
     let id = &snapshot.id;
-    context.print(&unpinned, || format!("{id} has no pin"))?;
+    context.print(&unpinned, || format!("{id} is not pinned"))?;
     Ok(Outcome::Done)
 }
 

@@ -30,7 +30,7 @@ pub async fn run(context: &Context, args: PruneArgs) -> Result<Outcome, CommandE
     let repository = context.repository()?;
     let engine = context.engine_if_any().await?;
     if engine.is_none() {
-        info!("there is no engine to be asked which snapshots restores are reading");
+        info!("no engine: cofferdam cannot tell which snapshots a restore is reading");
     }
     let engine = engine.as_ref();
     let terms = context.retention(args.despite);
@@ -120,8 +120,7 @@ fn ensure_policy(
         return Ok(());
     }
     Err(CommandError::usage(anyhow!(
-        "nothing says which snapshots stay, so all do; give rules, as --keep within=24h,daily=7,weekly=4, or the variable \
-         COFFERDAM_KEEP"
+        "no retention rules are set, so everything is kept; set --keep within=24h,daily=7,weekly=4 or COFFERDAM_KEEP"
     )))
 }
 

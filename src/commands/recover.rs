@@ -42,11 +42,11 @@ pub async fn run(context: &Context, args: RecoverArgs) -> Result<Outcome, Comman
         context.tell(error);
     }
     for error in others.doubtful {
-        warn!("another project may have been left unfinished: {error}");
+        warn!("another project may have an unfinished run: {error}");
     }
     for Journal { run, project, .. } in others.abandoned {
         warn!(
-            "run {run} of project {project} was left unfinished; to recover it: cofferdam recover --project {project}"
+            "run {run} of project {project} was left unfinished; to recover it, run: cofferdam recover --project {project}"
         );
     }
     Ok(recovered.outcome())

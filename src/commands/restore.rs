@@ -227,7 +227,7 @@ fn chosen<'m>(manifest: &'m Manifest, args: &RestoreArgs) -> Result<Chosen<'m>, 
     };
     if !(args.paths.is_empty() || is_one_tree) {
         return Err(CommandError::usage(anyhow!(
-            "--path chooses files of one volume or directory; name that target too, as in: cofferdam restore {} \
+            "--path selects files of one volume or directory; name that target too, as in: cofferdam restore {} \
              app/volume/uploads --path {}",
             args.snapshot,
             args.paths[0]
@@ -327,13 +327,13 @@ fn confirm(context: &Context, plan: &RestorePlan, args: &RestoreArgs) -> Result<
     }
     if !std::io::stdin().is_terminal() {
         return Err(CommandError::usage(anyhow!(
-            "this replaces data, and there is no terminal to ask on; look at it with --dry-run, then say --yes"
+            "this replaces data, and there is no terminal to ask on; review the plan with --dry-run, then add --yes"
         )));
     }
     let mut error = std::io::stderr().lock();
     let asked = write!(
         error,
-        "{}\nType the project's name to go on: ",
+        "{}\nType the project name to continue: ",
         report::plan::restore(plan, &context.view())
     )
     .and_then(|()| error.flush());
@@ -346,7 +346,7 @@ fn confirm(context: &Context, plan: &RestorePlan, args: &RestoreArgs) -> Result<
         Ok(())
     } else {
         Err(CommandError::failed(anyhow!(
-            "not confirmed; nothing was touched"
+            "not confirmed; nothing was changed"
         )))
     }
 }

@@ -43,7 +43,7 @@ impl<'a> Teller<'a> {
         let sent = tokio::select! {
             biased;
             () = self.context.interrupt.cancelled() => {
-                warn!("interrupted, nobody is told: {}", printable(&notice.title));
+                warn!("interrupted; this notification is not sent: {}", printable(&notice.title));
                 return false;
             }
             faults = self.notifier.send_all(notice) => faults,

@@ -18,7 +18,7 @@ impl Reader<'_> {
         if let (Some((setting, _)), Some((other, _))) = (&to_passphrase, &to_keys) {
             self.problem(
                 setting,
-                format!("is given beside {other}, and nothing can be encrypted to both"),
+                format!("is set together with {other}, but data cannot be encrypted to both"),
                 "remove one of them".to_owned(),
             );
         }
@@ -50,7 +50,7 @@ impl Reader<'_> {
             self.problem(
                 setting,
                 "has an empty passphrase".to_owned(),
-                "write one; `openssl rand -base64 32` makes one that nobody guesses".to_owned(),
+                "choose one; `openssl rand -base64 32` generates a strong one".to_owned(),
             );
             return None;
         }

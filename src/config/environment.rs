@@ -91,7 +91,7 @@ impl Environment {
         let bad = |why: &str| {
             BadSetting::new(
                 format!("names {}, {why}", path.display().to_string().escape_debug()),
-                "name a text file that cofferdam can read, as the container sees it",
+                "set it to a text file that cofferdam can read, by its path in cofferdam's own container",
             )
         };
         let mut bytes = Vec::new();
@@ -102,7 +102,7 @@ impl Environment {
             Ok(_) if bytes.len() as u64 > LONGEST_FILE => {
                 Err(bad("which is too long to hold keys"))
             }
-            Ok(_) => String::from_utf8(bytes).map_err(|_| bad("which is no text")),
+            Ok(_) => String::from_utf8(bytes).map_err(|_| bad("which is not a text file")),
         }
     }
 

@@ -12,7 +12,7 @@ const TOKEN_FILE: &str = "COFFERDAM_TOKEN_FILE";
 
 const EXAMPLES: &str =
     "write an address and a port, as `127.0.0.1:8080`, or `:8080` for every address of this host";
-const MAKE_ONE: &str = "make one with `openssl rand -hex 32`";
+const MAKE_ONE: &str = "generate one with `openssl rand -hex 32`";
 
 /// Nobody guesses it over the network, whatever it is made of.
 const SHORTEST_TOKEN: usize = 16;
@@ -36,9 +36,9 @@ pub(super) fn listen_of(reader: &mut Reader<'_>, settings: &Settings) -> Option<
     if token.is_none() && reader.problems.len() == before && !address.ip().is_loopback() {
         reader.problem(
             setting,
-            format!("is `{address}`, where others than this host can come, and there is no token"),
+            format!("is `{address}`, which other hosts can reach, but no token is set"),
             format!(
-                "set {TOKEN_FILE} or {TOKEN} ({MAKE_ONE}), or listen at `127.0.0.1:{}`",
+                "set {TOKEN_FILE} or {TOKEN} ({MAKE_ONE}), or listen on `127.0.0.1:{}`",
                 address.port()
             ),
         );
@@ -67,13 +67,15 @@ fn token_of(text: &str) -> Result<Secret, BadSetting> {
     let length = token.expose().len();
     if !token.expose().bytes().all(|byte| byte.is_ascii_graphic()) {
         return Err(BadSetting::new(
-            "holds blanks, or characters that are not ASCII",
+            "contains blanks or non-ASCII characters",
             MAKE_ONE,
         ));
     }
     if length < SHORTEST_TOKEN {
         return Err(BadSetting::new(
-            format!("has {length} characters, and fewer than {SHORTEST_TOKEN} could be guessed"),
+            format!(
+                "has {length} characters, but needs at least {SHORTEST_TOKEN} to be hard to guess"
+            ),
             MAKE_ONE,
         ));
     }

@@ -77,12 +77,9 @@ fn level_of(text: &str) -> Result<LevelFilter, BadSetting> {
         return Ok(*level);
     }
     let meant = nearest_word(text, LEVELS.map(|(name, _)| name));
-    let meant = meant.map(|near| format!("did you mean `{near}`? else "));
+    let meant = meant.map(|near| format!("did you mean `{near}`? otherwise "));
     Err(BadSetting::new(
-        format!(
-            "has the level `{}`, which there is not",
-            text.escape_debug()
-        ),
+        format!("has the unknown level `{}`", text.escape_debug()),
         format!(
             "{}use `off`, `error`, `warn`, `info`, `debug` or `trace`, also as `{OWN}::engine=debug`",
             meant.unwrap_or_default()
@@ -96,7 +93,7 @@ fn ensure_own_module(module: &str) -> Result<(), BadSetting> {
         _ => Err(BadSetting::new(
             format!("names the module `{}`", module.escape_debug()),
             format!(
-                "use `{OWN}` or modules below it, as `{OWN}::engine=debug`: others would log secrets"
+                "use `{OWN}` or a module below it, as `{OWN}::engine=debug`: other modules would log secrets"
             ),
         )),
     }

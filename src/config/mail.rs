@@ -31,21 +31,18 @@ pub(super) fn mail_of(reader: &mut Reader<'_>, settings: &Settings) -> Option<Ma
         return None;
     }
     let mut missing = |setting, hint: &str| {
-        let what = "is missing, and mail is to be sent".to_owned();
+        let what = "is not set, but --mail-to or COFFERDAM_MAIL_TO is".to_owned();
         reader.problem(setting, what, hint.to_owned());
     };
     if server.is_none() {
         missing(URL, SERVERS);
     }
     if from.is_none() {
-        missing(
-            "COFFERDAM_MAIL_FROM",
-            "write the address that it comes from",
-        );
+        missing("COFFERDAM_MAIL_FROM", "set it to the sender's address");
     }
     let (server, from) = (server?, from?);
     if login.is_some() && server.security == Security::Plain && !is_this_machine(&server.host) {
-        let hint = "use `smtps://` or `smtp+starttls://` for a server that wants a login";
+        let hint = "use `smtps://` or `smtp+starttls://` for a server that requires a login";
         let what = "would be sent in plain text".to_owned();
         reader.problem(PASSWORD, what, hint.to_owned());
         return None;
@@ -66,7 +63,11 @@ fn login_of(reader: &mut Reader<'_>) -> Option<Login> {
     let password = match (text, file) {
         (Some(_), Some(_)) => {
             let hint = "remove one of them".to_owned();
-            reader.problem(PASSWORD_FILE, format!("is set beside {PASSWORD}"), hint);
+            reader.problem(
+                PASSWORD_FILE,
+                format!("is set together with {PASSWORD}"),
+                hint,
+            );
             return None;
         }
         (Some(text), None) => Some(Password::Given(Secret::new(text))),
@@ -93,7 +94,7 @@ fn mailboxes_of(text: &str) -> Result<Vec<Mailbox>, BadSetting> {
     let bad = |why: String| {
         BadSetting::new(
             format!("is `{}`: {why}", text.escape_debug()),
-            "write addresses with commas between them, as `ops@example.org, Night <night@example.org>`",
+            "write addresses separated by commas, as `ops@example.org, Night <night@example.org>`",
         )
     };
     let all: Mailboxes = text
@@ -125,26 +126,26 @@ fn server_of(text: &str) -> Result<SmtpServer, BadSetting> {
     let bad = |what: &str| BadSetting::new(what, SERVERS);
     let (scheme, rest) = text
         .split_once("://")
-        .ok_or_else(|| bad("is no URL of a mail server"))?;
+        .ok_or_else(|| bad("is not the URL of a mail server"))?;
     let (security, port) = match scheme.to_ascii_lowercase().as_str() {
         "smtps" => (Security::Tls, 465),
         "smtp+starttls" => (Security::StartTls, 587),
         "smtp" | "smtp+plain" => (Security::Plain, 25),
-        _ => return Err(bad("has a scheme that there is not")),
+        _ => return Err(bad("has an unknown scheme")),
     };
     if rest.contains('@') {
         return Err(BadSetting::new(
-            "holds a user or a password",
-            format!("write those into {USER} and {PASSWORD_FILE}"),
+            "contains a user or a password",
+            format!("set {USER} and {PASSWORD_FILE} instead"),
         ));
     }
     let authority = rest.strip_suffix('/').unwrap_or(rest);
     let (host, port) =
-        authority_of(authority, port).ok_or_else(|| bad("names no host, or no good port"))?;
+        authority_of(authority, port).ok_or_else(|| bad("has no host, or an invalid port"))?;
     if scheme.eq_ignore_ascii_case("smtp") && !is_this_machine(&host) {
         return Err(BadSetting::new(
             "would send mail in plain text over the network",
-            "use `smtps://` or `smtp+starttls://`, or say `smtp+plain://` where that is meant",
+            "use `smtps://` or `smtp+starttls://`, or `smtp+plain://` if that is intended",
         ));
     }
     Ok(SmtpServer {

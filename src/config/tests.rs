@@ -162,16 +162,16 @@ fn problems_name_the_flag_or_variable_and_what_to_type() {
             ],
         ),
         @r"
-    COFFERDAM_ALL_PROJECTS is `true` beside COFFERDAM_PROJECTS; remove one of them
+    COFFERDAM_ALL_PROJECTS is `true`, but COFFERDAM_PROJECTS is set too; remove one of them
     COFFERDAM_COMPRESSION is `zsdt:3`; use `zstd[:1-19]`, `gzip[:1-9]` or `none` (did you mean `zstd`?)
-    TZ is `Europe/Belrin`, which is no time zone; write a name such as `UTC` or `Europe/Berlin`
-    COFFERDAM_LOG has the level `inf`, which there is not; did you mean `info`? else use `off`, `error`, `warn`, `info`, `debug` or `trace`, also as `cofferdam::engine=debug`
+    TZ is `Europe/Belrin`, which is not a time zone; give a name such as `UTC` or `Europe/Berlin`
+    COFFERDAM_LOG has the unknown level `inf`; did you mean `info`? otherwise use `off`, `error`, `warn`, `info`, `debug` or `trace`, also as `cofferdam::engine=debug`
     COFFERDAM_LOG_FORMAT is `yaml`; use `text` or `json`
     COFFERDAM_JSON is `1`; write `true` or `false`
     "
     );
-    assert_snapshot!(bad(Settings::default(), &[("COFFERDAM_PROJECTS", "a,,b")]), @r"COFFERDAM_PROJECTS is `a,,b`, in which a name is missing; write names of projects with commas between them; `docker compose ls` shows them");
-    assert_snapshot!(bad(Settings::default(), &[("COFFERDAM_LOG", "bollard=trace")]), @r"COFFERDAM_LOG names the module `bollard`; use `cofferdam` or modules below it, as `cofferdam::engine=debug`: others would log secrets");
+    assert_snapshot!(bad(Settings::default(), &[("COFFERDAM_PROJECTS", "a,,b")]), @r"COFFERDAM_PROJECTS is `a,,b`, which lacks a project name; write project names separated by commas; `docker compose ls` lists them");
+    assert_snapshot!(bad(Settings::default(), &[("COFFERDAM_LOG", "bollard=trace")]), @r"COFFERDAM_LOG names the module `bollard`; use `cofferdam` or a module below it, as `cofferdam::engine=debug`: other modules would log secrets");
 }
 
 #[test]
@@ -267,23 +267,23 @@ fn mail_settings_that_cannot_work_are_refused() {
         }
         bad(Settings::default(), &all)
     };
-    assert_snapshot!(bad(Settings::default(), &MAIL[..1]), @r#"
-    COFFERDAM_SMTP_URL is missing, and mail is to be sent; write `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`; `smtp://HOST[:25]` is for this machine only
-    COFFERDAM_MAIL_FROM is missing, and mail is to be sent; write the address that it comes from
-    "#);
-    assert_snapshot!(with(&[("COFFERDAM_MAIL_TO", "ops"), ("COFFERDAM_MAIL_FROM", "a@b.c, d@e.f")]), @r#"
-    COFFERDAM_MAIL_TO is `ops`: Invalid input; write addresses with commas between them, as `ops@example.org, Night <night@example.org>`
+    assert_snapshot!(bad(Settings::default(), &MAIL[..1]), @r"
+    COFFERDAM_SMTP_URL is not set, but --mail-to or COFFERDAM_MAIL_TO is; write `smtps://HOST[:465]` or `smtp+starttls://HOST[:587]`; `smtp://HOST[:25]` is for this machine only
+    COFFERDAM_MAIL_FROM is not set, but --mail-to or COFFERDAM_MAIL_TO is; set it to the sender's address
+    ");
+    assert_snapshot!(with(&[("COFFERDAM_MAIL_TO", "ops"), ("COFFERDAM_MAIL_FROM", "a@b.c, d@e.f")]), @r"
+    COFFERDAM_MAIL_TO is `ops`: Invalid input; write addresses separated by commas, as `ops@example.org, Night <night@example.org>`
     COFFERDAM_MAIL_FROM is `a@b.c, d@e.f`; write one address, as `Cofferdam <cofferdam@example.org>`
-    "#);
-    assert_snapshot!(with(&[("COFFERDAM_SMTP_URL", "smtp://mail.example.org")]), @r"COFFERDAM_SMTP_URL would send mail in plain text over the network; use `smtps://` or `smtp+starttls://`, or say `smtp+plain://` where that is meant");
-    assert_snapshot!(with(&[("COFFERDAM_SMTP_URL", "smtps://me:hunter2@mail.example.org")]), @r"COFFERDAM_SMTP_URL holds a user or a password; write those into COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD_FILE");
+    ");
+    assert_snapshot!(with(&[("COFFERDAM_SMTP_URL", "smtp://mail.example.org")]), @r"COFFERDAM_SMTP_URL would send mail in plain text over the network; use `smtps://` or `smtp+starttls://`, or `smtp+plain://` if that is intended");
+    assert_snapshot!(with(&[("COFFERDAM_SMTP_URL", "smtps://me:hunter2@mail.example.org")]), @r"COFFERDAM_SMTP_URL contains a user or a password; set COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD_FILE instead");
     assert_snapshot!(with(&[("COFFERDAM_SMTP_USER", "me")]), @r"COFFERDAM_SMTP_USER is set without a password; set COFFERDAM_SMTP_PASSWORD_FILE or COFFERDAM_SMTP_PASSWORD too, or neither");
-    assert_snapshot!(with(&[("COFFERDAM_SMTP_PASSWORD", "hunter2"), ("COFFERDAM_SMTP_PASSWORD_FILE", "/run/secrets/smtp")]), @r"COFFERDAM_SMTP_PASSWORD_FILE is set beside COFFERDAM_SMTP_PASSWORD; remove one of them");
+    assert_snapshot!(with(&[("COFFERDAM_SMTP_PASSWORD", "hunter2"), ("COFFERDAM_SMTP_PASSWORD_FILE", "/run/secrets/smtp")]), @r"COFFERDAM_SMTP_PASSWORD_FILE is set together with COFFERDAM_SMTP_PASSWORD; remove one of them");
     assert_snapshot!(with(&[
         ("COFFERDAM_SMTP_URL", "smtp+plain://relay"),
         ("COFFERDAM_SMTP_USER", "me"),
         ("COFFERDAM_SMTP_PASSWORD", "hunter2"),
-    ]), @r"COFFERDAM_SMTP_PASSWORD would be sent in plain text; use `smtps://` or `smtp+starttls://` for a server that wants a login");
+    ]), @r"COFFERDAM_SMTP_PASSWORD would be sent in plain text; use `smtps://` or `smtp+starttls://` for a server that requires a login");
 }
 
 #[test]
@@ -293,7 +293,7 @@ fn status_files_go_to_a_directory() {
         config.status_directory,
         Some(PathBuf::from("/home/user/status"))
     );
-    assert_snapshot!(bad(Settings::default(), &[("COFFERDAM_STATUS_DIR", "s3://bucket/status")]), @r"COFFERDAM_STATUS_DIR is `s3://bucket/status`; write the path of a directory");
+    assert_snapshot!(bad(Settings::default(), &[("COFFERDAM_STATUS_DIR", "s3://bucket/status")]), @r"COFFERDAM_STATUS_DIR is `s3://bucket/status`; give the path of a directory");
 }
 
 #[test]
@@ -314,6 +314,6 @@ fn schedules_and_jitter_are_read() {
     ];
     assert_snapshot!(bad(Settings::default(), &wrong), @r"
     COFFERDAM_SCHEDULE is `0 24 * * *`: Number out of bounds; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
-    COFFERDAM_JITTER is `2days`; write a time of up to a day, as `10m`
+    COFFERDAM_JITTER is `2days`; give a time of up to a day, as `10m`
     ");
 }

@@ -104,7 +104,7 @@ impl Checks {
     pub(super) fn troubles(&self) -> impl Iterator<Item = String> {
         let projects = self.projects.iter();
         let troubled = projects.filter(|(_, known)| !known.told.is_empty());
-        troubled.map(|(name, _)| format!("{name}: no recent good backup of everything"))
+        troubled.map(|(name, _)| format!("{name}: no recent good backup of some targets"))
     }
 
     /// What is to be told. When it is interrupted, what it has found until then.
@@ -176,7 +176,7 @@ impl Known {
 
     fn failed(&mut self, scope: &Scope, error: &CommandError, now: Timestamp) -> Option<Notice> {
         self.failures += 1;
-        warn!("whether there are recent backups could not be checked: {error}");
+        warn!("could not check for recent backups: {error}");
         if self.failures < FAILURES {
             return None;
         }

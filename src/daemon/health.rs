@@ -92,7 +92,7 @@ pub async fn answer(pulse: Pulse) {
     let listener = match address().and_then(|address| listen(&address)) {
         Ok(listener) => listener,
         Err(error) => {
-            warn!("`cofferdam health` will not reach this daemon: {error}");
+            warn!("`cofferdam health` cannot reach this daemon: {error}");
             return std::future::pending().await;
         }
     };

@@ -48,14 +48,10 @@ impl Occasion {
 impl fmt::Display for Occasion {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Schedule => formatter.write_str("it is due"),
-            Self::Request => formatter.write_str("it was asked for"),
+            Self::Schedule => formatter.write_str("due on schedule"),
+            Self::Request => formatter.write_str("requested"),
             Self::Exit { container } => {
-                write!(
-                    formatter,
-                    "container {} has exited with 0",
-                    quoted(container)
-                )
+                write!(formatter, "container {} exited with 0", quoted(container))
             }
         }
     }

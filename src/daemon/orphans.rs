@@ -16,7 +16,9 @@ pub async fn bury() {
     let mut ended = match signal(SignalKind::child()) {
         Ok(ended) => ended,
         Err(error) => {
-            warn!("processes that others leave in this container stay as zombies: {error}");
+            warn!(
+                "cannot reap orphaned processes, which stay as zombies in this container: {error}"
+            );
             return std::future::pending().await;
         }
     };

@@ -120,10 +120,7 @@ impl Project {
                 let troubled = self.timetable.names(&Services::Named(troubled));
                 self.standing.worsens(troubled);
             }
-            Err(error) => warn!(
-                project = self.name,
-                "what was backed up before is not known: {error}"
-            ),
+            Err(error) => warn!(project = self.name, "cannot read earlier backups: {error}"),
         }
     }
 
@@ -170,7 +167,7 @@ impl Project {
             .collect();
         (!services.is_empty()).then(|| {
             format!(
-                "{}: not saved, or not wholly: {}",
+                "{}: not saved, or only in part: {}",
                 self.name,
                 services.join(", ")
             )

@@ -55,16 +55,16 @@ const LARGEST: usize = 16 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
     #[error(
-        "cannot listen at {0}, where another program does; name another port with --listen, or in COFFERDAM_LISTEN"
+        "cannot listen on {0}, which another program uses; set another port with --listen or COFFERDAM_LISTEN"
     )]
     InUse(SocketAddr),
     #[error(
-        "cannot listen at {0}, which is no address of this host or container; write `:{port}` for all that it has", port = .0.port()
+        "cannot listen on {0}, which is not an address of this host or container; use `:{port}` for all its addresses", port = .0.port()
     )]
     NotOurs(SocketAddr),
-    #[error("cannot listen at {0}, whose port is kept for root; name one from 1024 on")]
+    #[error("cannot listen on {0}, whose port is reserved for root; use port 1024 or higher")]
     Forbidden(SocketAddr),
-    #[error("cannot listen at {address}: {source}")]
+    #[error("cannot listen on {address}: {source}")]
     Other {
         address: SocketAddr,
         source: io::Error,
@@ -88,7 +88,7 @@ impl Server {
                 _ => ServeError::Other { address, source },
             })?;
         let address = listener.local_addr().unwrap_or(address);
-        info!("listening at http://{address}/");
+        info!("listening on http://{address}/");
         Ok(Self {
             listener,
             desk: Arc::new(desk),

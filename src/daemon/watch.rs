@@ -48,17 +48,17 @@ async fn listen(engine: &Engine, scope: &Scope, inbox: &Inbox) -> Heard {
             }
         }
     }
-    debug!("the engine has stopped telling what happens");
+    debug!("the engine ended the event stream");
     heard
 }
 
 fn tell(error: &EngineError) {
     match error {
         EngineError::Forbidden { .. } => warn!(
-            "containers that come and go are not noticed before the next backup, and `{TRIGGER}` does nothing: {error}; \
-             a socket proxy has to allow GET /events"
+            "cannot watch the engine, so new containers go unnoticed until the next backup and `{TRIGGER}` has no effect: \
+             {error}; a socket proxy must allow GET /events"
         ),
-        _ => debug!("the engine does not tell what happens: {error}"),
+        _ => debug!("cannot read events of the engine: {error}"),
     }
 }
 

@@ -43,19 +43,19 @@ impl Address {
             .any(|char| char.is_control() || char.is_whitespace())
         {
             return Err(BadNotify::new(
-                "holds a space or a control character",
+                "contains a space or a control character",
                 "write a space as `%20`",
             ));
         }
         let (scheme, rest) = text
             .split_once("://")
-            .ok_or_else(|| BadNotify::new("is no URL", SHAPE))?;
+            .ok_or_else(|| BadNotify::new("is not a URL", SHAPE))?;
         let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte);
         if scheme.is_empty() || !scheme.bytes().all(plain) {
             return Err(BadNotify::new("has no scheme", SHAPE));
         }
         if rest.contains('#') {
-            return Err(BadNotify::new("holds a `#`", "write it as `%23`"));
+            return Err(BadNotify::new("contains a `#`", "write it as `%23`"));
         }
         let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
         // A slash in a password ends up behind the host, as does one that a service wants there.
@@ -73,8 +73,8 @@ impl Address {
             |text: Option<&str>| text.map(decoded).transpose().map(|it| it.map(Secret::new));
         if !is_host(host) {
             return Err(BadNotify::new(
-                "has something else than a host, and its port where it has one, behind its scheme",
-                "encode what is special in a user or password: `@` is `%40`, `/` is `%2F`, `:` is `%3A`, `?` is `%3F`",
+                "has something other than a host and port after its scheme",
+                "encode special characters in a user or password: `@` is `%40`, `/` is `%2F`, `:` is `%3A`, `?` is `%3F`",
             ));
         }
         Ok(Self {
@@ -96,7 +96,7 @@ impl Address {
     pub fn ensure_host(&self, shape: &str) -> Result<(), BadNotify> {
         match reqwest::Url::parse(&format!("https://{}/", self.host)) {
             Ok(_) => Ok(()),
-            Err(_) => Err(BadNotify::new("names no host", format!("write `{shape}`"))),
+            Err(_) => Err(BadNotify::new("has no host", format!("write `{shape}`"))),
         }
     }
 }
@@ -152,7 +152,7 @@ impl Options {
             "yes" | "true" | "1" => Ok(true),
             "no" | "false" | "0" => Ok(false),
             _ => Err(BadNotify::new(
-                format!("has something else than `yes` or `no` for `{name}`"),
+                format!("has something other than `yes` or `no` for `{name}`"),
                 format!("write `{name}=yes` or `{name}=no`"),
             )),
         }
@@ -190,7 +190,7 @@ impl Options {
         };
         let meant = nearest_word(unknown, self.asked.iter().copied());
         Err(BadNotify::new(
-            "has an option that there is not",
+            "has an unknown option",
             match meant {
                 Some(near) => format!("did you mean `{near}=`?"),
                 None => format!("the options are `{}`", self.asked.join("`, `")),

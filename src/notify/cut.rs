@@ -1,7 +1,7 @@
 //! As much of a text as a service takes.
 
 /// Stands at the end of what was cut.
-const NOTE: &str = "\n… (cut here: there is no room for more)";
+const NOTE: &str = "\n… (cut here)";
 
 /// `text` if it fits, else its beginning and a note. `width` is what a character takes of `room`, as the service counts; the
 /// note takes its part too.

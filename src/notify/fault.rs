@@ -11,11 +11,11 @@ use crate::trust::TrustError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum NotifyError {
-    #[error("{0}; COFFERDAM_NOTIFY_CA_FILE names it")]
+    #[error("{0}; check COFFERDAM_NOTIFY_CA_FILE")]
     Trust(#[from] TrustError),
     #[error(transparent)]
     Mail(#[from] MailError),
-    #[error("{channel} did not take the notification{}: {why}{}", in_attempts(*.attempts), hint.map(|hint| format!("; {hint}")).unwrap_or_default())]
+    #[error("{channel} did not accept the notification{}: {why}{}", in_attempts(*.attempts), hint.map(|hint| format!("; {hint}")).unwrap_or_default())]
     Failed {
         /// Scheme and host.
         channel: String,
@@ -75,7 +75,7 @@ impl Trouble {
 
     pub fn why(&self) -> String {
         match self {
-            Self::TimedOut => "it does not answer in time".to_owned(),
+            Self::TimedOut => "it did not answer in time".to_owned(),
             Self::Unreachable(error) => full_text(error),
             Self::Refused {
                 status,
@@ -84,9 +84,7 @@ impl Trouble {
             } => {
                 let words = words.as_ref().map(|words| format!(": {words}"));
                 let wait = wait.filter(|wait| *wait > LONGEST_WAIT);
-                let wait = wait.map(|wait| {
-                    format!("; it wants to be left alone for {} seconds", wait.as_secs())
-                });
+                let wait = wait.map(|wait| format!("; it asks to wait {} seconds", wait.as_secs()));
                 format!(
                     "the server answered {status}{}{}",
                     words.unwrap_or_default(),
@@ -99,14 +97,14 @@ impl Trouble {
 
     pub fn hint(&self) -> Option<&'static str> {
         const REACHABLE: &str =
-            "look at the host and the port of its URL, and whether this container reaches it";
-        const TOKEN: &str = "look at the token or login in its URL";
+            "check the host and port in its URL, and that this container can reach them";
+        const TOKEN: &str = "check the token or login in its URL";
         let status = match self {
             Self::TimedOut => return Some(REACHABLE),
             Self::Unreachable(error) if is_about_certificates(error) => {
                 return Some(
-                    "let COFFERDAM_NOTIFY_CA_FILE name the certificate of the authority that signed the server's, and its URL \
-                     the host as that certificate has it",
+                    "set COFFERDAM_NOTIFY_CA_FILE to the certificate of the authority that signed the server's certificate, \
+                     and use the host name from that certificate in the URL",
                 );
             }
             Self::Unreachable(_) => return Some(REACHABLE),
@@ -115,11 +113,11 @@ impl Trouble {
         };
         match status {
             StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Some(TOKEN),
-            StatusCode::NOT_FOUND | StatusCode::GONE => Some(
-                "look at what stands behind the host in its URL, and whether it is still there",
-            ),
+            StatusCode::NOT_FOUND | StatusCode::GONE => {
+                Some("check the path in its URL, and that it still exists")
+            }
             status if status.is_redirection() => Some(
-                "it sends us elsewhere, and no secret goes there: write the URL as it is after that",
+                "the server redirects, and secrets are not sent elsewhere: use the URL that it redirects to",
             ),
             _ => None,
         }

@@ -113,11 +113,11 @@ impl FromStr for Kinds {
             let known = Self::CHOICE.into_iter().find(|kind| kind.as_str() == word);
             known.ok_or_else(|| {
                 let meant = nearest_word(word, Self::CHOICE.map(Kind::as_str));
-                let meant = meant.map(|near| format!("did you mean `{near}`? else "));
+                let meant = meant.map(|near| format!("did you mean `{near}`? otherwise "));
                 BadNotify::new(
-                    format!("has `{}`, of which nothing is told", quoted(word)),
+                    format!("has `{}`, which is not an event", quoted(word)),
                     format!(
-                        "{}write some of `failure`, `recovery`, `stale` and `success`, with commas between them",
+                        "{}use any of `failure`, `recovery`, `stale` and `success`, separated by commas",
                         meant.unwrap_or_default()
                     ),
                 )
@@ -210,9 +210,9 @@ pub(super) mod tests {
         assert!(!Kinds::default().contain(Kind::Success));
         let bad = |text: &str| text.parse::<Kinds>().unwrap_err().to_string();
         assert_snapshot!([bad("failures"), bad("failure,,stale"), bad("test")].join("\n"), @r"
-        has `failures`, of which nothing is told; did you mean `failure`? else write some of `failure`, `recovery`, `stale` and `success`, with commas between them
-        has ``, of which nothing is told; write some of `failure`, `recovery`, `stale` and `success`, with commas between them
-        has `test`, of which nothing is told; write some of `failure`, `recovery`, `stale` and `success`, with commas between them
+        has `failures`, which is not an event; did you mean `failure`? otherwise use any of `failure`, `recovery`, `stale` and `success`, separated by commas
+        has ``, which is not an event; use any of `failure`, `recovery`, `stale` and `success`, separated by commas
+        has `test`, which is not an event; use any of `failure`, `recovery`, `stale` and `success`, separated by commas
         ");
     }
 

@@ -90,31 +90,29 @@ fn unspoken(address: &Address) -> BadNotify {
     let scheme = address.scheme.as_str();
     let hint = match (scheme, address.host.as_str()) {
         ("http" | "https", "hooks.slack.com") => {
-            "write `slack://hook:A-B-C@webhook`, with what stands behind `/services/`".to_owned()
+            "write `slack://hook:A-B-C@webhook`, with the part after `/services/`".to_owned()
         }
         ("http" | "https", "discord.com" | "discordapp.com") => {
-            "write `discord://TOKEN@ID`, with what stands behind `/webhooks/`, the other way round"
-                .to_owned()
+            "write `discord://TOKEN@ID`, with the two parts after `/webhooks/` swapped".to_owned()
         }
         ("http" | "https", _) => format!(
             "write `generic+{scheme}://…` for a webhook, `hc+{scheme}://…` for a service like healthchecks.io"
         ),
         ("smtp" | "smtps" | "mailto", _) => {
-            "mail is set up with --mail-to, --mail-from and --smtp-url, and goes out besides"
-                .to_owned()
+            "to send mail, set --mail-to, --mail-from and --smtp-url".to_owned()
         }
         _ => {
             let meant = nearest_word(scheme, SPOKEN).filter(|_| !UNSPOKEN.contains(&scheme));
             let meant = meant.map(|near| format!("did you mean `{near}://`? "));
             format!(
-                "{}there are `{}`; what takes webhooks can be told with `generic+https` and a template",
+                "{}use one of `{}`; for other services that take webhooks, use `generic+https` with a template",
                 meant.unwrap_or_default(),
                 SPOKEN.join("`, `")
             )
         }
     };
     BadNotify::new(
-        format!("has the scheme `{scheme}`, which is not spoken here"),
+        format!("has the scheme `{scheme}`, which is not supported"),
         hint,
     )
 }
@@ -123,8 +121,8 @@ fn ensure_no_login(address: &Address) -> Result<(), BadNotify> {
     match (&address.user, &address.password) {
         (None, None) => Ok(()),
         _ => Err(BadNotify::new(
-            "has a user or a password, for which there is no use",
-            "leave out what stands before the `@`, and the `@`",
+            "has a user or a password, which this service does not use",
+            "leave out everything up to the `@`",
         )),
     }
 }
@@ -136,7 +134,7 @@ fn ensure_headers(headers: &[(HeaderName, Secret)]) -> Result<(), BadNotify> {
     match odd {
         None => Ok(()),
         Some((name, _)) => Err(BadNotify::new(
-            format!("has a value for the header `{name}` that headers cannot hold"),
+            format!("has an invalid value for the header `{name}`"),
             "write it in printable ASCII",
         )),
     }

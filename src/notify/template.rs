@@ -84,7 +84,7 @@ impl Template {
             let inside = behind.split_once("}}");
             let Some((name, after)) = inside.filter(|(name, _)| !name.contains(['{', '\n'])) else {
                 return Err(BadNotify::new(
-                    format!("has a `{{{{` in line {line} that no `}}}}` closes"),
+                    format!("has a `{{{{` in line {line} without a closing `}}}}`"),
                     format!("write a placeholder as `{{{{title}}}}`; {}", choice()),
                 ));
             };
@@ -94,7 +94,7 @@ impl Template {
         }
         if pieces.is_empty() {
             return Err(BadNotify::new(
-                "has no placeholder, so that every notice would be the same",
+                "has no placeholder, so every notification would be the same",
                 choice(),
             ));
         }
@@ -126,9 +126,9 @@ impl Template {
         match serde_json::from_str::<serde::de::IgnoredAny>(&filled) {
             Ok(_) => Ok(()),
             Err(error) => Err(BadNotify::new(
-                format!("is no JSON when it is filled in: {error}"),
-                "write texts as `\"{{title}}\"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another \
-                 format say `contenttype=text/plain` in the URL",
+                format!("is not JSON once filled in: {error}"),
+                "write texts as `\"{{title}}\"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for \
+                 another format, use `contenttype=text/plain` in the URL",
             )),
         }
     }
@@ -151,10 +151,7 @@ fn field(name: &str) -> Result<Field, BadNotify> {
         let meant = nearest_word(name, Field::ALL.map(|(name, _)| name));
         let meant = meant.map(|near| format!("did you mean `{{{{{near}}}}}`? "));
         BadNotify::new(
-            format!(
-                "has the placeholder `{{{{{}}}}}`, which there is not",
-                quoted(name)
-            ),
+            format!("has the unknown placeholder `{{{{{}}}}}`", quoted(name)),
             format!("{}{}", meant.unwrap_or_default(), choice()),
         )
     })
@@ -162,7 +159,7 @@ fn field(name: &str) -> Result<Field, BadNotify> {
 
 fn choice() -> String {
     let all = Field::ALL.map(|(name, _)| format!("`{{{{{name}}}}}`"));
-    format!("there are {}", all.join(", "))
+    format!("the placeholders are {}", all.join(", "))
 }
 
 impl Escaping {
@@ -241,12 +238,12 @@ mod tests {
             ]
             .join("\n"),
             @r"
-            has the placeholder `{{titel}}`, which there is not; did you mean `{{title}}`? there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
-            has the placeholder `{{xyzzy}}`, which there is not; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
-            has a `{{` in line 2 that no `}}` closes; write a placeholder as `{{title}}`; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
-            has a `{{` in line 1 that no `}}` closes; write a placeholder as `{{title}}`; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
-            has no placeholder, so that every notice would be the same; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
-            has the placeholder `{{}}`, which there is not; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            has the unknown placeholder `{{titel}}`; did you mean `{{title}}`? the placeholders are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            has the unknown placeholder `{{xyzzy}}`; the placeholders are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            has a `{{` in line 2 without a closing `}}`; write a placeholder as `{{title}}`; the placeholders are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            has a `{{` in line 1 without a closing `}}`; write a placeholder as `{{title}}`; the placeholders are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            has no placeholder, so every notification would be the same; the placeholders are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+            has the unknown placeholder `{{}}`; the placeholders are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
             "
         );
     }
@@ -272,6 +269,6 @@ mod tests {
         let error = Template::parse(r#"{"text": {{title}}}"#)
             .unwrap()
             .ensure_json();
-        assert_snapshot!(error.unwrap_err(), @r#"is no JSON when it is filled in: expected value at line 1 column 10; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format say `contenttype=text/plain` in the URL"#);
+        assert_snapshot!(error.unwrap_err(), @r#"is not JSON once filled in: expected value at line 1 column 10; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format, use `contenttype=text/plain` in the URL"#);
     }
 }

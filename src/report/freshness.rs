@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::View;
 use super::layout::Table;
-use crate::amounts::{counted, duration, size};
+use crate::amounts::{self, counted, size};
 use crate::history::freshness::{
     Finding, FreshnessReport, ProjectReport, State, TargetReport, Why,
 };
@@ -44,10 +44,10 @@ fn in_order(report: &FreshnessReport) -> String {
     limits.dedup();
     match limits[..] {
         [limit] => format!(
-            "All of them have a good backup that is younger than {}.",
-            duration(Duration::from_secs(limit))
+            "All targets have a good backup less than {} old.",
+            amounts::limit(Duration::from_secs(limit))
         ),
-        _ => "All of them have a good backup that is recent enough.".to_owned(),
+        _ => "All targets have a recent enough good backup.".to_owned(),
     }
 }
 
@@ -84,17 +84,17 @@ fn shown_state(state: &State) -> &'static str {
 pub(super) fn explained(judged: &TargetReport, view: &View) -> String {
     let target = &judged.target;
     let limit = judged.max_age_seconds.unwrap_or_default();
-    let limit = duration(Duration::from_secs(limit));
+    let limit = amounts::limit(Duration::from_secs(limit));
     let mut text = match &judged.state {
         State::Ok if judged.passed_over.is_empty() => return String::new(),
-        State::Ok => format!("{target} is fresh enough, but:\n"),
+        State::Ok => format!("{target} is recent enough, but:\n"),
         State::Skipped { reason } => {
-            return format!("{target} is left out by a label: {}\n", printable(reason));
+            return format!("{target} is skipped by a label: {}\n", printable(reason));
         }
         State::Missing => format!("{target} has no good backup\n"),
         State::Stale => match &judged.last_good {
             Some(copy) => format!(
-                "{target} is stale: its last good backup is of {}, {}; it may be {limit} old\n",
+                "{target} is stale: its last good backup is from {}, {}; the maximum age is {limit}\n",
                 view.time(copy.time),
                 view.age(copy.time),
             ),
@@ -102,7 +102,7 @@ pub(super) fn explained(judged: &TargetReport, view: &View) -> String {
         },
         State::Damaged => match &judged.last_good {
             Some(copy) => format!(
-                "{target} is damaged: its last good backup is of {}, {}\n",
+                "{target} is damaged: its last good backup is from {}, {}\n",
                 view.time(copy.time),
                 view.age(copy.time),
             ),
@@ -116,7 +116,7 @@ pub(super) fn explained(judged: &TargetReport, view: &View) -> String {
                 Some(object) => format!("{object}: {}", printable(&problem.fault.to_string())),
                 None => printable(&problem.fault.to_string()),
             },
-            Why::FromTheFuture => "it lies in the future".to_owned(),
+            Why::FromTheFuture => "it is dated in the future".to_owned(),
         };
         let (snapshot, age) = (&passed.snapshot, view.age(passed.time));
         let _ = writeln!(text, "  {snapshot}, {age}, does not count: {why}");
@@ -128,12 +128,12 @@ pub(super) fn explained(judged: &TargetReport, view: &View) -> String {
     let is_known = judged.last_good.is_some() || !judged.passed_over.is_empty();
     match judged.absent_from {
         0 => {}
-        _ if !is_known => text.push_str("  no snapshot names it\n"),
+        _ if !is_known => text.push_str("  it is in no snapshot\n"),
         absent => {
             let newest = counted(absent as u64, "newer snapshot");
             let _ = writeln!(
                 text,
-                "  not named by {newest}: if it is gone on purpose, say --retired '{target}'"
+                "  missing from {newest}; if it is gone on purpose, add --retired '{target}'"
             );
         }
     }
@@ -142,12 +142,12 @@ pub(super) fn explained(judged: &TargetReport, view: &View) -> String {
 
 fn told(finding: &Finding, view: &View) -> String {
     match finding {
-        Finding::NothingInRepository => "There is no snapshot in the repository at all.".to_owned(),
+        Finding::NothingInRepository => "The repository has no snapshots.".to_owned(),
         Finding::NothingOfProject { project, others } if others.is_empty() => {
-            format!("There is no snapshot of project {}.", printable(project))
+            format!("Project {} has no snapshots.", printable(project))
         }
         Finding::NothingOfProject { project, others } => format!(
-            "There is no snapshot of project {}; the repository has some of {}.",
+            "Project {} has no snapshots; the repository has snapshots of {}.",
             printable(project),
             printable(&others.join(", "))
         ),
@@ -166,7 +166,7 @@ fn told(finding: &Finding, view: &View) -> String {
             view.time(*time),
             view.age(*time),
         ),
-        Finding::NoTarget { pattern } => format!("No target fits `{}`.", printable(pattern)),
+        Finding::NoTarget { pattern } => format!("No target matches `{}`.", printable(pattern)),
     }
 }
 

@@ -102,7 +102,7 @@ pub fn mended(report: &FreshnessReport, view: &View) -> Notice {
 
 pub fn check_failed(scope: &Scope, why: &str, now: Timestamp) -> Notice {
     let body = format!(
-        "Whether there are recent backups could not be checked:\n\n{why}\n\nTo try again: cofferdam check\n"
+        "Could not check for recent backups:\n\n{why}\n\nTo try again, run: cofferdam check\n"
     );
     of_scope(
         Kind::Failure,
@@ -191,7 +191,7 @@ pub fn overshadowed(notice: Notice, troubles: &[String]) -> Notice {
     let body = notice.body.trim_end();
     let troubles = troubles.join("\n  ");
     Notice {
-        body: format!("{body}\n\nStill in trouble:\n  {troubles}\n"),
+        body: format!("{body}\n\nStill failing:\n  {troubles}\n"),
         is_overshadowed: true,
         ..notice
     }
@@ -223,7 +223,7 @@ pub fn backup_failed(scope: &Scope, why: &str, now: Timestamp) -> Notice {
 pub fn repository(projects: Vec<String>, used: &UsedPlace, now: Timestamp) -> Notice {
     let what = match used.is_new {
         true => "made a new repository",
-        false => "look at the repository",
+        false => "check the repository",
     };
     let body = used.news().join("\n");
     notice(Kind::News, projects, what, body, now)
@@ -242,8 +242,8 @@ pub fn no_repository(projects: Vec<String>, why: &str, now: Timestamp) -> Notice
 }
 
 pub fn test(scope: &Scope, now: Timestamp) -> Notice {
-    let body = "Notifications from Cofferdam arrive here. They come when a backup fails, or when a check finds that one is \
-                missing, stale or damaged, and whenever else you have chosen.\n";
+    let body = "Notifications from Cofferdam arrive here. You get one when a backup fails, when a check finds a backup \
+        missing, stale or damaged, and for any other event you have chosen.\n";
     of_scope(
         Kind::Test,
         scope,

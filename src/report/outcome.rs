@@ -69,11 +69,10 @@ pub fn restore(plan: &RestorePlan, report: &RestoreReport) -> String {
             plan.snapshot
         ),
         FinalState::RolledBack => {
-            "Not restored: all of the old data is in place, as it was\n".to_owned()
+            "Not restored: all of the old data is in place, unchanged\n".to_owned()
         }
         FinalState::Unfinished => format!(
-            "NOT FINISHED: the data is neither all old nor all new. When the cause is mended, run:\n  \
-             cofferdam recover --project {}\n",
+            "NOT FINISHED: the data is neither all old nor all new. Fix the cause, then run:\n  cofferdam recover --project {}\n",
             printable(&plan.project)
         ),
     };
@@ -91,7 +90,7 @@ pub fn restore(plan: &RestorePlan, report: &RestoreReport) -> String {
 
 pub fn recover(runs: &[Recovery]) -> String {
     if runs.is_empty() {
-        return "Nothing was left unfinished.".to_owned();
+        return "Nothing to recover.".to_owned();
     }
     recovered(runs)
 }
@@ -137,23 +136,19 @@ pub fn verify(reports: &[VerifyReport]) -> String {
         }
         if report.decrypted > 0 {
             let objects = counted(report.decrypted as u64, "encrypted object");
-            let _ = writeln!(
-                text,
-                "  notice: {objects} decrypted, and the content checked"
-            );
+            let _ = writeln!(text, "  notice: {objects} decrypted, content checked");
         }
         if report.closed > 0 {
             let _ = writeln!(
                 text,
-                "  notice: {} checked as stored, and not the content, for which --identity-file or --passphrase-file would have \
-                 to be given",
+                "  notice: {} checked only as stored; to check the content, give --identity-file or --passphrase-file",
                 counted(report.closed as u64, "encrypted object")
             );
         }
         for object in &report.unknown {
             let _ = writeln!(
                 text,
-                "  notice: {object} belongs to no target; it does no harm"
+                "  notice: {object} belongs to no target; this is harmless"
             );
         }
     }
@@ -179,7 +174,7 @@ fn copy(text: &mut String, report: &CopyReport, view: &View) {
             let _ = writeln!(text, "Copies to {place}: FAILED: {}", printable(problem));
         }
         None if report.snapshots.is_empty() => {
-            let _ = writeln!(text, "Copies to {place}: nothing is missing there");
+            let _ = writeln!(text, "Copies to {place}: already complete");
         }
         None => {
             let _ = writeln!(text, "Copies to {place}:");
@@ -212,7 +207,7 @@ fn read(depth: Depth, reports: &[VerifyReport]) -> String {
     let bytes: u64 = reports.iter().map(|report| report.read_bytes).sum();
     let amount = format!("{}, {}", counted(objects as u64, "object"), size(bytes));
     match depth {
-        Depth::Sizes => "Nothing was read: only presence and sizes were looked at.\n".to_owned(),
+        Depth::Sizes => "Checked presence and size only; use --read to check content.\n".to_owned(),
         Depth::Read => format!("Everything was read: {amount}.\n"),
         Depth::ReadPart(part) => format!("Part {part} was read: {amount}.\n"),
     }

@@ -22,7 +22,7 @@ pub fn backups(plans: &[BackupPlan], view: &View) -> String {
 fn backup(page: &mut Page, plan: &BackupPlan) {
     page.heading(&format!("Project {}", printable(&plan.project)));
     if !plan.asks_for_something() {
-        page.line("No label asks for anything to be saved.");
+        page.line("Nothing is labelled for backup.");
     }
     section(page, "Saved", &plan.targets, |target| {
         format!("{}: {}", target.id, target.what)
@@ -30,7 +30,7 @@ fn backup(page: &mut Page, plan: &BackupPlan) {
     section(page, "Cannot be saved now", &plan.unreachable, |failure| {
         format!("{}: {}", failure.target, failure.reason)
     });
-    holds(page, "Held meanwhile", &plan.holds);
+    holds(page, "Held during the run", &plan.holds);
     hooks(page, &plan.hooks);
     section(page, "Left out on purpose", &plan.skipped, |skip| {
         format!("{}: {}", skip.service, skip.reason)
@@ -40,7 +40,7 @@ fn backup(page: &mut Page, plan: &BackupPlan) {
         None => section(
             page,
             "Not protected",
-            &["nobody looked"],
+            &["not checked (--no-audit)"],
             ToString::to_string,
         ),
     }
@@ -56,14 +56,12 @@ pub fn restore(plan: &RestorePlan, view: &View) -> String {
     ));
     section(
         &mut page,
-        "Put back, all or nothing",
+        "Restored, all or nothing",
         &plan.targets,
         |target| {
             let way_back = match target.way_back {
                 WayBack::Staged => "",
-                WayBack::SafetySnapshot => {
-                    "; writes over the old data, which a safety snapshot keeps"
-                }
+                WayBack::SafetySnapshot => "; overwrites the old data, after a safety snapshot",
             };
             let from = if target.saved_as == target.id {
                 String::new()
@@ -78,7 +76,7 @@ pub fn restore(plan: &RestorePlan, view: &View) -> String {
             )
         },
     );
-    holds(&mut page, "Held meanwhile", &plan.holds);
+    holds(&mut page, "Held during the run", &plan.holds);
     hooks(&mut page, &plan.hooks);
     section(&mut page, "Warnings", &plan.warnings, String::clone);
     page.finish()

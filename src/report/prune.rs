@@ -24,16 +24,16 @@ pub fn planned<'a>(plans: impl Iterator<Item = (&'a Pruning, u64)>, view: &View)
 fn plan(pruning: &Pruning, freed: u64, view: &View) -> String {
     let mut text = format!("Project {}\n\n", printable(&pruning.project));
     if !pruning.verdicts.is_empty() {
-        let headings = ["SNAPSHOT", "AGE", "FATE", "WHY"];
+        let headings = ["SNAPSHOT", "AGE", "ACTION", "WHY"];
         let mut table = Table::new(headings, view.width).whole(&[0, 1, 2]);
         for verdict in &pruning.verdicts {
             let (fate, why) = match &verdict.fate {
                 Fate::Stays { reasons } => {
                     let reasons: Vec<String> = reasons.iter().map(reason).collect();
-                    ("stays", reasons.join("; "))
+                    ("keep", reasons.join("; "))
                 }
-                Fate::Goes { reason } if pruning.doubts.is_empty() => ("goes", parting(reason)),
-                Fate::Goes { reason } => ("would go", parting(reason)),
+                Fate::Goes { reason } if pruning.doubts.is_empty() => ("remove", parting(reason)),
+                Fate::Goes { reason } => ("would remove", parting(reason)),
             };
             table.row([
                 verdict.snapshot.to_string(),
@@ -50,7 +50,7 @@ fn plan(pruning: &Pruning, freed: u64, view: &View) -> String {
         let staying = pruning.verdicts.len() - going;
         let _ = writeln!(
             text,
-            "{} would be removed, with about {}; {staying} would stay.",
+            "{} would be removed, freeing about {}; {staying} would be kept.",
             counted(going as u64, "snapshot"),
             size(freed)
         );
@@ -76,16 +76,12 @@ pub fn done(reports: &[PruneReport], view: &View) -> String {
 pub fn one(text: &mut String, report: &PruneReport, view: &View) {
     let _ = match report.removed.len() as u64 {
         0 if report.is_as_it_should_be() && report.refused.is_none() => {
-            writeln!(
-                text,
-                "  pruned: nothing was to be removed; {} stay",
-                report.staying
-            )
+            writeln!(text, "  prune: nothing to remove, {} kept", report.staying)
         }
-        0 => writeln!(text, "  NOT pruned: every snapshot stays"),
+        0 => writeln!(text, "  NOT pruned: every snapshot is kept"),
         removed => writeln!(
             text,
-            "  pruned: {} removed, with {}; {} stay",
+            "  prune: {} removed, {} freed, {} kept",
             counted(removed, "snapshot"),
             size(report.freed_bytes),
             report.staying
@@ -95,12 +91,12 @@ pub fn one(text: &mut String, report: &PruneReport, view: &View) {
     if let Some(why) = &report.refused {
         let _ = writeln!(
             text,
-            "  the repository lets nothing be removed ({}); run `cofferdam prune` where that is allowed",
+            "  the repository does not allow removal ({}); run `cofferdam prune` from where it is allowed",
             printable(why)
         );
     }
     if report.interrupted {
-        let _ = writeln!(text, "  interrupted: the next run goes on from here");
+        let _ = writeln!(text, "  interrupted; the next run continues from here");
     }
     for problem in &report.problems {
         let _ = writeln!(text, "  problem: {}", printable(problem));
@@ -111,7 +107,7 @@ fn doubts(text: &mut String, doubts: &[Doubt], view: &View) {
     if doubts.is_empty() {
         return;
     }
-    let _ = writeln!(text, "  nothing is pruned, because of a doubt:");
+    let _ = writeln!(text, "  nothing is pruned until this is resolved:");
     for doubt in doubts {
         let _ = writeln!(text, "    {}", printable(&self::doubt(doubt, view)));
     }
@@ -120,37 +116,39 @@ fn doubts(text: &mut String, doubts: &[Doubt], view: &View) {
 fn doubt(doubt: &Doubt, view: &View) -> String {
     match doubt {
         Doubt::NoSnapshots => {
-            "the project has no snapshots here; is this its repository, and its name?".to_owned()
+            "the project has no snapshots here; check --repository and --project".to_owned()
         }
         Doubt::Unreadable(unreadable) => format!(
-            "{} cannot be read, so nobody knows what it holds ({}); when it is past help, remove its manifest.json by hand",
+            "{} cannot be read, so its content is unknown ({}); if it is beyond repair, remove its manifest.json by hand",
             unreadable.snapshot, unreadable.why
         ),
         Doubt::Damaged(Damaged { snapshot, problem }) => format!(
-            "the newest copy is damaged, in {snapshot}: {problem}; back up again, and see with `cofferdam verify` what is left"
+            "the newest copy, in {snapshot}, is damaged: {problem}; back up again, and run `cofferdam verify` to see what is \
+             left"
         ),
         Doubt::FromTheFuture {
             snapshot,
             started,
             now,
         } => format!(
-            "{snapshot} was taken at {}, and it is {} now: a clock is wrong, here or where it was taken",
+            "{snapshot} is dated {}, but it is {} now: a clock is wrong, here or where it was taken",
             view.time(*started),
             view.time(*now)
         ),
         Doubt::Failed { target, snapshot } => format!(
-            "{target} failed in {snapshot}, the newest; mend it and back up, or say `cofferdam prune --despite failed`"
+            "{target} failed in {snapshot}, the newest snapshot; fix the cause and back up again, or run `cofferdam prune \
+             --despite failed`"
         ),
         Doubt::Shrunken { snapshot, shrunken } => format!(
-            "{target} has {} in {snapshot}, and had {} in {before}; if that is as it should be, say `cofferdam backup \
-             --may-shrink {target}`, or `cofferdam prune --despite shrunken` for this once",
+            "{target} is {} in {snapshot}, down from {} in {before}; if that is intended, run `cofferdam backup --may-shrink \
+             {target}`, or just this once `cofferdam prune --despite shrunken`",
             size(shrunken.bytes),
             size(shrunken.bytes_before),
             target = shrunken.target,
             before = shrunken.before,
         ),
         Doubt::Disturbed { snapshot, services } => format!(
-            "{} for {snapshot}, the newest; back up again, or say `cofferdam prune --despite disturbed`",
+            "{} for {snapshot}, the newest snapshot; back up again, or run `cofferdam prune --despite disturbed`",
             disturbance(services)
         ),
     }
@@ -172,7 +170,7 @@ fn reason(reason: &Reason) -> String {
                 .map(|service| format!(" of {}", printable(service)));
             format!("{rule}{period}{}", service.unwrap_or_default())
         }
-        Reason::NoPolicy => "no rule speaks of all its targets".to_owned(),
+        Reason::NoPolicy => "no rule covers all of its targets".to_owned(),
         Reason::UnknownPolicy { service, keep } => format!(
             "{} has rules that this version does not know: {}",
             printable(service),
@@ -181,8 +179,8 @@ fn reason(reason: &Reason) -> String {
         Reason::LastCopy { target } => format!("last good copy of {target}"),
         Reason::ByHand => "made by hand less than 24 hours ago".to_owned(),
         Reason::Pinned { name } => format!("pinned as {}", printable(name)),
-        Reason::Safety => "way back of a restore".to_owned(),
-        Reason::InUse => "a restore needs it".to_owned(),
+        Reason::Safety => "safety snapshot of a restore".to_owned(),
+        Reason::InUse => "in use by a restore".to_owned(),
     }
 }
 
@@ -191,7 +189,7 @@ fn parting(parting: &Parting) -> String {
         Parting::Policies { policies } => {
             format!("not kept by {}", printable(&policies.join(", or ")))
         }
-        Parting::OldSafety => "way back of a restore, and old".to_owned(),
+        Parting::OldSafety => "old safety snapshot of a restore".to_owned(),
     }
 }
 
@@ -322,14 +320,14 @@ mod tests {
         assert_snapshot!(planned([(&plan, 3 << 30)].into_iter(), &view()), @r"
         Project shop
 
-        SNAPSHOT                   AGE          FATE   WHY
-        20261101T020000Z-9f2c61aa  20 days ago  goes   way back of a restore, and old
-        20261102T020000Z-9f2c61aa  19 days ago  stays  last good copy of db/postgres/shop
-        20261115T020000Z-9f2c61aa  6 days ago   stays  weekly 2026-W46 of app
-        20261120T020000Z-9f2c61aa  1 day ago    goes   not kept by daily=1, or weekly=2 of app
-        20261121T020000Z-9f2c61aa  5 hours ago  stays  daily 2026-11-21; last; made by hand less than 24 hours ago; pinned as upgrade\u{1b}; a restore needs it
+        SNAPSHOT                   AGE          ACTION  WHY
+        20261101T020000Z-9f2c61aa  20 days ago  remove  old safety snapshot of a restore
+        20261102T020000Z-9f2c61aa  19 days ago  keep    last good copy of db/postgres/shop
+        20261115T020000Z-9f2c61aa  6 days ago   keep    weekly 2026-W46 of app
+        20261120T020000Z-9f2c61aa  1 day ago    remove  not kept by daily=1, or weekly=2 of app
+        20261121T020000Z-9f2c61aa  5 hours ago  keep    daily 2026-11-21; last; made by hand less than 24 hours ago; pinned as upgrade\u{1b}; in use by a restore
 
-        2 snapshots would be removed, with about 3.0 GiB; 3 would stay.
+        2 snapshots would be removed, freeing about 3.0 GiB; 3 would be kept.
         ");
         assert_snapshot!(planned([].into_iter(), &view()), @"There are no snapshots.");
     }
@@ -340,21 +338,21 @@ mod tests {
         assert_snapshot!(planned([(&plan, 0)].into_iter(), &view()), @r"
         Project shop
 
-        SNAPSHOT                   AGE          FATE      WHY
-        20261101T020000Z-9f2c61aa  20 days ago  would go  way back of a restore, and old
-        20261102T020000Z-9f2c61aa  19 days ago  stays     last good copy of db/postgres/shop
-        20261115T020000Z-9f2c61aa  6 days ago   stays     weekly 2026-W46 of app
-        20261120T020000Z-9f2c61aa  1 day ago    would go  not kept by daily=1, or weekly=2 of app
-        20261121T020000Z-9f2c61aa  5 hours ago  stays     daily 2026-11-21; last; made by hand less than 24 hours ago; pinned as upgrade\u{1b}; a restore needs it
+        SNAPSHOT                   AGE          ACTION        WHY
+        20261101T020000Z-9f2c61aa  20 days ago  would remove  old safety snapshot of a restore
+        20261102T020000Z-9f2c61aa  19 days ago  keep          last good copy of db/postgres/shop
+        20261115T020000Z-9f2c61aa  6 days ago   keep          weekly 2026-W46 of app
+        20261120T020000Z-9f2c61aa  1 day ago    would remove  not kept by daily=1, or weekly=2 of app
+        20261121T020000Z-9f2c61aa  5 hours ago  keep          daily 2026-11-21; last; made by hand less than 24 hours ago; pinned as upgrade\u{1b}; in use by a restore
 
-          nothing is pruned, because of a doubt:
-            the project has no snapshots here; is this its repository, and its name?
-            20261103T020000Z-9f2c61aa cannot be read, so nobody knows what it holds (the manifest is not whole: EOF\u{1b}[2J); when it is past help, remove its manifest.json by hand
-            20261122T020000Z-9f2c61aa was taken at 2026-11-22 03:00:00 CET, and it is 2026-11-21 08:30:00 CET now: a clock is wrong, here or where it was taken
-            db/postgres/shop failed in 20261121T020000Z-9f2c61aa, the newest; mend it and back up, or say `cofferdam prune --despite failed`
-            db/postgres/shop has 40.0 MiB in 20261121T020000Z-9f2c61aa, and had 1.0 GiB in 20261120T020000Z-9f2c61aa; if that is as it should be, say `cofferdam backup --may-shrink db/postgres/shop`, or `cofferdam prune --despite shrunken` for this once
-            somebody has started web while it was held for 20261121T020000Z-9f2c61aa, the newest; back up again, or say `cofferdam prune --despite disturbed`
-            the newest copy is damaged, in 20261121T020000Z-9f2c61aa: the object is missing; back up again, and see with `cofferdam verify` what is left
+          nothing is pruned until this is resolved:
+            the project has no snapshots here; check --repository and --project
+            20261103T020000Z-9f2c61aa cannot be read, so its content is unknown (the manifest is not whole: EOF\u{1b}[2J); if it is beyond repair, remove its manifest.json by hand
+            20261122T020000Z-9f2c61aa is dated 2026-11-22 03:00:00 CET, but it is 2026-11-21 08:30:00 CET now: a clock is wrong, here or where it was taken
+            db/postgres/shop failed in 20261121T020000Z-9f2c61aa, the newest snapshot; fix the cause and back up again, or run `cofferdam prune --despite failed`
+            db/postgres/shop is 40.0 MiB in 20261121T020000Z-9f2c61aa, down from 1.0 GiB in 20261120T020000Z-9f2c61aa; if that is intended, run `cofferdam backup --may-shrink db/postgres/shop`, or just this once `cofferdam prune --despite shrunken`
+            somebody has started web while it was held for 20261121T020000Z-9f2c61aa, the newest snapshot; back up again, or run `cofferdam prune --despite disturbed`
+            the newest copy, in 20261121T020000Z-9f2c61aa, is damaged: the object is missing; back up again, and run `cofferdam verify` to see what is left
         ");
     }
 
@@ -387,19 +385,19 @@ mod tests {
         let reports = [done, nothing, doubtful, refused, broken];
         assert_snapshot!(super::done(&reports, &view()), @r"
         Project shop
-          pruned: 2 snapshots removed, with 3.0 GiB; 3 stay
+          prune: 2 snapshots removed, 3.0 GiB freed, 3 kept
         Project shop
-          pruned: nothing was to be removed; 3 stay
+          prune: nothing to remove, 3 kept
         Project shop
-          NOT pruned: every snapshot stays
-          nothing is pruned, because of a doubt:
-            db/postgres/shop failed in 20261121T020000Z-9f2c61aa, the newest; mend it and back up, or say `cofferdam prune --despite failed`
+          NOT pruned: every snapshot is kept
+          nothing is pruned until this is resolved:
+            db/postgres/shop failed in 20261121T020000Z-9f2c61aa, the newest snapshot; fix the cause and back up again, or run `cofferdam prune --despite failed`
         Project shop
-          NOT pruned: every snapshot stays
-          the repository lets nothing be removed (cannot remove /backups/shop: Permission denied); run `cofferdam prune` where that is allowed
+          NOT pruned: every snapshot is kept
+          the repository does not allow removal (cannot remove /backups/shop: Permission denied); run `cofferdam prune` from where it is allowed
         Project shop
-          pruned: 2 snapshots removed, with 3.0 GiB; 3 stay
-          interrupted: the next run goes on from here
+          prune: 2 snapshots removed, 3.0 GiB freed, 3 kept
+          interrupted; the next run continues from here
           problem: cannot remove /backups/shop: Input/output error
         ");
     }

@@ -48,7 +48,7 @@ fn summary(page: &mut Page, manifest: &Manifest, pin: Option<&Pin>, view: &View)
         page.field("Node", &printable(node));
     }
     if let Purpose::Safety { restore } = &manifest.purpose {
-        page.field("Purpose", &format!("the way back of restore {restore}"));
+        page.field("Purpose", &format!("safety snapshot of restore {restore}"));
     }
     if !manifest.selection.is_empty() {
         page.field("Only", &printable(&manifest.selection.join(", ")));
@@ -84,7 +84,7 @@ fn summary(page: &mut Page, manifest: &Manifest, pin: Option<&Pin>, view: &View)
     }
     if !manifest.disturbed.is_empty() {
         let what = disturbance(&manifest.disturbed);
-        let warning = format!("{what}: what is saved may not be of one moment");
+        let warning = format!("{what}: the saved data may not be from one moment");
         page.field("Warning", &warning);
     }
     for one in &manifest.shrunken {
@@ -169,7 +169,7 @@ fn postgres(page: &mut Page, facts: &PostgresFacts) {
     let rows = facts.tables.iter().filter_map(|table| table.estimated_rows);
     let tables = facts.tables.len() as u64;
     let content = format!(
-        "{}, about {}; {} in the server",
+        "{}, about {}; {} on the server",
         counted(tables, "table"),
         counted(rows.fold(0, u64::saturating_add), "row"),
         size(facts.size)
@@ -242,7 +242,7 @@ fn mysql(page: &mut Page, facts: &MysqlFacts) {
 
     let rows = facts.tables.iter().filter_map(|table| table.estimated_rows);
     let mut content = format!(
-        "{}, about {}; {} in the server",
+        "{}, about {}; {} on the server",
         counted(facts.tables.len() as u64, "table"),
         counted(rows.fold(0, u64::saturating_add), "row"),
         size(facts.size)
@@ -310,9 +310,9 @@ fn sqlite(page: &mut Page, facts: &SqliteFacts) {
     );
     page.field("File", &file);
     let held_up = match content.journal_mode {
-        JournalMode::Wal => "nobody had to wait (write-ahead log)".to_owned(),
+        JournalMode::Wal => "without blocking writers (write-ahead log)".to_owned(),
         JournalMode::Rollback => format!(
-            "writers were held up for {} ms (rollback journal)",
+            "writers were blocked for {} ms (rollback journal)",
             count(facts.held_up_milliseconds)
         ),
     };
@@ -363,7 +363,7 @@ fn way(transfer: Transfer) -> &'static str {
         Transfer::Copy => "dumped to a file in it",
         Transfer::Stream => "streamed out of it",
         Transfer::Helper => "read by a helper",
-        Transfer::Archive => "by the archive API",
+        Transfer::Archive => "through the archive API",
     }
 }
 

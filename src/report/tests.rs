@@ -248,11 +248,11 @@ fn a_sqlite_database_shows_what_it_holds_and_who_waited() {
       What       SQLite database /app/data/db.sqlite3 on volume igny8_data
       Content    2 tables, 40,333 rows; user version 7, checked with SQLite 3.50.2
       File       owned by 1000:1000, mode 0640
-      Copied     writers were held up for 14 ms (rollback journal)
+      Copied     writers were blocked for 14 ms (rollback journal)
       What       SQLite database /app/data/db.sqlite3 on volume igny8_data
       Content    2 tables, 40,333 rows; user version 7, checked with SQLite 3.50.2
       File       owned by 1000:1000, mode 0640
-      Copied     nobody had to wait (write-ahead log)
+      Copied     without blocking writers (write-ahead log)
     ");
 }
 
@@ -372,7 +372,7 @@ fn a_target_that_has_shrunk_is_told_also_where_nothing_is_pruned() {
         bytes_before: 1 << 30,
     });
     let said =
-        "postgres-db/postgres/clinical has 40.0 MiB, and had 1.0 GiB in 20261120T020000Z-00000001";
+        "postgres-db/postgres/clinical is 40.0 MiB, down from 1.0 GiB in 20261120T020000Z-00000001";
     assert!(render_snapshot(&manifest, None, &view(None)).contains(said));
     let report = BackupReport {
         copies: Vec::new(),
@@ -402,8 +402,7 @@ fn a_target_that_has_shrunk_is_told_also_where_nothing_is_pruned() {
 fn a_snapshot_tells_who_was_started_while_it_was_taken() {
     let mut manifest = complete();
     manifest.disturbed = vec!["web\u{1b}".to_owned()];
-    let one =
-        "somebody has started web\\u{1b} while it was held: what is saved may not be of one moment";
+    let one = " while it was held: the saved data may not be from one moment";
     let text = render_snapshot(&manifest, None, &view(None));
     assert!(text.contains(one), "{text}");
     manifest.disturbed.push("worker".to_owned());
@@ -427,7 +426,7 @@ fn a_snapshot_shows_everything() {
 
     postgres-db/postgres/clinical
       What       database `clinical` of PostgreSQL 15.8 (Debian 15.8-0+deb12u1)
-      Content    3 tables, about 120,345 rows; 1.1 GiB in the server
+      Content    3 tables, about 120,345 rows; 1.1 GiB on the server
       Left out   tables tmp_*
       Left out   rows of audit, jobs
       From       container candigv2_postgres-db_1 of image postgres-db:15 (dumped to a file in it)
@@ -467,7 +466,7 @@ fn a_partial_snapshot_shows_its_failures_first_and_fits_the_terminal() {
     assert_snapshot!(render_snapshot(&partial(), None, &view(Some(80))), @r#"
     Snapshot 20261121T020000Z-9f2c61aa of candigv2
       State      partial: 2 targets saved, 1 failed
-      Purpose    the way back of restore 20261121T015955Z-00c0ffee
+      Purpose    safety snapshot of restore 20261121T015955Z-00c0ffee
       Taken      2026-11-21 03:00:00 CET, 5 hours ago, in 1 min 23 s
       Size       1.4 MiB stored, 3.9 MiB before compression
       Made by    cofferdam 0.1.0 on Docker Engine 20.10.24 (API 1.41, linux/amd64)
@@ -651,6 +650,6 @@ fn a_plan_says_what_is_saved_and_what_is_not_and_how_to_mend_it() {
                  db/postgres/shop: database shop
 
     Not protected
-                 nobody looked
+                 not checked (--no-audit)
     ");
 }

@@ -44,7 +44,7 @@ impl Serving {
 
     fn told_port(&self) -> Option<u16> {
         let log = self.log();
-        let (_, rest) = log.split_once("listening at http://127.0.0.1:")?;
+        let (_, rest) = log.split_once("listening on http://127.0.0.1:")?;
         rest.split('/').next()?.parse().ok()
     }
 

@@ -38,7 +38,9 @@ impl Courier {
     pub fn take(&self, notice: Notice) {
         let title = printable(&notice.title);
         if self.0.try_send(Message::Notice(Box::new(notice))).is_err() {
-            warn!("{MOST_WAITING} notices are still to be told, so nobody is told: {title}");
+            warn!(
+                "{MOST_WAITING} notifications are waiting already, so this one is not sent: {title}"
+            );
         }
     }
 }

@@ -61,7 +61,7 @@ impl Desk {
             }
             _ => refusal(
                 StatusCode::NOT_FOUND,
-                "there is nothing here; there are /, /metrics, /healthz and POST /backup",
+                "nothing here; use /, /metrics, /healthz or POST /backup",
             ),
         }
     }
@@ -84,7 +84,7 @@ impl Desk {
         let Some(token) = &self.token else {
             return refusal(
                 StatusCode::FORBIDDEN,
-                "there is no token, so nobody may ask for a backup; set COFFERDAM_TOKEN_FILE or COFFERDAM_TOKEN",
+                "no token is set, so backups cannot be requested; set COFFERDAM_TOKEN_FILE or COFFERDAM_TOKEN",
             );
         };
         if let Err(denied) = access::may_ask(request, token) {
@@ -96,7 +96,7 @@ impl Desk {
                 let what = quoted(&parameter);
                 return refusal(
                     StatusCode::BAD_REQUEST,
-                    format!("there is no parameter `{what}`; write POST /backup?project=NAME"),
+                    format!("unknown parameter `{what}`; use POST /backup?project=NAME"),
                 );
             }
         };
@@ -109,9 +109,9 @@ impl Desk {
         let overview = self.shown.overview();
         let Some(known) = overview.projects.as_ref().filter(|_| health.healthy) else {
             let why = if health.healthy {
-                "labels have not been read yet; ask again in a moment".to_owned()
+                "labels have not been read yet; try again in a moment".to_owned()
             } else {
-                format!("the daemon is not well: {}", health.why)
+                format!("the daemon is unhealthy: {}", health.why)
             };
             let answer = refusal(StatusCode::SERVICE_UNAVAILABLE, why);
             return with(answer, RETRY_AFTER, "10");
@@ -126,7 +126,7 @@ impl Desk {
         for name in &wanted {
             if !saved.contains(&name.as_str()) {
                 let what = match known.contains_key(name) {
-                    true => "no label asks for anything to be saved in",
+                    true => "nothing is labelled for backup in",
                     false => "this daemon does not know",
                 };
                 let why = format!("{what} project `{}`; it saves {names}", quoted(name));
@@ -139,8 +139,7 @@ impl Desk {
             wanted
         };
         if asked.is_empty() {
-            let why =
-                "no label asks for anything to be saved; `cofferdam plan` shows what could be";
+            let why = "nothing is labelled for backup; `cofferdam plan` shows what you can label";
             return refusal(StatusCode::NOT_FOUND, why);
         }
         for project in &asked {
@@ -159,14 +158,14 @@ const PROGRAM: &[&str] = &[r#"Bearer realm="cofferdam""#];
 fn turned_away(denied: Denied, challenges: &'static [&'static str]) -> Answer {
     let why = match denied {
         Denied::ForeignName => {
-            let why = "without a token, only http://127.0.0.1 and http://localhost are answered; to be reached by other names, \
-                       set COFFERDAM_TOKEN_FILE or COFFERDAM_TOKEN";
+            let why = "without a token, only http://127.0.0.1 and http://localhost are allowed; to use other names, set \
+                COFFERDAM_TOKEN_FILE or COFFERDAM_TOKEN";
             return refusal(StatusCode::FORBIDDEN, why);
         }
         Denied::NoToken => "the token is missing",
-        Denied::WrongToken => "the token is not the right one",
+        Denied::WrongToken => "the token is wrong",
     };
-    let why = format!("{why}; send `Authorization: Bearer` and the content of COFFERDAM_TOKEN");
+    let why = format!("{why}; send `Authorization: Bearer` and the value of COFFERDAM_TOKEN");
     let answer = refusal(StatusCode::UNAUTHORIZED, why);
     challenges.iter().fold(answer, |answer, challenge| {
         with(answer, WWW_AUTHENTICATE, challenge)
@@ -182,7 +181,7 @@ fn only<B>(request: &Request<B>, methods: &[Method], then: impl FnOnce() -> Answ
     } else {
         "GET, HEAD"
     };
-    let why = format!("this is for {allowed}");
+    let why = format!("use {allowed} here");
     with(refusal(StatusCode::METHOD_NOT_ALLOWED, why), ALLOW, allowed)
 }
 
@@ -242,11 +241,11 @@ mod tests {
             (
                 "POST /backup?project=idle",
                 404,
-                "no label asks for anything",
+                "nothing is labelled for backup",
             ),
             ("POST /backup?project=candig&project=other", 404, "`other`"),
             ("POST /backup?project=", 404, "does not know project ``"),
-            ("POST /backup?candig", 400, "no parameter `candig`"),
+            ("POST /backup?candig", 400, "unknown parameter `candig`"),
         ] {
             let (told, body) = told(&desk, request).await;
             assert_eq!(told, status, "{request}: {body}");
@@ -263,14 +262,14 @@ mod tests {
         let new = Shown::new(jiff::tz::TimeZone::UTC, Vec::new(), Runlog::default());
         let (status, body) = told(&desk(new), "POST /backup").await;
         assert_eq!(status, 503);
-        assert!(body.contains("ask again"), "{body}");
+        assert!(body.contains("try again"), "{body}");
 
         let desk = desk(samples::shown(Runlog::default()));
         desk.pulse.engine(Some("the engine is away".to_owned()));
         for request in ["POST /backup", "GET /healthz", "GET /", "GET /metrics"] {
             let (status, body) = told(&desk, request).await;
             let (expected, says) = match request {
-                "GET /" => (200, "The daemon is not well: the engine is away"),
+                "GET /" => (200, "The daemon is unhealthy: the engine is away"),
                 "GET /metrics" => (200, "cofferdam_healthy 0"),
                 _ => (503, "the engine is away"),
             };

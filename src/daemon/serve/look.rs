@@ -93,7 +93,7 @@ async fn look_at_labels(context: &Context, shown: &Shown, project: &str) {
         return;
     }
     if let Err(trouble) = &planned {
-        debug!(project, "what labels amount to is not known: {trouble}");
+        debug!(project, "the backup cannot be planned: {trouble}");
     }
     shown.update(project, |shown| match planned {
         Ok(plan) => {
@@ -130,6 +130,6 @@ fn is_running(shown: &Shown, project: &str) -> bool {
 async fn in_time<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, String> {
     match tokio::time::timeout(LONGEST, work).await {
         Ok(done) => done.map_err(|error| error.to_string()),
-        Err(_) => Err("it takes too long".to_owned()),
+        Err(_) => Err("it took too long".to_owned()),
     }
 }

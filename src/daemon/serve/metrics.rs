@@ -21,11 +21,11 @@ pub fn metrics(overview: &Overview, healthy: bool, now: Timestamp) -> String {
         })
         .collect();
     let mut text = Text::default();
-    text.head("build_info", "The version that runs.");
+    text.head("build_info", "Version of the running daemon.");
     text.sample("build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1.0);
     text.head(
         "healthy",
-        "Whether the daemon lives and the engine answers it.",
+        "Whether the daemon is alive and the engine answers it.",
     );
     text.sample("healthy", &[], truth(healthy));
     for Of { name, help, value } in OF_PROJECTS {
@@ -75,7 +75,7 @@ const OF_PROJECTS: &[OfProject] = &[
     },
     Of {
         name: "backup_last_run_success",
-        help: "Whether the last backup of the project saved every target, and everything else went well.",
+        help: "Whether the last backup of the project saved every target and had no other problem.",
         value: |row, _| {
             let whole = || {
                 let newest = row.project.history.as_ref()?.newest();
@@ -89,7 +89,7 @@ const OF_PROJECTS: &[OfProject] = &[
     },
     Of {
         name: "backup_last_duration_seconds",
-        help: "How long the last backup took that made a snapshot.",
+        help: "Duration of the last backup that made a snapshot.",
         value: |row, _| {
             let newest = row.project.history.as_ref()?.newest();
             newest.map(|(_, facts)| facts.took.as_secs_f64())
@@ -120,7 +120,7 @@ const OF_PROJECTS: &[OfProject] = &[
     },
     Of {
         name: "backup_shrunken",
-        help: "How many targets have become far smaller in the last backup that made a snapshot.",
+        help: "How many targets became far smaller in the last backup that made a snapshot.",
         value: |row, _| {
             row.project.history.as_ref()?.newest()?;
             Some(shrunken(row.project).len() as f64)
@@ -128,7 +128,7 @@ const OF_PROJECTS: &[OfProject] = &[
     },
     Of {
         name: "repository_reachable",
-        help: "Whether the repository could be read when it was looked at last.",
+        help: "Whether the last attempt to read the repository succeeded.",
         value: |row, _| {
             let project = row.project;
             let looked = project.history.is_some() || project.history_trouble.is_some();
@@ -145,7 +145,7 @@ const OF_PROJECTS: &[OfProject] = &[
     },
     Of {
         name: "repository_stored_bytes",
-        help: "What the newest 100 snapshots of the project take in the repository.",
+        help: "Size of the newest 100 snapshots of the project in the repository.",
         value: |row, _| {
             let history = row.project.history.as_ref();
             history.map(|history| history.stored() as f64)
@@ -156,17 +156,17 @@ const OF_PROJECTS: &[OfProject] = &[
 const OF_TARGETS: &[OfTarget] = &[
     Of {
         name: "backup_last_success_timestamp_seconds",
-        help: "When the backup began that made the newest good copy of the target.",
+        help: "Start of the backup that made the newest good copy of the target.",
         value: |target, _| target.good.as_ref().map(|good| seconds_at(good.time)),
     },
     Of {
         name: "backup_age_seconds",
-        help: "How old the newest good copy of the target is.",
+        help: "Age of the newest good copy of the target.",
         value: |target, now| target.age(now).map(|age| age.as_secs_f64()),
     },
     Of {
         name: "backup_age_goal_seconds",
-        help: "How old it may become by the schedule of its service.",
+        help: "Maximum age of the newest good copy, by the schedule of its service.",
         value: |target, _| target.goal.map(|goal| goal.as_secs_f64()),
     },
     Of {
@@ -181,12 +181,12 @@ const OF_TARGETS: &[OfTarget] = &[
     },
     Of {
         name: "backup_last_plain_bytes",
-        help: "Length of the newest good copy before compression.",
+        help: "Size of the newest good copy before compression.",
         value: |target, _| target.good.as_ref()?.plain.map(|bytes| bytes as f64),
     },
     Of {
         name: "backup_last_stored_bytes",
-        help: "Length of the newest good copy as it lies in the repository.",
+        help: "Size of the newest good copy in the repository.",
         value: |target, _| target.good.as_ref().map(|good| good.stored as f64),
     },
 ];

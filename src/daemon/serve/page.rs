@@ -81,14 +81,14 @@ fn document(light: Light, body: &Markup, view: &View) -> Markup {
                     p.name { (PreEscaped(ICON)) "Cofferdam" }
                     p.asof {
                         "As of " time datetime=(view.now) { (view.time(view.now)) }
-                        " · " a href="./" { "Look again" }
+                        " · " a href="./" { "Refresh" }
                     }
                 }
                 main #main tabindex="-1" { (body) }
                 footer {
                     p {
-                        "Cofferdam " (env!("CARGO_PKG_VERSION")) ". This page changes nothing and runs no script. Whether what is \
-                         stored is whole is for " code { "cofferdam verify" } " to say."
+                        "Cofferdam " (env!("CARGO_PKG_VERSION")) ". This page is read-only and runs no scripts. To check that \
+                            stored data is whole, run " code { "cofferdam verify" } "."
                     }
                 }
             }
@@ -104,7 +104,7 @@ fn summary(overview: &Overview, cards: &[Card<'_>], ailing: Option<&str>, view: 
             div {
                 h1 #verdict { (headline(overview, cards, light)) }
                 @if let Some(why) = ailing {
-                    p { "The daemon is not well: " (printable(why)) "." }
+                    p { "The daemon is unhealthy: " (printable(why)) "." }
                 }
                 @if let [card] = cards {
                     (reasons(&card.verdict))
@@ -124,7 +124,7 @@ fn headline(overview: &Overview, cards: &[Card<'_>], light: Light) -> &'static s
     match light {
         _ if overview.projects.is_none() => "Labels have not been read yet",
         Light::Bad => "Backups need attention",
-        _ if !asks => "No label asks for a backup",
+        _ if !asks => "Nothing is labelled for backup",
         Light::Attention if !saved => "Nothing is backed up yet",
         Light::Attention => "Backed up, but worth a look",
         Light::Good => "Everything is backed up",
@@ -184,10 +184,10 @@ fn facts(cards: &[Card<'_>], view: &View) -> Markup {
                 dt { "Next backup" }
                 dd {
                     @match (running, next) {
-                        (Some(since), _) => { "running, begun " (moment(since, view)) }
+                        (Some(since), _) => { "running, started " (moment(since, view)) }
                         (None, Some(next)) if next <= view.now => { "due now" }
                         (None, Some(next)) => { (moment(next, view)) }
-                        (None, None) => { "when it is asked for" }
+                        (None, None) => { "on request" }
                     }
                 }
             }

@@ -145,10 +145,10 @@ fn problems(report: &BackupReport) -> Vec<String> {
     let mut problems = report.problems.clone();
     let pruned = report.pruned.as_ref();
     if !pruned.is_none_or(PruneReport::is_as_it_should_be) {
-        problems.push("not every older snapshot was pruned that was to be".to_owned());
+        problems.push("not all old snapshots were pruned as planned".to_owned());
     }
     let lacking = report.copies.iter().filter(|copies| !copies.is_complete());
-    problems.extend(lacking.map(|copies| format!("{} has not got everything", copies.place)));
+    problems.extend(lacking.map(|copies| format!("{} is missing some snapshots", copies.place)));
     problems
 }
 

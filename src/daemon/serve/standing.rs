@@ -205,20 +205,20 @@ pub fn verdict(project: &Project, standings: &[Standing<'_>]) -> Verdict {
         0 => {}
         gaps => attention.push(format!(
             "{} {} not protected",
-            counted(gaps, "thing"),
+            counted(gaps, "item"),
             are(gaps)
         )),
     }
     match in_state(State::Left) {
         0 => {}
         left => attention.push(format!(
-            "{} {} saved before, and no label asks for it now; if that is on purpose, name it in COFFERDAM_RETIRED",
+            "{} saved before {} no longer labelled; if that is on purpose, set COFFERDAM_RETIRED",
             counted(left, "target"),
             if left == 1 { "was" } else { "were" },
         )),
     }
     if let Some(trouble) = &project.plan_trouble {
-        attention.push(format!("what the labels amount to is not known: {trouble}"));
+        attention.push(format!("the backup cannot be planned: {trouble}"));
     }
     let history = project.history.as_deref();
     let unreadable = history.map_or(0, |history| {
@@ -232,7 +232,7 @@ pub fn verdict(project: &Project, standings: &[Standing<'_>]) -> Verdict {
         attention.push(format!("{snapshots} cannot be read"));
     }
     if history.is_none() && project.history_trouble.is_none() {
-        attention.push("the repository has not been looked at yet".to_owned());
+        attention.push("the repository has not been read yet".to_owned());
     }
     let light = match (bad.is_empty(), attention.is_empty()) {
         (false, _) => Light::Bad,
@@ -374,7 +374,7 @@ mod tests {
                 format!("the last backup failed: {HOSTILE}"),
                 "1 target has no recent copy".to_owned(),
                 "1 target has no copy yet".to_owned(),
-                "1 thing is not protected".to_owned(),
+                "1 item is not protected".to_owned(),
                 "1 snapshot cannot be read".to_owned(),
             ]
         );
@@ -419,7 +419,7 @@ mod tests {
         let verdict = judged(&candig, now);
         assert_eq!(verdict.light, Light::Attention);
         assert!(
-            verdict.reasons[0].contains("10 B, and had 977 KiB"),
+            verdict.reasons[0].contains("10 B, down from 977 KiB"),
             "{verdict:?}"
         );
     }

@@ -12,19 +12,19 @@ use crate::trust::TrustError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum MailError {
-    #[error("cannot read {}, which {variable} names: {error}", path.display())]
+    #[error("cannot read {}, the file in {variable}: {error}", path.display())]
     File {
         variable: &'static str,
         path: PathBuf,
         error: io::Error,
     },
-    #[error("{0}; COFFERDAM_SMTP_CA_FILE names it")]
+    #[error("{0}; check COFFERDAM_SMTP_CA_FILE")]
     Trust(#[from] TrustError),
-    #[error("cannot speak TLS: {0}")]
+    #[error("cannot use TLS: {0}")]
     Tls(String),
     #[error("cannot write the message: {0}")]
     Message(lettre::error::Error),
-    #[error("{server} did not take the mail{}: {why}{}", in_attempts(*.attempts), hint.map(|hint| format!("; {hint}")).unwrap_or_default())]
+    #[error("{server} did not accept the mail{}: {why}{}", in_attempts(*.attempts), hint.map(|hint| format!("; {hint}")).unwrap_or_default())]
     Failed {
         server: String,
         attempts: u32,
@@ -32,7 +32,7 @@ pub enum MailError {
         hint: Option<&'static str>,
     },
     /// The others have got it.
-    #[error("{server} did not take the mail for {}", listed(.refused))]
+    #[error("{server} did not accept the mail for {}", listed(.refused))]
     Refused {
         server: String,
         refused: Vec<Refusal>,
@@ -87,7 +87,7 @@ impl Trouble {
 
     pub fn why(&self) -> String {
         match self {
-            Self::TimedOut => "it does not answer in time".to_owned(),
+            Self::TimedOut => "it did not answer in time".to_owned(),
             Self::NobodyIsTaken(refused) => listed(refused),
             Self::Smtp(error) => match certificate_fault(error) {
                 Some(fault) => fault.to_string(),
@@ -98,7 +98,7 @@ impl Trouble {
 
     pub fn hint(&self) -> Option<&'static str> {
         const REACHABLE: &str =
-            "is it the host and the port of COFFERDAM_SMTP_URL, and reachable from here?";
+            "check the host and port in COFFERDAM_SMTP_URL, and that this container can reach them";
         let error = match self {
             Self::NobodyIsTaken(_) => return None,
             Self::TimedOut => return Some(REACHABLE),
@@ -106,18 +106,18 @@ impl Trouble {
         };
         if certificate_fault(error).is_some() {
             return Some(
-                "let COFFERDAM_SMTP_CA_FILE name the certificate of the authority that signed the server's, and \
-                 COFFERDAM_SMTP_URL the host as that certificate has it",
+                "set COFFERDAM_SMTP_CA_FILE to the certificate of the authority that signed the server's certificate, and use \
+                 the host name from that certificate in COFFERDAM_SMTP_URL",
             );
         }
         match error.status().map(u16::from) {
             Some(535 | 534) => {
                 Some("correct COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD[_FILE]")
             }
-            Some(530) => Some("give COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD[_FILE]"),
+            Some(530) => Some("set COFFERDAM_SMTP_USER and COFFERDAM_SMTP_PASSWORD[_FILE]"),
             Some(_) => None,
             None if error.is_client() => Some(
-                "servers with `smtps://` encrypt from the beginning, and take passwords by PLAIN or LOGIN",
+                "with `smtps://` the server must encrypt from the start, and a login needs PLAIN or LOGIN",
             ),
             None => Some(REACHABLE),
         }

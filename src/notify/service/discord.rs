@@ -23,7 +23,8 @@ pub(in super::super) struct Discord {
 
 impl Discord {
     pub fn of(mut address: Address) -> Result<Self, BadNotify> {
-        const SHAPE: &str = "write `discord://TOKEN@ID`; in the webhook's own URL the id comes first, and the token behind it";
+        const SHAPE: &str =
+            "write `discord://TOKEN@ID`; in the webhook's URL, the id comes first, then the token";
         let plain = |text: &str| {
             let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
             !text.is_empty() && text.bytes().all(fits)
@@ -31,17 +32,17 @@ impl Discord {
         let token = address
             .user
             .filter(|token| plain(token.expose()) && address.password.is_none());
-        let token = token.ok_or_else(|| BadNotify::new("holds no token of Discord's", SHAPE))?;
+        let token = token.ok_or_else(|| BadNotify::new("has no Discord token", SHAPE))?;
         if address.host.is_empty() || !address.host.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(BadNotify::new(
-                "holds no id of a webhook of Discord's, which is a number",
+                "has no id of a Discord webhook, which is a number",
                 SHAPE,
             ));
         }
         let options = &mut address.options;
         if options.switch("json", false)? || !matches!(address.path.expose(), "" | "/") {
             return Err(BadNotify::new(
-                "asks for notices that are JSON of Discord's",
+                "asks for notifications as Discord's own JSON",
                 "leave that out, or use `generic+https://discord.com/api/webhooks/ID/TOKEN` with a template",
             ));
         }

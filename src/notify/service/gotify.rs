@@ -28,7 +28,7 @@ impl Gotify {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if token.is_empty() || !token.bytes().all(fits) {
             return Err(BadNotify::new(
-                "holds no token of an application of Gotify's",
+                "has no token of a Gotify application",
                 format!("write `{SHAPE}`"),
             ));
         }
@@ -41,7 +41,7 @@ impl Gotify {
         let priority = options.text(&["priority"]).map(|text| {
             text.parse().map_err(|_| {
                 BadNotify::new(
-                    "has a priority that is no number",
+                    "has a priority that is not a number",
                     "write one, as `priority=5`",
                 )
             })

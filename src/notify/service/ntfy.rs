@@ -60,7 +60,7 @@ impl Ntfy {
         let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
         if topic.is_empty() || !topic.bytes().all(fits) {
             return Err(BadNotify::new(
-                "names no topic of ntfy's, which has letters, digits, `-` and `_`",
+                "has no ntfy topic, which consists of letters, digits, `-` and `_`",
                 format!("write `{SHAPE}`"),
             ));
         }
@@ -71,7 +71,7 @@ impl Ntfy {
             Some("http") => "http",
             Some(_) => {
                 return Err(BadNotify::new(
-                    "has something else than `http` or `https` for `scheme`",
+                    "has something other than `http` or `https` for `scheme`",
                     "leave it out, or write `scheme=http`",
                 ));
             }
@@ -154,9 +154,9 @@ fn priority(text: &str) -> Result<u8, BadNotify> {
         let meant = nearest_word(word, PRIORITIES);
         let meant = meant.map(|near| format!("did you mean `{near}`? "));
         BadNotify::new(
-            "has a priority that there is not",
+            "has an unknown priority",
             format!(
-                "{}there are `{}`, or 1 to 5",
+                "{}use `{}`, or 1 to 5",
                 meant.unwrap_or_default(),
                 PRIORITIES.join("`, `")
             ),

@@ -29,15 +29,15 @@ impl Ping {
         let path = address.path.expose().trim_end_matches('/');
         if path.is_empty() {
             return Err(BadNotify::new(
-                "names no check",
+                "has no check",
                 format!("write `{SHAPE}`, as the service shows it"),
             ));
         }
         let last = path.rsplit('/').next();
         if last.is_some_and(|last| ["start", "fail", "log"].contains(&last)) {
             return Err(BadNotify::new(
-                "has a signal at its end",
-                "leave `/start`, `/fail` or `/log` out: each is added when its time comes",
+                "ends with a signal",
+                "leave out `/start`, `/fail` or `/log`: cofferdam adds them when needed",
             ));
         }
         let scheme = address.scheme.trim_start_matches("hc+");
@@ -73,8 +73,8 @@ impl Ping {
 /// What healthchecks.io says in the body of an answer that is a success to HTTP, and whether it may go better later.
 pub(in super::super) fn refusal(body: &str) -> Option<(String, bool)> {
     match body.trim() {
-        "OK (not found)" => Some(("it knows no such check".to_owned(), false)),
-        "OK (rate limited)" => Some(("it is asked too often".to_owned(), true)),
+        "OK (not found)" => Some(("the check does not exist".to_owned(), false)),
+        "OK (rate limited)" => Some(("too many requests".to_owned(), true)),
         _ => None,
     }
 }

@@ -20,8 +20,8 @@ use crate::secret::Secret;
 /// Of characters, after escaping. Slack cuts longer texts by itself, and says nothing of it.
 const ROOM: usize = 40_000;
 
-const SHAPE: &str = "write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL that stand behind `/services/`, or \
-                     `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`";
+const SHAPE: &str = "write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL after `/services/`, or \
+    `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Slack {
@@ -60,8 +60,8 @@ impl Slack {
                 "webhook",
             )
         };
-        let access = access(&token, channel)
-            .ok_or_else(|| BadNotify::new("holds no token of Slack's", SHAPE))?;
+        let access =
+            access(&token, channel).ok_or_else(|| BadNotify::new("has no Slack token", SHAPE))?;
         let options = &mut address.options;
         let slack = Self {
             access,
@@ -181,9 +181,7 @@ pub(in super::super) fn refusal(body: &str) -> Option<(String, bool)> {
     if answer["ok"] != Value::Bool(false) {
         return None;
     }
-    let why = answer["error"]
-        .as_str()
-        .unwrap_or("for no reason that it tells");
+    let why = answer["error"].as_str().unwrap_or("no reason given");
     let may_pass = [
         "ratelimited",
         "internal_error",

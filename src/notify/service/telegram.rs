@@ -36,13 +36,12 @@ impl Telegram {
             (Some(id), Some(secret)) => token(id.expose(), secret.expose()),
             _ => None,
         };
-        let token =
-            token.ok_or_else(|| BadNotify::new("holds no token of a bot of Telegram's", SHAPE))?;
+        let token = token.ok_or_else(|| BadNotify::new("has no token of a Telegram bot", SHAPE))?;
         let options = &mut address.options;
         let chats = options.text(&["chats", "channels"]).unwrap_or_default();
         let chats: Option<Vec<Chat>> = chats.split(',').map(|text| Chat::of(text.trim())).collect();
-        let chats = chats
-            .ok_or_else(|| BadNotify::new("names no chats, or something else as one", SHAPE))?;
+        let chats =
+            chats.ok_or_else(|| BadNotify::new("names no chats, or an invalid one", SHAPE))?;
         let telegram = Self {
             token,
             chats,

@@ -205,52 +205,52 @@ fn what_is_no_good_url_is_refused_with_what_to_write() {
         );
     }
     assert_snapshot!(told.join("\n"), @r#"
-    is no URL; write it as `scheme://…`; docs/notifications.md shows one for each service
+    is not a URL; write it as `scheme://…`; docs/notifications.md shows one for each service
     has no scheme; write it as `scheme://…`; docs/notifications.md shows one for each service
-    holds no token of Slack's; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL that stand behind `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
-    holds no token of Slack's; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL that stand behind `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
-    holds no token of Slack's; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL that stand behind `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
-    holds no token of Slack's; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL that stand behind `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
-    has an option that there is not; did you mean `color=`?
-    has an option that there is not; the options are `botname`, `username`, `icon`, `icon_emoji`, `icon_url`, `color`, `thread_ts`, `title`
-    holds no id of a webhook of Discord's, which is a number; write `discord://TOKEN@ID`; in the webhook's own URL the id comes first, and the token behind it
-    holds no token of Discord's; write `discord://TOKEN@ID`; in the webhook's own URL the id comes first, and the token behind it
-    asks for notices that are JSON of Discord's; leave that out, or use `generic+https://discord.com/api/webhooks/ID/TOKEN` with a template
-    holds no token of a bot of Telegram's; write `telegram://TOKEN@telegram?chats=@channel,1234567`
-    names no chats, or something else as one; write `telegram://TOKEN@telegram?chats=@channel,1234567`
-    names no chats, or something else as one; write `telegram://TOKEN@telegram?chats=@channel,1234567`
-    has something else than `yes` or `no` for `preview`; write `preview=yes` or `preview=no`
-    names no topic of ntfy's, which has letters, digits, `-` and `_`; write `ntfy://[USER:PASSWORD@]HOST/TOPIC`
-    names no host; write `ntfy://[USER:PASSWORD@]HOST/TOPIC`
+    has no Slack token; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL after `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
+    has no Slack token; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL after `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
+    has no Slack token; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL after `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
+    has no Slack token; write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL after `/services/`, or `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`
+    has an unknown option; did you mean `color=`?
+    has an unknown option; the options are `botname`, `username`, `icon`, `icon_emoji`, `icon_url`, `color`, `thread_ts`, `title`
+    has no id of a Discord webhook, which is a number; write `discord://TOKEN@ID`; in the webhook's URL, the id comes first, then the token
+    has no Discord token; write `discord://TOKEN@ID`; in the webhook's URL, the id comes first, then the token
+    asks for notifications as Discord's own JSON; leave that out, or use `generic+https://discord.com/api/webhooks/ID/TOKEN` with a template
+    has no token of a Telegram bot; write `telegram://TOKEN@telegram?chats=@channel,1234567`
+    names no chats, or an invalid one; write `telegram://TOKEN@telegram?chats=@channel,1234567`
+    names no chats, or an invalid one; write `telegram://TOKEN@telegram?chats=@channel,1234567`
+    has something other than `yes` or `no` for `preview`; write `preview=yes` or `preview=no`
+    has no ntfy topic, which consists of letters, digits, `-` and `_`; write `ntfy://[USER:PASSWORD@]HOST/TOPIC`
+    has no host; write `ntfy://[USER:PASSWORD@]HOST/TOPIC`
     has a user without a password; write `ntfy://[USER:PASSWORD@]HOST/TOPIC`; an access token goes as `ntfy://:TOKEN@HOST/TOPIC`
-    names no topic of ntfy's, which has letters, digits, `-` and `_`; write `ntfy://[USER:PASSWORD@]HOST/TOPIC`
-    has a priority that there is not; did you mean `high`? there are `min`, `low`, `default`, `high`, `max`, or 1 to 5
-    has something else than `http` or `https` for `scheme`; leave it out, or write `scheme=http`
-    holds no token of an application of Gotify's; write `gotify://HOST[/PATH]/TOKEN`
-    has a priority that is no number; write one, as `priority=5`
-    has a user or a password, for which there is no use; leave out what stands before the `@`, and the `@`
-    names no host; write `generic+https://HOST/PATH`
-    has a template that has no placeholder, so that every notice would be the same; there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
-    has a template that has the placeholder `{{titel}}`, which there is not; did you mean `{{title}}`? there are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
-    has a template that is no JSON when it is filled in: expected value at line 1 column 1; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format say `contenttype=text/plain` in the URL
-    has `titlekey` or `messagekey` without `template=json`; add that, or leave them out
-    has something else than a method that sends something for `method`; write `POST`, `PUT`, `PATCH` or `GET`
-    has something behind an `@` that is no name of a header; write `@authorization=…`
-    has a value for the header `a` that headers cannot hold; write it in printable ASCII
+    has no ntfy topic, which consists of letters, digits, `-` and `_`; write `ntfy://[USER:PASSWORD@]HOST/TOPIC`
+    has an unknown priority; did you mean `high`? use `min`, `low`, `default`, `high`, `max`, or 1 to 5
+    has something other than `http` or `https` for `scheme`; leave it out, or write `scheme=http`
+    has no token of a Gotify application; write `gotify://HOST[/PATH]/TOKEN`
+    has a priority that is not a number; write one, as `priority=5`
+    has a user or a password, which this service does not use; leave out everything up to the `@`
+    has no host; write `generic+https://HOST/PATH`
+    has a template that has no placeholder, so every notification would be the same; the placeholders are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+    has a template that has the unknown placeholder `{{titel}}`; did you mean `{{title}}`? the placeholders are `{{title}}`, `{{body}}`, `{{kind}}`, `{{project}}`, `{{snapshot}}`, `{{failed}}`, `{{bytes}}`, `{{duration}}`, `{{time}}`
+    has a template that is not JSON once filled in: expected value at line 1 column 1; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format, use `contenttype=text/plain` in the URL
+    has `titlekey` or `messagekey` without `template=json`; add `template=json`, or leave them out
+    has an unsuitable `method`; write `POST`, `PUT`, `PATCH` or `GET`
+    has something after an `@` that is not a header name; write `@authorization=…`
+    has an invalid value for the header `a`; write it in printable ASCII
     is not UTF-8 once decoded; encode it in UTF-8
-    has something else than a host, and its port where it has one, behind its scheme; encode what is special in a user or password: `@` is `%40`, `/` is `%2F`, `:` is `%3A`, `?` is `%3F`
-    has something else than a host, and its port where it has one, behind its scheme; encode what is special in a user or password: `@` is `%40`, `/` is `%2F`, `:` is `%3A`, `?` is `%3F`
-    holds a `#`; write it as `%23`
-    holds a space or a control character; write a space as `%20`
-    names no check; write `hc+https://HOST/UUID`, as the service shows it
-    has a signal at its end; leave `/start`, `/fail` or `/log` out: each is added when its time comes
-    has the scheme `https`, which is not spoken here; write `slack://hook:A-B-C@webhook`, with what stands behind `/services/`
-    has the scheme `https`, which is not spoken here; write `discord://TOKEN@ID`, with what stands behind `/webhooks/`, the other way round
-    has the scheme `https`, which is not spoken here; write `generic+https://…` for a webhook, `hc+https://…` for a service like healthchecks.io
-    has the scheme `smtp`, which is not spoken here; mail is set up with --mail-to, --mail-from and --smtp-url, and goes out besides
-    has the scheme `teams`, which is not spoken here; there are `slack`, `discord`, `ntfy`, `telegram`, `gotify`, `generic`, `generic+https`, `generic+http`, `hc+https`, `hc+http`; what takes webhooks can be told with `generic+https` and a template
-    has the scheme `slak`, which is not spoken here; did you mean `slack://`? there are `slack`, `discord`, `ntfy`, `telegram`, `gotify`, `generic`, `generic+https`, `generic+http`, `hc+https`, `hc+http`; what takes webhooks can be told with `generic+https` and a template
-    has the scheme `hunter`, which is not spoken here; there are `slack`, `discord`, `ntfy`, `telegram`, `gotify`, `generic`, `generic+https`, `generic+http`, `hc+https`, `hc+http`; what takes webhooks can be told with `generic+https` and a template
+    has something other than a host and port after its scheme; encode special characters in a user or password: `@` is `%40`, `/` is `%2F`, `:` is `%3A`, `?` is `%3F`
+    has something other than a host and port after its scheme; encode special characters in a user or password: `@` is `%40`, `/` is `%2F`, `:` is `%3A`, `?` is `%3F`
+    contains a `#`; write it as `%23`
+    contains a space or a control character; write a space as `%20`
+    has no check; write `hc+https://HOST/UUID`, as the service shows it
+    ends with a signal; leave out `/start`, `/fail` or `/log`: cofferdam adds them when needed
+    has the scheme `https`, which is not supported; write `slack://hook:A-B-C@webhook`, with the part after `/services/`
+    has the scheme `https`, which is not supported; write `discord://TOKEN@ID`, with the two parts after `/webhooks/` swapped
+    has the scheme `https`, which is not supported; write `generic+https://…` for a webhook, `hc+https://…` for a service like healthchecks.io
+    has the scheme `smtp`, which is not supported; to send mail, set --mail-to, --mail-from and --smtp-url
+    has the scheme `teams`, which is not supported; use one of `slack`, `discord`, `ntfy`, `telegram`, `gotify`, `generic`, `generic+https`, `generic+http`, `hc+https`, `hc+http`; for other services that take webhooks, use `generic+https` with a template
+    has the scheme `slak`, which is not supported; did you mean `slack://`? use one of `slack`, `discord`, `ntfy`, `telegram`, `gotify`, `generic`, `generic+https`, `generic+http`, `hc+https`, `hc+http`; for other services that take webhooks, use `generic+https` with a template
+    has the scheme `hunter`, which is not supported; use one of `slack`, `discord`, `ntfy`, `telegram`, `gotify`, `generic`, `generic+https`, `generic+http`, `hc+https`, `hc+http`; for other services that take webhooks, use `generic+https` with a template
     "#);
 }
 
@@ -466,7 +466,7 @@ fn what_is_long_is_cut_to_what_a_service_takes() {
     let body = |url: &str| -> serde_json::Value {
         serde_json::from_str(&channel(url).requests(&long)[0].body).unwrap()
     };
-    let note = "(cut here: there is no room for more)";
+    let note = "(cut here)";
     let slack = body(SLACK)["text"].as_str().unwrap().to_owned();
     let discord = body(DISCORD)["content"].as_str().unwrap().to_owned();
     let telegram = body(TELEGRAM)["text"].as_str().unwrap().to_owned();
@@ -547,7 +547,7 @@ fn a_template_is_for_the_webhooks_without_one() {
     assert_eq!(body(own).unwrap(), "failure");
     assert!(body("generic://x/?template=json").unwrap().starts_with('{'));
     // It is no JSON, and JSON is what is meant unless another type is named.
-    assert_snapshot!(body("generic://x/").unwrap_err(), @r#"has COFFERDAM_NOTIFY_TEMPLATE[_FILE] as its template, which is no JSON when it is filled in: expected value at line 1 column 1; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format say `contenttype=text/plain` in the URL"#);
+    assert_snapshot!(body("generic://x/").unwrap_err(), @r#"has COFFERDAM_NOTIFY_TEMPLATE[_FILE] as its template, which is not JSON once filled in: expected value at line 1 column 1; write texts as `"{{title}}"`, in quotation marks, and only `{{bytes}}` and `{{duration}}` without; for another format, use `contenttype=text/plain` in the URL"#);
     assert!(body("gotify://x/y").is_ok());
 }
 
@@ -572,12 +572,12 @@ fn answers_that_look_like_success_are_read() {
         (
             &ping,
             "OK (not found)",
-            Some(("it knows no such check", false)),
+            Some(("the check does not exist", false)),
         ),
         (
             &ping,
             "OK (rate limited)\n",
-            Some(("it is asked too often", true)),
+            Some(("too many requests", true)),
         ),
     ] {
         let refusal = channel.service.refusal(answer);

@@ -127,12 +127,12 @@ impl Content {
         if keys != (None, None) {
             return Err(BadNotify::new(
                 "has `titlekey` or `messagekey` without `template=json`",
-                "add that, or leave them out",
+                "add `template=json`, or leave them out",
             ));
         }
         if matches!(content, Self::Template(_)) && !fields.is_empty() {
             return Err(BadNotify::new(
-                "has fields, with a `$` before their names, and a template",
+                "has both a template and fields, whose names start with `$`",
                 "write the fields into the template",
             ));
         }
@@ -207,7 +207,7 @@ fn method(options: &mut Options) -> Result<Method, BadNotify> {
         .find(|method| method.as_str().eq_ignore_ascii_case(&text));
     known.ok_or_else(|| {
         BadNotify::new(
-            "has something else than a method that sends something for `method`",
+            "has an unsuitable `method`",
             "write `POST`, `PUT`, `PATCH` or `GET`",
         )
     })
@@ -226,7 +226,7 @@ fn headers(marked: Vec<(String, Secret)>) -> Result<Vec<(HeaderName, Secret)>, B
         let name = HeaderName::from_bytes(dashed.as_bytes());
         let name = name.map_err(|_| {
             BadNotify::new(
-                "has something behind an `@` that is no name of a header",
+                "has something after an `@` that is not a header name",
                 "write `@authorization=…`",
             )
         })?;

@@ -130,17 +130,17 @@ fn bad() -> FreshnessReport {
 
 #[test]
 fn what_is_in_order_is_a_table() {
-    assert_snapshot!(page(&good(), &view()), @r#"
+    assert_snapshot!(page(&good(), &view()), @r"
     TARGET            STATE  LAST GOOD BACKUP         AGE           STORED
     db/postgres/shop  ok     2026-11-21 03:00:00 CET  5 hours ago  336 MiB
 
-    All of them have a good backup that is younger than 1 d 02 h.
-    "#);
+    All targets have a good backup less than 26 hours old.
+    ");
 }
 
 #[test]
 fn what_is_not_is_explained() {
-    assert_snapshot!(page(&bad(), &view()), @r#"
+    assert_snapshot!(page(&bad(), &view()), @r"
     TARGET             STATE    LAST GOOD BACKUP         AGE           STORED
     db/postgres/shop   ok       2026-11-20 03:00:00 CET  1 day ago    336 MiB
     db/postgres/crm    STALE    2026-11-10 03:00:00 CET  11 days ago  336 MiB
@@ -148,21 +148,21 @@ fn what_is_not_is_explained() {
     db/mysql/cms       MISSING  none
     db/files/conf      skipped  2026-11-01 03:00:00 CET  20 days ago  336 MiB
 
-    db/postgres/shop is fresh enough, but:
+    db/postgres/shop is recent enough, but:
       20261121T020000Z-9f2c61aa, 5 hours ago, does not count: it failed: no room\u{1b}[2J
-    db/postgres/crm is stale: its last good backup is of 2026-11-10 03:00:00 CET, 11 days ago; it may be 1 d 02 h old
+    db/postgres/crm is stale: its last good backup is from 2026-11-10 03:00:00 CET, 11 days ago; the maximum age is 26 hours
       20261118T020000Z-9f2c61aa, 3 days ago, does not count: it failed: pg_dump: refused
       and 2 others before that
-      not named by 1 newer snapshot: if it is gone on purpose, say --retired 'db/postgres/crm'
-    db/volume/uploads is damaged: its last good backup is of 2026-11-20 03:00:00 CET, 1 day ago
+      missing from 1 newer snapshot; if it is gone on purpose, add --retired 'db/postgres/crm'
+    db/volume/uploads is damaged: its last good backup is from 2026-11-20 03:00:00 CET, 1 day ago
       20261121T020000Z-9f2c61aa, 5 hours ago, does not count: shop/20261121T020000Z-9f2c61aa/db.volume.uploads.tar.zst: the object is missing
     db/mysql/cms has no good backup
-      no snapshot names it
-    db/files/conf is left out by a label: moved to S3
+      it is in no snapshot
+    db/files/conf is skipped by a label: moved to S3
     Snapshot 20261119T020000Z-9f2c61aa of project shop does not count: the manifest is of format 7
     Snapshot 20261128T020000Z-9f2c61aa of project shop is dated 2026-11-28 03:00:00 CET, in 6 days: the clock of this machine, or of the one that took it, is wrong
-    No target fits `oldapp/*`.
-    "#);
+    No target matches `oldapp/*`.
+    ");
 }
 
 #[test]
@@ -172,7 +172,7 @@ fn an_empty_repository_is_told() {
         findings: vec![Finding::NothingInRepository],
         ..good()
     };
-    assert_snapshot!(page(&nothing, &view()), @"There is no snapshot in the repository at all.");
+    assert_snapshot!(page(&nothing, &view()), @"The repository has no snapshots.");
     let misspelt = |others: &[&str]| FreshnessReport {
         projects: Vec::new(),
         findings: vec![Finding::NothingOfProject {
@@ -181,8 +181,8 @@ fn an_empty_repository_is_told() {
         }],
         ..good()
     };
-    assert_snapshot!(page(&misspelt(&["hq", "shop"]), &view()), @"There is no snapshot of project shopp; the repository has some of hq, shop.");
-    assert_snapshot!(page(&misspelt(&[]), &view()), @"There is no snapshot of project shopp.");
+    assert_snapshot!(page(&misspelt(&["hq", "shop"]), &view()), @"Project shopp has no snapshots; the repository has snapshots of hq, shop.");
+    assert_snapshot!(page(&misspelt(&[]), &view()), @"Project shopp has no snapshots.");
 }
 
 #[test]
@@ -190,7 +190,7 @@ fn status_files_are_for_people_and_for_programs() {
     let report = bad();
     let targets = &report.projects[0].targets;
     let text = |judged| String::from_utf8(status::text(&report, "shop", judged, &view())).unwrap();
-    assert_snapshot!(text(&targets[1]), @r#"
+    assert_snapshot!(text(&targets[1]), @r"
     state: stale
     project: shop
     target: db/postgres/crm
@@ -200,12 +200,12 @@ fn status_files_are_for_people_and_for_programs() {
     size: 336 MiB
     snapshot: 20261110T020000Z-9f2c61aa
 
-    db/postgres/crm is stale: its last good backup is of 2026-11-10 03:00:00 CET, 11 days ago; it may be 1 d 02 h old
+    db/postgres/crm is stale: its last good backup is from 2026-11-10 03:00:00 CET, 11 days ago; the maximum age is 26 hours
       20261118T020000Z-9f2c61aa, 3 days ago, does not count: it failed: pg_dump: refused
       and 2 others before that
-      not named by 1 newer snapshot: if it is gone on purpose, say --retired 'db/postgres/crm'
-    "#);
-    assert_snapshot!(text(&targets[3]), @r#"
+      missing from 1 newer snapshot; if it is gone on purpose, add --retired 'db/postgres/crm'
+    ");
+    assert_snapshot!(text(&targets[3]), @r"
     state: missing
     project: shop
     target: db/mysql/cms
@@ -213,8 +213,8 @@ fn status_files_are_for_people_and_for_programs() {
     last good backup: none
 
     db/mysql/cms has no good backup
-      no snapshot names it
-    "#);
+      it is in no snapshot
+    ");
     let mut json: serde_json::Value =
         serde_json::from_slice(&status::json(&report, "shop", &targets[3])).unwrap();
     json["tool"] = "cofferdam test".into();
@@ -284,11 +284,11 @@ fn notices_about_failures_say_why() {
     assert_snapshot!(shown(told), @r"
     a, b, c and 2 more: backups could not be checked
 
-    Whether there are recent backups could not be checked:
+    Could not check for recent backups:
 
     cannot open /backups: no such directory
 
-    To try again: cofferdam check
+    To try again, run: cofferdam check
     ");
     let told = notice::backup_failed(&Scope::Own, "the engine does not answer", now);
     assert_snapshot!(shown(told), @r"

@@ -46,17 +46,17 @@ pub fn project(card: &Card<'_>, with_reasons: bool, runs: Vec<Run>, view: &View)
 
 fn targets(id: &str, standings: &[Standing<'_>], view: &View) -> Markup {
     html! {
-        h3 { "What is protected" }
+        h3 { "Protected" }
         @if standings.is_empty() {
-            p.quiet { "Nothing is known to be saved." }
+            p.quiet { "No targets yet." }
         } @else {
             (scroll(&format!("{id}-targets"), "Targets", html! {
                 table {
                     thead { tr {
                         th scope="col" { "Target" }
                         th scope="col" { "State" }
-                        th scope="col" { "Good copy from" }
-                        th scope="col" { "May be as old as" }
+                        th scope="col" { "Last good copy" }
+                        th scope="col" { "Maximum age" }
                         th.number scope="col" { "Size" }
                         th.number scope="col" { "Stored" }
                     } }
@@ -74,8 +74,8 @@ fn target(standing: &Standing<'_>, view: &View) -> Markup {
         State::Failing => (Some(Light::Bad), "failing"),
         State::Damaged => (Some(Light::Bad), "damaged"),
         State::Late => (Some(Light::Bad), "too old"),
-        State::Left => (Some(Light::Attention), "no longer asked for"),
-        State::Retired => (None, "gone on purpose"),
+        State::Left => (Some(Light::Attention), "no longer labelled"),
+        State::Retired => (None, "retired"),
     };
     html! {
         tr {
@@ -107,11 +107,11 @@ fn target(standing: &Standing<'_>, view: &View) -> Markup {
 fn unprotected(findings: &[Finding]) -> Markup {
     html! {
         @if !findings.is_empty() {
-            h3 { "What is not protected" }
+            h3 { "Not protected" }
             ul.findings {
                 @for finding in findings {
                     li {
-                        strong { (printable(&finding.service)) } ": " (printable(&finding.what)) ". To mend it, add "
+                        strong { (printable(&finding.service)) } ": " (printable(&finding.what)) ". To fix this, add "
                         code { (printable(&finding.label)) }
                         @if let Some(hint) = &finding.hint { " (" (printable(hint)) ")" }
                     }
@@ -156,7 +156,7 @@ fn sizes(id: &str, history: &History, view: &View) -> Markup {
     html! {
         h3 { "Size over time" }
         @match points.as_slice() {
-            [] | [_] => p.quiet { "A curve begins with the second snapshot of the whole project." },
+            [] | [_] => p.quiet { "The chart starts with the second snapshot of the whole project." },
             [first, .., last] => {
                 @let most = points.iter().map(|point| point.bytes).max().unwrap_or_default();
                 @let says = format!(
@@ -209,10 +209,10 @@ fn snapshots(history: &History, view: &View) -> Markup {
     let others = history.total.saturating_sub(MOST_LISTED);
     html! {
         h3 { "Snapshots" }
-        @if history.total == 0 { p.quiet { "There are none yet." } }
+        @if history.total == 0 { p.quiet { "No snapshots yet." } }
         @for snapshot in listed { (self::snapshot(snapshot, view)) }
         @if others > 0 {
-            p.quiet { (counted(others as u64, "older snapshot")) ": " code { "cofferdam list" } " shows all." }
+            p.quiet { (counted(others as u64, "older snapshot")) ": " code { "cofferdam list" } " lists them all." }
         }
     }
 }
@@ -238,12 +238,12 @@ fn snapshot(snapshot: &Snapshot, view: &View) -> Markup {
                 (state_of(facts))
             }
             p.quiet {
-                "Begun " (view.time(facts.started)) ", took " (duration(facts.took)) ", "
+                "Started " (view.time(facts.started)) ", took " (duration(facts.took)) ", "
                 (size(facts.plain)) " before compression"
                 @if facts.is_encrypted { ", encrypted" }
-                @if facts.is_selection { ", of a part of the project" }
-                @if facts.is_safety { ", taken by a restore as its way back" }
-                @if facts.is_ahead { ", dated by a clock that is ahead of ours, so it does not count" }
+                @if facts.is_selection { ", part of the project only" }
+                @if facts.is_safety { ", safety snapshot of a restore" }
+                @if facts.is_ahead { ", dated in the future, so it does not count" }
                 "."
             }
             @if !facts.failed.is_empty() {
@@ -278,7 +278,7 @@ fn drills() -> Markup {
     html! {
         h3 { "Restore drills" }
         p.quiet {
-            "None: this version restores only when it is told to. Restore into a copy of the stack now and then: "
+            "None: this version does not run restore drills by itself. From time to time, restore into a copy of the stack: "
             code { "cofferdam restore latest --to-project NAME" } "."
         }
     }
@@ -288,7 +288,7 @@ fn log(id: &str, runs: &[Run], view: &View) -> Markup {
     html! {
         h3 { "Log of the last runs" }
         @if runs.is_empty() {
-            p.quiet { "There has been no run since this daemon began. What was logged before is in the container's log." }
+            p.quiet { "No runs since this daemon started. For earlier runs, see the container's log." }
         }
         @for (at, run) in runs.iter().enumerate() {
             details.run {
@@ -303,7 +303,7 @@ fn log(id: &str, runs: &[Run], view: &View) -> Markup {
                 (scroll(&format!("{id}-log-{at}"), "Log", html! {
                     ol.log {
                         @for line in &run.first { (self::line(line, view)) }
-                        @if run.dropped > 0 { li.quiet { "… " (counted(run.dropped as u64, "line")) " not kept …" } }
+                        @if run.dropped > 0 { li.quiet { "… " (counted(run.dropped as u64, "line")) " omitted …" } }
                         @for line in &run.last { (self::line(line, view)) }
                     }
                 }))

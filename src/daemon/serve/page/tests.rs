@@ -84,7 +84,7 @@ fn ten_seconds_are_enough() {
         "Backups need attention"
     );
     assert_eq!(says(None, None), "Backups need attention");
-    assert_eq!(says(Some("idle"), None), "No label asks for a backup");
+    assert_eq!(says(Some("idle"), None), "Nothing is labelled for backup");
     let new = Shown::new(jiff::tz::TimeZone::UTC, Vec::new(), Runlog::default());
     assert!(page(&new, None, samples::now()).contains("Labels have not been read yet"));
 }
