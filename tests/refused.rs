@@ -120,7 +120,7 @@ fn files_that_the_engine_makes_are_refused_in_the_plan_already() {
     ] {
         let run = stack.cofferdam(&arguments).expect_says(2, words);
         assert!(
-            run.stderr.contains("app/files/old cannot be put back"),
+            run.stderr.contains("app/files/old cannot be restored"),
             "{run:?}"
         );
     }

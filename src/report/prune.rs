@@ -353,7 +353,7 @@ mod tests {
             20261122T020000Z-9f2c61aa was taken at 2026-11-22 03:00:00 CET, and it is 2026-11-21 08:30:00 CET now: a clock is wrong, here or where it was taken
             db/postgres/shop failed in 20261121T020000Z-9f2c61aa, the newest; mend it and back up, or say `cofferdam prune --despite failed`
             db/postgres/shop has 40.0 MiB in 20261121T020000Z-9f2c61aa, and had 1.0 GiB in 20261120T020000Z-9f2c61aa; if that is as it should be, say `cofferdam backup --may-shrink db/postgres/shop`, or `cofferdam prune --despite shrunken` for this once
-            somebody has started web while it was held for 20261121T020000Z-9f2c61aa, the newest; back up again, or say `cofferdam prune --despite disturbed`
+            web was started from outside while it was held for 20261121T020000Z-9f2c61aa, the newest; back up again, or say `cofferdam prune --despite disturbed`
             the newest copy is damaged, in 20261121T020000Z-9f2c61aa: the object is missing; back up again, and see with `cofferdam verify` what is left
         ");
     }
