@@ -86,7 +86,7 @@ async fn run(command: Command, config: Config, board: Board, runlog: Runlog) -> 
         .await
         .is_err()
     {
-        warn!("files of cofferdam's stay in a container until the next run");
+        warn!("files of Cofferdam stay in a container until the next run");
     }
     outcome
 }
