@@ -161,7 +161,7 @@ fn a_repository_is_neither_saved_into_itself_nor_replaced() {
     app.sh("echo later >/data/note");
     stack
         .cofferdam(&["restore", "latest", "--yes"])
-        .expect_says(2, "app/files/%2Fdata lies in app/files/all");
+        .expect_says(2, "app/files/%2Fdata is inside app/files/all");
     stack
         .cofferdam(&["restore", "latest", "app/files/all", "--yes"])
         .expect(0);

@@ -121,7 +121,7 @@ fn a_dump_that_is_not_whole_fails_alone_and_says_why() {
     assert_eq!(saved, ["toy/command/allowed", "toy/command/good"]);
     let failed = failures(&manifest);
     let expected = [
-        ("cut", "its last line does not fit `-- end of dump`"),
+        ("cut", "its last line does not match `-- end of dump`"),
         (
             "empty",
             "printed nothing; check that the command writes to standard output",

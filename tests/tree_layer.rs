@@ -390,7 +390,7 @@ async fn chosen_paths_come_back_exactly_and_nothing_else_is_touched() {
         .load(&record(&target, &captured), &stage.artifacts)
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("no b/extra in the archive"));
+    assert!(error.to_string().contains("b/extra is not in the archive"));
     assert_eq!(container.sh("cat /opt/app/b/extra"), "e");
 }
 
