@@ -221,7 +221,7 @@ mod tests {
         home.write("config.json", "{");
         let refused = home.chosen(&[]).unwrap_err();
         assert!(
-            refused.contains("cannot be read: ~/config.json: "),
+            refused.contains("is selected: ~/config.json: "),
             "{refused}"
         );
     }
