@@ -206,14 +206,14 @@ pub trait Driver: Send + Sync {
 
 /// A doubt about a target whose restore is sure to be refused.
 fn cannot_be_put_back(why: impl fmt::Display) -> String {
-    format!("as things are, a restore would be refused: {why}")
+    format!("a restore would currently be refused: {why}")
 }
 
 /// The doubts that a look came to. That it failed is one itself.
 pub fn doubts_of(looked: Result<Vec<String>, DriverError>) -> Vec<String> {
     looked.unwrap_or_else(|error| {
         vec![format!(
-            "could not check whether it can be put back: {error}"
+            "could not check whether it can be restored: {error}"
         )]
     })
 }
@@ -257,7 +257,7 @@ pub enum DriverError {
         message: String,
     },
     /// What came through is not what its producer says it sent.
-    #[error("{what} was damaged on its way: expected {expected:?}, got {found:?}")]
+    #[error("{what} was damaged in transit: expected {expected:?}, got {found:?}")]
     Damaged {
         what: String,
         expected: StreamDigest,
@@ -265,7 +265,7 @@ pub enum DriverError {
     },
     /// What was loaded beside the old data is not there any more.
     #[error(
-        "the new data was loaded beside the old and is gone; find out what removed it, then restore again"
+        "the new data was loaded beside the old, but is gone now; find out what removed it, then restore again"
     )]
     LoadedIsGone,
     #[error("{what}{}", hint.as_ref().map(|hint| format!("; {hint}")).unwrap_or_default())]
@@ -283,8 +283,8 @@ impl DriverError {
     /// What a program printed that ended well never arrived. Nothing is not taken for an answer.
     fn lost(program: &str) -> Self {
         Self::failed_with_hint(
-            format!("{program} ended well, but what it printed did not arrive"),
-            "run this again; if it happens often, look for a newer version of the container engine",
+            format!("{program} succeeded, but its output did not arrive"),
+            "run this again; if it happens often, update the container engine",
         )
     }
 

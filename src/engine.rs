@@ -74,11 +74,11 @@ pub enum EngineError {
         hint: String,
     },
     /// The engine, or a proxy before it, refuses this call.
-    #[error("the Docker Engine does not allow to {action}: {message}")]
+    #[error("the Docker Engine does not allow Cofferdam to {action}: {message}")]
     Forbidden { action: String, message: String },
-    #[error("there is no container {0} (any more)")]
+    #[error("container {0} does not exist (any more)")]
     NoSuchContainer(String),
-    #[error("there is no volume {0} (any more)")]
+    #[error("volume {0} does not exist (any more)")]
     NoSuchVolume(String),
     #[error("{path} does not exist in container {container}")]
     NoSuchPath { container: String, path: String },
@@ -150,7 +150,7 @@ pub enum EngineError {
     },
     /// Nobody waits for a command any more, and it could not be ended.
     #[error(
-        "{error}; it could not be ended and may still run: {why}; look for it with docker top {container}"
+        "{error}; it could not be ended and may still be running: {why}; look for it with docker top {container}"
     )]
     MayStillRun {
         error: Box<EngineError>,

@@ -81,12 +81,12 @@ impl fmt::Display for Taken {
             Liveness::Alive => formatter.write_str("; wait for it to end"),
             Liveness::Dead => write!(
                 formatter,
-                ", which has ended; cofferdam on its node finishes it when it starts there; if that node is gone for good, \
+                ", which has ended; Cofferdam finishes it when it next starts on that node; if that node is gone for good, \
                  run `cofferdam recover --project {project} --force`"
             ),
             Liveness::Unknown => write!(
                 formatter,
-                ", which cannot be asked from here; if it is gone, run `cofferdam recover --project {project} --force`"
+                ", whose state cannot be checked from here; if it is gone, run `cofferdam recover --project {project} --force`"
             ),
         }
     }
@@ -108,8 +108,8 @@ pub enum HoldError {
     },
     /// It has the name of the lock of a project.
     #[error(
-        "container {name} is in the place of project {project}'s hold journal and cannot be trusted to be one: {why}; look at it \
-         with `docker inspect {name}`; if it holds nothing of yours, remove it with `docker rm {name}`"
+        "container {name} has the name of project {project}'s hold journal, but Cofferdam does not trust it as one: {why}; \
+         inspect it with `docker inspect {name}`; if it holds nothing of yours, remove it with `docker rm {name}`"
     )]
     NotAJournal {
         name: String,
@@ -118,7 +118,7 @@ pub enum HoldError {
     },
     /// What was planned before does not know what the dead run held.
     #[error(
-        "run {run} of project {project} had died and is recovered now, after this run was planned; run the command again"
+        "run {run} of project {project} had died and was recovered after this run was planned; run the command again"
     )]
     Recovered { run: RunId, project: String },
     /// What was planned before would hold the wrong containers.
@@ -372,7 +372,7 @@ impl Lock {
                 Identity::Stranger(why) | Identity::Doubtful(why) => Err(EngineError::Api {
                     action: format!("tell whether container {name} is Cofferdam's"),
                     status: None,
-                    message: format!("{why}; look at it with `docker inspect {name}`"),
+                    message: format!("{why}; inspect it with `docker inspect {name}`"),
                 }),
             },
             Err(EngineError::NoSuchContainer(_)) => Ok(false),

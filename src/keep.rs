@@ -151,7 +151,7 @@ impl FromStr for KeepPolicy {
     type Err = BadKeepPolicy;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const EXAMPLE: &str = "write rules, as `last=3,daily=7,weekly=4`";
+        const EXAMPLE: &str = "write rules, such as `last=3,daily=7,weekly=4`";
         if text.trim().is_empty() {
             return refused("is empty", EXAMPLE);
         }
@@ -159,7 +159,10 @@ impl FromStr for KeepPolicy {
         let mut seen: Vec<&str> = Vec::new();
         for item in text.split(',').map(str::trim) {
             let Some((name, value)) = item.split_once('=') else {
-                return refused(format!("has `{}`, which is no rule", quoted(item)), EXAMPLE);
+                return refused(
+                    format!("has `{}`, which is not a rule", quoted(item)),
+                    EXAMPLE,
+                );
             };
             let (name, value) = (name.trim(), value.trim());
             if seen.contains(&name) {
@@ -207,7 +210,7 @@ impl KeepPolicy {
             Err(_) => {
                 return refused(
                     format!("has `{rule}={}`", quoted(value)),
-                    format!("write a number, as `{rule}=7`"),
+                    format!("write a number, such as `{rule}=7`"),
                 );
             }
         }
@@ -228,7 +231,7 @@ fn duration(value: &str) -> Result<Duration, BadKeepPolicy> {
     humantime::parse_duration(value).or_else(|_| {
         refused(
             what(),
-            "write a number and a unit, as `48h`, `14d` or `3months`",
+            "write a number and a unit, such as `48h`, `14d` or `3months`",
         )
     })
 }
@@ -306,19 +309,19 @@ mod tests {
             .map(|text| format!("{text}: {}", read(text).expect_err(text)))
             .collect();
         assert_snapshot!(said.join("\n"), @r"
-        7: has `7`, which is no rule; write rules, as `last=3,daily=7,weekly=4`
-        daily: has `daily`, which is no rule; write rules, as `last=3,daily=7,weekly=4`
+        7: has `7`, which is not a rule; write rules, such as `last=3,daily=7,weekly=4`
+        daily: has `daily`, which is not a rule; write rules, such as `last=3,daily=7,weekly=4`
         dayly=7: has the rule `dayly`; did you mean `daily`?
         nightly=7: has the rule `nightly`; the rules are `last`, `hourly`, `daily`, `weekly`, `monthly`, `yearly` and `within`
-        daily=-1: has `daily=-1`; write a number, as `daily=7`
-        daily=1.5: has `daily=1.5`; write a number, as `daily=7`
-        daily=99999999999: has `daily=99999999999`; write a number, as `daily=7`
+        daily=-1: has `daily=-1`; write a number, such as `daily=7`
+        daily=1.5: has `daily=1.5`; write a number, such as `daily=7`
+        daily=99999999999: has `daily=99999999999`; write a number, such as `daily=7`
         daily=7,daily=8: has `daily` twice; remove one of them
-        daily=7,: has ``, which is no rule; write rules, as `last=3,daily=7,weekly=4`
+        daily=7,: has ``, which is not a rule; write rules, such as `last=3,daily=7,weekly=4`
         within=6m: has `within=6m`; `m` would be minutes and `M` months; write `min`, `h`, `d`, `weeks`, `months` or `years`
         within=1h 6M: has `within=1h 6M`; `m` would be minutes and `M` months; write `min`, `h`, `d`, `weeks`, `months` or `years`
-        within=soon: has `within=soon`; write a number and a unit, as `48h`, `14d` or `3months`
-        within=48: has `within=48`; write a number and a unit, as `48h`, `14d` or `3months`
+        within=soon: has `within=soon`; write a number and a unit, such as `48h`, `14d` or `3months`
+        within=48: has `within=48`; write a number and a unit, such as `48h`, `14d` or `3months`
         ");
     }
 

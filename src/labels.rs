@@ -352,7 +352,7 @@ pub struct CommandOptions {
     pub check: Option<Vec<String>>,
     /// Whether a dump of nothing is a good one.
     pub allow_empty: bool,
-    /// The last line of a whole dump; `*` stands for anything.
+    /// The last line of a complete dump; `*` matches anything.
     pub ends_with: Option<String>,
     /// Directory inside the container whose volume counts as saved.
     pub data_directory: Option<String>,

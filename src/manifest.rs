@@ -213,13 +213,13 @@ pub struct Skip {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ManifestError {
-    #[error("the manifest is not whole: {0}")]
+    #[error("the manifest is incomplete or malformed: {0}")]
     Malformed(#[from] serde_json::Error),
     #[error(
-        "the manifest is of format {found}, and this cofferdam reads up to {FORMAT}; use a newer cofferdam"
+        "the manifest has format {found}, but this version reads formats up to {FORMAT}; use a newer cofferdam"
     )]
     TooNew { found: u32 },
-    #[error("the manifest speaks of {found}, but it lies in the place of {expected}")]
+    #[error("the manifest describes {found}, but is stored in the place of {expected}")]
     Misplaced { expected: String, found: String },
     #[error("the manifest is inconsistent: {0}")]
     Inconsistent(String),
@@ -284,7 +284,7 @@ impl Manifest {
             }
             for artifact in &record.artifacts {
                 if artifact.object.project() != encode_component(&self.project) {
-                    return inconsistent(format!("{} is another project's", artifact.object));
+                    return inconsistent(format!("{} belongs to another project", artifact.object));
                 }
                 for digest in [&artifact.plain, &artifact.stored] {
                     if digest.sha256.len() != 64

@@ -18,8 +18,8 @@ use crate::target::TargetId;
 #[derive(Debug, thiserror::Error)]
 pub enum PlanError {
     #[error(
-        "service {service} is to be {} while {target} needs it running; give the label cofferdam.{} to what uses the \
-         database, not to the database",
+        "service {service} would be {} while {target} needs it running; put the label cofferdam.{} on what uses the \
+         database, not on the database",
         match action { Action::Stop => "stopped", Action::Pause => "paused" },
         match action { Action::Stop => "stop", Action::Pause => "pause" }
     )]
@@ -29,7 +29,7 @@ pub enum PlanError {
         target: TargetId,
     },
     #[error(
-        "service {service} shares a namespace of {host}, which is to be stopped, and would be cut off while {target} needs it; give it a network of its own, or take the label `cofferdam.stop` off {host}"
+        "service {service} shares a namespace with {host}, which would be stopped, cutting it off while {target} needs it; give it its own network, or remove the label `cofferdam.stop` from {host}"
     )]
     DatabaseCutOff {
         service: String,
@@ -37,8 +37,8 @@ pub enum PlanError {
         target: TargetId,
     },
     #[error(
-        "{service} is paused and shares a namespace of {host}, which is to be stopped: once unpaused it would be cut off for good; unpause \
-         it first (docker unpause {container}), then it is stopped with {host} and started after it"
+        "{service} is paused and shares a namespace with {host}, which would be stopped: once unpaused, it would be cut off \
+         for good; unpause it first (docker unpause {container}), so that it is stopped with {host} and started after it"
     )]
     PausedCutOff {
         service: String,
@@ -46,18 +46,18 @@ pub enum PlanError {
         container: String,
     },
     #[error(
-        "service {service} is to be stopped, and {cofferdam}, in which Cofferdam runs, shares a namespace of it: Cofferdam would cut itself off; give it a network of its own"
+        "service {service} would be stopped, but {cofferdam}, in which Cofferdam runs, shares a namespace with it: Cofferdam would cut itself off; give it its own network"
     )]
     CofferdamCutOff { service: String, cofferdam: String },
     #[error(
-        "service {service} is to be {}, and Cofferdam speaks to the Docker Engine through its container {container}: it could \
-         start nothing again; {}",
+        "service {service} would be {}, but Cofferdam reaches the Docker Engine through its container {container} and could \
+         not start anything again; {}",
         match action { Action::Stop => "stopped", Action::Pause => "paused" },
         match host {
             Some(host) => format!(
-                "it shares a namespace of {host}: give it a network of its own, or take the label off {host}"
+                "it shares a namespace with {host}: give it its own network, or remove the label from {host}"
             ),
-            None => "take the label off it, or give Cofferdam a proxy of its own".to_owned(),
+            None => "remove the label, or give Cofferdam its own proxy".to_owned(),
         }
     )]
     SpokenThrough {
@@ -68,13 +68,13 @@ pub enum PlanError {
         host: Option<String>,
     },
     #[error(
-        "service {service} is to be stopped, and was started with --rm: the engine would remove its container, with its anonymous volumes, and nobody could start it again; start it without --rm"
+        "service {service} would be stopped, but was started with --rm: the engine would remove its container, with its anonymous volumes, and it could not be started again; start it without --rm"
     )]
     RemovedWhenStopped { service: String },
     #[error(
-        "service {service} is to be stopped, and no other container that runs uses volume {volume}, which is in memory and holds \
-         {target}: it would be empty afterwards; use `cofferdam.pause: backup` instead of `cofferdam.stop`, or keep a container running \
-         that mounts it"
+        "service {service} would be stopped, but no other running container uses volume {volume}, which is in memory and \
+         holds {target}: the volume would be empty afterwards; use `cofferdam.pause: backup` instead of `cofferdam.stop`, or \
+         keep another container that mounts it running"
     )]
     VolumeInMemory {
         service: String,
@@ -82,12 +82,12 @@ pub enum PlanError {
         target: TargetId,
     },
     #[error(
-        "service {service} is to be stopped, and {target} lies in no named volume: a swarm removes the containers that it stops, with \
-         their anonymous volumes; mount a named volume there, or take the stop off the service"
+        "service {service} would be stopped, but {target} is not in a named volume: a swarm removes the containers that it \
+         stops, with their anonymous volumes; mount a named volume there, or remove `cofferdam.stop` from the service"
     )]
     GoesWithTask { service: String, target: TargetId },
     #[error(
-        "the snapshot holds targets of service {service}, and project {project} has no such container; {hint}"
+        "the snapshot holds targets of service {service}, but project {project} has no such container; {hint}"
     )]
     NoSuchService {
         service: String,
@@ -102,7 +102,7 @@ pub enum PlanError {
         mend: String,
     },
     #[error(
-        "container {container} {state} while {target} is put back, and would go on writing into the old file; {mend}"
+        "container {container} {state} while {target} is restored, and would keep writing to the old file; {mend}"
     )]
     InUse {
         target: TargetId,
@@ -110,15 +110,15 @@ pub enum PlanError {
         state: &'static str,
         mend: String,
     },
-    #[error("{who} uses {target}, and would go on writing into the old file; {mend}")]
+    #[error("{who} uses {target} and would keep writing to the old file; {mend}")]
     WrittenTo {
         target: TargetId,
         who: String,
         mend: String,
     },
     #[error(
-        "{target} holds data of the {store} server in container {container}, which runs: its files must not be replaced under \
-         it; {mend}"
+        "{target} holds data of the {store} server in container {container}, which is running: its files must not be \
+         replaced while it runs; {mend}"
     )]
     StoreRuns {
         target: TargetId,
@@ -127,26 +127,25 @@ pub enum PlanError {
         mend: String,
     },
     #[error(
-        "service {service} is to be held, which only a manager of the swarm can do, and none can be asked: {why}"
+        "service {service} has to be held, which only a swarm manager can do, and no manager can be reached: {why}"
     )]
     NoManager { service: String, why: String },
     #[error(
-        "which services are to be stopped while a stack is restored only a manager of the swarm knows, and none can be \
-         asked: {why}"
+        "only a swarm manager knows which services to stop during a restore, and no manager can be reached: {why}"
     )]
     DependentsUnknown { why: String },
     #[error(
-        "service {service} cannot be paused: a swarm replaces tasks that do not answer, and others of it may run on \
-         other nodes; give it the label `cofferdam.stop: backup` instead of `cofferdam.pause`"
+        "service {service} cannot be paused: a swarm replaces tasks that do not answer, and the service may have tasks on \
+         other nodes; label it `cofferdam.stop: backup` instead of `cofferdam.pause`"
     )]
     PausedInSwarm { service: String },
     #[error(
-        "{target} is put back while its container is stopped, and a swarm removes a container that it stops; restore it \
-         into a container that compose or `docker run` has made, with --to-project"
+        "{target} is restored while its container is stopped, and a swarm removes the containers that it stops; use \
+         --to-project to restore it into a container made by compose or `docker run`"
     )]
     StoppedInSwarm { target: TargetId },
     #[error(
-        "{target} is put back on the node where its service has a task, and it has none on {node}; {hint}"
+        "{target} can only be restored on a node where its service has a task, and it has none on {node}; {hint}"
     )]
     OtherNode {
         target: TargetId,
@@ -154,14 +153,16 @@ pub enum PlanError {
         hint: String,
     },
     #[error(
-        "{target} holds Cofferdam's own repository, or lies in it, and Cofferdam neither saves nor replaces that; {mend}; to restore the \
-         rest, name the other targets"
+        "{target} contains Cofferdam's own repository or is inside it, and Cofferdam neither saves nor replaces its own \
+         repository; {mend}; to restore the rest, name the other targets"
     )]
     HoldsRepository { target: TargetId, mend: String },
     #[error(
-        "{inner} lies in {outer}, and one restore cannot put back both; restore {outer} first, then {inner}"
+        "{inner} is inside {outer}, and one restore cannot do both; restore {outer} first, then {inner}"
     )]
     Nested { inner: TargetId, outer: TargetId },
-    #[error("{target} cannot be put back: {reason}; to restore others without it, name them")]
+    #[error(
+        "{target} cannot be restored: {reason}; to restore other targets without it, name them"
+    )]
     Refused { target: TargetId, reason: String },
 }

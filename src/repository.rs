@@ -110,14 +110,14 @@ pub enum RepositoryError {
     /// The stream to be stored failed; the repository itself is well.
     #[error("{0}")]
     Body(std::io::Error),
-    #[error("{place} is not a cofferdam repository of a format that this version knows: {why}")]
+    #[error("{place} is not a Cofferdam repository in a format that this version knows: {why}")]
     Format { place: String, why: String },
     /// The place is empty, or not there at all.
     #[error("there is no repository at {place}")]
     NoRepository { place: String },
-    #[error("there is no {0} in the repository")]
+    #[error("{0} is not in the repository")]
     Missing(String),
-    #[error("{0} is in the repository already, and nothing there is ever written over")]
+    #[error("{0} is already in the repository, and nothing there is ever overwritten")]
     Exists(String),
     #[error("snapshot {snapshot}: {source}")]
     Manifest {
@@ -129,7 +129,9 @@ pub enum RepositoryError {
     #[error("{object} is damaged: {why}")]
     Damaged { object: ObjectPath, why: String },
     /// It is there, and no key that is given opens it.
-    #[error("{object} cannot be opened: {source} (it was encrypted {to}, says its manifest)")]
+    #[error(
+        "{object} cannot be opened: {source} (according to its manifest, it was encrypted {to})"
+    )]
     Closed {
         object: ObjectPath,
         to: EncryptedTo,
@@ -332,7 +334,7 @@ pub async fn ensure_complete(
             Some(found) if found != expected => {
                 return Err(RepositoryError::Damaged {
                     object: object.clone(),
-                    why: format!("{found} bytes lie there, and {expected} were stored"),
+                    why: format!("it has {found} bytes, but {expected} were stored"),
                 });
             }
             Some(_) => {}

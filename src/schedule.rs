@@ -141,7 +141,7 @@ impl FromStr for Schedule {
             [zone, ..] if zone.starts_with("TZ=") || zone.starts_with("CRON_TZ=") => {
                 return refused(
                     format!("is `{}`, which names a time zone", quoted(&text)),
-                    "take it out, and write it as --time-zone, or in TZ",
+                    "remove it, and set --time-zone or TZ instead",
                 );
             }
             fields if matches!(fields.len(), 5 | 6) => cron(&text, &text)?,
@@ -225,12 +225,12 @@ fn interval(text: &str, value: &str) -> Result<SignedDuration, BadSchedule> {
     }
     match humantime::parse_duration(value) {
         Ok(interval) if interval >= SHORTEST => SignedDuration::try_from(interval)
-            .or_else(|_| refused(what(), "write a shorter time, as `every 6h`")),
+            .or_else(|_| refused(what(), "write a shorter time, such as `every 6h`")),
         Ok(_) => refused(
             format!("{}, which is too often", what()),
             "write `every 1min` or more",
         ),
-        Err(_) => refused(what(), "write a number and a unit, as `every 6h`"),
+        Err(_) => refused(what(), "write a number and a unit, such as `every 6h`"),
     }
 }
 

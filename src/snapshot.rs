@@ -89,7 +89,7 @@ impl Inner {
                 objects.iter().for_each(|object| drop(slots.remove(object)));
             }
             Err(error) => {
-                tracing::warn!("objects of a failed run stay for the next sweep: {error}")
+                tracing::warn!("objects of a failed run stay until the next sweep: {error}")
             }
         }
     }

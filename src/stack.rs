@@ -105,12 +105,12 @@ pub enum LeftOutReason {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DiscoverError {
     #[error(
-        "no project is named, and cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has {}",
+        "no project is named, and Cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has {}",
         seen(.0)
     )]
     NoProject(Vec<String>),
     #[error(
-        "there is no container of project `{}`; {}the engine has {}",
+        "project `{}` has no container; {}the engine has {}",
         quoted(name),
         did_you_mean(name, known),
         seen(known)
@@ -396,7 +396,7 @@ fn overruled_labels(service: &Service) -> Option<String> {
     let overruled = service.labels.skip.is_some() && service.labels.opt_in == OptIn::Labels;
     overruled.then(|| {
         format!(
-            "container {}: `cofferdam.skip` goes before the labels that name what is saved; nothing of it is saved",
+            "container {}: `cofferdam.skip` overrides the labels that name what to save; nothing of it is saved",
             service.container.name
         )
     })
@@ -421,7 +421,7 @@ fn unknown_services(
                 container: container.name.clone(),
                 label: "cofferdam.hold-for".to_owned(),
                 what: format!(
-                    "names the service `{}`, which its project does not have",
+                    "names the service `{}`, which does not exist in its project",
                     quoted(name)
                 ),
                 hint: Some(hint),

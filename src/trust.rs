@@ -42,7 +42,7 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TrustError>
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     match found {
         Ok(certificates) if certificates.is_empty() => {
-            Err(refused(path, "it holds no certificate"))
+            Err(refused(path, "it contains no certificate"))
         }
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(refused(path, error)),
@@ -69,7 +69,7 @@ mod tests {
     fn a_file_without_certificates_is_told() {
         let file = tempfile::NamedTempFile::new().unwrap();
         let error = client_config(Some(file.path())).unwrap_err();
-        assert_eq!(error.why, "it holds no certificate");
+        assert_eq!(error.why, "it contains no certificate");
         assert!(client_config(Some(Path::new("/nowhere/ca.pem"))).is_err());
     }
 }

@@ -147,7 +147,7 @@ fn what_cannot_be_seen_is_told_and_guessed_at() {
     assert_eq!(wanted(&planned), [("db", label), ("client", OF_THE_CLIENT)]);
     let warning = planned["warnings"][0].as_str().expect("a warning");
     assert!(
-        warning.contains("which databases run in client, db is not known"),
+        warning.contains("cannot tell which databases run in client, db"),
         "{warning}"
     );
     assert!(warning.contains("403"), "{warning}");

@@ -104,7 +104,7 @@ fn a_label_that_finds_nothing_to_save_is_an_error() {
     for command in ["plan", "backup"] {
         stack.cofferdam(&[command]).expect_says(
             2,
-            "label `cofferdam.enable` is `true`, and there is nothing to save",
+            "label `cofferdam.enable` is `true`, but there is nothing to save",
         );
     }
 }
@@ -132,7 +132,7 @@ fn a_repository_is_neither_saved_into_itself_nor_replaced() {
     let planned = &planned.json()[0];
     assert_eq!(ids(planned), ["app/files/%2Fdata"]);
     assert_eq!(planned["findings"], json!([]));
-    let own = "is not saved: it holds Cofferdam's own repository, or lies in it";
+    let own = "is not saved: it contains Cofferdam's own repository, or is inside it";
     let warnings = strings(&planned["warnings"]);
     for (warning, path) in warnings.iter().zip(["/copies", "/srv"]) {
         assert!(
@@ -148,7 +148,7 @@ fn a_repository_is_neither_saved_into_itself_nor_replaced() {
     drop(app);
 
     let named = ("cofferdam.files.all", "/srv");
-    let refused = "holds Cofferdam's own repository, or lies in it";
+    let refused = "contains Cofferdam's own repository";
     let app = with(&[named]);
     stack.cofferdam(&["backup"]).expect_says(2, refused);
     drop(app);
@@ -161,7 +161,7 @@ fn a_repository_is_neither_saved_into_itself_nor_replaced() {
     app.sh("echo later >/data/note");
     stack
         .cofferdam(&["restore", "latest", "--yes"])
-        .expect_says(2, "app/files/%2Fdata lies in app/files/all");
+        .expect_says(2, "app/files/%2Fdata is inside app/files/all");
     stack
         .cofferdam(&["restore", "latest", "app/files/all", "--yes"])
         .expect(0);

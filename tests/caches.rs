@@ -6,7 +6,7 @@ use crate::support::stack::{TOOLBOX, TestStack, eventually};
 use crate::support::{TestContainer, docker_succeeds};
 
 const LEFT_OUT: (&str, &str) = ("cofferdam.skip", "can be had anew");
-const OLD_ANSWERS: &str = "may serve old answers after a restore";
+const OLD_ANSWERS: &str = "may serve stale data after a restore";
 
 /// A container in which a process of this name runs, as far as anybody can see.
 fn running_as(

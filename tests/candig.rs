@@ -66,7 +66,7 @@ fn d3_d5_backups_that_their_machine_cannot_read_are_put_back_and_visible() {
     let restored =
         stack.cofferdam_with_volume(&volume, "restore latest --yes --identity-file /key.txt");
     let restored = restored.expect_says(0, "Restored 5 targets");
-    assert!(!restored.stdout.contains("old answers"), "{restored:?}");
+    assert!(!restored.stdout.contains("stale data"), "{restored:?}");
     stack.wait_until_healthy(&services);
     assert_eq!(stack.get("katsu", ":8000/summary").expect(200).body, donors);
     assert_eq!(individual_count(&stack), 2000);

@@ -121,10 +121,10 @@ fn a_dump_that_is_not_whole_fails_alone_and_says_why() {
     assert_eq!(saved, ["toy/command/allowed", "toy/command/good"]);
     let failed = failures(&manifest);
     let expected = [
-        ("cut", "its last line does not fit `-- end of dump`"),
+        ("cut", "its last line does not match `-- end of dump`"),
         (
             "empty",
-            "printed nothing; see that the command writes to standard output",
+            "printed nothing; check that the command writes to standard output",
         ),
         ("half", "sh failed with exit code 3: the disk burns"),
         ("missing", "no-such-client cannot be run in it"),
@@ -217,7 +217,7 @@ fn what_has_no_load_is_refused_before_anything_is_touched() {
     let stack = TestStack::new("command-export");
     let toy = store(&stack, &[DUMP], &[], "saved only");
     // It is told while there is time, and where somebody looks later.
-    let told = "a restore would be refused: container";
+    let told = "a restore would currently be refused: container";
     for arguments in [
         &["plan"][..],
         &["backup", "--dry-run"],
@@ -327,7 +327,7 @@ fn a_container_that_is_stopped_cannot_be_asked() {
     for (command, code) in [("plan", 3), ("backup", 1)] {
         stack
             .cofferdam(&[command])
-            .expect_says(code, "which does not run; start it first");
+            .expect_says(code, "which is not running; start it first");
     }
 }
 
@@ -466,6 +466,6 @@ fn a_report_that_is_lost_is_asked_for_again_or_told() {
     let dump = FaultProxy::start();
     dump.once("POST", start, Fault::Delay(std::time::Duration::ZERO));
     dump.once("POST", start, Fault::EndEarly(0));
-    backup(&dump).expect_says(1, "handed on nothing of its report");
+    backup(&dump).expect_says(1, "passed on none of its report");
     stack.ensure_nothing_is_left();
 }

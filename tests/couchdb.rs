@@ -334,7 +334,9 @@ fn what_cannot_be_saved_is_told_with_what_mends_it() {
         .cofferdam(&["backup"])
         .expect_says(1, "nothing answers at port 1");
     docker(["stop", "--time", "5", &silent.container.id]);
-    stack.cofferdam(&["backup"]).expect_says(1, "does not run");
+    stack
+        .cofferdam(&["backup"])
+        .expect_says(1, "is not running");
     drop(silent);
 
     let labels = [
@@ -373,12 +375,12 @@ fn a_range_whose_file_is_missing_is_never_good() {
     couch.put("/later", json!({}));
     stack
         .cofferdam(&["restore", "latest", "--yes"])
-        .expect_says(1, "and 1 deletions, and had 4 and 1 when it was saved");
+        .expect_says(1, "and 1 deletions, but had 4 and 1 when it was saved");
     couch.wait_until_it_answers();
     assert!(couch.get("/_all_dbs").to_string().contains("later"));
     stack
         .cofferdam(&["restore", "latest", "--yes", "--accept-loss"])
-        .expect_says(0, "is not whole: database commcarehq has");
+        .expect_says(0, "is not complete: database commcarehq has");
     couch.wait_until_it_answers();
     assert!(!couch.get("/_all_dbs").to_string().contains("later"));
     stack.ensure_nothing_is_left();

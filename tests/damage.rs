@@ -76,7 +76,7 @@ fn an_artifact_that_was_cut() {
         let artifact = files.get_mut(&SAVED.artifact("db")).unwrap();
         artifact.truncate(artifact.len() / 2);
     });
-    meets_an_object_that_does_not_fit(&planted, "bytes, and");
+    meets_an_object_that_does_not_fit(&planted, "bytes, but");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn an_artifact_that_is_too_long() {
         let artifact = files.get_mut(&SAVED.artifact("db")).unwrap();
         artifact.extend(b"more");
     });
-    meets_an_object_that_does_not_fit(&planted, "bytes, and");
+    meets_an_object_that_does_not_fit(&planted, "bytes, but");
 }
 
 #[test]
@@ -162,7 +162,7 @@ fn a_manifest_that_was_cut() {
         let manifest = files.get_mut(&newest_manifest()).unwrap();
         manifest.truncate(manifest.len() / 2);
     });
-    meets_an_unreadable_manifest(&planted, "the manifest is not whole");
+    meets_an_unreadable_manifest(&planted, "the manifest is incomplete or malformed");
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn a_manifest_that_is_empty() {
     let planted = Planted::in_directory(|files| {
         files.insert(newest_manifest(), Vec::new());
     });
-    meets_an_unreadable_manifest(&planted, "the manifest is not whole");
+    meets_an_unreadable_manifest(&planted, "the manifest is incomplete or malformed");
 }
 
 #[test]
@@ -195,7 +195,7 @@ fn a_manifest_of_another_project_or_snapshot() {
         let planted = Planted::in_directory(|files| {
             rewrite(files, |manifest| manifest[field] = json!(value));
         });
-        meets_an_unreadable_manifest(&planted, "but it lies in the place of");
+        meets_an_unreadable_manifest(&planted, "but is stored in the place of");
     }
 }
 
@@ -203,8 +203,11 @@ fn a_manifest_of_another_project_or_snapshot() {
 fn a_repository_whose_identity_cannot_be_read() {
     let cases: [(&[u8], &str); 3] = [
         (br#"{"format": 99}"#, "use a newer cofferdam"),
-        (br#"{"format": 1, "#, "cofferdam.json is not whole"),
-        (b"", "cofferdam.json is not whole"),
+        (
+            br#"{"format": 1, "#,
+            "cofferdam.json is incomplete or malformed",
+        ),
+        (b"", "cofferdam.json is incomplete or malformed"),
     ];
     for (identity, words) in cases {
         let planted = Planted::in_directory(|files| {
@@ -217,7 +220,10 @@ fn a_repository_whose_identity_cannot_be_read() {
 #[test]
 fn a_repository_whose_identity_is_missing() {
     let planted = Planted::in_directory(|files| drop(files.remove("cofferdam.json")));
-    refuses_everything(&planted, "it has no cofferdam.json but holds other things");
+    refuses_everything(
+        &planted,
+        "it has no cofferdam.json but contains other files",
+    );
     // As documented: it can be written again by hand.
     fs::write(
         planted.root().join("cofferdam.json"),

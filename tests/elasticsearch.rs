@@ -92,7 +92,7 @@ fn c10_indices_are_saved_to_a_local_repository_and_come_back() {
     let new = server(&stack, &LABELS, &["--volume", &mount]);
     stack
         .cofferdam(&["restore", "latest", "--yes"])
-        .expect_says(0, "no index template fits the data stream logs");
+        .expect_says(0, "no index template matches the data stream logs");
     assert_eq!(name_of(&new, "/current/_doc/1"), "saved");
     assert_eq!(new.get("/_data_stream")["data_streams"][0]["name"], "logs");
     assert_eq!(new.ask("POST", "/logs/_rollover", None).0, 400);
@@ -251,7 +251,7 @@ fn repositories_of_others_are_never_touched() {
         let state = || search.get(&snapshot)["snapshots"][0]["state"].clone();
         eventually("the snapshot is made", || state() == "SUCCESS");
 
-        let words = format!("a repository {name} that cofferdam does not know");
+        let words = format!("a repository {name} that Cofferdam does not know");
         if name.ends_with("saving") || directory.ends_with("saving") {
             stack.cofferdam(&["backup"]).expect_says(1, &words);
         } else {
@@ -306,7 +306,7 @@ fn what_no_safety_snapshot_holds_is_not_written_over() {
     search.ask("POST", "/forms/_close", None);
     stack
         .cofferdam(&["restore", "latest", "--yes"])
-        .expect_says(1, "index forms is there and closed");
+        .expect_says(1, "index forms exists but is closed");
     search.ask("POST", "/forms/_open", None);
     assert_eq!(name_of(&search, "/forms/_doc/1"), "later");
     drop(search);

@@ -277,11 +277,7 @@ fn a_passphrase_closes_and_opens() {
     let with_identity = [&restore[..], &["--identity-file", &identity]].concat();
     stack.refused(&with_identity, 2, "--passphrase-file");
     let with_wrong = [&restore[..], &["--passphrase-file", &wrong]].concat();
-    let said = stack.refused(
-        &with_wrong,
-        2,
-        "the passphrase that is given does not open it",
-    );
+    let said = stack.refused(&with_wrong, 2, "the given passphrase does not open it");
     assert!(!said.stderr.contains("hunter2"), "{}", said.stderr);
     run(&restore, &words).expect(0);
     assert_eq!(stack.state(), MARKER);
@@ -320,7 +316,7 @@ fn keys_are_rotated_and_old_snapshots_stay_readable() {
     let alone = stack.file("new.txt", &new.identity);
     let verify = ["verify", "--read", "--identity-file", &alone];
     let run = stack.stack.cofferdam(&verify);
-    run.expect_says(4, "as it was stored, but it cannot be opened");
+    run.expect_says(4, "unchanged since it was stored, but cannot be opened");
 }
 
 /// A load that writes over the old data has only the safety snapshot as its way back.

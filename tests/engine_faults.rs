@@ -349,7 +349,7 @@ async fn an_engine_that_cannot_be_reached_says_what_mends_it() {
 
     drop(std::os::unix::net::UnixListener::bind(path("stale.sock")).unwrap());
     let stale = connect(Endpoint::Unix(path("stale.sock"))).await;
-    assert!(stale.contains("nobody listens"), "{stale}");
+    assert!(stale.contains("nothing listens"), "{stale}");
 
     let port = std::net::TcpListener::bind("127.0.0.1:0")
         .unwrap()

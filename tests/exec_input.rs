@@ -100,7 +100,7 @@ fn a_proxy_that_carries_no_input_is_named() {
         &stack,
         &["restore", "latest", "*/clinical", "--yes"],
     )
-    .expect_says(1, "does not carry the input of an exec");
+    .expect_says(1, "does not pass on the input of an exec");
     assert_eq!(postgres.fingerprint("clinical"), before);
     stack.ensure_nothing_is_left();
 }

@@ -60,7 +60,7 @@ fn what_the_engine_would_remove_is_never_stopped() {
     for arguments in [&["plan"][..], &["backup"], &["restore", "latest", "--yes"]] {
         stack
             .cofferdam(arguments)
-            .expect_says(2, "service app is to be stopped, and was started with --rm");
+            .expect_says(2, "service app would be stopped, but was started with --rm");
     }
     assert_eq!(app.sh("cat /anonymous/word"), "precious");
     assert_eq!(db.sh("cat /srv/word"), "saved");
@@ -96,7 +96,7 @@ fn a_volume_in_memory_is_not_emptied_by_a_stop() {
         .expect_says(2, "which is in memory");
     assert_eq!(app.sh("cat /data/word"), "saved");
     docker(["stop", &app.id]);
-    let words = "no container that uses it runs";
+    let words = "no container that uses it is running";
     stack.cofferdam(&restore).expect_says(2, words);
     stack.cofferdam(&["backup"]).expect_says(1, words);
     stack.ensure_nothing_is_left();
@@ -123,13 +123,13 @@ fn one_that_somebody_removes_meanwhile_is_told_and_blocks_nothing() {
     let run = Run::from(child.wait_with_output().expect("its output"));
     let run = run.expect_says(
         3,
-        "web@2: somebody has removed its container while it was held",
+        "web@2: its container was removed from outside while it was held",
     );
     // What shared its network knows it by its id: nobody but who made it can help, and no later run is kept waiting.
     let run = run.expect_says(3, "docker compose up -d --force-recreate guest");
     assert!(is_running(&first) && !is_running(&guest));
     // Another container of the same service does not pass for it.
-    assert!(!run.stderr.contains("somebody has started"), "{run:?}");
+    assert!(!run.stderr.contains("started from outside"), "{run:?}");
     stack.ensure_nothing_is_left();
     stack.cofferdam(&["backup"]).expect(0);
 }
@@ -179,7 +179,7 @@ fn one_that_is_killed_when_it_is_stopped_is_told() {
         &["--stop-timeout", "1"],
         &[&[TOOLBOX][..], &deaf].concat(),
     );
-    let words = "app did not end in its time when it was stopped, and was killed";
+    let words = "app did not stop in time and was killed";
     stack.cofferdam(&["backup"]).expect_says(0, words);
     stack.cofferdam(&["show", "latest"]).expect_says(0, words);
     stack
@@ -265,7 +265,7 @@ fn what_cofferdam_speaks_through_is_never_held() {
     let address = format!("{}:2375", proxy.inspect(address));
     let port = docker(["port", &proxy.id, "2375/tcp"]);
     let words = format!(
-        "Cofferdam speaks to the Docker Engine through its container {}",
+        "Cofferdam reaches the Docker Engine through its container {}",
         proxy.name
     );
     let listens = "python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 2375))'";

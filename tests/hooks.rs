@@ -218,7 +218,7 @@ fn a_hook_whose_time_is_over_is_ended_with_what_it_started_before_the_next_one_r
         let app = hanging(&stack, command, more);
         let run = stack.cofferdam(&["backup"]);
         let run = run.expect_says(1, "did not end within 2s");
-        assert!(!run.stderr.contains("may still run"), "{run:?}");
+        assert!(!run.stderr.contains("may still be running"), "{run:?}");
         assert_eq!(lines_of(&app), "0", "{command}");
         stack.ensure_nothing_is_left();
     }
@@ -230,7 +230,7 @@ fn a_hook_that_cannot_be_ended_is_said_to_run_on() {
     let stack = TestStack::new("hook-unmarked");
     let limit = ("cofferdam.hook.before-backup.timeout", "2s");
     let app = hanging(&stack, "env -i /usr/local/bin/hangs 1000", &[limit]);
-    let words = "may still run: the process still runs";
+    let words = "may still be running: the process is still running";
     stack.cofferdam(&["backup"]).expect_says(1, words);
     assert_eq!(lines_of(&app), "1");
     stack.ensure_nothing_is_left();

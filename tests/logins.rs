@@ -254,7 +254,7 @@ async fn variables_of_other_images_hold_the_password() {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("cofferdam.postgres.password-variable names no variable")
+        error.contains("cofferdam.postgres.password-variable names a variable")
             && !error.contains("DB_PASSWORD"),
         "{error}"
     );

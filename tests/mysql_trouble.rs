@@ -239,7 +239,7 @@ async fn wrong_logins_are_told_apart(server: &MysqlServer) {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("be root, or grant it what is missing"),
+        error.contains("to root, or grant it what is missing"),
         "{error}"
     );
     driver.rollback(&record.target).await.unwrap();
@@ -582,7 +582,7 @@ async fn what_could_not_be_put_back_is_told_beforehand(server: &MysqlServer) {
             keeper,
             vec![
                 "may not create and drop other databases",
-                "may not make them, so a restore fails",
+                "may not create them, so a restore fails",
                 view,
             ],
         ),
@@ -638,7 +638,7 @@ async fn tables_without_transactions_are_told(server: &MysqlServer) {
     let record = saved(server, &run, "loose").await;
     assert_eq!(record.warnings.len(), 1);
     assert!(
-        record.warnings[0].ends_with("saved in part: loose"),
+        record.warnings[0].ends_with("saved only in part: loose"),
         "{:?}",
         record.warnings
     );

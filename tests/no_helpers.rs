@@ -41,10 +41,10 @@ fn volumes_take_the_archive_api_and_databases_in_them_are_refused_in_time() {
     proxy.on("POST", helpers, REFUSAL);
     refusing(&["backup"]).expect(0);
     let shown = stack.cofferdam(&["show", "latest"]);
-    let shown = shown.expect_says(0, "saved by the archive API, since no helper container");
+    let shown = shown.expect_says(0, "saved by the archive API, because no helper container");
     shown.expect_says(
         0,
-        "saved by an agent in the container, since no helper container",
+        "saved by an agent in the container, because no helper container",
     );
 
     // It is known before anything is touched.
@@ -57,7 +57,7 @@ fn volumes_take_the_archive_api_and_databases_in_them_are_refused_in_time() {
     let plan = refusing(&["restore", "latest", "app/volume/*", "--dry-run"]);
     plan.expect_says(
         0,
-        "by the archive API, since no helper container can be used",
+        "by the archive API, because no helper container can be used",
     );
     stack.ensure_nothing_is_left();
 }

@@ -215,7 +215,7 @@ async fn what_is_wrong_with_a_place_is_told_with_what_mends_it() {
     let elsewhere = good.replace("s3://backups/", "s3://holiday/");
     expect(
         told(&elsewhere, KEYS).await,
-        &["s3://holiday/a", "NoSuchBucket", "make it first"],
+        &["s3://holiday/a", "NoSuchBucket", "create it first"],
     );
     let wrong = [KEYS[0], ("AWS_SECRET_ACCESS_KEY", "wrong")];
     expect(told(&good, wrong).await, &["AWS_SECRET_ACCESS_KEY"]);
@@ -244,7 +244,7 @@ async fn a_clock_that_is_wrong_is_told() {
     let error = repository.list(None).await.unwrap_err();
     assert!(matches!(error, RepositoryError::Remote { .. }), "{error:?}");
     assert!(
-        error.to_string().contains("set this machine's clock"),
+        error.to_string().contains("correct this machine's clock"),
         "{error}"
     );
 }

@@ -282,7 +282,7 @@ fn c6_the_old_data_directory_stays_when_no_server_starts_on_the_new_one() {
         .cofferdam(&["restore", "latest", "--yes"])
         .expect_says(
             1,
-            "one of PostgreSQL 15, and the container has postgres (PostgreSQL) 17",
+            "from PostgreSQL 15, but the container has postgres (PostgreSQL) 17",
         );
     assert!(is_running(&newer), "it ran before");
     docker(["rm", "--force", &newer.id]);

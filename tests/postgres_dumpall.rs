@@ -221,7 +221,7 @@ async fn c7_a_load_stops_at_the_first_error_and_says_which() {
             "SET a.b = c;\n-- Databases\n\\connect postgres\nCREATE TABLE one (a int);\nCREATE TABLE two (a nonsense);\nCREATE TABLE three (a int);\n",
             "nonsense",
         ),
-        ("CREATE DATABASE shop;\n", "no script of pg_dumpall"),
+        ("CREATE DATABASE shop;\n", "not a script of pg_dumpall"),
         (
             "-- Databases\n\\connect postgres\n",
             "these databases are missing: shop",

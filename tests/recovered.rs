@@ -180,7 +180,7 @@ fn what_was_loaded_and_is_gone_is_never_taken_for_done() {
     ]);
     killed.toy.sh("rm /tmp/slow");
     let restored = Run::from(restore.wait_with_output().expect("its output"));
-    restored.expect_says(1, "loaded beside the old and is gone");
+    restored.expect_says(1, "loaded beside the old, but is gone now");
 
     for _ in 0..2 {
         stack.cofferdam(&["recover"]).expect_says(1, "is gone");

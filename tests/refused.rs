@@ -120,7 +120,7 @@ fn files_that_the_engine_makes_are_refused_in_the_plan_already() {
     ] {
         let run = stack.cofferdam(&arguments).expect_says(2, words);
         assert!(
-            run.stderr.contains("app/files/old cannot be put back"),
+            run.stderr.contains("app/files/old cannot be restored"),
             "{run:?}"
         );
     }
@@ -160,7 +160,7 @@ fn a_path_that_the_snapshot_does_not_hold_stops_nothing() {
             "restore", "latest", way, "--path", "a/word", "--path", "a/wrod",
         ];
         let run = stack.cofferdam(&restore);
-        run.expect_says(2, "there is no `a/wrod` in app/files/app of snapshot");
+        run.expect_says(2, "does not contain `a/wrod`");
     }
     assert_eq!(app.inspect("{{.State.StartedAt}}"), life);
     assert_eq!(app.sh("cat /opt/app/a/word"), "now");

@@ -396,7 +396,10 @@ fn what_cannot_be_read_keeps_everything() {
     let file = places[2].join("manifest.json");
     let whole = fs::read_to_string(&file).unwrap();
     for (damage, said) in [
-        (whole[..whole.len() / 2].to_owned(), "is not whole"),
+        (
+            whole[..whole.len() / 2].to_owned(),
+            "is incomplete or malformed",
+        ),
         (
             whole.replacen("\"format\":1", "\"format\":2", 1),
             "use a newer cofferdam",
@@ -453,7 +456,7 @@ fn nothing_is_pruned_that_nobody_named() {
     // An engine that does not answer may know of a restore that needs them.
     let all = ["--project", &stack.project, "--keep", "last=1"];
     prune_by("tcp://127.0.0.1:1", &all).expect_says(1, "set DOCKER_HOST=none");
-    prune_by("ssh://prod", &all).expect_says(2, "ssh is not spoken here");
+    prune_by("ssh://prod", &all).expect_says(2, "ssh is not supported");
     assert_eq!(manifests(stack).len(), 4);
     prune(&["--all-projects", "--keep", "last=1"]).expect_says(0, "3 snapshots removed");
 }

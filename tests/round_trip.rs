@@ -304,7 +304,7 @@ fn a_restore_of_a_containers_own_layer_is_exact_while_it_runs_and_says_so_when_i
                 .stderr
                 .contains("without `restore` in its `cofferdam.stop`");
         assert_eq!(told, !is_exact, "{}", run.stderr);
-        assert!(!run.stderr.contains("not put back"), "{}", run.stderr);
+        assert!(!run.stderr.contains("not restored"), "{}", run.stderr);
         assert_eq!(app.sh("ls -A /tmp /var/tmp | grep coffer || true"), "");
         stack.ensure_nothing_is_left();
     }
@@ -599,7 +599,7 @@ fn a_stack_is_restored_into_another_that_is_up_and_empty() {
     };
 
     restore(&[]).expect_says(2, "targets of service db");
-    restore(&["--map", "nobody=postgres"]).expect_says(2, "no target fits `nobody=postgres`");
+    restore(&["--map", "nobody=postgres"]).expect_says(2, "no target matches `nobody=postgres`");
     restore(&["--map", "db=app"]).expect_says(2, "needs it running");
     restore(&["--map", "db=postgres", "--dry-run"])
         .expect_says(0, "postgres/postgres/clinical from db/postgres/clinical");

@@ -76,7 +76,7 @@ fn a_backup_says_so_and_prunes_nothing() {
     let unpause: Act = &|| drop(docker(["unpause", cache]));
     let acts = [("web", start), ("web", start_and_stop), ("cache", unpause)];
     for (number, (service, act)) in acts.into_iter().enumerate() {
-        let words = format!("somebody has started {service} while it was held");
+        let words = format!("{service} was started from outside while it was held");
         let run = this.meanwhile(&["backup", "--keep", "last=1"], DUMPING, act);
         run.expect_says(3, &words);
         // What was saved is there, and says for good what it is.
@@ -108,7 +108,7 @@ fn a_backup_that_cannot_tell_prunes_nothing() {
     proxy.once("GET", &look, Fault::Refuse);
     this.db.sh("rm /tmp/slow");
     let run = Run::from(child.wait_with_output().expect("its output"));
-    run.expect_says(3, "has stayed so is not known, so nothing is pruned");
+    run.expect_says(3, "stayed held, so nothing is pruned");
     assert!(is_running(&this.web));
     assert_eq!(stack.manifests().len(), 2);
     stack.ensure_nothing_is_left();
@@ -124,7 +124,7 @@ fn a_container_that_was_made_anew_counts() {
     let _anew = this.stack.toolbox("web", &[], &[]);
     this.db.sh("rm /tmp/slow");
     let run = Run::from(child.wait_with_output().expect("its output"));
-    run.expect_says(3, "somebody has started web while it was held");
+    run.expect_says(3, "web was started from outside while it was held");
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn a_restore_leaves_the_old_data() {
     this.db.sh("echo new >/srv/word");
     let restore = ["restore", "latest", "--yes"];
     let run = this.meanwhile(&restore, LOADING, || drop(docker(["start", web])));
-    run.expect_says(1, "somebody has started web while it was held");
+    run.expect_says(1, "web was started from outside while it was held");
     assert_eq!(this.db.sh("cat /srv/word"), "new");
 
     this.meanwhile(&restore, LOADING, || {}).expect(0);

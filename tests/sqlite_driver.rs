@@ -397,8 +397,7 @@ async fn nothing_changes_its_place_under_a_program_that_runs() {
     scene.load(&run, &captured).await;
     let refused = scene.commit(&run).await.unwrap_err();
     assert!(
-        refused.contains("would go on writing into the old file")
-            && refused.contains("docker stop"),
+        refused.contains("would keep writing to the old file") && refused.contains("docker stop"),
         "{refused}"
     );
     assert_eq!(scene.sql("SELECT word FROM t"), "('now',)");
@@ -438,7 +437,7 @@ async fn a_damaged_artifact_leaves_the_old_database() {
         (
             &good[..],
             &other_rows,
-            "1 tables with 2 rows were saved, and 1 with 1 are there",
+            "1 tables with 2 rows were saved, but 1 with 1 are there",
         ),
     ] {
         std::fs::write(&path, content).unwrap();
@@ -525,10 +524,10 @@ async fn what_cannot_be_saved_says_why_and_what_to_do() {
         ("/data/directory", "name the database file itself"),
         (
             "/data/words",
-            "/data/words: it is no SQLite database, or an encrypted one",
+            "/data/words: it is not an SQLite database, or it is encrypted",
         ),
         ("/single.db", "mount the directory that it is in"),
-        ("/run/memory/app.db", "lies on a tmpfs"),
+        ("/run/memory/app.db", "is on a tmpfs"),
     ] {
         path.clone_into(&mut scene.path);
         let dumped = scene.try_dump().await;
@@ -616,7 +615,7 @@ async fn i2_a_database_in_a_containers_own_layer_is_saved_while_it_is_written_an
 
     let refused = scene.try_dump().await.unwrap_err();
     assert!(
-        refused.contains("does not run; put the file on a volume"),
+        refused.contains("is not running; put the file on a volume"),
         "{refused}"
     );
 

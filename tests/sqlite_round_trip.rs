@@ -259,7 +259,7 @@ fn whoever_has_a_database_open_is_found_by_the_file() {
     let restore = ["restore", "latest", "--yes"];
     jobs.sh(keep_open);
     let who = format!(
-        "(sleep) of container {} uses {TARGET}, and would go on writing into the old file; give it the label",
+        "(sleep) of container {} uses {TARGET} and would keep writing to the old file; give it the label",
         jobs.name
     );
     stack.cofferdam(&restore).expect_says(2, &who);
@@ -312,7 +312,7 @@ fn i4_a_volume_and_the_database_on_it_come_back_together() {
         .cofferdam(&["restore", "latest", "*/volume/*", "--dry-run"])
         .expect_says(
             0,
-            "backend/sqlite/db.sqlite3 may lie in backend/volume/data",
+            "backend/sqlite/db.sqlite3 may be inside backend/volume/data",
         );
     stack.cofferdam(&["restore", "latest", "--yes"]).expect(0);
     assert_eq!(sql(&backend, "SELECT word FROM words"), "saved");

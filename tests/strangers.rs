@@ -69,7 +69,7 @@ fn a_journal_by_its_labels_alone_is_none() {
     let stranger = scene.journal(&unique("stranger"), &["--volume=/anonymous"], &image);
     stack
         .cofferdam(&["recover"])
-        .expect_says(0, "has the labels of a hold journal and is none");
+        .expect_says(0, "has the labels of a hold journal but is not one");
     scene.ensure_nothing_was_done(&stranger, "created");
     // It keeps nobody from anything.
     stack.cofferdam(&["backup", "--keep", "last=1"]).expect(0);

@@ -203,7 +203,7 @@ fn what_was_destroyed_is_put_back_on_the_node_where_it_was() {
     let elsewhere = ["restore", &of_worker, "--yes", "db/postgres/shop"];
     manager
         .cofferdam("shop", &elsewhere)
-        .expect_says(2, "run the same command in the cofferdam of node worker-1");
+        .expect_says(2, "run the same command in Cofferdam on node worker-1");
 }
 
 #[test]
@@ -316,10 +316,7 @@ fn a_node_that_is_down_keeps_the_others_from_nothing() {
     manager(&["backup"]).expect_says(0, "on node worker-1 left unfinished");
     eventually("web is back", || swarm.replicas("shop_web") == "2/2");
     let restore = ["restore", "latest", "--yes"];
-    manager(&restore).expect_says(
-        0,
-        "the node is down: whether its task still runs is not known",
-    );
+    manager(&restore).expect_says(0, "the node is down: its task may still be running");
 
     // The dead was only cut off, and its hold was taken from it.
     drop(cut_off);
@@ -404,5 +401,5 @@ fn labels_of_services_are_refused() {
     let plan = swarm.worker.cofferdam("shop", &["plan"]);
     let off = ["--label-rm", "cofferdam.stop", "shop_reports"];
     swarm.manager.docker(label.iter().chain(&off));
-    plan.expect_says(2, "write it under `labels:` of the service itself");
+    plan.expect_says(2, "move it to `labels:` of the service itself");
 }

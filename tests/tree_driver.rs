@@ -256,9 +256,7 @@ async fn single_paths_are_restored_and_nothing_else_is_touched() {
         .await
         .unwrap_err();
     assert!(
-        error
-            .to_string()
-            .contains("there is no no/such in the archive"),
+        error.to_string().contains("no/such is not in the archive"),
         "{error}"
     );
     driver.rollback(&target.id).await.unwrap();
@@ -338,7 +336,7 @@ async fn files_on_mounts_are_found_wherever_links_lead() {
         assert_eq!(container.sh(read), before, "{path}");
     }
     for (path, expected) in [
-        ("/run/x", "lies on a tmpfs, in the container's memory"),
+        ("/run/x", "is on a tmpfs, in the container's memory"),
         ("/no/such", "/no/such does not exist in container"),
         (
             "/srv/app/no/such",
@@ -399,7 +397,7 @@ async fn what_is_mounted_below_is_not_taken_along_and_told() {
         .await;
     assert_eq!(
         captured.warnings,
-        ["/data/inner: something else is mounted there; it is not a part of this target"]
+        ["/data/inner: something else is mounted there, which is not part of this target"]
     );
     assert_eq!(facts(&captured).entries, 3);
 }

@@ -271,7 +271,7 @@ async fn what_is_mounted_below_is_neither_saved_nor_touched() {
     let target = files_target("/opt/app");
     let captured = stage.dump(&container, &target).await;
     let told = |path: &str| {
-        format!("{path}: something else is mounted there; it is not a part of this target")
+        format!("{path}: something else is mounted there, which is not part of this target")
     };
     assert_eq!(
         captured.warnings[..2],
@@ -332,7 +332,7 @@ async fn files_that_the_engine_makes_are_refused_and_left_out_of_their_directory
         let target = files_target(path);
         let error = stage.dump_error(&container, &target).await;
         assert!(
-            error.contains("the engine makes it anew") && error.contains(&format!("`{setting}`")),
+            error.contains("the engine creates it") && error.contains(&format!("`{setting}`")),
             "{error}"
         );
         let driver = stage
@@ -390,7 +390,7 @@ async fn chosen_paths_come_back_exactly_and_nothing_else_is_touched() {
         .load(&record(&target, &captured), &stage.artifacts)
         .await
         .unwrap_err();
-    assert!(error.to_string().contains("no b/extra in the archive"));
+    assert!(error.to_string().contains("b/extra is not in the archive"));
     assert_eq!(container.sh("cat /opt/app/b/extra"), "e");
 }
 

@@ -53,7 +53,7 @@ fn dump(job: &DumpJob, attendant: &Attendant, output: NewFile) -> Result<Dumped,
         (Ok(compressed), Ok(stderr)) => {
             if job.form == Form::PostgresArchive {
                 archive.finish().map_err(|flaw| Failure::Damaged {
-                    what: format!("the dump is not whole: {flaw}"),
+                    what: format!("the dump is not complete: {flaw}"),
                 })?;
             }
             Ok(Dumped {

@@ -123,7 +123,7 @@ pub fn inflow<T>(
         let found = digesting.join().map_err(|_| died())?;
         if found != layer.plain {
             return Err(InflowError::Damaged(format!(
-                "the layer is damaged: its SHA-256 is {} over {} bytes, and {} over {} was recorded",
+                "the layer is damaged: its SHA-256 is {} over {} bytes, but {} over {} was recorded",
                 found.sha256, found.bytes, layer.plain.sha256, layer.plain.bytes
             )));
         }

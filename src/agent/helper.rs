@@ -385,7 +385,7 @@ pub async fn sweep(engine: &Engine, project: &str) -> Result<(), EngineError> {
             engine.remove(&container.id).await?;
         } else {
             warn!(
-                "container {} has the labels of a helper, and neither the name nor the image of one; it is left alone",
+                "container {} has the labels of a helper, but neither the name nor the image of one; it is left alone",
                 container.name
             );
         }
@@ -433,7 +433,7 @@ fn no_network(error: std::io::Error) -> HelperError {
 }
 
 fn unexpected() -> HelperError {
-    HelperError::NoReport("it sent something that was not expected".to_owned())
+    HelperError::NoReport("it sent something unexpected".to_owned())
 }
 
 /// A report that came before everything had been sent can only be one of failure.

@@ -83,7 +83,7 @@ impl Incoming {
                 Err(RecvTimeoutError::Timeout) => {
                     return Err(io::Error::new(
                         io::ErrorKind::TimedOut,
-                        "the engine, or a proxy before it, does not carry the input of an exec",
+                        "the engine, or a proxy in front of it, does not pass on the input of an exec",
                     ));
                 }
             }

@@ -62,7 +62,7 @@ pub enum VisitError {
     },
     #[error("there is no room left in {place} of container {container}")]
     NoRoom { container: String, place: String },
-    #[error("container {container} knows no user {user}")]
+    #[error("container {container} has no user {user}")]
     NoUser { container: String, user: String },
     #[error(transparent)]
     Failed(#[from] Failure),
@@ -70,8 +70,8 @@ pub enum VisitError {
     NoReport { container: String, why: String },
     /// Some engines (Podman 4) lose what a command prints that ends soon.
     #[error(
-        "agent {errand} in container {container} ended with exit code 0, but the engine handed on nothing of its report, so \
-         what it did is not known; run the command again"
+        "agent {errand} in container {container} ended with exit code 0, but the engine passed on none of its report, so its \
+         result is not known; run the command again"
     )]
     LostReport {
         container: String,
@@ -295,7 +295,7 @@ impl Visit {
                 for name in &arrived.swept {
                     debug!(
                         container = self.stay.name,
-                        name, "removed what a dead run left"
+                        name, "removed what a dead run left behind"
                     );
                 }
                 return Ok(Hands::Agent(arrived));

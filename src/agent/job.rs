@@ -284,7 +284,7 @@ pub enum Failure {
         stderr: String,
     },
     #[error(
-        "{program} ended, but a child that it had started kept its {side} open, so {} may not be whole: let the command \
+        "{program} ended, but a child that it had started kept its {side} open, so {} may be incomplete: make the command \
          wait for what it starts: {stderr}",
         side.what()
     )]

@@ -212,7 +212,7 @@ impl<R: Read> Read for Compared<R> {
             if !buffer[..length].starts_with(&earlier) || (length == 0 && has_more(beginning)?) {
                 return Err(io::Error::new(
                     io::ErrorKind::InvalidData,
-                    "the dump is damaged: its beginning was another one before",
+                    "the dump is damaged: its beginning has changed",
                 ));
             }
             if is_over {

@@ -47,7 +47,7 @@ pub fn run(task: &PackTask, line: &mut Line) -> Result<Packed, Failure> {
 /// The tree at `task.place` of a mount, which may be a file itself.
 fn source(mount: &Path, task: &PackTask) -> Result<Source, TreeError> {
     let mount_name = mount.as_os_str().as_encoded_bytes();
-    let root = fs::status(CWD, mount_name).map_err(TreeError::file("look at", "the mount"))?;
+    let root = fs::status(CWD, mount_name).map_err(TreeError::file("inspect", "the mount"))?;
     if !root.is_directory() {
         let directory = fs::open_directory(CWD, b"/").map_err(TreeError::file("open", "/"))?;
         return Ok(Source::Single {
@@ -61,7 +61,7 @@ fn source(mount: &Path, task: &PackTask) -> Result<Source, TreeError> {
         return Ok(Source::Directory(mount, task.opening));
     };
     let directory = fs::open_below(&mount, &parent)?;
-    let status = fs::status(&directory, name).map_err(TreeError::file("look at", &task.place))?;
+    let status = fs::status(&directory, name).map_err(TreeError::file("inspect", &task.place))?;
     if status.file_type == FileType::Directory {
         let root = fs::open_below(&directory, &TreePath::root().join(name))?;
         return Ok(Source::Directory(root, task.opening));

@@ -18,7 +18,7 @@ pub fn arrive(job: &ArriveJob) -> Result<Arrived, Failure> {
     let directory = own_directory()?;
     let place = directory.display().to_string();
     let space = rustix::fs::statvfs(&directory)
-        .map_err(|error| io_failure(&place, "look for room", error.into()))?;
+        .map_err(|error| io_failure(&place, "check the free space", error.into()))?;
     Ok(Arrived {
         free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
         cores: available_parallelism().map_or(1, NonZero::get),

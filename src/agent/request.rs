@@ -142,7 +142,7 @@ async fn ask(job: &RequestJob, password: Option<&str>) -> Result<Answer, Failure
     let body = Limited::new(answer.into_body(), ExecOutput::LIMIT)
         .collect()
         .await
-        .map_err(|error| other(format!("the server's answer was not whole: {error}")))?
+        .map_err(|error| other(format!("the server's answer was incomplete: {error}")))?
         .to_bytes();
     let body = serde_json::from_slice(&body)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&body).into_owned()));

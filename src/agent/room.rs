@@ -8,7 +8,7 @@ use super::task::FoundRoom;
 use crate::tree::TreeError;
 
 pub fn run() -> Result<FoundRoom, Failure> {
-    let space = statvfs("/").map_err(TreeError::file("look for room in", "/"))?;
+    let space = statvfs("/").map_err(TreeError::file("check the free space in", "/"))?;
     Ok(FoundRoom {
         free_bytes: space.f_bavail.saturating_mul(space.f_frsize),
     })

@@ -106,11 +106,11 @@ fn warnings(look: &Look) -> Vec<String> {
     match &look.verdict {
         Verdict::Whole => Vec::new(),
         Verdict::AgainstRules(first) => vec![format!(
-            "the database is sound, but some of its rows are against the rules of their tables: {first}"
+            "the database is sound, but some of its rows violate constraints of their tables: {first}"
         )],
         Verdict::OnlyStructure(words) => vec![format!(
-            "only the structure of the copy was checked, since its indexes or constraints need what only its own program \
-             has: {words}"
+            "only the structure of the copy was checked, because its indexes or constraints need something that only its own \
+             program has: {words}"
         )],
     }
 }

@@ -146,8 +146,8 @@ fn problems_name_the_flag_or_variable_and_what_to_type() {
         repository: Some(url.to_owned()),
         ..Settings::default()
     };
-    assert_snapshot!(bad(repository("s3://AKIA:hunter2@bucket"), &[]), @"--repository holds a name or password before an `@`; a URL is seen in process lists and logs: give credentials in variables or with `credentials-file=`");
-    assert_snapshot!(bad(repository("file://backups"), &[]), @r"--repository is no URL of an absolute path on this machine; write three slashes, as `file:///backups`");
+    assert_snapshot!(bad(repository("s3://AKIA:hunter2@bucket"), &[]), @"--repository contains a name or password before an `@`; URLs show up in process lists and logs: give credentials in variables or with `credentials-file=`");
+    assert_snapshot!(bad(repository("file://backups"), &[]), @r"--repository is not a URL of an absolute path on this machine; write three slashes, such as `file:///backups`");
     assert_snapshot!(
         bad(
             Settings::default(),

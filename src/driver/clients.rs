@@ -380,7 +380,7 @@ impl RelayOrder {
         const SELECTS: &str = "selects";
         let selects = serde_json::to_vec(&self.selects).map_err(|error| {
             VisitError::Failed(Failure::Other {
-                message: format!("the names of columns cannot be written down: {error}"),
+                message: format!("the names of columns cannot be recorded: {error}"),
             })
         })?;
         let bytes = selects.len() as u64;

@@ -86,7 +86,7 @@ impl CommandDriver {
                     self.container.name,
                     label_of(name)
                 ),
-                "add it, with the command whose output is saved",
+                "add it, with the command whose output is to be saved",
             )
         })
     }
@@ -138,12 +138,12 @@ impl CommandDriver {
             Some(pattern) if bytes > 0 && !ends_with(&taken.tail, pattern) => {
                 Err(DriverError::failed_with_hint(
                     format!(
-                        "{} ended well in container {}, but its dump was cut: its last line does not fit `{pattern}`",
+                        "{} succeeded in container {}, but its dump was cut off: its last line does not match `{pattern}`",
                         program_of(&command.dump),
                         self.container.name
                     ),
                     format!(
-                        "see why the command stops early; where a whole dump ends otherwise, correct {}.ends-with",
+                        "find out why the command stops early; if a complete dump ends differently, correct {}.ends-with",
                         label_of(name)
                     ),
                 ))
@@ -163,12 +163,12 @@ impl CommandDriver {
         }
         Err(DriverError::failed_with_hint(
             format!(
-                "{} ended well in container {}, but printed nothing",
+                "{} succeeded in container {}, but printed nothing",
                 program_of(&command.dump),
                 self.container.name
             ),
             format!(
-                "see that the command writes to standard output; where the store is empty and its dump too, set {}.allow-empty: true",
+                "check that the command writes to standard output; if the store is empty and so is its dump, set {}.allow-empty: true",
                 label_of(name)
             ),
         ))
@@ -328,7 +328,7 @@ impl Driver for CommandDriver {
         self.run.helpers.removals.done().await;
         self.load(record, source).await?;
         if let Err(error) = self.check(record).await {
-            warn!(target = %record.target, "the old data was put back, and its check fails as well: {error}");
+            warn!(target = %record.target, "the old data was restored, but its check fails too: {error}");
         }
         Ok(())
     }
@@ -364,8 +364,8 @@ impl Driver for CommandDriver {
 
     async fn rollback(&self, target: &TargetId) -> Result<(), DriverError> {
         Err(DriverError::failed_with_hint(
-            format!("there is no safety snapshot that {target} could be put back from"),
-            "look at what the load command has left, and restore a snapshot that you trust",
+            format!("there is no safety snapshot to restore {target} from"),
+            "check what the load command left behind, and restore a snapshot that you trust",
         ))
     }
 }

@@ -170,8 +170,8 @@ async fn access(
         port: labels.port,
         scheme: Scheme::Http,
         login: Login::find(engine, container, login, account.as_slice()).await?,
-        remedy: "see that it runs, and that cofferdam.couchdb.user, .password-file and .port name an administrator and the port; \
-                 the default is COUCHDB_USER with COUCHDB_PASSWORD at port 5984",
+        remedy: "check that it is running, and that cofferdam.couchdb.user, .password-file and .port name an administrator \
+         and the port; the default is COUCHDB_USER with COUCHDB_PASSWORD at port 5984",
     })
 }
 
@@ -222,7 +222,9 @@ impl Driver for CouchdbDriver {
         maps.ensure_files_are_in(&listing.files())?;
         databases.retain(|database| maps.of(&database.name).is_some());
         warnings.extend(anew.into_iter().map(|name| {
-            format!("database {name} was deleted and created anew while it was saved, and may be missing")
+            format!(
+                "database {name} was deleted and recreated while it was saved, and may be missing"
+            )
         }));
         warnings.extend(captured.warnings.into_iter().filter(|warning| {
             // To append is all that CouchDB does to its files.
@@ -278,7 +280,7 @@ impl Driver for CouchdbDriver {
     async fn check(&self, record: &TargetRecord) -> Result<(), DriverError> {
         let Facts::Couchdb(facts) = &record.facts else {
             return Err(DriverError::failed(format!(
-                "{} is recorded as something else than a node of CouchDB",
+                "{} is not recorded as a node of CouchDB",
                 record.target
             )));
         };
@@ -308,6 +310,6 @@ fn is_replicator(database: &CouchdbDatabase) -> bool {
 fn tree_of(facts: Facts) -> Result<TreeFacts, DriverError> {
     match facts {
         Facts::Volume(tree) | Facts::Files(tree) => Ok(tree),
-        _ => Err(DriverError::failed("the data directory is no tree")),
+        _ => Err(DriverError::failed("the data directory is not a tree")),
     }
 }

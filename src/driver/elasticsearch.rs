@@ -118,7 +118,7 @@ impl ElasticsearchDriver {
                 Scheme::Http
             },
             login: Login::find(&self.helpers.engine, &self.container, login, &accounts).await?,
-            remedy: "see that it runs, and set what differs: cofferdam.elasticsearch.port (9200), .tls: true where it speaks HTTPS, \
+            remedy: "check that it is running, and set what differs: cofferdam.elasticsearch.port (9200), .tls: true where it speaks HTTPS, \
                      .user and .password-file",
         };
         let neighbour = self.helpers.neighbour(&self.container).await?;
@@ -168,8 +168,8 @@ impl ElasticsearchDriver {
         self.passage(http, name).await?.ok_or_else(|| {
             DriverError::failed_with_hint(
                 "the server allows no directory for snapshots",
-                "set path.repo in its configuration (path.repo: /snapshots), with a volume at that place; or name a repository that \
-                 it has with cofferdam.elasticsearch.repository",
+                "set path.repo in its configuration (path.repo: /snapshots), with a volume mounted there; or name an \
+                 existing repository of the server with cofferdam.elasticsearch.repository",
             )
         })
     }
@@ -409,13 +409,13 @@ async fn tell_of_missing_templates(http: &Http<'_>, target: &TargetId, holdings:
             for stream in streams {
                 warn!(
                     target = %target,
-                    "no index template fits the data stream {stream}: it is restored, but cannot roll over until its template is there"
+                    "no index template matches the data stream {stream}: it is restored, but cannot roll over until its template is there"
                 );
             }
         }
         Err(error) => warn!(
             target = %target,
-            "whether index templates fit the data streams is not known: {error}"
+            "could not check whether index templates match the data streams: {error}"
         ),
     }
 }
@@ -444,7 +444,7 @@ fn facts_of(record: &TargetRecord) -> Result<&ElasticsearchFacts, DriverError> {
     match &record.facts {
         Facts::Elasticsearch(facts) => Ok(facts),
         _ => Err(DriverError::failed(format!(
-            "{} is recorded as something else than indices",
+            "{} is not recorded as indices",
             record.target
         ))),
     }

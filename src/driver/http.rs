@@ -211,7 +211,7 @@ impl<'a> Http<'a> {
         }
         serde_json::from_value(answer.body).map_err(|error| {
             DriverError::failed(format!(
-                "{server} answered {request} with something else than expected: {error}"
+                "{server} gave an unexpected answer to {request}: {error}"
             ))
         })
     }

@@ -79,7 +79,7 @@ impl Logins<'_> {
         let value = self.value(variable).ok_or_else(|| {
             DriverError::failed_with_hint(
                 format!(
-                    "{label}.password-variable names no variable of container {}, or an empty one",
+                    "{label}.password-variable names a variable that container {} does not have, or that is empty",
                     self.container.name
                 ),
                 format!("name the variable that holds the password, or a file with {label}.password-file"),

@@ -249,7 +249,7 @@ impl MysqlDriver {
         DriverError::failed_with_hint(
             format!("container {container} has no database {name}"),
             format!(
-                "correct its label cofferdam.mysql; there are: {}",
+                "correct its label cofferdam.mysql; the databases are: {}",
                 there.join(", ")
             ),
         )
@@ -293,7 +293,7 @@ fn facts_of(record: &TargetRecord) -> Result<&MysqlFacts, DriverError> {
     match &record.facts {
         Facts::Mysql(facts) => Ok(facts),
         _ => Err(DriverError::failed(format!(
-            "{} is recorded as something else than a MySQL database",
+            "{} is not recorded as a MySQL database",
             record.target
         ))),
     }
@@ -317,7 +317,7 @@ impl Driver for MysqlDriver {
         names.dedup();
         if names.iter().any(|name| name == USERS) {
             return Err(DriverError::failed(format!(
-                "database {USERS} has the name that stands for users and grants: rename it"
+                "database {USERS} has the name that is reserved for users and grants: rename it"
             )));
         }
         let (present, missing): (Vec<String>, Vec<String>) =
@@ -371,7 +371,7 @@ impl Driver for MysqlDriver {
         }
         match self.labels.restore {
             MysqlRestore::Swap => format!("swap database {name}"),
-            MysqlRestore::Recreate => format!("move database {name} away and load it anew"),
+            MysqlRestore::Recreate => format!("move database {name} away and load the new one"),
         }
     }
 

@@ -204,7 +204,7 @@ fn facts_of(record: &TargetRecord) -> Result<&PostgresFacts, DriverError> {
     match &record.facts {
         Facts::Postgres(facts) => Ok(facts),
         _ => Err(DriverError::failed(format!(
-            "{} is recorded as something else than a database",
+            "{} is not recorded as a database",
             record.target
         ))),
     }
@@ -347,7 +347,7 @@ impl Driver for PostgresDriver {
     ) -> Result<(), DriverError> {
         let name = &record.target.name;
         if self.unchanged().contains(name) {
-            debug!("the failed load has changed nothing in {}", record.target);
+            debug!("the failed load changed nothing in {}", record.target);
             return Ok(());
         }
         let loaded = self.load(record, source).await;

@@ -182,7 +182,7 @@ impl SqliteDriver {
 
     fn place(&self, target: &TargetId) -> Result<&DatabasePlace, DriverError> {
         let database = self.databases.get(target).ok_or_else(|| {
-            DriverError::failed(format!("{target} is no target of this container"))
+            DriverError::failed(format!("{target} is not a target of this container"))
         })?;
         database
             .place
@@ -198,7 +198,7 @@ impl SqliteDriver {
         }
         Err(DriverError::failed_with_hint(
             format!(
-                "container {} runs, and would go on writing into the old file",
+                "container {} is running and would keep writing to the old file",
                 container.name
             ),
             format!(
@@ -223,12 +223,12 @@ async fn find(
         None if moment == Moment::Backup => {
             return Err(DriverError::failed_with_hint(
                 format!("{path} does not exist in container {}", container.name),
-                "correct the `cofferdam.sqlite` label, or start the program that makes it",
+                "correct the `cofferdam.sqlite` label, or start the program that creates it",
             ));
         }
         Some(stat) if stat.kind != PathKind::File => {
             return Err(DriverError::failed_with_hint(
-                seen("is no file"),
+                seen("is not a file"),
                 "name the database file itself in `cofferdam.sqlite`",
             ));
         }
@@ -236,7 +236,7 @@ async fn find(
     }
     match site {
         Site::Mount(mount) if mount.root == MountRoot::File => Err(DriverError::failed_with_hint(
-            seen("is mounted as a single file, without what SQLite keeps beside it"),
+            seen("is mounted as a single file, without the files that SQLite keeps beside it"),
             "mount the directory that it is in",
         )),
         Site::Mount(mount) => Ok(DatabasePlace::Mount(mount)),
@@ -385,7 +385,7 @@ fn sqlite_facts(record: &TargetRecord) -> Result<&SqliteFacts, DriverError> {
     match &record.facts {
         Facts::Sqlite(facts) => Ok(facts),
         _ => Err(DriverError::failed(format!(
-            "{} is recorded as something else than an SQLite database",
+            "{} is not recorded as an SQLite database",
             record.target
         ))),
     }
@@ -395,7 +395,7 @@ fn dump_of(record: &TargetRecord) -> Result<&Artifact, DriverError> {
     match record.artifacts.as_slice() {
         [dump] if dump.role == Role::Dump => Ok(dump),
         _ => Err(DriverError::failed(format!(
-            "{} is recorded with something else than one dump",
+            "{} is not recorded with exactly one dump",
             record.target
         ))),
     }

@@ -230,9 +230,9 @@ impl TreeDriver {
     }
 
     fn tree(&self, target: &TargetId) -> Result<&Tree, DriverError> {
-        self.trees
-            .get(target)
-            .ok_or_else(|| DriverError::failed(format!("{target} is no target of this container")))
+        self.trees.get(target).ok_or_else(|| {
+            DriverError::failed(format!("{target} is not a target of this container"))
+        })
     }
 
     /// Whether a restore of this target lies beside the present tree until it is committed.
@@ -395,20 +395,20 @@ impl Driver for TreeDriver {
         };
         let way = match (&tree.site, &self.no_helpers) {
             (Ok(Site::Mount(_)), Some(why)) => {
-                format!(", by the archive API, since no helper container can be used ({why})")
+                format!(", by the archive API, because no helper container can be used ({why})")
             }
             _ => String::new(),
         };
         if !self.run.paths.is_empty() {
             let paths: Vec<String> = self.run.paths.iter().map(TreePath::encode).collect();
-            return format!("put {} back into {place}{way}", paths.join(", "));
+            return format!("restore {} into {place}{way}", paths.join(", "));
         }
         match tree.target.options.restore {
             TreeRestore::Replace => {
                 format!("replace {place}{}{way}", self.what_stays(tree, record))
             }
-            TreeRestore::Overlay => format!("lay over {place}{way}"),
-            TreeRestore::KeepExisting => format!("put back into {place} what it lacks{way}"),
+            TreeRestore::Overlay => format!("overlay {place}{way}"),
+            TreeRestore::KeepExisting => format!("restore what is missing in {place}{way}"),
         }
     }
 

@@ -67,7 +67,7 @@ impl PathKind {
 impl Engine {
     /// `Ok(None)` when the path does not exist. A symbolic link at its end is not followed.
     ///
-    /// The engine does not see what lies on a tmpfs: such a path does not exist for it, or is the one below the mount.
+    /// The engine does not see what is on a tmpfs: such a path does not exist for it, or is the one below the mount.
     pub async fn stat(&self, container: &str, path: &str) -> Result<Option<PathStat>, EngineError> {
         let options = ContainerArchiveInfoOptions {
             path: path.to_owned(),

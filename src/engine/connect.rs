@@ -64,12 +64,12 @@ pub enum EndpointError {
     #[error(transparent)]
     Host(#[from] BadEndpoint),
     #[error(
-        "the docker context `{name}` cannot be followed: {reason}; say by DOCKER_HOST where the engine is, or set \
+        "the docker context `{name}` cannot be used: {reason}; set DOCKER_HOST to the address of the engine, or \
          DOCKER_CONTEXT=default for the one on this machine"
     )]
     Context { name: String, reason: String },
     #[error(
-        "whether a docker context is chosen cannot be read: {0}; say by DOCKER_HOST where the engine is, or set \
+        "cannot read which docker context is selected: {0}; set DOCKER_HOST to the address of the engine, or \
          DOCKER_CONTEXT=default for the one on this machine"
     )]
     ClientConfig(String),
@@ -171,7 +171,7 @@ impl Endpoint {
             "https" => Some(tls()),
             "ssh" => {
                 return Err(bad(
-                    "ssh is not spoken here, since there is no ssh program in Cofferdam's image; run Cofferdam beside the \
+                    "ssh is not supported, because there is no ssh program in Cofferdam's image; run Cofferdam beside the \
                      engine, or forward its socket: ssh -nNT -L /run/engine.sock:/var/run/docker.sock HOST",
                 ));
             }
@@ -239,7 +239,7 @@ impl Engine {
             .client
             .version()
             .await
-            .map_err(|error| self.fault(error, About::Engine, "tell its version"))?;
+            .map_err(|error| self.fault(error, About::Engine, "report its version"))?;
         Ok(EngineFacts {
             version: version.version.unwrap_or_default(),
             api_version: self.client.client_version().to_string(),
@@ -260,11 +260,11 @@ fn client_over(transport: Transport) -> Result<Docker, Error> {
 
 fn explain_first(error: Error, endpoint: &Endpoint) -> EngineError {
     let timed_out = matches!(error, Error::RequestTimeoutError);
-    match explain(error, endpoint, About::Engine, "tell its version".to_owned()) {
+    match explain(error, endpoint, About::Engine, "report its version".to_owned()) {
         EngineError::Api { .. } if timed_out => EngineError::Unreachable {
             endpoint: endpoint.to_string(),
             message: format!("no answer within {FIRST_ANSWER:?}"),
-            hint: "something accepts connections there and does not answer: check the engine, and any proxy before it"
+            hint: "something accepts connections there, but does not answer: check the engine, and any proxy in front of it"
                 .to_owned(),
         },
         EngineError::Api { message, .. } => unreachable(endpoint, message, None),
@@ -378,7 +378,7 @@ mod tests {
         DOCKER_HOST is `unix://docker.sock`: a socket needs an absolute path: unix:///path
         DOCKER_HOST is `npipe:////./pipe/x`: it must begin with unix://, tcp://, http:// or https://
         DOCKER_HOST is `tcp://h:1/v1`: what follows the scheme must be host:port
-        DOCKER_HOST is `ssh://h`: ssh is not spoken here, since there is no ssh program in Cofferdam's image; run Cofferdam beside the engine, or forward its socket: ssh -nNT -L /run/engine.sock:/var/run/docker.sock HOST
+        DOCKER_HOST is `ssh://h`: ssh is not supported, because there is no ssh program in Cofferdam's image; run Cofferdam beside the engine, or forward its socket: ssh -nNT -L /run/engine.sock:/var/run/docker.sock HOST
         "#);
     }
 }

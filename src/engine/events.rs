@@ -48,7 +48,7 @@ impl Engine {
         events.filter_map(|event| async {
             match event {
                 Ok(event) => read(event).map(Ok),
-                Err(error) => Some(Err(self.fault(error, About::Engine, "tell what happens"))),
+                Err(error) => Some(Err(self.fault(error, About::Engine, "report events"))),
             }
         })
     }
@@ -62,7 +62,7 @@ impl Engine {
         container: &str,
         since: &Container,
     ) -> Result<Option<bool>, EngineError> {
-        let fault = |error| self.fault(error, About::Engine, "tell what has happened");
+        let fault = |error| self.fault(error, About::Engine, "report past events");
         // By the engine's clock: there the stream ends.
         let Some(now) = self.client.info().await.map_err(fault)?.system_time else {
             return Ok(None);

@@ -95,12 +95,12 @@ pub(super) fn unreachable(
         ),
         (Endpoint::Unix(path), Some(io::ErrorKind::PermissionDenied)) => permission_hint(path),
         (Endpoint::Unix(_), Some(io::ErrorKind::ConnectionRefused)) => {
-            "the socket is there but nobody listens: the engine is not running, or it made a new socket after this \
+            "the socket exists, but nothing listens on it: the engine is not running, or it made a new socket after this \
              container was started (then restart this container)"
                 .to_owned()
         }
         (Endpoint::Tcp { .. }, Some(io::ErrorKind::ConnectionRefused)) => {
-            "nobody listens there: check DOCKER_HOST, and that the engine or its proxy runs".to_owned()
+            "nothing listens there: check DOCKER_HOST, and that the engine or its proxy is running".to_owned()
         }
         (Endpoint::Tcp { tls: Some(files), .. }, _) => format!(
             "check DOCKER_HOST, and that {} signed the engine's certificate and the engine trusts {}",
@@ -126,7 +126,7 @@ fn permission_hint(path: &str) -> String {
             socket_hint(path, socket.uid(), socket.gid(), mode)
         }
         _ => {
-            format!("{path} may not be opened by this user: run as a member of the socket's group")
+            format!("this user may not open {path}: run as a member of the socket's group")
         }
     }
 }
@@ -254,9 +254,9 @@ mod tests {
             answer(500, "", About::Engine),
         ];
         insta::assert_snapshot!(sentences.join("\n"), @r#"
-        the Docker Engine does not allow to create a container: 403 Forbidden Request forbidden by administrative rules.
-        there is no container db (any more)
-        there is no volume data (any more)
+        the Docker Engine does not allow Cofferdam to create a container: 403 Forbidden Request forbidden by administrative rules.
+        container db does not exist (any more)
+        volume data does not exist (any more)
         the Docker Engine failed to create a container: No such image: nope:latest
         name x is in use already
         the Docker Engine failed to create a container: Container db is not running
@@ -300,8 +300,8 @@ mod tests {
         ];
         insta::assert_snapshot!(hints.map(|hint| hint.to_string()).join("\n"), @r#"
         cannot reach the Docker Engine at unix:///var/run/docker.sock: no; mount the engine's socket (-v /var/run/docker.sock:/var/run/docker.sock), or set DOCKER_HOST
-        cannot reach the Docker Engine at unix:///var/run/docker.sock: no; the socket is there but nobody listens: the engine is not running, or it made a new socket after this container was started (then restart this container)
-        cannot reach the Docker Engine at tcp://proxy:2375: no; nobody listens there: check DOCKER_HOST, and that the engine or its proxy runs
+        cannot reach the Docker Engine at unix:///var/run/docker.sock: no; the socket exists, but nothing listens on it: the engine is not running, or it made a new socket after this container was started (then restart this container)
+        cannot reach the Docker Engine at tcp://proxy:2375: no; nothing listens there: check DOCKER_HOST, and that the engine or its proxy is running
         cannot reach the Docker Engine at tcp://proxy:2375: no; check DOCKER_HOST; an engine that speaks TLS also needs DOCKER_TLS_VERIFY=1 and DOCKER_CERT_PATH
         "#);
     }

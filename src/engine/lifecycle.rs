@@ -132,7 +132,7 @@ impl Engine {
                         container: container.to_owned(),
                         wanted: "removed",
                         limit: VANISHING,
-                        last: "somebody else is removing it".to_owned(),
+                        last: "another client is removing it".to_owned(),
                     });
                 }
                 Ok(_) => tokio::time::sleep(Duration::from_millis(200)).await,

@@ -94,7 +94,7 @@ impl Engine {
             action: "tell in which container cofferdam runs".to_owned(),
             status: None,
             message: format!(
-                "it shares a network with others, and may be any of {}; give it a network of its own",
+                "it shares a network with other containers, and may be any of {}; give it its own network",
                 names.join(", ")
             ),
         })

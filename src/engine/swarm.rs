@@ -228,7 +228,7 @@ impl Engine {
         }
         if self.managers.is_empty() {
             return Err(EngineError::NoManager(format!(
-                "node {} is no manager of its swarm, and none is named: set COFFERDAM_SWARM_MANAGER to the address of one \
+                "node {} is not a manager of its swarm, and no manager is named: set COFFERDAM_SWARM_MANAGER to the address of one \
                  (tcp://HOST:2376)",
                 node.name
             )));
@@ -261,7 +261,7 @@ impl Engine {
             return Ok(self);
         }
         Err(format!(
-            "the manager at {} is one of another swarm: it has no node {}; check COFFERDAM_SWARM_MANAGER",
+            "the manager at {} belongs to another swarm: it has no node {}; check COFFERDAM_SWARM_MANAGER",
             self.endpoint, node.name
         ))
     }
@@ -273,7 +273,7 @@ impl Engine {
                 status: Some(503), ..
             }) => {
                 return Err(EngineError::NoManager(format!(
-                    "{} is no manager of a swarm; check COFFERDAM_SWARM_MANAGER",
+                    "{} is not a manager of a swarm; check COFFERDAM_SWARM_MANAGER",
                     self.endpoint
                 )));
             }

@@ -68,7 +68,7 @@ pub enum FreshnessError {
     #[error(transparent)]
     Repository(#[from] RepositoryError),
     #[error(
-        "a target that is expected belongs to one project, and {projects} are in question; name one with --project"
+        "an expected target belongs to one project, but {projects} are selected; name one with --project"
     )]
     ExpectedWhere { projects: usize },
 }

@@ -36,13 +36,13 @@ pub enum SelectError {
         wanted: String,
         nearest: Vec<SnapshotRef>,
     },
-    #[error("`{wanted}` fits {count} snapshots; write more of the id, or name the project:{}", lines(.candidates))]
+    #[error("`{wanted}` matches {count} snapshots; write more of the id, or name the project:{}", lines(.candidates))]
     Ambiguous {
         wanted: String,
         count: usize,
         candidates: Vec<SnapshotRef>,
     },
-    #[error("`latest` fits several projects; name one with --project, or one of these by its id:{}", lines(.newest))]
+    #[error("`latest` matches several projects; name one with --project, or one of these by its id:{}", lines(.newest))]
     SeveralProjects { newest: Vec<SnapshotRef> },
     #[error("no snapshot of {project} was taken on this node, {node}; name one of another node by its id:{}", lines(.newest))]
     NoneOfNode {
@@ -50,19 +50,19 @@ pub enum SelectError {
         node: String,
         newest: Vec<OfNode>,
     },
-    #[error("`latest` fits several nodes of a swarm; name one of these by its id:{}", lines(.newest))]
+    #[error("`latest` matches several nodes of a swarm; name one of these by its id:{}", lines(.newest))]
     SeveralNodes { newest: Vec<OfNode> },
     #[error("the newest snapshot cannot be read: {source}; to use an older one, name it by its id:{}", lines(.older))]
     LatestUnreadable {
         source: Box<RepositoryError>,
         older: Vec<SnapshotRef>,
     },
-    #[error("all snapshots of {project} were taken by restores, as their way back; name one by its id:{}", lines(.safety))]
+    #[error("all snapshots of {project} are safety snapshots, taken by restores; name one by its id:{}", lines(.safety))]
     OnlySafety {
         project: String,
         safety: Vec<SnapshotRef>,
     },
-    #[error("no target fits `{pattern}`; there are:{}", lines(.available))]
+    #[error("no target matches `{pattern}`; the targets are:{}", lines(.available))]
     NoTarget {
         pattern: String,
         available: Vec<TargetId>,

@@ -17,7 +17,7 @@ pub enum SnapshotSelector {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "a snapshot is named by its id, as `20261121T020000Z-9f2c61aa`, by a beginning of it, or by `latest`"
+    "name a snapshot by its id, such as `20261121T020000Z-9f2c61aa`, by the beginning of its id, or by `latest`"
 )]
 pub struct BadSnapshotSelector;
 
@@ -72,9 +72,7 @@ impl TargetPattern {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a target is named `service/driver/name`, or by a pattern over that, as `'postgres-db/*'`: {0}"
-)]
+#[error("name a target as `service/driver/name`, or by a pattern such as `'postgres-db/*'`: {0}")]
 pub struct BadTargetPattern(String);
 
 impl FromStr for TargetPattern {
@@ -109,7 +107,9 @@ pub enum TargetMap {
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadTargetMap {
-    #[error("write it as `OLD=NEW`: two services, as `db=database`, or two targets of one kind")]
+    #[error(
+        "write it as `OLD=NEW`: two services, such as `db=database`, or two targets of the same kind"
+    )]
     NotAPair,
     #[error("{0}")]
     NotATarget(#[from] BadTargetId),

@@ -70,7 +70,7 @@ impl Lock {
             InFlight::Unknown => self.wait_for_unknown_stop().await,
         };
         if let Err(error) = waited {
-            warn!("whether a container is being stopped is not known: {error}");
+            warn!("could not tell whether a container is being stopped: {error}");
         }
     }
 
@@ -89,7 +89,7 @@ impl Lock {
         if is_paused {
             return self.engine.unpause(container).await;
         }
-        info!(container = found.name, "waiting until it has stopped");
+        info!(container = found.name, "waiting for it to stop");
         if !self.has_stopped(&found).await? {
             // Engines since 23 do not kill it when whoever has asked is gone.
             self.engine.stop(container, None).await?;
@@ -124,7 +124,7 @@ impl Lock {
             // Where that cannot be asked, it may be so.
             let told = self.engine.was_signalled(&found.id, &journal).await;
             if told.ok().flatten() != Some(false) {
-                info!(container = found.name, "waiting whether it stops");
+                info!(container = found.name, "waiting to see whether it stops");
                 self.has_stopped(&found).await?;
             }
             return Ok(());
@@ -151,7 +151,7 @@ impl Lock {
         };
         let still_held = |error: EngineError| problem(error.to_string(), true);
         let Some(container) = self.present(held, container).await.map_err(still_held)? else {
-            let why = "somebody has removed its container while it was held";
+            let why = "its container was removed from outside while it was held";
             return Err(problem(why.to_owned(), false));
         };
         match container.state {
@@ -236,7 +236,7 @@ fn never_starts_again(container: &Container, owner: &str) -> String {
         ),
     };
     format!(
-        "its container {} cannot start any more, because it shares a namespace of container {}, which somebody has removed; {mend}",
+        "its container {} can no longer start, because it shares a namespace with container {}, which was removed; {mend}",
         container.name,
         owner.get(..12).unwrap_or(owner)
     )

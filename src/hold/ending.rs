@@ -29,7 +29,7 @@ impl Ending {
             Ok(broken) => broken,
             Err(error) => {
                 self.problem(format!(
-                    "whether what was held has stayed so is not known: {error}"
+                    "could not check whether the held containers stayed held: {error}"
                 ));
                 Vec::new()
             }
@@ -140,7 +140,7 @@ impl Ending {
             let project = lock.journal().project.clone();
             if let Err(error) = lock.mark_ended(&self.lost).await {
                 self.problem(format!(
-                    "that the run has ended could not be written down: {error}; while {} lives, cofferdam recover needs --force",
+                    "could not record that the run has ended: {error}; while {} is alive, cofferdam recover needs --force",
                     lock.journal().owner
                 ));
             }
@@ -166,7 +166,7 @@ impl Ending {
             self.lost.insert(target.clone());
         }
         self.leave_unfinished(format!(
-            "{target}: the old data could not be given up: {error}"
+            "{target}: the old data could not be replaced: {error}"
         ));
     }
 
@@ -208,7 +208,7 @@ impl<'a> Unfit<'a> {
             names.join(between)
         };
         format!(
-            "not started, since what they depend on is not ready for them: {}; when that is mended: docker start {}",
+            "not started, because their dependencies are not ready: {}; once that is fixed, run: docker start {}",
             names(|service| &service.name, ", "),
             names(|service| &service.container.name, " ")
         )

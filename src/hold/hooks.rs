@@ -35,7 +35,7 @@ pub enum HookError {
         source: EngineError,
     },
     #[error(
-        "hook {point} of {service} did not run: its task is not on this node any more; run it by hand where it is: \
+        "hook {point} of {service} did not run: its task is no longer on this node; run it by hand on the node that has it: \
          docker service ps {swarm_service}"
     )]
     Moved {
@@ -44,8 +44,8 @@ pub enum HookError {
         swarm_service: String,
     },
     #[error(
-        "hook {point} of {service} cannot run, since container {container} {state}; {mend}; or allow to leave the hook out then with \
-         the label cofferdam.hook.{point}.when-stopped: skip"
+        "hook {point} of {service} cannot run, because container {container} {state}; {mend}; or, to skip the hook in that \
+         case, set the label cofferdam.hook.{point}.when-stopped: skip"
     )]
     NotRunning {
         service: String,
@@ -140,7 +140,7 @@ impl<'a> Hooks<'a> {
             if does_not_run(service) {
                 warn!(
                     service = service.name,
-                    "hook {point} is left out: the container {}",
+                    "hook {point} is skipped: the container {}",
                     service.container.state.told()
                 );
                 continue;

@@ -207,7 +207,7 @@ impl Journal {
         origin.ensure_it_is_understood()?;
         let journal: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if labels.get(LABEL_HOLD) != Some(&journal.project) {
-            return Err(format!("it speaks of project {}", journal.project));
+            return Err(format!("it belongs to project {}", journal.project));
         }
         Ok(journal)
     }

@@ -27,8 +27,8 @@ impl Seals {
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         self.killed.iter().map(|service| {
             format!(
-                "{service} did not end in its time when it was stopped, and was killed: what it had not written yet is lost; give \
-                 it longer (stop_grace_period, docker run --stop-timeout)"
+                "{service} did not stop in time and was killed: anything it had not written yet is lost; give it longer \
+                 (stop_grace_period, docker run --stop-timeout)"
             )
         })
     }
@@ -124,14 +124,11 @@ impl Lock {
 /// That what was to be saved at rest was not.
 pub fn disturbance(services: &[String]) -> String {
     let while_held = if services.len() == 1 {
-        "while it was held"
+        "was started from outside while it was held"
     } else {
-        "while they were held"
+        "were started from outside while they were held"
     };
-    format!(
-        "somebody has started {} {while_held}",
-        printable(&services.join(" and "))
-    )
+    format!("{} {while_held}", printable(&services.join(" and ")))
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub(super) async fn identity_of(
     let image = &container.image;
     Ok(Identity::Doubtful(match container.agent_image {
         Some(_) => format!("its image {image} is not Cofferdam's"),
-        None => format!("whether its image {image} is Cofferdam's cannot be told"),
+        None => format!("Cofferdam cannot tell whether its image {image} is its own"),
     }))
 }
 
@@ -91,7 +91,7 @@ impl Lock {
                     why,
                 }),
                 Identity::Stranger(why) => warn!(
-                    "container {} has the labels of a hold journal and is none: {why}; it is left alone",
+                    "container {} has the labels of a hold journal but is not one: {why}; it is left alone",
                     container.name
                 ),
             }

@@ -92,7 +92,7 @@ impl Lock {
                 Liveness::Dead if other.journal.operation == Operation::Backup => {
                     warn!(
                         run = %other.journal.run,
-                        "releasing what a backup on another node has left held"
+                        "releasing what a backup on another node left held"
                     );
                     other.give_back(&manager).await?;
                     let Journal { run, project, .. } = other.journal;
@@ -231,7 +231,7 @@ impl Lock {
         for node in nodes {
             warn!(
                 service = held.service,
-                node, "the node is down: whether its task still runs is not known"
+                node, "the node is down: its task may still be running"
             );
         }
         Ok(())
@@ -256,7 +256,7 @@ impl Lock {
             Released::AsBefore => info!(service = held.service, "scaled back"),
             Released::ChangedMeanwhile => warn!(
                 service = held.service,
-                "somebody has scaled it while it was held; that stands"
+                "it was scaled from outside while it was held; keeping that scale"
             ),
             Released::NotHeld => return Ok(()),
         }

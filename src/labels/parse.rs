@@ -142,7 +142,7 @@ impl<'a> Parser<'a> {
             Label::Service => self
                 .ensure_no_compose_service()
                 .and_then(|()| ensure_name(value)),
-            Label::Skip => values::text(value, "the reason, as `cache only`")
+            Label::Skip => values::text(value, "the reason, such as `cache only`")
                 .map(|reason| self.labels.skip = Some(reason)),
             Label::Postgres(option) => self.postgres(option, value),
             Label::Mysql(option) => self.mysql(option, value),
@@ -158,10 +158,12 @@ impl<'a> Parser<'a> {
                 .map(|volumes| self.labels.skipped_volumes = volumes),
             Label::Binds => values::selected_paths(value, "paths of bind mounts, or `*`")
                 .map(|binds| self.labels.binds = Some(binds)),
-            Label::BindsSkip => values::paths(value, "paths of bind mounts, as `/data/cache`")
+            Label::BindsSkip => values::paths(value, "paths of bind mounts, such as `/data/cache`")
                 .map(|binds| self.labels.skipped_binds = binds),
-            Label::Sqlite => values::paths(value, "paths of database files, as `/data/app.db`")
-                .map(|databases| self.labels.sqlite = databases),
+            Label::Sqlite => {
+                values::paths(value, "paths of database files, such as `/data/app.db`")
+                    .map(|databases| self.labels.sqlite = databases)
+            }
             Label::FilesPath => ensure_files_name(name).and_then(|()| {
                 self.files.entry(name).or_default().path = Some(values::path(value)?);
                 Ok(())
@@ -199,7 +201,10 @@ impl<'a> Parser<'a> {
             None => Ok(()),
             Some(service) => Err(BadValue::new(
                 "is for containers that compose did not start",
-                format!("remove it; this one is compose's `{}`", quoted(service)),
+                format!(
+                    "remove it; this container belongs to compose's `{}`",
+                    quoted(service)
+                ),
             )),
         }
     }
@@ -250,11 +255,12 @@ impl<'a> Parser<'a> {
             }
             MysqlLabel::Port => mysql.port = Some(values::port(value)?),
             MysqlLabel::ExcludeTables => {
-                mysql.exclude_tables = values::list(value, "patterns of tables, as `jobs, tmp_*`")?;
+                mysql.exclude_tables =
+                    values::list(value, "patterns of tables, such as `jobs, tmp_*`")?;
             }
             MysqlLabel::ExcludeTableData => {
                 mysql.exclude_table_data =
-                    values::list(value, "patterns of tables, as `jobs, tmp_*`")?;
+                    values::list(value, "patterns of tables, such as `jobs, tmp_*`")?;
             }
             MysqlLabel::Restore => mysql.restore = values::word(value, &MYSQL_RESTORES)?,
             MysqlLabel::Transfer => mysql.transfer = values::word(value, &TRANSFERS)?,
@@ -276,7 +282,7 @@ impl<'a> Parser<'a> {
     fn pause(&mut self, value: &str) -> Result<(), BadValue> {
         if value.trim() == "restore" {
             return Err(BadValue::new(
-                "is `restore`, but a frozen container still holds what is replaced under it",
+                "is `restore`, but a paused container still has the replaced files open",
                 "use `cofferdam.stop: restore`",
             ));
         }
@@ -364,11 +370,11 @@ impl<'a> Parser<'a> {
         match table::find_own(key) {
             Some(OwnLabel::Image | OwnLabel::Test) => {}
             Some(OwnLabel::Container) => {
-                let hint = "remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and \
-                            `cofferdam.hold-for`";
+                let hint = "remove it; `cofferdam.stop`, `cofferdam.pause` and `cofferdam.hold-for` set how containers are \
+                 held";
                 self.problem(
                     key,
-                    "is for cofferdam's own containers",
+                    "is reserved for Cofferdam's own containers",
                     Some(hint.to_owned()),
                 );
             }
@@ -435,7 +441,7 @@ fn ensure_name(value: &str) -> Result<(), BadValue> {
         return Ok(());
     }
     Err(BadValue::new(
-        format!("has the name `{}`", quoted(value)),
+        format!("has the invalid name `{}`", quoted(value)),
         "use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit",
     ))
 }
@@ -452,7 +458,9 @@ fn ensure_files_name(name: &str) -> Result<(), BadValue> {
         None => Ok(()),
         Some(option) => Err(BadValue::new(
             format!("has a name that ends like the option `{option}`"),
-            format!("did you mean `cofferdam.files.{before}.{option}`? (else choose another name)"),
+            format!(
+                "did you mean `cofferdam.files.{before}.{option}`? (otherwise choose another name)"
+            ),
         )),
     }
 }

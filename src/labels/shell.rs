@@ -16,7 +16,7 @@ pub(super) fn ensure_no_shell_is_needed(command: &str) -> Result<(), BadValue> {
     for word in unquoted(command) {
         if let Some(operator) = operator_in(&word) {
             return Err(BadValue::new(
-                format!("has `{operator}` in it, but no shell runs it"),
+                format!("contains `{operator}`, but is not run by a shell"),
                 "wrap the command in `sh -c '…'`, or quote the word",
             ));
         }
@@ -26,7 +26,7 @@ pub(super) fn ensure_no_shell_is_needed(command: &str) -> Result<(), BadValue> {
             (false, false) => continue,
         };
         return Err(BadValue::new(
-            format!("has {sign} in it, but no shell runs it"),
+            format!("contains {sign}, but is not run by a shell"),
             "wrap the command in `sh -c '…'` (in a compose file with `$$` for each `$`), or put the word in `'…'`",
         ));
     }
@@ -136,7 +136,7 @@ mod tests {
             ("redis-cli -a `cat /pass` SAVE", "a backquote"),
         ] {
             let refused = ensure_no_shell_is_needed(command).unwrap_err();
-            let what = format!("has {sign} in it, but no shell runs it");
+            let what = format!("contains {sign}, but is not run by a shell");
             assert_eq!(refused.what, what, "{command}");
         }
     }

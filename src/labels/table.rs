@@ -170,7 +170,7 @@ const fn entry(pattern: &'static str, label: Label, summary: &'static str) -> En
 const HOOK_USER: &str = "user that the hook runs as";
 const HOOK_TIMEOUT: &str = "how long the hook may take";
 const HOOK_WHEN_STOPPED: &str =
-    "what becomes of the hook when its container does not run: `fail` or `skip`";
+    "what happens to the hook when its container is not running: `fail` or `skip`";
 
 pub const TABLE: &[Entry] = &[
     entry(
@@ -221,7 +221,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.postgres.maintenance-db",
         Label::Postgres(PostgresLabel::MaintenanceDb),
-        "database to be connected to while others are replaced",
+        "database to connect to while others are replaced",
     ),
     entry(
         "cofferdam.postgres.mode",
@@ -231,17 +231,17 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.postgres.exclude-tables",
         Label::Postgres(PostgresLabel::ExcludeTables),
-        "patterns of tables left out whole",
+        "patterns of tables to leave out entirely",
     ),
     entry(
         "cofferdam.postgres.exclude-table-data",
         Label::Postgres(PostgresLabel::ExcludeTableData),
-        "patterns of tables left out but for their definition",
+        "patterns of tables to save without their rows",
     ),
     entry(
         "cofferdam.postgres.restore",
         Label::Postgres(PostgresLabel::Restore),
-        "how a database is put back: `swap`, `recreate` or `clean`",
+        "how a database is restored: `swap`, `recreate` or `clean`",
     ),
     entry(
         "cofferdam.postgres.transfer",
@@ -251,7 +251,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.postgres.scratch",
         Label::Postgres(PostgresLabel::Scratch),
-        "directory in the container for a dump on its way",
+        "directory in the container for temporary dump files",
     ),
     entry(
         "cofferdam.postgres.exec-user",
@@ -286,17 +286,17 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.mysql.exclude-tables",
         Label::Mysql(MysqlLabel::ExcludeTables),
-        "patterns of tables left out whole",
+        "patterns of tables to leave out entirely",
     ),
     entry(
         "cofferdam.mysql.exclude-table-data",
         Label::Mysql(MysqlLabel::ExcludeTableData),
-        "patterns of tables left out but for their definition",
+        "patterns of tables to save without their rows",
     ),
     entry(
         "cofferdam.mysql.restore",
         Label::Mysql(MysqlLabel::Restore),
-        "how a database is put back: `swap` or `recreate`",
+        "how a database is restored: `swap` or `recreate`",
     ),
     entry(
         "cofferdam.mysql.transfer",
@@ -306,7 +306,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.mysql.scratch",
         Label::Mysql(MysqlLabel::Scratch),
-        "directory in the container for a dump on its way",
+        "directory in the container for temporary dump files",
     ),
     entry(
         "cofferdam.mysql.exec-user",
@@ -321,7 +321,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.couchdb.user",
         Label::Couchdb(CouchdbLabel::User),
-        "administrator to ask as",
+        "administrator to connect as",
     ),
     entry(
         "cofferdam.couchdb.password-file",
@@ -351,7 +351,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.elasticsearch.user",
         Label::Elasticsearch(ElasticsearchLabel::User),
-        "user to ask as",
+        "user to connect as",
     ),
     entry(
         "cofferdam.elasticsearch.password-file",
@@ -376,7 +376,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.elasticsearch.location",
         Label::Elasticsearch(ElasticsearchLabel::Location),
-        "directory in the container for a snapshot on its way",
+        "directory in the container for temporary snapshot files",
     ),
     entry(
         "cofferdam.elasticsearch.repository",
@@ -401,27 +401,27 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.volumes.<name>.exclude",
         Label::Volume(TreeLabel::Exclude),
-        "patterns left out of this volume",
+        "patterns to leave out of this volume",
     ),
     entry(
         "cofferdam.volumes.<name>.restore",
         Label::Volume(TreeLabel::Restore),
-        "how this volume is put back: `replace`, `overlay` or `keep-existing`",
+        "how this volume is restored: `replace`, `overlay` or `keep-existing`",
     ),
     entry(
         "cofferdam.volumes.skip",
         Label::VolumesSkip,
-        "volumes that are left out on purpose",
+        "volumes left out on purpose",
     ),
     entry(
         "cofferdam.binds",
         Label::Binds,
-        "bind mounts to save, by where the container sees them, or `*`",
+        "bind mounts to save, as paths in the container, or `*`",
     ),
     entry(
         "cofferdam.binds.skip",
         Label::BindsSkip,
-        "bind mounts that are left out on purpose",
+        "bind mounts left out on purpose",
     ),
     entry(
         "cofferdam.files.<name>",
@@ -431,12 +431,12 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.files.<name>.exclude",
         Label::Files(TreeLabel::Exclude),
-        "patterns left out of this directory",
+        "patterns to leave out of this directory",
     ),
     entry(
         "cofferdam.files.<name>.restore",
         Label::Files(TreeLabel::Restore),
-        "how it is put back: `replace`, `overlay` or `keep-existing`",
+        "how it is restored: `replace`, `overlay` or `keep-existing`",
     ),
     entry(
         "cofferdam.command.<name>.dump",
@@ -446,22 +446,22 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.command.<name>.load",
         Label::Command(CommandLabel::Load),
-        "command that reads on standard input what was saved",
+        "command that loads the dump from standard input",
     ),
     entry(
         "cofferdam.command.<name>.check",
         Label::Command(CommandLabel::Check),
-        "command that fails when what was loaded is not good",
+        "command that fails when the loaded data is not good",
     ),
     entry(
         "cofferdam.command.<name>.allow-empty",
         Label::Command(CommandLabel::AllowEmpty),
-        "`true`: an empty store prints nothing",
+        "`true`: the dump may be empty, when the store is",
     ),
     entry(
         "cofferdam.command.<name>.ends-with",
         Label::Command(CommandLabel::EndsWith),
-        "last line of a whole dump; `*` stands for anything",
+        "last line of a complete dump; `*` matches anything",
     ),
     entry(
         "cofferdam.command.<name>.data-directory",
@@ -471,7 +471,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.command.<name>.timeout",
         Label::Command(CommandLabel::Timeout),
-        "how long the dump may print nothing, and how long the check may take",
+        "how long the dump may stay silent, and how long the check may take",
     ),
     entry(
         "cofferdam.command.<name>.transfer",
@@ -481,7 +481,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.command.<name>.scratch",
         Label::Command(CommandLabel::Scratch),
-        "directory in the container for a dump on its way",
+        "directory in the container for temporary dump files",
     ),
     entry(
         "cofferdam.command.<name>.exec-user",
@@ -491,7 +491,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.keep",
         Label::Keep,
-        "which snapshots of this container's targets stay",
+        "which snapshots of this container's targets to keep",
     ),
     entry(
         "cofferdam.schedule",
@@ -501,7 +501,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         TRIGGER,
         Label::Trigger,
-        "`exit`: when this container has exited with 0, the daemon saves its project",
+        "`exit`: back up the project when this container exits with 0",
     ),
     entry(
         "cofferdam.stop",
@@ -511,12 +511,12 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.pause",
         Label::Pause,
-        "freeze this container during `backup`",
+        "pause this container during `backup`",
     ),
     entry(
         "cofferdam.hold-for",
         Label::HoldFor,
-        "services whose targets this hold serves",
+        "services whose targets this hold is for",
     ),
     entry(
         "cofferdam.ready-timeout",
@@ -546,7 +546,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.hook.after-backup",
         Label::Hook(HookPoint::AfterBackup, HookLabel::Command),
-        "command to run after a backup, whatever came of it",
+        "command to run after a backup, whether it worked or failed",
     ),
     entry(
         "cofferdam.hook.after-backup.user",
@@ -566,7 +566,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.hook.failed-backup",
         Label::Hook(HookPoint::FailedBackup, HookLabel::Command),
-        "command to run after a backup that failed, ahead of `after-backup`",
+        "command to run after a failed backup, before `after-backup`",
     ),
     entry(
         "cofferdam.hook.failed-backup.user",
@@ -586,7 +586,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.hook.before-restore",
         Label::Hook(HookPoint::BeforeRestore, HookLabel::Command),
-        "command to run in this container before its project is put back",
+        "command to run in this container before its project is restored",
     ),
     entry(
         "cofferdam.hook.before-restore.user",
@@ -606,7 +606,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.hook.after-restore",
         Label::Hook(HookPoint::AfterRestore, HookLabel::Command),
-        "command to run after a restore, whatever came of it, before dependents start",
+        "command to run after a restore, whether it worked or failed, before dependents start",
     ),
     entry(
         "cofferdam.hook.after-restore.user",
@@ -626,7 +626,7 @@ pub const TABLE: &[Entry] = &[
     entry(
         "cofferdam.hook.failed-restore",
         Label::Hook(HookPoint::FailedRestore, HookLabel::Command),
-        "command to run after a restore that failed, ahead of `after-restore`",
+        "command to run after a failed restore, before `after-restore`",
     ),
     entry(
         "cofferdam.hook.failed-restore.user",

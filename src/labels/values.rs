@@ -55,7 +55,7 @@ pub fn text(text: &str, example: &str) -> Result<String, BadValue> {
     }
     if trimmed.chars().any(char::is_control) {
         return Err(BadValue::new(
-            "holds a control character",
+            "contains a control character",
             format!("write {example}"),
         ));
     }
@@ -67,10 +67,7 @@ pub fn list(value: &str, example: &str) -> Result<Vec<String>, BadValue> {
     let mut items: Vec<String> = Vec::new();
     for item in text(value, example)?.split(',').map(str::trim) {
         if item.is_empty() {
-            return Err(BadValue::new(
-                "has an empty item",
-                "remove the comma that is too many",
-            ));
+            return Err(BadValue::new("has an empty item", "remove the extra comma"));
         }
         if items.iter().any(|known| known == item) {
             return Err(BadValue::new(
@@ -90,20 +87,20 @@ pub fn selection(value: &str, example: &str) -> Result<Selection, BadValue> {
         None => Ok(Selection::Names(items)),
         Some(_) if items.len() == 1 => Ok(Selection::All),
         Some(_) => Err(BadValue::new(
-            "has `*` beside other items",
-            "`*` stands alone: it takes all of them",
+            "has `*` next to other items",
+            "write `*` alone: it means all of them",
         )),
     }
 }
 
 /// The name of an environment variable. What else is written there may be what the variable should hold: it is not shown.
 pub fn variable(value: &str) -> Result<String, BadValue> {
-    let name = text(value, "the name of a variable of the container")?;
+    let name = text(value, "the name of one of the container's variables")?;
     let is_word = |character: char| character.is_ascii_alphanumeric() || character == '_';
     if name.starts_with(|first: char| first.is_ascii_digit()) || !name.chars().all(is_word) {
         return Err(BadValue::new(
-            "is no name of a variable",
-            "write the name of the container's variable that holds the password, as `DB_PASSWORD`",
+            "is not a variable name",
+            "write the name of the container's variable that holds the password, such as `DB_PASSWORD`",
         ));
     }
     Ok(name)
@@ -125,16 +122,13 @@ pub fn path(value: &str) -> Result<String, BadValue> {
         );
     };
     if inner.split('/').any(|part| part == ".." || part == ".") {
-        return refuse(
-            "which has `.` or `..` in it",
-            "write the path that is meant",
-        );
+        return refuse("which contains `.` or `..`", "write the path without them");
     }
     let parts: Vec<&str> = inner.split('/').filter(|part| !part.is_empty()).collect();
     if parts.is_empty() {
         return refuse(
             "the whole file system of the container",
-            "name the directory or file that is meant",
+            "name a directory or file in it",
         );
     }
     Ok(format!("/{}", parts.join("/")))
@@ -167,7 +161,7 @@ pub fn selected_paths(value: &str, example: &str) -> Result<Selection, BadValue>
 /// Patterns that leave parts of a tree out, as written. What they match is the tree's to say; here they are only read so
 /// that a malformed one is told before anything begins.
 pub fn exclusions(value: &str) -> Result<Vec<String>, BadValue> {
-    let patterns = list(value, "patterns, as `/cache, *.log`")?;
+    let patterns = list(value, "patterns, such as `/cache, *.log`")?;
     for pattern in &patterns {
         ensure_exclusion(pattern)?;
     }
@@ -183,8 +177,8 @@ fn ensure_exclusion(pattern: &str) -> Result<(), BadValue> {
     };
     if pattern.starts_with('!') {
         return refuse(
-            "which takes something back in",
-            "patterns only leave out; name more exactly what is left out",
+            "which would include something again",
+            "patterns can only leave things out; write narrower ones instead",
         );
     }
     if pattern.trim_start_matches('.').trim_matches('/').is_empty() {
@@ -195,7 +189,7 @@ fn ensure_exclusion(pattern: &str) -> Result<(), BadValue> {
     }
     if pattern.split('/').any(|part| part == "..") {
         return refuse(
-            "which has `..` in it",
+            "which contains `..`",
             "patterns are relative to the root that is saved",
         );
     }
@@ -203,8 +197,8 @@ fn ensure_exclusion(pattern: &str) -> Result<(), BadValue> {
         Ok(_) => Ok(()),
         Err(error) => refuse(
             &format!("which is malformed: {}", error.kind()),
-            "a comma separates patterns, also inside `{}`; put `\\` before `*`, `?`, `[`, `]`, `{` or `}` that is meant as \
-             itself",
+            "a comma separates patterns, also inside `{}`; put `\\` before `*`, `?`, `[`, `]`, `{` or `}` to match the \
+             character itself",
         ),
     }
 }
@@ -221,15 +215,15 @@ pub fn port(value: &str) -> Result<u16, BadValue> {
 
 /// A duration such as `90s` or `1h 30m`, longer than nothing.
 pub fn duration(value: &str) -> Result<Duration, BadValue> {
-    let shown = text(value, "a number and a unit, as `90s` or `10m`")?;
+    let shown = text(value, "a number and a unit, such as `90s` or `10m`")?;
     let refuse = |hint: &str| Err(BadValue::new(format!("is `{}`", quoted(&shown)), hint));
     if shown.contains('M') {
-        return refuse("`M` means months; write `m` for minutes, as `10m`");
+        return refuse("`M` means months; write `m` for minutes, such as `10m`");
     }
     match humantime::parse_duration(&shown) {
-        Ok(duration) if duration.is_zero() => refuse("write a time longer than nothing, as `10m`"),
+        Ok(duration) if duration.is_zero() => refuse("write a time above zero, such as `10m`"),
         Ok(duration) => Ok(duration),
-        Err(_) => refuse("write a number and a unit, as `90s` or `10m`"),
+        Err(_) => refuse("write a number and a unit, such as `90s` or `10m`"),
     }
 }
 
@@ -259,23 +253,23 @@ pub fn command(value: &str) -> Result<Vec<String>, BadValue> {
         None => {
             return Err(BadValue::new(
                 "is empty",
-                "write a command, as `vault auth disable approle/`",
+                "write a command, such as `vault auth disable approle/`",
             ));
         }
         Some("") => {
             return Err(BadValue::new(
                 "names an empty program",
-                "write the program first, as `vault auth disable approle/`",
+                "write the program first, such as `vault auth disable approle/`",
             ));
         }
         Some(_) => {}
     }
     if argv.iter().any(|word| word.contains('\0')) {
-        return Err(BadValue::new("holds a NUL character", "remove it"));
+        return Err(BadValue::new("contains a NUL character", "remove it"));
     }
     if has_several_lines(value) {
         return Err(BadValue::new(
-            "has several lines, but no shell runs it: they would all be arguments of the first word",
+            "has several lines, but is not run by a shell: they would all become arguments of the first word",
             "wrap them in `sh -c '…'`, or put the command on one line",
         ));
     }

@@ -38,7 +38,7 @@ impl fmt::Display for Compression {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is not a compression; use `zstd[:1-19]`, `gzip[:1-9]` or `none`")]
+#[error("`{0}` is not a compression method; use `zstd[:1-19]`, `gzip[:1-9]` or `none`")]
 pub struct BadCompression(String);
 
 impl FromStr for Compression {

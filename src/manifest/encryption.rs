@@ -63,9 +63,7 @@ impl fmt::Display for EncryptedTo {
 pub struct PublicKey(String);
 
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "what should be an age recipient is none: one begins with `age1`, and has only letters and digits"
-)]
+#[error("this is not an age recipient: one begins with `age1`, and has only letters and digits")]
 pub struct BadPublicKey;
 
 impl PublicKey {

@@ -32,9 +32,9 @@ pub enum Flaw {
     CutContents,
     #[error("it ends within the data of entry {0}")]
     CutData(u32),
-    #[error("it holds the data of {found} entries, and its table of contents names {named}")]
+    #[error("it holds the data of {found} entries, but its table of contents names {named}")]
     MissingData { named: u32, found: u32 },
-    #[error("it is no archive of pg_dump")]
+    #[error("it is not an archive of pg_dump")]
     NoArchive,
     #[error("its format {0}.{1} is not known")]
     UnknownFormat(u8, u8),

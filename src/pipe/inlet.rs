@@ -96,7 +96,7 @@ impl io::Write for Inlet {
         if !bytes.is_empty() {
             let data = Piece::Data(Bytes::copy_from_slice(bytes));
             self.sender.blocking_send(data).map_err(|_| {
-                let message = format!("nobody reads the stream of {}", self.what);
+                let message = format!("nothing reads the stream of {}", self.what);
                 io::Error::new(io::ErrorKind::BrokenPipe, message)
             })?;
             self.bytes += bytes.len() as u64;

@@ -61,24 +61,24 @@ struct Passphrase {
 #[derive(Debug, thiserror::Error)]
 pub enum DecryptionError {
     #[error(
-        "it is encrypted, and no identity is given; name the file of one with --identity-file FILE (COFFERDAM_IDENTITY_FILE)"
+        "it is encrypted, but no identity is given; name an identity file with --identity-file FILE (COFFERDAM_IDENTITY_FILE)"
     )]
     NoIdentity,
     #[error(
-        "it is encrypted with a passphrase, and none is given; name its file with --passphrase-file FILE (COFFERDAM_PASSPHRASE_FILE)"
+        "it is encrypted with a passphrase, but none is given; name a passphrase file with --passphrase-file FILE (COFFERDAM_PASSPHRASE_FILE)"
     )]
     NoPassphrase,
     /// How many were tried.
     #[error(
         "{} (or its header is damaged); name the file of the right one with --identity-file FILE",
         match .0 {
-            1 => "the identity that is given does not open it".to_owned(),
-            several => format!("none of the {several} identities that are given opens it"),
+            1 => "the given identity does not open it".to_owned(),
+            several => format!("none of the {several} given identities opens it"),
         }
     )]
     WrongIdentity(usize),
     #[error(
-        "the passphrase that is given does not open it (or its header is damaged); name the file of the right one with \
+        "the given passphrase does not open it (or its header is damaged); name the file of the right one with \
          --passphrase-file FILE"
     )]
     WrongPassphrase,
@@ -278,7 +278,7 @@ fn told(error: DecryptError, wrong_key: DecryptionError) -> DecryptionError {
         DecryptError::Io(error) => DecryptionError::Read(error),
         // The library's own words reckon with the difference to this machine, which a hostile header makes overflow.
         DecryptError::ExcessiveWork { required, .. } => DecryptionError::Damaged(format!(
-            "it asks for 2^{required} of scrypt's work, and at most 2^{MOST_WORK} is done"
+            "it asks for 2^{required} of scrypt's work, but at most 2^{MOST_WORK} is allowed"
         )),
         other => DecryptionError::Damaged(other.to_string()),
     }

@@ -329,11 +329,11 @@ async fn a_verified_stream_ends_only_when_it_is_the_expected_one() {
         ("abc", Ok(())),
         (
             "",
-            Err("x is damaged: it ends after 0 bytes, and 3 were recorded".to_owned()),
+            Err("x is damaged: it ends after 0 bytes, but 3 were recorded".to_owned()),
         ),
         (
             "ab",
-            Err("x is damaged: it ends after 2 bytes, and 3 were recorded".to_owned()),
+            Err("x is damaged: it ends after 2 bytes, but 3 were recorded".to_owned()),
         ),
         (
             "abcd",
@@ -342,7 +342,7 @@ async fn a_verified_stream_ends_only_when_it_is_the_expected_one() {
         (
             "abd",
             Err(format!(
-                "x is damaged: its SHA-256 is {}, and {ABC} was recorded",
+                "x is damaged: its SHA-256 is {}, but {ABC} was recorded",
                 digest(b"abd").sha256
             )),
         ),

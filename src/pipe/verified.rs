@@ -62,12 +62,12 @@ impl<T> Verified<T> {
         let Self { expected, what, .. } = self;
         if found.bytes != expected.bytes {
             State::Bad(format!(
-                "{what} is damaged: it ends after {} bytes, and {} were recorded",
+                "{what} is damaged: it ends after {} bytes, but {} were recorded",
                 found.bytes, expected.bytes
             ))
         } else if found.sha256 != expected.sha256 {
             State::Bad(format!(
-                "{what} is damaged: its SHA-256 is {}, and {} was recorded",
+                "{what} is damaged: its SHA-256 is {}, but {} was recorded",
                 found.sha256, expected.sha256
             ))
         } else {

@@ -40,7 +40,7 @@ fn how_to_leave_out(
 ) -> String {
     let patterns = patterns_of(place, [&repository.to_owned()]);
     let Some(pattern) = patterns.first() else {
-        return "take the target out of the labels".to_owned();
+        return "remove the target from the labels".to_owned();
     };
     let is_label = |name: &str| service.labels.files.contains_key(name);
     let name = &target.name;
@@ -52,7 +52,7 @@ fn how_to_leave_out(
             format!("label it `{files}` and `{exclude}` instead")
         }
     };
-    format!("to save the rest, {labels}; or take the target out of the labels")
+    format!("to save the rest, {labels}; or remove the target from the labels")
 }
 
 /// What is to be put back waits at the root of its own mount. Where that lies in another target, it would go with what that one

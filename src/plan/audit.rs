@@ -187,7 +187,7 @@ impl BesideData {
         Finding {
             service: service.name.clone(),
             what: format!(
-                "nothing saves what else is in {mount}, beside data of a database server"
+                "nothing saves the other files in {mount}, next to the data of a database server"
             ),
             label: files,
             hint: Some(format!(
@@ -297,7 +297,7 @@ fn stores_that_stay_open(survey: &Survey) -> Vec<Finding> {
             stores::saved_as_files(survey, service).map(|store| Finding {
                 service: service.name.clone(),
                 what: format!(
-                    "the files of its {store} server are saved, and cannot be put back while it runs"
+                    "the files of its {store} server are saved, but cannot be restored while it runs"
                 ),
                 label: stop_for_restores(service),
                 hint: None,

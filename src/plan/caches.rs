@@ -26,7 +26,7 @@ pub(super) fn not_told(
                 .map(move |cache| Finding {
                     service: service.name.clone(),
                     what: format!(
-                        "its {cache} may serve old answers after a restore: nothing flushes it"
+                        "its {cache} may serve stale data after a restore: nothing flushes it"
                     ),
                     label: cache.label().to_owned(),
                     hint: Some(cache.hint().to_owned()),
@@ -56,9 +56,9 @@ mod tests {
     #[test]
     fn a_cache_that_nothing_flushes_is_told_with_its_label_also_when_it_is_left_out_on_purpose() {
         let skip = [("skip", "only a cache")];
-        insta::assert_snapshot!(said(&skip, Cache::Redis, false, false), @"near: its Redis may serve old answers after a restore: nothing flushes it; to fix this, add the label `cofferdam.hook.after-restore: sh -c 'redis-cli FLUSHALL | grep -x OK'` (only if it is a cache: a queue would lose its jobs; docs/recipes.md#caches-and-search-indexes)");
-        insta::assert_snapshot!(said(&skip, Cache::Memcached, false, false), @"near: its Memcached may serve old answers after a restore: nothing flushes it; to fix this, add the label `cofferdam.stop: restore` (it keeps nothing when it stops)");
-        insta::assert_snapshot!(said(&skip, Cache::Meilisearch, false, false), @"near: its Meilisearch may serve old answers after a restore: nothing flushes it; to fix this, add the label `cofferdam.hook.after-restore: COMMAND` (a command that fills it anew, or `true` where a hook of another container does; docs/recipes.md#caches-and-search-indexes)");
+        insta::assert_snapshot!(said(&skip, Cache::Redis, false, false), @"near: its Redis may serve stale data after a restore: nothing flushes it; to fix this, add the label `cofferdam.hook.after-restore: sh -c 'redis-cli FLUSHALL | grep -x OK'` (only if it is a cache: a queue would lose its jobs; docs/recipes.md#caches-and-search-indexes)");
+        insta::assert_snapshot!(said(&skip, Cache::Memcached, false, false), @"near: its Memcached may serve stale data after a restore: nothing flushes it; to fix this, add the label `cofferdam.stop: restore` (it keeps nothing when it stops)");
+        insta::assert_snapshot!(said(&skip, Cache::Meilisearch, false, false), @"near: its Meilisearch may serve stale data after a restore: nothing flushes it; to fix this, add the label `cofferdam.hook.after-restore: COMMAND` (a command that refills it, or `true` if a hook of another container does that; docs/recipes.md#caches-and-search-indexes)");
     }
 
     #[test]

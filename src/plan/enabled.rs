@@ -43,25 +43,25 @@ pub fn ensure_enabled_is_served(
             errors.problems.push(LabelProblem {
                 container: service.container.name.clone(),
                 label: ENABLE.to_owned(),
-                what: "is `true`, and there is nothing to save: no database server runs in it, and it has no volume or writable bind \
-                       mount that is to be saved"
+                what: "is `true`, but there is nothing to save: no database server runs in it, and it has no volume or \
+                 writable bind mount to save"
                     .to_owned(),
                 hint: Some(
-                    "name what is to be saved, as `cofferdam.files.<name>: /path`, or remove it".to_owned(),
+                    "name what to save, such as `cofferdam.files.<name>: /path`, or remove this label".to_owned(),
                 ),
             });
         } else if is_done(&service.container) {
             unserved.warnings.push(format!(
-                "{}: `{ENABLE}: true` finds nothing to save: container {} has done its work, and has nothing mounted that it could write \
-                 to; remove the label",
+                "{}: `{ENABLE}: true` finds nothing to save: container {} has finished, and has nothing writable mounted; \
+                 remove the label",
                 service.name, service.container.name
             ));
         } else {
             unserved.failures.push(Failure {
                 target: TargetId::new(&service.name, DriverKind::Files, "*"),
                 reason: format!(
-                    "container {} {}, and has nothing mounted that could be saved: what `{ENABLE}: true` means there \
-                     shows when it runs; {}",
+                    "container {} {}, and has nothing mounted that could be saved: Cofferdam can tell what `{ENABLE}: true` \
+                     saves only while it runs; {}",
                     service.container.name,
                     service.container.state.told(),
                     service.container.how_to_start()
@@ -102,7 +102,7 @@ mod tests {
     fn a_label_that_finds_nothing_is_an_error() {
         let check = |app: Service| ensure_enabled_is_served(&survey(vec![(app, &[])]), &[], &[]);
         let bare = || service("app", &[], &ENABLED);
-        assert_snapshot!(check(bare()).unwrap_err(), @"container app: label `cofferdam.enable` is `true`, and there is nothing to save: no database server runs in it, and it has no volume or writable bind mount that is to be saved; name what is to be saved, as `cofferdam.files.<name>: /path`, or remove it");
+        assert_snapshot!(check(bare()).unwrap_err(), @"container app: label `cofferdam.enable` is `true`, but there is nothing to save: no database server runs in it, and it has no volume or writable bind mount to save; name what to save, such as `cofferdam.files.<name>: /path`, or remove this label");
         let skipped = [
             ENABLED[0],
             ("volumes.skip", "cache"),

@@ -23,7 +23,7 @@ pub(super) fn obstacle(
     let volume = placed.find_map(|placed| volume_of(survey, *placed))?;
     users(survey, &volume).next().is_none().then(|| {
         format!(
-            "volume {volume} is in memory, and no container that uses it runs: there is nothing in it, and nothing would stay"
+            "volume {volume} is in memory, and no container that uses it is running: it is empty, and would not keep anything"
         )
     })
 }
@@ -157,7 +157,10 @@ mod tests {
                 "{target}: {refused}"
             );
             let gone = said(target, path, State::Exited, None);
-            assert!(gone.contains("no container that uses it runs"), "{target}");
+            assert!(
+                gone.contains("no container that uses it is running"),
+                "{target}"
+            );
             let kept = said(target, path, State::Running, Some(State::Paused));
             assert_eq!(kept, "", "{target}");
             let dead = said(target, path, State::Running, Some(State::Exited));

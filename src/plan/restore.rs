@@ -115,16 +115,16 @@ fn on_another_node(stack: &Stack, target: &TargetId) -> Option<PlanError> {
             nodes.retain(|known| service.mode != Mode::Global || Some(*known) == node);
             match nodes.as_slice() {
                 [] => format!(
-                    "it has none anywhere: start it first, docker service scale {full_name}=1"
+                    "it has none on any node; start one first: docker service scale {full_name}=1"
                 ),
                 nodes => format!(
-                    "run the same command in the cofferdam of node {}",
-                    nodes.join(" or of node ")
+                    "run the same command in Cofferdam on node {}",
+                    nodes.join(" or on node ")
                 ),
             }
         }
         Err(_) => format!(
-            "run the same command in the cofferdam of the node that has one: docker service ps {full_name}"
+            "run the same command in Cofferdam on a node that has one: docker service ps {full_name}"
         ),
     };
     Some(PlanError::OtherNode {
@@ -370,7 +370,7 @@ fn databases_that_go_with_a_tree(manifest: &Manifest, targets: &[PlannedRestore]
                 && is_within(&file.path, &place.path);
             if is_same_volume || is_below {
                 warnings.push(format!(
-                    "{} may lie in {}, and is not put back with it; name it too",
+                    "{} may be inside {}, and is not restored with it; name it too",
                     database.target, tree.target
                 ));
             }
@@ -401,32 +401,29 @@ fn warnings_of_snapshot(
         );
         Some(match failure {
             Some(reason) => format!(
-                "{} failed in {newest} ({reason}): it comes from {copy}, the newest good one",
+                "{} failed in {newest} ({reason}); restoring {copy}, the newest good one",
                 target.saved_as
             ),
-            None => format!(
-                "{} is not in {newest}: it comes from {copy}",
-                target.saved_as
-            ),
+            None => format!("{} is not in {newest}; restoring {copy}", target.saved_as),
         })
     });
     let saved_as = |id: &TargetId| targets.iter().any(|target| target.saved_as == *id);
     let shrunken = manifest.shrunken.iter().filter(|one| saved_as(&one.target));
     let shrunken = shrunken.map(|one| {
         format!(
-            "the copy of {} is far smaller than the one before it, in snapshot {}: see that nothing is lost",
+            "the copy of {} is far smaller than the previous one, in snapshot {}: check that nothing is missing",
             one.target, one.before
         )
     });
     let disturbed = (!manifest.disturbed.is_empty()).then(|| {
         format!(
-            "{newest} may not be of one moment: {} ran while it was taken, and was to be stopped",
+            "{newest} may be inconsistent: {} ran while it was taken, and should have been stopped",
             manifest.disturbed.join(", ")
         )
     });
     let partial = (!manifest.selection.is_empty()).then(|| {
         format!(
-            "the snapshot was taken of {} only: what else the project has stays as it is",
+            "the snapshot covers only {}: the rest of the project stays as it is",
             manifest.selection.join(", ")
         )
     });

@@ -351,7 +351,7 @@ mod tests {
             20261122T020000Z-9f2c61aa is dated 2026-11-22 03:00:00 CET, but it is 2026-11-21 08:30:00 CET now: a clock is wrong, here or where it was taken
             db/postgres/shop failed in 20261121T020000Z-9f2c61aa, the newest snapshot; fix the cause and back up again, or run `cofferdam prune --despite failed`
             db/postgres/shop is 40.0 MiB in 20261121T020000Z-9f2c61aa, down from 1.0 GiB in 20261120T020000Z-9f2c61aa; if that is intended, run `cofferdam backup --may-shrink db/postgres/shop`, or just this once `cofferdam prune --despite shrunken`
-            somebody has started web while it was held for 20261121T020000Z-9f2c61aa, the newest snapshot; back up again, or run `cofferdam prune --despite disturbed`
+            web was started from outside while it was held for 20261121T020000Z-9f2c61aa, the newest snapshot; back up again, or run `cofferdam prune --despite disturbed`
             the newest copy, in 20261121T020000Z-9f2c61aa, is damaged: the object is missing; back up again, and run `cofferdam verify` to see what is left
         ");
     }

@@ -402,12 +402,15 @@ fn a_target_that_has_shrunk_is_told_also_where_nothing_is_pruned() {
 fn a_snapshot_tells_who_was_started_while_it_was_taken() {
     let mut manifest = complete();
     manifest.disturbed = vec!["web\u{1b}".to_owned()];
-    let one = " while it was held: the saved data may not be from one moment";
+    let one = "web\\u{1b} was started from outside while it was held: the saved data may not be from one moment";
     let text = render_snapshot(&manifest, None, &view(None));
     assert!(text.contains(one), "{text}");
     manifest.disturbed.push("worker".to_owned());
     let text = render_snapshot(&manifest, None, &view(None));
-    assert!(text.contains("and worker while they were held"), "{text}");
+    assert!(
+        text.contains("and worker were started from outside while they were held"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -614,7 +617,7 @@ fn a_plan_says_what_is_saved_and_what_is_not_and_how_to_mend_it() {
                 "broker",
                 "nothing saves its Redis server",
                 "cofferdam.command.rdb.dump: redis-cli --rdb -",
-                Some("docs/recipes.md has the rest"),
+                Some("see docs/recipes.md for the rest"),
             ),
             finding(
                 "app",
@@ -632,11 +635,11 @@ fn a_plan_says_what_is_saved_and_what_is_not_and_how_to_mend_it() {
                  db/postgres/shop: database shop
 
     Not protected
-                 broker: nothing saves its Redis server; to fix this, add the label `cofferdam.command.rdb.dump: redis-cli --rdb -` (docs/recipes.md has the rest)
+                 broker: nothing saves its Redis server; to fix this, add the label `cofferdam.command.rdb.dump: redis-cli --rdb -` (see docs/recipes.md for the rest)
                  app: nothing saves volume shop_uploads at /srv; to fix this, add the label `cofferdam.volumes: uploads`
     ");
     let for_programs = serde_json::to_value(&plan.findings).unwrap();
-    assert_eq!(for_programs[0]["hint"], "docs/recipes.md has the rest");
+    assert_eq!(for_programs[0]["hint"], "see docs/recipes.md for the rest");
     assert_eq!(for_programs[1].get("hint"), None);
 
     let unaudited = BackupPlan {

@@ -78,11 +78,11 @@ fn hint(error: &io::Error) -> Option<String> {
         Errno::NOSPC | Errno::DQUOT => "make room there, or name another place".to_owned(),
         Errno::ROFS => "it is mounted read-only; mount it writable".to_owned(),
         Errno::ACCESS | Errno::PERM => format!(
-            "cofferdam runs as uid {}; let that user in, or run it as another",
+            "Cofferdam runs as uid {}; give that user access, or run it as another user",
             rustix::process::geteuid().as_raw()
         ),
-        Errno::LOOP => "cofferdam follows no symbolic link there".to_owned(),
-        Errno::IO => "the disk itself fails; see the kernel's log".to_owned(),
+        Errno::LOOP => "Cofferdam does not follow symbolic links there".to_owned(),
+        Errno::IO => "the disk is failing; see the kernel log".to_owned(),
         _ => return None,
     })
 }
@@ -228,7 +228,7 @@ impl Directory {
     }
 
     pub fn modified(&self) -> Result<SystemTime, FileError> {
-        let stat = fstat(&*self.fd).map_err(|errno| self.failed("look at", "", errno))?;
+        let stat = fstat(&*self.fd).map_err(|errno| self.failed("inspect", "", errno))?;
         Ok(Entry::new(OsString::new(), &stat).modified)
     }
 
@@ -253,7 +253,7 @@ impl Directory {
         match statat(&*self.fd, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(stat) => Ok(Some(Entry::new(name.to_owned(), &stat))),
             Err(Errno::NOENT) => Ok(None),
-            Err(errno) => Err(self.failed("look at", name, errno)),
+            Err(errno) => Err(self.failed("inspect", name, errno)),
         }
     }
 
@@ -268,7 +268,7 @@ impl Directory {
         };
         let metadata = file
             .metadata()
-            .map_err(|error| self.failed("look at", name, error))?;
+            .map_err(|error| self.failed("inspect", name, error))?;
         if !metadata.is_file() {
             let error = io::Error::other("it is not a regular file");
             return Err(self.failed("open", name, error));

@@ -43,12 +43,13 @@ impl Identity {
             place: place.to_owned(),
             why,
         };
-        let unreadable =
-            |error: serde_json::Error| refused(format!("{FILE} is not whole: {error}"));
+        let unreadable = |error: serde_json::Error| {
+            refused(format!("{FILE} is incomplete or malformed: {error}"))
+        };
         let FormatOnly { format } = serde_json::from_slice(bytes).map_err(unreadable)?;
         if format > FORMAT {
             return Err(refused(format!(
-                "it is of format {format}, and this cofferdam knows up to {FORMAT}; use a newer cofferdam"
+                "it has format {format}, but this version knows formats up to {FORMAT}; use a newer cofferdam"
             )));
         }
         serde_json::from_slice(bytes).map_err(unreadable)
@@ -100,11 +101,11 @@ mod tests {
         };
         insta::assert_snapshot!(
             refusal(r#"{"format": 2, "place": {"of": "the future"}}"#),
-            @"/backups is not a cofferdam repository of a format that this version knows: it is of format 2, and this cofferdam knows up to 1; use a newer cofferdam"
+            @"/backups is not a Cofferdam repository in a format that this version knows: it has format 2, but this version knows formats up to 1; use a newer cofferdam"
         );
         insta::assert_snapshot!(
             refusal(r#"{"format": 1, "#),
-            @"/backups is not a cofferdam repository of a format that this version knows: cofferdam.json is not whole: EOF while parsing a value at line 1 column 14"
+            @"/backups is not a Cofferdam repository in a format that this version knows: cofferdam.json is incomplete or malformed: EOF while parsing a value at line 1 column 14"
         );
     }
 }

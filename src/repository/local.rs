@@ -75,7 +75,7 @@ impl LocalRepository {
 
     fn worker_lost(&self, source: io::Error) -> RepositoryError {
         RepositoryError::Io {
-            action: "work in",
+            action: "use",
             place: self.location(),
             source,
             hint: None,

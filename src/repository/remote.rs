@@ -72,7 +72,7 @@ impl RemoteRepository {
         };
         let unreadable = |why: String| Fault::new(why).of(errand, &self.location());
         if length > limit {
-            return Err(unreadable(format!("{length} bytes are too many for it")));
+            return Err(unreadable(format!("it is too large ({length} bytes)")));
         }
         let mut bytes = Vec::new();
         stream
@@ -102,7 +102,7 @@ impl RemoteRepository {
         match self.foreign().await? {
             None => Ok(false),
             Some(name) => Err(self.refused(format!(
-                "it has no {} but holds other things (`{name}`)",
+                "it has no {} but contains other files (`{name}`)",
                 identity::FILE
             ))),
         }
@@ -119,7 +119,7 @@ impl RemoteRepository {
         match self.foreign().await? {
             None => Ok(()),
             Some(name) => Err(self.refused(format!(
-                "it has no {} but holds other things (`{name}`); name an empty place, or a new prefix in it",
+                "it has no {} but contains other files (`{name}`); name an empty place, or a new prefix in it",
                 identity::FILE
             ))),
         }

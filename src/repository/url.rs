@@ -129,7 +129,7 @@ impl fmt::Display for StoreUrl {
     }
 }
 
-const SUPPORTED: &str = "use a directory, as `/backups` or `file:///backups`, or a URL that begins with `s3://`, `az://`, `gs://`, `webdav+https://` or `sftp://`";
+const SUPPORTED: &str = "use a directory, such as `/backups` or `file:///backups`, or a URL that begins with `s3://`, `az://`, `gs://`, `webdav+https://` or `sftp://`";
 
 impl RepositoryUrl {
     pub fn directory(&self) -> Option<&Path> {
@@ -145,7 +145,7 @@ impl RepositoryUrl {
             return Err(BadUrl::new("is empty", SUPPORTED));
         }
         if text.chars().any(char::is_control) {
-            return Err(BadUrl::new("holds a control character", SUPPORTED));
+            return Err(BadUrl::new("contains a control character", SUPPORTED));
         }
         let Some(scheme) = scheme_of(text) else {
             return Ok(Self::Directory(working_directory.join(text)));
@@ -156,7 +156,7 @@ impl RepositoryUrl {
         }
         let Some(known) = Scheme::of(scheme) else {
             return Err(BadUrl::new(
-                format!("has the scheme `{scheme}`, which is unknown here"),
+                format!("has the unknown scheme `{scheme}`"),
                 match scheme.to_ascii_lowercase().as_str() {
                     "http" | "https" => {
                         "for a WebDAV server write `webdav+https://…`, for an S3 server `s3://bucket?endpoint=https://…`"
@@ -183,8 +183,8 @@ fn scheme_of(text: &str) -> Option<&str> {
 fn file_url(rest: &str) -> Result<RepositoryUrl, BadUrl> {
     let malformed = || {
         BadUrl::new(
-            "is no URL of an absolute path on this machine",
-            "write three slashes, as `file:///backups`",
+            "is not a URL of an absolute path on this machine",
+            "write three slashes, such as `file:///backups`",
         )
     };
     let path = match rest.strip_prefix("//") {
@@ -208,7 +208,7 @@ fn store_url(scheme: Scheme, rest: &str) -> Result<StoreUrl, BadUrl> {
     };
     let rest = rest
         .strip_prefix("//")
-        .ok_or_else(|| BadUrl::new("lacks the two slashes behind its scheme", shape()))?;
+        .ok_or_else(|| BadUrl::new("lacks the two slashes after its scheme", shape()))?;
     let (place, query) = rest.split_once('?').unwrap_or((rest, ""));
     if place.contains('#') {
         return Err(BadUrl::new("holds a `#`", "write it as `%23`"));
@@ -222,8 +222,8 @@ fn store_url(scheme: Scheme, rest: &str) -> Result<StoreUrl, BadUrl> {
         Some(user) if scheme == Scheme::Sftp && !user.contains(':') => Some(user.to_owned()),
         Some(_) => {
             return Err(BadUrl::new(
-                "holds a name or password before an `@`",
-                "a URL is seen in process lists and logs: give credentials in variables or with `credentials-file=`",
+                "contains a name or password before an `@`",
+                "URLs show up in process lists and logs: give credentials in variables or with `credentials-file=`",
             ));
         }
         None => None,
@@ -265,10 +265,7 @@ fn ensure_plain(scheme: Scheme, authority: &str) -> Result<(), BadUrl> {
     match is_good {
         true => Ok(()),
         false => Err(BadUrl::new(
-            format!(
-                "has something else than {} behind its scheme",
-                scheme.authority_is()
-            ),
+            format!("does not have {} after its scheme", scheme.authority_is()),
             "check it, and its port where it has one; credentials go into variables or `credentials-file=`",
         )),
     }
@@ -281,14 +278,14 @@ fn prefix(path: &str) -> Result<String, BadUrl> {
     let odd = |segment: &str| matches!(segment, "" | "." | "..");
     if !trimmed.is_empty() && trimmed.split('/').any(odd) {
         return Err(BadUrl::new(
-            "has a path with an empty segment, `.` or `..` in it",
-            "name the place directly, as `backups/hospital`",
+            "has a path with an empty segment, `.` or `..`",
+            "name the place directly, such as `backups/hospital`",
         ));
     }
     Ok(trimmed.to_owned())
 }
 
-/// `None` where it is not UTF-8, or holds a control character.
+/// `None` where it is not UTF-8, or contains a control character.
 fn decoded(text: &str) -> Option<String> {
     let text = percent_decode_str(text).decode_utf8().ok()?;
     (!text.chars().any(char::is_control)).then(|| text.into_owned())

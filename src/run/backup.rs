@@ -120,13 +120,13 @@ pub async fn back_up(
         Ok(services) if services.is_empty() => {}
         Ok(services) => {
             end.problem(format!(
-                "{}, so what is saved may not be of one moment; see what starts it, and back up again",
+                "{}, so the backup may be inconsistent; find out what starts it, then back up again",
                 disturbance(&services)
             ));
             capture.disturbed = services;
         }
         Err(error) => end.problem(format!(
-            "whether what was held has stayed so is not known, so nothing is pruned: {error}"
+            "could not check whether the held containers stayed held, so nothing is pruned: {error}"
         )),
     }
     end.release(&lock, session.patience()).await;
@@ -158,7 +158,7 @@ pub async fn back_up(
         let pinned = pin::pin(&*session.repository, &snapshot, &Pin::new(name)).await;
         end.problems.extend(pinned.err().map(|error| {
             format!(
-                "the snapshot is not pinned as {name}: {error}; run `cofferdam pin {} '{name}'`",
+                "could not pin the snapshot as {name}: {error}; run `cofferdam pin {} '{name}'`",
                 manifest.snapshot
             )
         }));
@@ -168,7 +168,7 @@ pub async fn back_up(
         Ok((manifest, Comparison::Made)) => prune_after(session, manifest).await,
         Ok((_, Comparison::Impossible(why))) => {
             end.problems.push(format!(
-                "whether something has shrunk is not known, so nothing is pruned: {why}"
+                "could not check whether a target has shrunk, so nothing is pruned: {why}"
             ));
             None
         }

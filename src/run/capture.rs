@@ -155,7 +155,10 @@ impl<'a> Capture<'a> {
             .iter()
             .find(|service| service.name == target.service)
             .ok_or_else(|| {
-                DriverError::failed(format!("there is no service {} (any more)", target.service))
+                DriverError::failed(format!(
+                    "service {} does not exist (any more)",
+                    target.service
+                ))
             })?;
         Ok(record(target, service, captured))
     }

@@ -247,7 +247,7 @@ async fn sealed_otherwise(
         Encryption::None => false,
     };
     (!manifest.objects().all(is_sealed)).then(|| {
-        "it is there already, and not encrypted to these keys; name an empty place for the new copies".to_owned()
+        "it exists there already and is not encrypted to these keys; name an empty place for the new copies".to_owned()
     })
 }
 

@@ -121,7 +121,7 @@ impl Drivers {
     pub fn of(&self, target: &TargetId) -> Result<&dyn Driver, DriverError> {
         let drivers = self.services.get(&target.service).ok_or_else(|| {
             DriverError::failed(format!(
-                "there is no container of service {} (any more)",
+                "service {} has no container (any more)",
                 target.service
             ))
         })?;
@@ -129,7 +129,7 @@ impl Drivers {
             .iter()
             .map(|known| &*known.driver)
             .find(|driver| driver.kinds().contains(&target.driver))
-            .ok_or_else(|| DriverError::failed(format!("no driver knows {target}")))
+            .ok_or_else(|| DriverError::failed(format!("no driver handles {target}")))
     }
 
     /// Why what is saved of a target now could not be put back as things are.

@@ -49,8 +49,8 @@ pub struct PlaceTerms {
 
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "--new-repository is given beside --existing (COFFERDAM_EXISTING) or --repository-id (COFFERDAM_REPOSITORY_ID); leave one \
-     of them out"
+    "--new-repository conflicts with --existing (COFFERDAM_EXISTING) and --repository-id (COFFERDAM_REPOSITORY_ID); leave \
+     one of them out"
 )]
 pub struct Contradiction;
 
@@ -112,9 +112,9 @@ impl UsedPlace {
 #[derive(Debug, thiserror::Error)]
 pub enum PlaceError {
     #[error(
-        "the repository is missing at {place}: there is none, but project {} has kept its snapshots in repository {} at {kept_at}. \
-         Is the disk or volume mounted? If a container was started before that, restart it. To start over with an empty \
-         repository, run `cofferdam {command} --new-repository`",
+        "the repository is missing at {place}: nothing is there, but project {} has kept its snapshots in repository {} at \
+         {kept_at}. Is the disk or volume mounted? If a container was started before it was, restart that container. To \
+         start over with an empty repository, run `cofferdam {command} --new-repository`",
         printable(project),
         printable(id)
     )]
@@ -139,7 +139,7 @@ pub enum PlaceError {
     },
     #[error(
         "there is no repository at {place}, and --existing (COFFERDAM_EXISTING) or --repository-id (COFFERDAM_REPOSITORY_ID) \
-         forbids to make one. Is the disk or volume mounted? For a first backup, leave these settings out"
+         forbids making one. Is the disk or volume mounted? For a first backup, leave these settings out"
     )]
     Forbidden { place: String },
     #[error(
@@ -218,7 +218,7 @@ pub async fn prepare(
     match memory {
         Some(memory) => memory.write(users.projects, &mut used, terms).await,
         None if is_new && terms.making != Making::Anywhere => used.warnings.push(format!(
-            "there is no engine to keep in mind whether there was a repository at {} before: is the disk or volume mounted?",
+            "without an engine, Cofferdam cannot remember whether there was a repository at {} before: is the disk or volume mounted?",
             used.place
         )),
         None => {}
@@ -422,7 +422,7 @@ impl<'a> Memory<'a> {
             if is_still && !used.is_new {
                 used.is_another = true;
                 used.warnings.push(format!(
-                    "the repository at {} is {}, and was {} when project {} used it last; is it the right disk or volume?",
+                    "the repository at {} is {}, but was {} when project {} last used it; is it the right disk or volume?",
                     used.place,
                     printable(&used.id),
                     printable(&record.id),
@@ -586,7 +586,7 @@ mod tests {
         };
         let refused = prepared(&path, existing.clone()).await.unwrap_err();
         assert_eq!(prepared(&path, named("0")).await, Err(refused.clone()));
-        insta::assert_snapshot!(refused, @"there is no repository at /backups, and --existing (COFFERDAM_EXISTING) or --repository-id (COFFERDAM_REPOSITORY_ID) forbids to make one. Is the disk or volume mounted? For a first backup, leave these settings out");
+        insta::assert_snapshot!(refused, @"there is no repository at /backups, and --existing (COFFERDAM_EXISTING) or --repository-id (COFFERDAM_REPOSITORY_ID) forbids making one. Is the disk or volume mounted? For a first backup, leave these settings out");
         assert!(!path.exists());
         let made = prepared(&path, PlaceTerms::default()).await.unwrap();
         assert!(made.is_new);
@@ -595,7 +595,7 @@ mod tests {
         let news = news.replace(&path.display().to_string(), "/backups");
         insta::assert_snapshot!(news.replace(&id, "5ae1"), @"
         made a new repository at /backups, with the id 5ae1: it holds no earlier snapshots
-        there is no engine to keep in mind whether there was a repository at /backups before: is the disk or volume mounted?
+        without an engine, Cofferdam cannot remember whether there was a repository at /backups before: is the disk or volume mounted?
         ");
         for terms in [existing, named(&id)] {
             let used = prepared(&path, terms).await.unwrap();

@@ -446,13 +446,13 @@ pub async fn sweep(
     match in_use.await {
         Ok(in_use) if in_use.iter().all(|one| one.project != project) => {}
         Ok(_) => return,
-        Err(error) => return error!("left-overs of unfinished runs stay: {error}"),
+        Err(error) => return error!("could not remove leftovers of unfinished runs: {error}"),
     }
     match repository.sweep(project).await {
         Ok(removed) => removed
             .iter()
-            .for_each(|path| info!(path, "removed the left-over of an unfinished run")),
-        Err(error) => error!("left-overs of unfinished runs stay: {error}"),
+            .for_each(|path| info!(path, "removed a leftover of an unfinished run")),
+        Err(error) => error!("could not remove leftovers of unfinished runs: {error}"),
     }
 }
 

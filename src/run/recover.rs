@@ -148,7 +148,7 @@ async fn settle(
         }
         (_, Err(error)) => {
             ending.leave_unfinished(format!(
-                "the engine does not tell whether the restored data was decided on: {error}"
+                "could not ask the engine whether the restored data was accepted: {error}"
             ));
             RecoveredData::Old
         }
@@ -268,16 +268,14 @@ async fn forget_dumps(
     let drivers = match drivers {
         Ok(drivers) => drivers,
         Err(error) => {
-            return ending.problem(format!(
-                "what is left of dumps could not be looked for: {error}"
-            ));
+            return ending.problem(format!("could not look for leftover dumps: {error}"));
         }
     };
     for target in dumped {
         let forgotten = async { drivers.of(target)?.forget_dump(target).await };
         if let Err(error) = forgotten.await {
             ending.problem(format!(
-                "{target}: what is left of its dump could not be removed, and stays until the next backup: {error}"
+                "{target}: what its dump left behind could not be removed and stays until the next backup: {error}"
             ));
         }
     }
@@ -319,7 +317,7 @@ async fn release_elsewhere(
     ending.close(lock).await;
     if journal.operation == Operation::Restore {
         warn!(
-            "what the restore has done to the data on node {node} is for cofferdam there to finish or to undo, when it starts"
+            "Cofferdam on node {node} will finish or undo the restore of the data there when it starts"
         );
     }
     came_to(journal, RecoveredData::Untouched, ending)
@@ -405,12 +403,12 @@ async fn undo(
                 undo_written_over(session, drivers, project, restore, &step.target).await
             }
             (WayBack::SafetySnapshot, Err(error)) => Err(DriverError::failed(format!(
-                "the engine does not tell whether its old data was written over: {error}"
+                "could not ask the engine whether its old data was overwritten: {error}"
             ))),
         };
         if let Err(error) = undone {
             ending.leave_unfinished(format!(
-                "{}: the old data could not be put back: {error}",
+                "{}: the old data could not be restored: {error}",
                 step.target
             ));
         }

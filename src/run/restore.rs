@@ -44,16 +44,16 @@ pub enum RestoreError {
     Repository(#[from] RepositoryError),
     #[error(transparent)]
     Hook(#[from] HookError),
-    #[error("the snapshot is not whole, and nothing was touched: {0}")]
+    #[error("the snapshot is not complete, and nothing was changed: {0}")]
     Verify(#[from] VerifyError),
-    #[error("the safety snapshot failed, and nothing was touched: {0}")]
+    #[error("the safety snapshot failed, and nothing was changed: {0}")]
     Safety(#[source] BackupError),
     #[error(transparent)]
     NoWayBack(#[from] NoWayBack),
     #[error(transparent)]
     Indexes(#[from] IndexesError),
     #[error(
-        "there is no `{path}` in {target} of snapshot {snapshot}; to look: cofferdam ls {snapshot} {target}"
+        "{target} of snapshot {snapshot} does not contain `{path}`; to see what it contains, run: cofferdam ls {snapshot} {target}"
     )]
     NoSuchPath {
         path: TreePath,
@@ -66,7 +66,7 @@ pub enum RestoreError {
         source: Box<DriverError>,
     },
     #[error(
-        "{}, and what was written since would be lost: see what starts it, and restore again", disturbance(.0)
+        "{}, and anything written since would be lost: find out what starts it, then restore again", disturbance(.0)
     )]
     Disturbed(Vec<String>),
     #[error(transparent)]
@@ -177,13 +177,13 @@ impl Restore<'_> {
                 self.roll_back(&begun, safety, &mut ending).await;
             }
             Way::Unknown => ending.leave_unfinished(
-                "the engine does not tell whether the new data has been decided on".to_owned(),
+                "could not ask the engine whether the new data was accepted".to_owned(),
             ),
         }
         if let Ok(seals) = &loaded {
             for service in ending.disturbed(&lock, seals).await {
                 ending.problem(format!(
-                    "{service} was started from outside while its data was put back: restart it"
+                    "{service} was started from outside while its data was restored: restart it"
                 ));
             }
         }
@@ -469,7 +469,7 @@ impl Restore<'_> {
             };
             if let Err(error) = undone {
                 ending.leave_unfinished(format!(
-                    "{}: the old data could not be put back: {error}",
+                    "{}: the old data could not be restored: {error}",
                     target.id
                 ));
             }

@@ -119,12 +119,12 @@ fn what_is_no_schedule_is_refused_with_what_to_write() {
     is `0 5-2 * * *`: Range out of bounds; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
     is `*/0 * * * *`: Step cannot be zero; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
     is `0 2 * * \u{1b}[31m`: CronPattern contains illegal character '\u{1b}' in part '\u{1b}[31M'; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
-    is `CRON_TZ=Europe/Berlin 0 2 * * *`, which names a time zone; take it out, and write it as --time-zone, or in TZ
-    is `every`; write a number and a unit, as `every 6h`
-    is `every 6`; write a number and a unit, as `every 6h`
+    is `CRON_TZ=Europe/Berlin 0 2 * * *`, which names a time zone; remove it, and set --time-zone or TZ instead
+    is `every`; write a number and a unit, such as `every 6h`
+    is `every 6`; write a number and a unit, such as `every 6h`
     is `every 6M`, in which `M` would be months; write `min` for minutes, or `months`
     is `every 5s`, which is too often; write `every 1min` or more
-    is `every 99999999999999years`; write a number and a unit, as `every 6h`
+    is `every 99999999999999years`; write a number and a unit, such as `every 6h`
     is `6h`; did you mean `every 6h`?
     is `@daily @weekly`; write `@daily`, `every 6h`, a cron pattern such as `30 2 * * *`, or `off`
     "#);

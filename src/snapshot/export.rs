@@ -25,15 +25,15 @@ pub struct ExportedFile {
 
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
-    #[error("{} is there already, and nothing is written over; name another directory", .0.display())]
+    #[error("{} already exists, and nothing is overwritten; name another directory", .0.display())]
     Exists(PathBuf),
     #[error(transparent)]
     Write(FileError),
     #[error(transparent)]
     Repository(#[from] RepositoryError),
-    #[error("{target} cannot be read, and nothing was exported: {source}")]
+    #[error("{target} cannot be read; nothing was exported: {source}")]
     Read { target: TargetId, source: io::Error },
-    #[error("the export was interrupted, and nothing was exported: {0}")]
+    #[error("the export was interrupted; nothing was exported: {0}")]
     Interrupted(String),
 }
 

@@ -205,7 +205,7 @@ async fn what_is_encrypted_is_named_so_and_needs_its_key() {
         .await
         .unwrap_err()
         .to_string();
-    insta::assert_snapshot!(error.replace(&to, "age1…"), @"candig/20261101T020000Z-9f2c61aa/app.volume.storage.tar.age cannot be opened: it is encrypted, and no identity is given; name the file of one with --identity-file FILE (COFFERDAM_IDENTITY_FILE) (it was encrypted to age1…, says its manifest)");
+    insta::assert_snapshot!(error.replace(&to, "age1…"), @"candig/20261101T020000Z-9f2c61aa/app.volume.storage.tar.age cannot be opened: it is encrypted, but no identity is given; name an identity file with --identity-file FILE (COFFERDAM_IDENTITY_FILE) (according to its manifest, it was encrypted to age1…)");
 }
 
 /// The producer's own words, as without encryption.

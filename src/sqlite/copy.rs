@@ -233,8 +233,8 @@ fn copy_file(from: &File, to: &Path) -> Result<()> {
 
 /// A copy leaves some room beside it: the program that writes to the database must not be stopped by its backup.
 fn ensure_room(target: &File, needed: u64) -> Result<()> {
-    let space =
-        fstatvfs(target).map_err(|errno| SqliteError::file("look for room")(errno.into()))?;
+    let space = fstatvfs(target)
+        .map_err(|errno| SqliteError::file("check the free space")(errno.into()))?;
     let free = space.f_bavail.saturating_mul(space.f_frsize);
     let total = space.f_blocks.saturating_mul(space.f_frsize);
     let reserved = (total / 20).min(MOST_RESERVED);

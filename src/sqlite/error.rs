@@ -8,10 +8,10 @@ use rusqlite::ErrorCode;
 pub enum SqliteError {
     #[error("it does not exist")]
     Missing,
-    #[error("it is no regular file")]
+    #[error("it is not a regular file")]
     NotAFile,
     #[error(
-        "it is no SQLite database, or an encrypted one; save it as a file instead, with `cofferdam.files.<name>`, and with \
+        "it is not an SQLite database, or it is encrypted; save it as a file instead, with `cofferdam.files.<name>`, and with \
          `cofferdam.stop: backup` on whatever writes to it"
     )]
     NotADatabase,
@@ -19,14 +19,14 @@ pub enum SqliteError {
         "another program has kept it locked for {seconds} s; have that program stopped meanwhile, with `cofferdam.stop: backup`"
     )]
     Busy { seconds: u64 },
-    #[error("it is damaged: {}; restore an earlier snapshot, or mend it with `sqlite3 .recover`", .0.join("; "))]
+    #[error("it is damaged: {}; restore an earlier snapshot, or repair it with `sqlite3 .recover`", .0.join("; "))]
     Damaged(Vec<String>),
     #[error(
-        "a transaction over several databases was cut off in it; start the program that uses it, which undoes that"
+        "a transaction over several databases was interrupted in it; start the program that uses it, which rolls that back"
     )]
     CutOffTogether,
     #[error(
-        "there is no room for a copy of it: {needed} bytes have to be free beside it, and {free} are"
+        "there is no room for a copy of it: {needed} bytes have to be free beside it, but {free} are"
     )]
     NoRoom { needed: u64, free: u64 },
     #[error("cannot {action}: {source}{}", hint(source))]
@@ -39,7 +39,7 @@ pub enum SqliteError {
         action: &'static str,
         source: rusqlite::Error,
     },
-    #[error("what came back is not what was saved: {0}")]
+    #[error("the copy differs from what was saved: {0}")]
     Different(String),
 }
 
@@ -56,7 +56,7 @@ fn hint(error: &io::Error) -> &'static str {
 fn permission_hint(error: &rusqlite::Error) -> &'static str {
     match code_of(error) {
         Some(ErrorCode::CannotOpen | ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => {
-            "; whoever reads it has to be able to read its `-wal` and to write its `-shm` and into its directory"
+            "; the user who reads it has to be able to read its `-wal`, and to write its `-shm` and to its directory"
         }
         _ => "",
     }

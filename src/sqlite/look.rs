@@ -195,7 +195,7 @@ fn ensure_alone(database: &Path) -> Result<()> {
         let left = beside(database, companion);
         if left.symlink_metadata().is_ok() {
             return Err(SqliteError::Different(format!(
-                "SQLite has left a `{companion}` beside the copy"
+                "SQLite left a `{companion}` beside the copy"
             )));
         }
     }
@@ -211,7 +211,7 @@ pub fn ensure_same_tables(saved: &SqliteContent, found: &SqliteContent) -> Resul
         content.tables.iter().filter_map(|table| table.rows).sum()
     };
     Err(SqliteError::Different(format!(
-        "{} tables with {} rows were saved, and {} with {} are there",
+        "{} tables with {} rows were saved, but {} with {} are there",
         saved.tables.len(),
         rows(saved),
         found.tables.len(),

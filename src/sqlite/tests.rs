@@ -208,17 +208,17 @@ fn what_is_no_database_is_refused_with_what_to_do() {
         "just some words, and more than a hundred bytes of them".repeat(100),
     )
     .unwrap();
-    assert!(scene.refused().contains("or an encrypted one"));
+    assert!(scene.refused().contains("or it is encrypted"));
     fs::remove_file(scene.live()).unwrap();
     symlink("/etc/passwd", scene.live()).unwrap();
     assert!(scene.refused().contains("cannot open it"));
     fs::remove_file(scene.live()).unwrap();
     fs::create_dir(scene.live()).unwrap();
-    assert!(scene.refused().contains("no regular file"));
+    assert!(scene.refused().contains("not a regular file"));
     fs::remove_dir(scene.live()).unwrap();
     let made = Command::new("mkfifo").arg(scene.live()).status().unwrap();
     assert!(made.success() && scene.live().metadata().unwrap().file_type().is_fifo());
-    assert!(scene.refused().contains("no regular file"));
+    assert!(scene.refused().contains("not a regular file"));
     assert!(!scene.copy_path().exists());
 }
 
@@ -317,7 +317,7 @@ fn tables_and_rows_are_compared() {
     assert!(
         error
             .to_string()
-            .contains("1 tables with 2000 rows were saved, and 1 with 1999"),
+            .contains("1 tables with 2000 rows were saved, but 1 with 1999"),
         "{error}"
     );
 }

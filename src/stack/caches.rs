@@ -121,7 +121,7 @@ impl Cache {
             }
             Remedy::Stop => "it keeps nothing when it stops",
             Remedy::Rebuild => {
-                "a command that fills it anew, or `true` where a hook of another container does; \
+                "a command that refills it, or `true` if a hook of another container does that; \
                  docs/recipes.md#caches-and-search-indexes"
             }
         }

@@ -50,9 +50,9 @@ const PLAIN: Profile = Profile {
     hint: None,
 };
 
-const RECIPE: Option<&str> = Some("docs/recipes.md has the rest");
+const RECIPE: Option<&str> = Some("see docs/recipes.md for the rest");
 const RECIPE_OR_SKIP: Option<&str> = Some(
-    "docs/recipes.md has the rest; a cache wants `cofferdam.skip: WHY` instead, and a hook that flushes it after a restore",
+    "see docs/recipes.md for the rest; for a cache, use `cofferdam.skip: WHY` instead, and a hook that flushes it after a restore",
 );
 
 impl Store {
@@ -204,7 +204,7 @@ impl Store {
                 data_options: &["--engine-path", "--data-dir"],
                 label: r#"cofferdam.volumes: "*""#,
                 hint: Some(
-                    "with `cofferdam.stop: backup,restore`; docs/recipes.md has a way without a stop",
+                    "with `cofferdam.stop: backup,restore`; see docs/recipes.md for a way that does not stop it",
                 ),
                 ..PLAIN
             },

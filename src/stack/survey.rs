@@ -126,7 +126,7 @@ impl Survey {
         let unseen = unseen.join(", ");
         reason.map(|reason| {
             format!(
-                "which databases run in {unseen} is not known, nor whether they are saved: {reason}"
+                "cannot tell which databases run in {unseen}, or whether they are saved: {reason}"
             )
         })
     }
@@ -152,7 +152,7 @@ impl Survey {
         }
         let unseen = unseen.join(", ");
         reason.map(|reason| {
-            format!("whether caches run in {unseen} that answer from before a restore is not known: {reason}")
+            format!("cannot tell whether {unseen} runs a cache that would serve stale data after a restore: {reason}")
         })
     }
 
@@ -428,8 +428,8 @@ fn left_out_and_unsaved(
         _ => "volumes",
     };
     Some(format!(
-        "{}: `cofferdam.{label}: \"*\"` leaves out the data of its {store} server, which is no copy while the server writes to it, \
-         and nothing else saves that; add the label `{}`",
+        "{}: `cofferdam.{label}: \"*\"` leaves out the data of its {store} server, because a copy of files in use cannot be \
+         restored, and nothing else saves it; add the label `{}`",
         service.name,
         store.label()
     ))
@@ -448,8 +448,8 @@ fn keeps_restarting_unseen(service: &Service, seen: &BTreeSet<Store>) -> Option<
         && seen.is_empty();
     is_unseen.then(|| {
         format!(
-            "{name}: its container {0} keeps restarting: a database server in it cannot be seen, and what it has mounted is saved as \
-             files; see why it restarts: docker logs {0}",
+            "{name}: its container {0} keeps restarting: Cofferdam cannot see whether it runs a database server, and saves \
+             what it has mounted as files; find out why it restarts: docker logs {0}",
             container.name
         )
     })

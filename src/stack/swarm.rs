@@ -185,9 +185,9 @@ fn misplaced_labels(service: &SwarmService) -> impl Iterator<Item = LabelProblem
     service.own_labels.keys().filter(ours).map(|key| LabelProblem {
         container: format!("of service {}", quoted(&service.name)),
         label: key.clone(),
-        what: "stands among the labels of the service (`deploy: labels:`), which its containers do not get"
+        what: "is among the labels of the service (`deploy: labels:`), which its containers do not get"
             .to_owned(),
-        hint: Some("write it under `labels:` of the service itself".to_owned()),
+        hint: Some("move it to `labels:` of the service itself".to_owned()),
     })
 }
 
@@ -200,7 +200,7 @@ pub(super) fn warnings(stack: &Stack) -> Vec<String> {
         Ok(services) => services,
         Err(why) => {
             return vec![format!(
-                "services of this stack that have no task on node {} are not seen, nor whether they are to be held: {why}",
+                "cannot see the services of this stack that have no task on node {}, or whether they have to be held: {why}",
                 swarm.node
             )];
         }
@@ -217,12 +217,12 @@ pub(super) fn warnings(stack: &Stack) -> Vec<String> {
         if !service.labels.hooks.is_empty() && !is_here && service.is_on {
             let nodes: Vec<&str> = service.nodes.iter().map(String::as_str).collect();
             warnings.push(format!(
-                "service {}: its hooks do not run with what node {} saves or restores, since it has no task there{}",
+                "service {}: its hooks do not run when node {} saves or restores, because it has no task there{}",
                 service.name,
                 swarm.node,
                 match nodes.as_slice() {
                     [] => String::new(),
-                    nodes => format!(" (it has on {})", nodes.join(", ")),
+                    nodes => format!(" (it has one on {})", nodes.join(", ")),
                 }
             ));
         }

@@ -123,12 +123,12 @@ fn a_scope_that_fits_nothing_is_told() {
     let bad = |own: Option<&Container>, scope: &Scope| {
         discover(all(), own, scope, None).unwrap_err().to_string()
     };
-    assert_snapshot!(bad(None, &Scope::Own), @r"no project is named, and cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has these projects: `candigv2`, `default`, `other`");
-    assert_snapshot!(bad(Some(&plain("cofferdam", &[])), &Scope::Own), @r"no project is named, and cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has these projects: `candigv2`, `default`, `other`");
-    assert_snapshot!(bad(None, &project("candig2")), @r"there is no container of project `candig2`; did you mean `candigv2`? the engine has these projects: `candigv2`, `default`, `other`");
-    assert_snapshot!(bad(None, &project("xyzzy")), @r"there is no container of project `xyzzy`; the engine has these projects: `candigv2`, `default`, `other`");
+    assert_snapshot!(bad(None, &Scope::Own), @r"no project is named, and Cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has these projects: `candigv2`, `default`, `other`");
+    assert_snapshot!(bad(Some(&plain("cofferdam", &[])), &Scope::Own), @r"no project is named, and Cofferdam does not run as part of one; use `--project NAME` or `--all-projects`; the engine has these projects: `candigv2`, `default`, `other`");
+    assert_snapshot!(bad(None, &project("candig2")), @r"project `candig2` has no container; did you mean `candigv2`? the engine has these projects: `candigv2`, `default`, `other`");
+    assert_snapshot!(bad(None, &project("xyzzy")), @r"project `xyzzy` has no container; the engine has these projects: `candigv2`, `default`, `other`");
     let own = compose("mine", "cofferdam", &[]);
-    assert_snapshot!(discover(vec![own.clone()], Some(&own), &project("a"), None).unwrap_err(), @r"there is no container of project `a`; the engine has no other containers");
+    assert_snapshot!(discover(vec![own.clone()], Some(&own), &project("a"), None).unwrap_err(), @r"project `a` has no container; the engine has no other containers");
 }
 
 #[test]
@@ -205,7 +205,8 @@ fn labels_alone_make_nothing_cofferdams() {
     ] {
         let db = plain("db", &[("cofferdam.project", "p"), (label, "x")]);
         let error = discover(vec![db], None, &Scope::All, None).unwrap_err();
-        let words = format!("container db: label `{label}` is for cofferdam's own containers");
+        let words =
+            format!("container db: label `{label}` is reserved for Cofferdam's own containers");
         assert!(error.to_string().contains(&words), "{error}");
     }
     let mut db = compose("p", "db", &[("cofferdam.agent-image", "1")]);
@@ -323,8 +324,8 @@ fn a_hold_for_a_service_that_is_not_there_is_told() {
         ]
     };
     assert!(discover(all("postgres-db"), None, &project("p"), None).is_ok());
-    assert_snapshot!(discover(all("postgres"), None, &project("p"), None).unwrap_err(), @r"container p-katsu-1: label `cofferdam.hold-for` names the service `postgres`, which its project does not have; did you mean `postgres-db`?");
-    assert_snapshot!(discover(all("x"), None, &project("p"), None).unwrap_err(), @r"container p-katsu-1: label `cofferdam.hold-for` names the service `x`, which its project does not have; its services are katsu, postgres-db");
+    assert_snapshot!(discover(all("postgres"), None, &project("p"), None).unwrap_err(), @r"container p-katsu-1: label `cofferdam.hold-for` names the service `postgres`, which does not exist in its project; did you mean `postgres-db`?");
+    assert_snapshot!(discover(all("x"), None, &project("p"), None).unwrap_err(), @r"container p-katsu-1: label `cofferdam.hold-for` names the service `x`, which does not exist in its project; its services are katsu, postgres-db");
 }
 
 #[test]
@@ -339,7 +340,7 @@ fn a_skip_that_overrules_labels_is_warned_of() {
     ];
     let stacks = discover(all, None, &project("p"), None).unwrap();
     assert_eq!(names(&stacks[0]), ["a", "b"]);
-    assert_snapshot!(stacks[0].warnings.join("\n"), @r"container p-a-1: `cofferdam.skip` goes before the labels that name what is saved; nothing of it is saved");
+    assert_snapshot!(stacks[0].warnings.join("\n"), @r"container p-a-1: `cofferdam.skip` overrides the labels that name what to save; nothing of it is saved");
 }
 
 mod swarm {
@@ -484,7 +485,7 @@ mod swarm {
         for (key, value) in [("cofferdam.stop", "backup"), ("cofferdam.hold.run", "x")] {
             web.own_labels.insert(key.to_owned(), value.to_owned());
         }
-        assert_snapshot!(stack(vec![task("db", "1", &[])], None, &view(Ok(vec![web]))).unwrap_err(), @"container of service shop_web: label `cofferdam.stop` stands among the labels of the service (`deploy: labels:`), which its containers do not get; write it under `labels:` of the service itself");
+        assert_snapshot!(stack(vec![task("db", "1", &[])], None, &view(Ok(vec![web]))).unwrap_err(), @"container of service shop_web: label `cofferdam.stop` is among the labels of the service (`deploy: labels:`), which its containers do not get; move it to `labels:` of the service itself");
     }
 
     #[test]
@@ -496,11 +497,11 @@ mod swarm {
             &[("cofferdam.hold-for", "web"), ("cofferdam.stop", "restore")],
         );
         let unseen = stack(vec![holds_for_others], None, &nobody).unwrap();
-        assert_snapshot!(unseen.warnings.join("\n"), @"services of this stack that have no task on node a are not seen, nor whether they are to be held: none is named");
+        assert_snapshot!(unseen.warnings.join("\n"), @"cannot see the services of this stack that have no task on node a, or whether they have to be held: none is named");
         let hook = [("cofferdam.hook.after-restore", "migrate")];
         let web = service("web", Mode::Replicated(1), &["b"], &hook);
         let far = stack(vec![task("db", "1", &[])], None, &view(Ok(vec![web]))).unwrap();
-        assert_snapshot!(far.warnings.join("\n"), @"service web: its hooks do not run with what node a saves or restores, since it has no task there (it has on b)");
+        assert_snapshot!(far.warnings.join("\n"), @"service web: its hooks do not run when node a saves or restores, because it has no task there (it has one on b)");
         // A compose project on a node is no business of the swarm's.
         let compose = discover(
             vec![compose("p", "db", &[])],

@@ -44,7 +44,7 @@ pub fn why_apart(
             let path = &mount.destination;
             let place = mount.root();
             let why = if apart.is_repository(container, path, patterns) {
-                "it holds Cofferdam's own repository, or lies in it"
+                "it contains Cofferdam's own repository, or is inside it"
             } else if data.iter().any(|data| is_within(&place, data)) {
                 if mount.kind != MountKind::Bind || is_own_data(service, mount, apart) {
                     continue;
@@ -146,7 +146,7 @@ fn left_to_names<'a>(
         match no_directories.contains(&mount.root()) {
             _ if is_socket || is_in(&NO_DATA) => None,
             true => Some((mount, "it is a single file")),
-            false => is_in_etc.then_some((mount, "it is a part of the host's own `/etc`")),
+            false => is_in_etc.then_some((mount, "it is part of the host's own `/etc`")),
         }
     })
 }

@@ -137,11 +137,10 @@ impl Claim<'_> {
                 later.service,
                 &option_label(later.service, &later.volume),
                 format!(
-                    "says otherwise than the labels of container {} of the same volume",
+                    "contradicts the labels of container {} for the same volume",
                     quoted(&self.service.container.name)
                 ),
-                "a volume that is shared is saved once: give its options on one container"
-                    .to_owned(),
+                "a shared volume is saved once: set its options on one container".to_owned(),
             )),
         }
     }
@@ -262,7 +261,7 @@ fn ensure_skipped_are_mounted(
                     "names `{}`, where this container has no anonymous volume",
                     quoted(name)
                 ),
-                "a named volume is named as in `cofferdam.volumes`, and a bind mount in `cofferdam.binds.skip`".to_owned(),
+                "name a named volume as in `cofferdam.volumes`, and a bind mount in `cofferdam.binds.skip`".to_owned(),
             ));
         }
     }
@@ -286,7 +285,7 @@ fn options<'a>(
                     "is a second label for the volume `{}`",
                     quoted(&volume.volume)
                 ),
-                "write the volume's name in one way".to_owned(),
+                "use one spelling of the volume's name".to_owned(),
             )),
             Ok(volume) => {
                 options.insert(volume.volume.as_str(), given);
@@ -324,7 +323,7 @@ fn find<'a>(
             Err(problem(
                 service,
                 label,
-                format!("names `{}`, which fits several volumes", quoted(name)),
+                format!("names `{}`, which matches several volumes", quoted(name)),
                 format!(
                     "write the engine's name: {}",
                     quoted(&engine_names.join(" or "))
@@ -349,7 +348,7 @@ fn what_is_mounted(service: &Service, mounted: &[MountedVolume], name: &str) -> 
     match (near, anonymous) {
         (Some(near), _) => format!("did you mean `{}`? ({listed})", quoted(near)),
         (None, Some((_, destination))) => format!(
-            "{listed}; an anonymous volume is saved by its path, as `cofferdam.files.<name>: {}`",
+            "{listed}; save an anonymous volume by its path, with `cofferdam.files.<name>: {}`",
             quoted(destination)
         ),
         (None, None) => listed,

@@ -129,7 +129,7 @@ pub fn open(candidate: &Candidate) -> Result<Opened, TreeError> {
         Err(Errno::NOENT | Errno::LOOP | Errno::NXIO) => return vanished(),
         Err(errno) => return Err(TreeError::file("open", path)(errno)),
     };
-    let status = fs::status_of(&file).map_err(TreeError::file("look at", path))?;
+    let status = fs::status_of(&file).map_err(TreeError::file("inspect", path))?;
     if status.file_type != FileType::RegularFile {
         return vanished();
     }

@@ -37,7 +37,7 @@ impl<'a> Spot<'a> {
 
     pub fn status(&self) -> Result<Option<super::fs::Status>> {
         super::fs::status_if_present(self.directory, self.name)
-            .map_err(TreeError::file("look at", self.shown))
+            .map_err(TreeError::file("inspect", self.shown))
     }
 }
 

@@ -25,11 +25,11 @@ pub enum TreeError {
     #[error("{0}")]
     NotAFile(String),
     #[error(
-        "{0} lies more than {max} levels deep, and nothing as deep can be restored; move it, or leave it out",
+        "{0} is more than {max} levels deep, which is too deep to restore; move it, or leave it out",
         max = super::path::MAX_DEPTH
     )]
     TooDeep(String),
-    #[error("there is no {0} in the archive")]
+    #[error("{0} is not in the archive")]
     NotInArchive(String),
     #[error(transparent)]
     Path(#[from] BadPath),

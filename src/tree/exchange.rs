@@ -389,7 +389,7 @@ fn keep_mounts(moved: Result<()>, path: &TreePath, warnings: &mut Vec<String>) -
 
 fn ambiguous(path: &TreePath) -> TreeError {
     TreeError::Staging {
-        what: format!("it cannot be told which of two is the restored {path}"),
+        what: format!("cannot tell which of two is the restored {path}"),
         hint: "nothing was removed: one is in its place, the other in the staging directory's `new`",
     }
 }

@@ -113,7 +113,7 @@ fn ensure_way(mount: &OwnedFd, parent: &TreePath, name: &[u8]) -> Result<()> {
 
 fn ensure_unlocked(directory: impl AsFd, name: &[u8], path: &TreePath) -> Result<()> {
     let status =
-        fs::status_if_present(directory, name).map_err(TreeError::file("look at", path))?;
+        fs::status_if_present(directory, name).map_err(TreeError::file("inspect", path))?;
     match status {
         Some(status) if status.locked => Err(TreeError::Locked(path.to_string())),
         _ => Ok(()),
@@ -122,7 +122,7 @@ fn ensure_unlocked(directory: impl AsFd, name: &[u8], path: &TreePath) -> Result
 
 /// `None` when there is no such entry.
 fn status_below(root: &OwnedFd, path: &TreePath) -> Result<Option<fs::Status>> {
-    let failed = || TreeError::file("look at", path);
+    let failed = || TreeError::file("inspect", path);
     let Some((parent, name)) = path.split_last() else {
         return fs::status_of(root).map(Some).map_err(failed());
     };

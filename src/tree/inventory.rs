@@ -67,7 +67,7 @@ impl Inventory {
         }
         match shape {
             TreeShape::File if inventory.entries.len() != 1 => {
-                Err(hostile("it does not hold just one file".to_owned()))
+                Err(hostile("it does not contain exactly one file".to_owned()))
             }
             TreeShape::Directory if inventory.entries.is_empty() => {
                 Err(hostile("it is empty".to_owned()))
@@ -81,7 +81,7 @@ impl Inventory {
         if shape == TreeShape::File {
             return match entry.kind {
                 Kind::File { .. } if path.depth() == 1 => Ok(()),
-                _ => Err(hostile("it does not hold just one file".to_owned())),
+                _ => Err(hostile("it does not contain exactly one file".to_owned())),
             };
         }
         match path.split_last() {

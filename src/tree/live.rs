@@ -43,7 +43,7 @@ impl Live {
         selection: &[TreePath],
     ) -> Result<Self, TreeError> {
         let mut live = Self::default();
-        let failed = |path: &TreePath| TreeError::file("look at", path.clone());
+        let failed = |path: &TreePath| TreeError::file("inspect", path.clone());
         let mut descent = Descent::new(Arc::new(root)).map_err(failed(&TreePath::root()))?;
         if descent.status().is_some_and(|root| root.locked) {
             live.lock(TreePath::root());

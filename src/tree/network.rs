@@ -36,18 +36,18 @@ impl NetworkFileSystem {
     pub fn why(self, refusal: Errno) -> Option<&'static str> {
         match (self, refusal) {
             (Self::Nfs, Errno::PERM | Errno::ACCESS) => Some(
-                "it lies on an NFS server, which does not let root do this: export it with no_root_squash to this host",
+                "it is on an NFS server, which does not let root do this: export it with no_root_squash to this host",
             ),
             (Self::Smb, Errno::PERM | Errno::ACCESS) => Some(
-                "it lies on an SMB server, where the user of the mount may not do this: mount it as one who may",
+                "it is on an SMB server, where the user of the mount may not do this: mount it as a user who may",
             ),
             (Self::Nfs, Errno::OPNOTSUPP | Errno::INVAL) => {
-                Some("it lies on an NFS server, which has no such thing")
+                Some("it is on an NFS server, which does not support this")
             }
             (Self::Smb, Errno::OPNOTSUPP | Errno::INVAL) => Some(
-                "it lies on an SMB server, which has no links, FIFOs and devices, nor every name that Linux has",
+                "it is on an SMB server, which has no links, FIFOs and devices, nor every name that Linux has",
             ),
-            (_, Errno::STALE) => Some("its server has lost it meanwhile: mount it again"),
+            (_, Errno::STALE) => Some("its server no longer has it: mount it again"),
             _ => None,
         }
     }
@@ -57,7 +57,7 @@ impl NetworkFileSystem {
         match self {
             Self::Nfs => None,
             Self::Smb => Some(
-                "it lies on an SMB server: files have the owner and the permissions that its mount gives them, not those that were saved",
+                "it is on an SMB server: files have the owner and the permissions that its mount gives them, not those that were saved",
             ),
         }
     }
@@ -93,9 +93,9 @@ mod tests {
             of(NetworkFileSystem::Nfs, Errno::NOSPC),
         ];
         insta::assert_snapshot!(told.join("\n"), @r"
-        it lies on an NFS server, which does not let root do this: export it with no_root_squash to this host
-        it lies on an SMB server, which has no links, FIFOs and devices, nor every name that Linux has
-        its server has lost it meanwhile: mount it again
+        it is on an NFS server, which does not let root do this: export it with no_root_squash to this host
+        it is on an SMB server, which has no links, FIFOs and devices, nor every name that Linux has
+        its server no longer has it: mount it again
         -
         ");
     }

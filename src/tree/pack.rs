@@ -143,7 +143,7 @@ impl<W: Write> Packer<'_, W> {
         saved_as: &[u8],
     ) -> Result<(), TreeError> {
         let path = TreePath::root().join(saved_as);
-        let status = fs::status(&directory, &name).map_err(TreeError::file("look at", &path))?;
+        let status = fs::status(&directory, &name).map_err(TreeError::file("inspect", &path))?;
         let candidate = Candidate {
             path,
             directory: std::sync::Arc::new(directory),
@@ -191,8 +191,8 @@ impl<W: Write> Packer<'_, W> {
         if !self.is_overlay && is_of_overlay(entry) {
             self.is_overlay = true;
             self.warnings.push(format!(
-                "{}: it belongs to the layers of a container engine, whose `trusted.*` attributes can be neither read nor set: \
-                 these do not come back whole; save what the engine holds by its own means",
+                "{}: it belongs to the layers of a container engine, whose `trusted.*` attributes can be neither read nor \
+                 set: these files cannot be restored completely; save what the engine holds with its own tools",
                 entry.path
             ));
         }

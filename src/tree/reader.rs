@@ -184,7 +184,7 @@ impl<R: Read> ArchiveReader<R> {
             None => header.size()?,
         };
         if stored > u64::MAX / 2 {
-            return Err(damaged("a size is beyond all measure"));
+            return Err(damaged("a size is far too large"));
         }
         let is_file = matches!(header.kind(), b'0' | b'\0' | b'7' | b'S');
         if stored > 0 && !is_file {
@@ -207,7 +207,7 @@ impl<R: Read> ArchiveReader<R> {
         let path = TreePath::parse(&name).map_err(|error| TreeError::Hostile(error.to_string()))?;
         if path.depth() > MAX_DEPTH {
             return Err(TreeError::Hostile(format!(
-                "{path} lies more than {MAX_DEPTH} levels deep"
+                "{path} is more than {MAX_DEPTH} levels deep"
             )));
         }
         Ok(Entry {

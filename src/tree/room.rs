@@ -74,7 +74,7 @@ struct Space {
 
 /// `None` where the file system does not say.
 fn space(file: impl AsFd) -> Result<Option<Space>, TreeError> {
-    let space = fstatvfs(file).map_err(TreeError::file("look for room in", "the tree"))?;
+    let space = fstatvfs(file).map_err(TreeError::file("check the free space in", "the tree"))?;
     Ok((space.f_blocks > 0).then(|| Space {
         free: space.f_bavail.saturating_mul(space.f_frsize),
         total: space.f_blocks.saturating_mul(space.f_frsize),

@@ -163,7 +163,7 @@ impl Staging {
         discard(&mount, &name)?;
         let root = TreePath::root();
         let modified = fs::status_of(&mount)
-            .map_err(TreeError::file("look at", &root))?
+            .map_err(TreeError::file("inspect", &root))?
             .modified;
         let shown = root.join(&name);
         change::make_directory(Spot::new(&mount, &name, &shown), Mode::RWXU)?;
@@ -213,7 +213,7 @@ impl Staging {
         let mut state: State =
             serde_json::from_slice(&content).map_err(|error| unreadable(&error))?;
         if state.format > FORMAT {
-            return Err(unreadable(&"it is of a newer cofferdam"));
+            return Err(unreadable(&"it was written by a newer cofferdam"));
         }
         if !state.phase.is_decided() && !is_present(&directory, NEW)? {
             state.phase = Phase::Discarding;
@@ -332,8 +332,8 @@ pub fn discard(mount: &OwnedFd, name: &[u8]) -> Result<Vec<String>, TreeError> {
     match Staging::find(own, name)? {
         None => remove_bare(mount, name).map(|()| Vec::new()),
         Some(staging) if staging.phase().is_decided() => Err(TreeError::Staging {
-            what: "the restored data is taking the place of the old already".to_owned(),
-            hint: "`cofferdam recover` finishes that",
+            what: "the restored data is already replacing the old".to_owned(),
+            hint: "run `cofferdam recover` to finish that",
         }),
         Some(staging) => {
             let shown = TreePath::root().join(name);
@@ -359,7 +359,7 @@ fn remove_bare(mount: &OwnedFd, name: &[u8]) -> Result<(), TreeError> {
     };
     let root = TreePath::root();
     let modified = fs::status_of(mount)
-        .map_err(TreeError::file("look at", &root))?
+        .map_err(TreeError::file("inspect", &root))?
         .modified;
     remove_files(&directory, &shown)?;
     change::remove_empty(Spot::new(mount, name, &shown))?;
@@ -394,12 +394,12 @@ pub fn sweep(mount: &OwnedFd, project: &str, run: &RunId) -> Result<(), TreeErro
 fn is_present(directory: &OwnedFd, name: &[u8]) -> Result<bool, TreeError> {
     let status = fs::status_if_present(directory, name);
     Ok(status
-        .map_err(TreeError::file("look at", "the staging directory"))?
+        .map_err(TreeError::file("inspect", "the staging directory"))?
         .is_some())
 }
 
 fn is_old(mount: &OwnedFd, name: &[u8]) -> Result<bool, TreeError> {
-    let status = fs::status_if_present(mount, name).map_err(TreeError::file("look at", "mount"))?;
+    let status = fs::status_if_present(mount, name).map_err(TreeError::file("inspect", "mount"))?;
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

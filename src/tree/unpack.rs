@@ -213,7 +213,7 @@ impl Unpacker {
                     return Ok(());
                 };
                 let status = fs::status_if_present(&directory, name)
-                    .map_err(TreeError::file("look at", &path))?;
+                    .map_err(TreeError::file("inspect", &path))?;
                 if status.is_some_and(|present| present.is_directory()) {
                     let standing = self.standing.as_ref();
                     !keeps
@@ -401,7 +401,7 @@ impl Unpacker {
         let existing = self.options.existing;
         let (Some(standing), Some(present)) = (
             &self.standing,
-            fs::status_if_present(directory, name).map_err(TreeError::file("look at", path))?,
+            fs::status_if_present(directory, name).map_err(TreeError::file("inspect", path))?,
         ) else {
             return Ok(Some(existing));
         };

@@ -102,7 +102,7 @@ impl<'a> Walk<'a> {
         let status = match fs::status(&directory, &name) {
             Ok(status) => status,
             Err(Errno::NOENT) => return Ok(Some(vanished(&path))),
-            Err(errno) => return Err(TreeError::file("look at", &path)(errno)),
+            Err(errno) => return Err(TreeError::file("inspect", &path)(errno)),
         };
         if self.excludes.matches(&path, status.is_directory()) {
             return Ok(None);
@@ -110,7 +110,7 @@ impl<'a> Walk<'a> {
         let is_mount = status.is_mount(&parent);
         if is_mount {
             self.warnings.push(format!(
-                "{path}: something else is mounted here; it is not a part of this tree"
+                "{path}: something else is mounted here, which is not part of this tree"
             ));
         }
         match status.file_type {
@@ -135,7 +135,7 @@ impl<'a> Walk<'a> {
                 status,
             }))),
             FileType::Socket => Ok(Some(Step::Warning(format!(
-                "{path}: sockets are not saved; their programs make them anew"
+                "{path}: sockets are not saved; their programs create them again"
             )))),
             _ => self.special(path, directory.as_fd(), &name, status),
         }
@@ -156,7 +156,7 @@ impl<'a> Walk<'a> {
     }
 
     fn directory(&mut self, opened: BorrowedFd<'_>, path: TreePath) -> Result<Step, TreeError> {
-        let status = fs::status_of(opened).map_err(TreeError::file("look at", &path))?;
+        let status = fs::status_of(opened).map_err(TreeError::file("inspect", &path))?;
         let attributes = self
             .attributes(Place::Open(opened))
             .map_err(TreeError::file("read the attributes of", &path))?;
@@ -191,7 +191,7 @@ impl<'a> Walk<'a> {
             FileType::BlockDevice => Kind::BlockDevice { major, minor },
             _ => {
                 return Ok(Some(Step::Warning(format!(
-                    "{path}: it is of a kind that cannot be saved"
+                    "{path}: this kind of file cannot be saved"
                 ))));
             }
         };

@@ -98,7 +98,7 @@ impl Helpers {
         match ended.map_err(|_| "the helper did not end".to_owned())? {
             Ok(EXIT_ENDED) => {}
             Ok(EXIT_RUNS) => {
-                return Err("some of its processes do not go, or cannot be seen".to_owned());
+                return Err("some of its processes do not end, or cannot be seen".to_owned());
             }
             Ok(code) => return Err(format!("the helper ended with exit code {code}")),
             Err(error) => return Err(error.to_string()),
@@ -196,7 +196,7 @@ impl Drop for Attended {
         let (helpers, container) = (self.helpers.clone(), self.container.clone());
         self.helpers.removals.spawn(async move {
             if let Err(why) = helpers.end_command(&container, &command).await {
-                warn!(%container, "a command that was interrupted may still run: {why}");
+                warn!(%container, "a command that was interrupted may still be running: {why}");
             }
         });
     }

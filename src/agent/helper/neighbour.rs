@@ -123,7 +123,8 @@ impl Neighbour {
             // Asking for something changes nothing.
             if job.method != Method::Get || tries == MOST_TRIES {
                 return Err(HelperError::NoReport(
-                    "the engine handed on nothing of its report, so what the server answered is not known".to_owned(),
+                    "the engine passed on none of its report, so the server's answer is not known"
+                        .to_owned(),
                 ));
             }
             tries += 1;

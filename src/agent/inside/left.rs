@@ -48,7 +48,7 @@ pub async fn sweep(
                 container = container.name,
                 place,
                 name = left.name,
-                "removed what a dead run left"
+                "removed what a dead run left behind"
             );
         }
     }
@@ -177,7 +177,7 @@ async fn remove(
     if container.is_running() {
         return Err(VisitError::Failed(Failure::Other {
             message: format!(
-                "{directory} stays in container {}, empty, until the next run, since the container has no rm",
+                "{directory} stays in container {}, empty, until the next run, because the container has no rm",
                 container.name
             ),
         }));

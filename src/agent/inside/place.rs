@@ -205,7 +205,8 @@ fn danger(path: &str, entry: &Entry, user: Owner) -> Option<Unsafe> {
         })
     };
     if uid != 0 && u64::from(uid) != user.uid {
-        let why = format!("belongs to user {uid}, who could exchange what is run there");
+        let why =
+            format!("belongs to user {uid}, who could replace the programs that are run there");
         let option = if entry.kind.is_directory() { "" } else { "-h " };
         return dangerous(why, format!("chown {option}{}", user.uid));
     }
@@ -219,7 +220,7 @@ fn danger(path: &str, entry: &Entry, user: Owner) -> Option<Unsafe> {
         _ if mode & 0o020 != 0 && !is_own_group => (format!("group {gid}"), "g"),
         _ => return None,
     };
-    let why = format!("can be written to by {who}, who could exchange what is run there");
+    let why = format!("is writable by {who}, who could replace the programs that are run there");
     dangerous(why, format!("chmod {class}-w"))
 }
 

@@ -20,7 +20,7 @@ impl Removals {
     pub(crate) fn spawn(&self, removal: impl Future<Output = ()> + Send + 'static) {
         match Handle::try_current() {
             Ok(runtime) => drop(self.0.spawn_on(removal, &runtime)),
-            Err(_) => warn!("files of cofferdam's stay in a container until the next run"),
+            Err(_) => warn!("files of Cofferdam stay in a container until the next run"),
         }
     }
 }

@@ -161,7 +161,7 @@ fn report<T: DeserializeOwned>(
         }),
         Ok(Report::Failed(failure)) => Err(failure.into()),
         Err(error) => Err(no_report(format!(
-            "agent {errand} printed something else: {error}"
+            "agent {errand} printed something unexpected: {error}"
         ))),
     }
 }
@@ -187,11 +187,15 @@ mod tests {
     fn only_one_whole_report_is_an_answer() {
         assert_eq!(read(&output(0, "{\"done\":{}}\n")), Ok(Left {}));
         for (exit_code, stdout, words) in [
-            (0, "", "handed on nothing of its report"),
-            (0, "{\"done\":{}", "printed something else"),
-            (0, "{\"done\":{}}{\"done\":{}}", "printed something else"),
-            (0, "{\"done\":{\"more\":1}}", "printed something else"),
-            (0, "{\"done\":{}} and more", "printed something else"),
+            (0, "", "passed on none of its report"),
+            (0, "{\"done\":{}", "printed something unexpected"),
+            (
+                0,
+                "{\"done\":{}}{\"done\":{}}",
+                "printed something unexpected",
+            ),
+            (0, "{\"done\":{\"more\":1}}", "printed something unexpected"),
+            (0, "{\"done\":{}} and more", "printed something unexpected"),
             (1, "{\"done\":{}}", "ended with exit code 1: its last words"),
             (0, "{\"failed\":\"abandoned\"}", "cofferdam went away"),
             (

@@ -133,7 +133,7 @@ fn looks(mount: &OwnedFd, place: &TreePath, saved: FileOwner) -> Result<Metadata
         Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(as_saved),
         other => other?,
     };
-    let failed = || TreeError::file("look at", place);
+    let failed = || TreeError::file("inspect", place);
     match fs::status_if_present(&directory, name).map_err(failed())? {
         Some(present) if present.file_type == FileType::RegularFile => {
             let present_file = Place::Named(directory.as_fd(), name);

@@ -86,7 +86,7 @@ impl<'a> Files<'a> {
         let mut identities = Vec::new();
         for end in [""].into_iter().chain(COMPANIONS) {
             let status = status_if_present(&directory, &beside(name, end))
-                .map_err(TreeError::file("look at", place))?;
+                .map_err(TreeError::file("inspect", place))?;
             let status = status.filter(|status| status.file_type == FileType::RegularFile);
             identities.extend(status.map(|status| status.identity));
         }
@@ -151,10 +151,10 @@ fn look(files: &[Identity]) -> FoundWriters {
     }
     let is_whole = fs::read_link("/proc/self/ns/pid").is_ok_and(|it| it == Path::new(WHOLE_HOST));
     found.unseen = match closed {
-        _ if !is_whole => Some("not all processes of the host are shown".to_owned()),
+        _ if !is_whole => Some("not all processes of the host are visible".to_owned()),
         0 => None,
         closed => Some(format!(
-            "{closed} of the host's processes cannot be looked into"
+            "{closed} of the host's processes cannot be inspected"
         )),
     };
     found

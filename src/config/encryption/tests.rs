@@ -140,7 +140,7 @@ fn problems_name_the_setting_and_never_the_secret() {
     };
     let key = secret.lines().last().unwrap();
     assert_snapshot!(bad(&[("COFFERDAM_RECIPIENTS", key), ("COFFERDAM_PASSPHRASE_FILE", "/nowhere")]), @r"
-    COFFERDAM_RECIPIENTS has an identity, which is secret, as recipient 1; give its recipient, which `age-keygen -y FILE` prints: nobody should see an identity who only makes backups
+    COFFERDAM_RECIPIENTS has an identity, which is secret, as recipient 1; give its recipient, which `age-keygen -y FILE` prints: whoever only makes backups should not see an identity
     COFFERDAM_PASSPHRASE_FILE names /nowhere, which cannot be read: No such file or directory (os error 2); set it to a text file that cofferdam can read, by its path in cofferdam's own container
     ");
     assert_snapshot!(bad(&[("COFFERDAM_RECIPIENTS", &public), ("COFFERDAM_PASSPHRASE", "hunter2")]), @"COFFERDAM_PASSPHRASE is set together with COFFERDAM_RECIPIENTS, but data cannot be encrypted to both; remove one of them");
@@ -148,7 +148,7 @@ fn problems_name_the_setting_and_never_the_secret() {
     assert_snapshot!(bad(&[("COFFERDAM_PASSPHRASE_FILE", text(&passphrase)), ("COFFERDAM_PASSPHRASE", "hunter2")]), @"COFFERDAM_PASSPHRASE_FILE is set together with COFFERDAM_PASSPHRASE; remove one of them");
     let empty = files.write("empty", "\n");
     assert_snapshot!(bad(&[("COFFERDAM_PASSPHRASE_FILE", text(&empty))]), @"COFFERDAM_PASSPHRASE_FILE has an empty passphrase; choose one; `openssl rand -base64 32` generates a strong one");
-    assert_snapshot!(bad(&[("COFFERDAM_IDENTITY_FILE", text(&passphrase))]), @"COFFERDAM_IDENTITY_FILE names a file that holds something else than an identity in line 1; name the file that `age-keygen -o FILE` wrote: its identity begins with AGE-SECRET-KEY-1");
+    assert_snapshot!(bad(&[("COFFERDAM_IDENTITY_FILE", text(&passphrase))]), @"COFFERDAM_IDENTITY_FILE names a file that has something other than an identity in line 1; name the file that `age-keygen -o FILE` wrote: its identity begins with AGE-SECRET-KEY-1");
     let binary = files.write("binary", [0xff, 0]);
     assert_snapshot!(bad(&[("COFFERDAM_IDENTITY_FILE", text(&binary))]), @"COFFERDAM_IDENTITY_FILE names …/binary, which is not a text file; set it to a text file that cofferdam can read, by its path in cofferdam's own container");
     assert_snapshot!(bad(&[("COFFERDAM_IDENTITY_FILE", "/dev/zero")]), @"COFFERDAM_IDENTITY_FILE names /dev/zero, which is too long to hold keys; set it to a text file that cofferdam can read, by its path in cofferdam's own container");

@@ -438,7 +438,7 @@ mod tests {
         assert_eq!(verdict.light, Light::Attention);
         assert_eq!(
             verdict.reasons[0],
-            "in the last backup somebody has started katsu while it was held"
+            "in the last backup katsu was started from outside while it was held"
         );
     }
 

@@ -69,7 +69,7 @@ impl Clients {
     fn no_client(&self, program: &str, message: &str) -> DriverError {
         DriverError::failed_with_hint(
             format!(
-                "container {} carries {}, but {program} cannot be run in it: {message}",
+                "container {} has the label {}, but {program} cannot be run in it: {message}",
                 self.container.name, self.label
             ),
             "put the label on the container of the database server, whose image has its clients",
@@ -127,11 +127,11 @@ impl Clients {
         let label = &self.label;
         DriverError::failed_with_hint(
             format!(
-                "there is no room left for the dump in {place} of container {}",
+                "there is not enough space for the dump in {place} of container {}",
                 self.container.name
             ),
             format!(
-                "set {label}.transfer: stream, which needs no room, or {label}.scratch to a directory that has it"
+                "set {label}.transfer: stream, which needs no space, or {label}.scratch to a directory that has enough"
             ),
         )
     }

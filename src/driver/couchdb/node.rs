@@ -47,7 +47,7 @@ impl Node {
         if is_old(&welcome.version) {
             return Err(DriverError::failed_with_hint(
                 format!(
-                    "the server is CouchDB {} ({}), and 3 or newer is needed",
+                    "the server is CouchDB {} ({}), but 3 or newer is needed",
                     welcome.version, welcome.couchdb
                 ),
                 "save its data directory with cofferdam.files.<name> and cofferdam.stop: backup",
@@ -70,7 +70,7 @@ impl Node {
             [only] if *only == self.name => Ok(()),
             nodes => Err(DriverError::failed_with_hint(
                 format!(
-                    "the server is a node of a cluster ({}), and only a single node can be saved",
+                    "the server is a node of a cluster ({}), but only a single node can be saved",
                     nodes.join(", ")
                 ),
                 "replicate the cluster into a single node, and save that",
@@ -92,7 +92,7 @@ impl Node {
         }
         let indexes = &self.index_directory;
         Ok((!is_same(indexes, directory)).then(|| {
-            format!("secondary indexes are kept in {indexes}, and are not saved: CouchDB makes them anew when they are asked for")
+            format!("secondary indexes are kept in {indexes}, and are not saved: CouchDB rebuilds them when they are queried")
         }))
     }
 }

@@ -90,7 +90,7 @@ impl ShardMaps {
                 map.database,
                 holders.join(", ")
             ),
-            "correct the shard map, or delete the database, as the manual of CouchDB has it under `Shard Management`",
+            "correct the shard map, or delete the database, as described in CouchDB's manual under `Shard Management`",
         ))
     }
 
@@ -127,7 +127,7 @@ impl ShardMaps {
                 "the shard maps name files that are missing in the data directory: {}{more}",
                 named.join(", ")
             ),
-            "a server that starts on it makes them anew, empty: bring the files back, or delete the database",
+            "a server that starts on it creates them again, empty: bring the files back, or delete the database",
         ))
     }
 
@@ -211,7 +211,7 @@ async fn write(http: &Http<'_>, documents: Vec<Value>) -> Result<(), DriverError
             .collect();
         if let Some(refused) = written.find(|it| it.error.is_some() || !ids.contains(&*it.id)) {
             return Err(DriverError::failed(format!(
-                "CouchDB did not take the shard map of database {}: {}",
+                "CouchDB did not accept the shard map of database {}: {}",
                 refused.id,
                 refused.reason.or(refused.error).unwrap_or_default()
             )));

@@ -134,7 +134,7 @@ impl<'a> Trial<'a> {
             if !runs || begun.elapsed() >= READY {
                 let said = self.twin.last_words().await;
                 return Err(DriverError::failed(format!(
-                    "the server on the restored data directory does not serve: {}",
+                    "the server on the restored data directory does not respond: {}",
                     if said.is_empty() { last } else { said }
                 )));
             }
@@ -212,7 +212,7 @@ impl<'a> Trial<'a> {
                 && marks(found) < marks(saved)
             {
                 self.lost(format!(
-                    "database {} has {} documents and {} deletions, and had {} and {} when it was saved",
+                    "database {} has {} documents and {} deletions, but had {} and {} when it was saved",
                     saved.name, found.documents, found.deleted, saved.documents, saved.deleted
                 ))?;
             }
@@ -224,12 +224,12 @@ impl<'a> Trial<'a> {
     fn lost(&self, what: String) -> Result<(), DriverError> {
         match self.loss {
             Loss::Accepted => {
-                warn!("the restored data directory is not whole: {what}");
+                warn!("the restored data directory is not complete: {what}");
                 Ok(())
             }
             Loss::Refused => Err(DriverError::failed_with_hint(
-                format!("the restored data directory is not whole: {what}"),
-                "restore an older snapshot, or put back what there is with --accept-loss",
+                format!("the restored data directory is not complete: {what}"),
+                "restore an older snapshot, or restore what there is with --accept-loss",
             )),
         }
     }
@@ -280,11 +280,11 @@ fn ensure_no_link_leads_there(
     }
     Err(DriverError::failed_with_hint(
         format!(
-            "a symbolic link leads from {directory} to the data in container {}, and no server can be tried out there",
+            "a symbolic link leads from {directory} to the data in container {}, so no trial server can be started there",
             container.name
         ),
         format!(
-            "mount the volume at {0}, and say cofferdam.couchdb.data-directory: {0}",
+            "mount the volume at {0}, and set cofferdam.couchdb.data-directory: {0}",
             staged.replaces
         ),
     ))
@@ -303,7 +303,7 @@ fn on_the_host(container: &Container, staged: &Staged) -> Result<String, DriverE
         Some(root) => Ok(format!("{}/{}", root.trim_end_matches('/'), staged.path)),
         None => Err(DriverError::failed_with_hint(
             format!(
-                "the engine does not tell where the data of container {} lies on its host",
+                "the engine does not report where the data of container {} is on its host",
                 container.name
             ),
             "keep the data of CouchDB on a volume of the driver `local`, or on a bind mount",

@@ -62,7 +62,7 @@ impl<'a> Passage<'a> {
             None => Ok(()),
             Some((other, _)) => Err(DriverError::failed_with_hint(
                 format!(
-                    "the server has a repository {other} that cofferdam does not know, where its snapshots pass through: {} as {name}",
+                    "the server has a repository {other} that Cofferdam does not know, in the place for Cofferdam's own: {} as {name}",
                     self.location
                 ),
                 "unregister it (its files stay), or choose another directory with cofferdam.elasticsearch.location",

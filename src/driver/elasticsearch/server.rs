@@ -125,7 +125,7 @@ impl Holdings {
         if found.is_empty() {
             return Err(DriverError::failed_with_hint(
                 "there is no index to save",
-                "take the label cofferdam.elasticsearch away, or say with cofferdam.skip why nothing is saved",
+                "remove the label cofferdam.elasticsearch, or say with cofferdam.skip why nothing is saved",
             ));
         }
         Ok(found)
@@ -167,7 +167,7 @@ impl Holdings {
 
     pub fn warnings(&self) -> impl Iterator<Item = String> {
         let closed = self.closed.iter();
-        closed.map(|index| format!("index {index} is closed, and not saved; open it"))
+        closed.map(|index| format!("index {index} is closed and is not saved; open it"))
     }
 
     pub fn of(facts: &ElasticsearchFacts) -> Self {
@@ -212,7 +212,7 @@ impl Holdings {
         if let Some(closed) = present.closed.iter().find(is_restored) {
             return Err(DriverError::failed_with_hint(
                 format!(
-                    "index {closed} is there and closed, so that no snapshot can be made of it first"
+                    "index {closed} exists but is closed, so no snapshot can be taken of it first"
                 ),
                 format!("open it (POST /{closed}/_open) or delete it, and restore again"),
             ));

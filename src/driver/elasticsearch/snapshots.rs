@@ -65,7 +65,7 @@ impl Repository<'_> {
         registered.map(drop).map_err(|error| {
             DriverError::failed_with_hint(
                 error.to_string(),
-                format!("{location} has to lie in path.repo of the server's configuration, and the server has to be allowed to write there"),
+                format!("{location} has to be inside path.repo of the server's configuration, and the server has to be allowed to write there"),
             )
         })
     }
@@ -180,7 +180,7 @@ impl Repository<'_> {
             }
             if last_work.elapsed() >= STUCK {
                 return Err(DriverError::failed(format!(
-                    "the server does not get on with restoring index {first}{}",
+                    "the server makes no progress in restoring index {first}{}",
                     self.explanation().await
                 )));
             }

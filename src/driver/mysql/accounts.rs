@@ -91,7 +91,7 @@ pub fn read(script: &str) -> Result<Vec<Section>, String> {
         if let Some(account) = line.strip_prefix(HEADER) {
             sections.push(Section {
                 account: serde_json::from_str(account)
-                    .map_err(|error| format!("it names an account wrongly: {error}"))?,
+                    .map_err(|error| format!("it contains a malformed account name: {error}"))?,
                 orders: Vec::new(),
             });
         } else if let (Some(order), Some(section)) = (line.strip_suffix(';'), sections.last_mut())

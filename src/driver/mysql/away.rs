@@ -132,7 +132,10 @@ impl Swap<'_> {
             ))
             .await?;
         let order = noted.first().ok_or_else(|| {
-            DriverError::failed(format!("how {} was made is not noted", self.names.database))
+            DriverError::failed(format!(
+                "it is not recorded how {} was created",
+                self.names.database
+            ))
         })?;
         self.server.execute(&order.text).await
     }

@@ -43,7 +43,7 @@ pub async fn checksums_of(
         read(server, database, &cheap(tables, &fickle)).await
     };
     found.await.unwrap_or_else(|error: DriverError| {
-        debug!("the tables of {database} have no checksums: {error}");
+        debug!("could not compute checksums of the tables of {database}: {error}");
         Checksums::new()
     })
 }
@@ -54,7 +54,7 @@ pub async fn unchanged_since(server: &Server, database: &str, before: Checksums)
     match read(server, database, &names).await {
         Ok(after) => unchanged(before, &after),
         Err(error) => {
-            debug!("the tables of {database} have no checksums: {error}");
+            debug!("could not compute checksums of the tables of {database}: {error}");
             Checksums::new()
         }
     }

@@ -140,8 +140,8 @@ pub fn ensure_whole(program: &str, tail: &[u8]) -> Result<(), DriverError> {
         return Ok(());
     }
     Err(DriverError::failed_with_hint(
-        format!("{program} ended well, but its dump does not end with the line `{TRAILER}`"),
-        "remove what turns the line off (skip-comments, compact) from the option files in the container; else the dump was cut",
+        format!("{program} succeeded, but its dump does not end with the line `{TRAILER}`"),
+        "remove what turns the line off (skip-comments, compact) from the option files in the container; otherwise the dump was cut off",
     ))
 }
 

@@ -107,8 +107,8 @@ fn doubts_of_definers(missing: Result<Vec<String>, DriverError>, database: &str)
     match missing {
         Ok(missing) if missing.is_empty() => Vec::new(),
         Ok(missing) => vec![format!(
-            "views, triggers, routines or events of database {database} belong to users that this server does not have, \
-             and nobody can use them, after a restore either; create these users: {}",
+            "views, triggers, routines or events of database {database} belong to users that this server does not have, so \
+             nobody can use them, not even after a restore; create these users: {}",
             missing.join(", ")
         )],
         // Few users may see who else there is, and that they may not is no fault of the backup.
@@ -161,20 +161,22 @@ fn told(
         user,
     }) = rows.first()
     else {
-        return Err(DriverError::failed("the server told nothing of itself"));
+        return Err(DriverError::failed(
+            "the server returned nothing about itself",
+        ));
     };
     let mut doubts = Vec::new();
     if *closed == 1 {
         doubts.push(
-            "the server takes no changes (super_read_only), so nothing can be restored into it: restore into its primary"
+            "the server is read-only (super_read_only), so nothing can be restored into it: restore into its primary"
                 .to_owned(),
         );
     }
     let has_programs = rows.iter().any(|row| matches!(row, Row::Program));
     if *wary == 1 && lacks.settings && has_programs {
         doubts.push(format!(
-            "the server has a binary log, and refuses the functions and triggers of database {database} in a restore by \
-             cofferdam.mysql.user: let it be root, or run the server with log_bin_trust_function_creators=1"
+            "the server has a binary log, and does not let cofferdam.mysql.user restore the functions and triggers of \
+             database {database}: set it to root, or run the server with log_bin_trust_function_creators=1"
         ));
     }
     let is_saved = |name: &str| {
@@ -189,8 +191,9 @@ fn told(
     let long: Vec<&str> = long.collect();
     if lacks.settings && !long.is_empty() {
         doubts.push(format!(
-            "cofferdam.mysql.user may not raise max_allowed_packet (now {} MiB) for a restore, and rows of more than half of that, \
-             which these tables of database {database} may have, cannot be put back: let it be root, or raise it: {}",
+            "cofferdam.mysql.user may not raise max_allowed_packet (now {} MiB) for a restore, and rows of more than half of \
+             that, which these tables of database {database} may have, cannot be restored: set it to root, or raise the \
+             limit: {}",
             packet >> 20,
             long.join(", ")
         ));
@@ -205,8 +208,8 @@ fn told(
     if lacks.definers && !others.is_empty() {
         let others: Vec<&str> = others.into_iter().collect();
         doubts.push(format!(
-            "views, triggers, routines or events of database {database} belong to others than cofferdam.mysql.user, which may \
-             not make them, so a restore fails: let it be root; they belong to {}",
+            "views, triggers, routines or events of database {database} belong to users other than cofferdam.mysql.user, \
+             which may not create them, so a restore fails: set it to root; they belong to {}",
             others.join(", ")
         ));
     }
@@ -230,13 +233,13 @@ fn doubts_of_view(name: &str, text: &str, labels: &MysqlLabels, database: &str) 
     for (of, table) in tables_in(text) {
         if of != database && !SYSTEM.contains(&of.as_str()) {
             doubts.insert(format!(
-                "view {name} of database {database} uses database {of}: a restore of {database} fails where {of} is not there; \
-                 restore {of} first then, by itself"
+                "view {name} of database {database} uses database {of}: a restore of {database} fails if {of} does not \
+                 exist; in that case, restore {of} first, by itself"
             ));
         } else if of == database && is_left_out(&table) {
             doubts.insert(format!(
                 "view {name} of database {database} uses {table}, which cofferdam.mysql.exclude-tables leaves out, so a restore \
-                 fails: leave out the view too, or take {table} out of the label"
+                 fails: leave out the view too, or remove {table} from the label"
             ));
         }
     }
@@ -374,12 +377,12 @@ mod tests {
         };
         let doubts = told(&rows, &labels, "shop", lacks).unwrap();
         insta::assert_snapshot!(doubts.join("\n"), @r"
-        the server takes no changes (super_read_only), so nothing can be restored into it: restore into its primary
-        the server has a binary log, and refuses the functions and triggers of database shop in a restore by cofferdam.mysql.user: let it be root, or run the server with log_bin_trust_function_creators=1
-        cofferdam.mysql.user may not raise max_allowed_packet (now 16 MiB) for a restore, and rows of more than half of that, which these tables of database shop may have, cannot be put back: let it be root, or raise it: scans
-        views, triggers, routines or events of database shop belong to others than cofferdam.mysql.user, which may not make them, so a restore fails: let it be root; they belong to ada@localhost
-        view v of database shop uses database crm: a restore of shop fails where crm is not there; restore crm first then, by itself
-        view v of database shop uses tmp_a, which cofferdam.mysql.exclude-tables leaves out, so a restore fails: leave out the view too, or take tmp_a out of the label
+        the server is read-only (super_read_only), so nothing can be restored into it: restore into its primary
+        the server has a binary log, and does not let cofferdam.mysql.user restore the functions and triggers of database shop: set it to root, or run the server with log_bin_trust_function_creators=1
+        cofferdam.mysql.user may not raise max_allowed_packet (now 16 MiB) for a restore, and rows of more than half of that, which these tables of database shop may have, cannot be restored: set it to root, or raise the limit: scans
+        views, triggers, routines or events of database shop belong to users other than cofferdam.mysql.user, which may not create them, so a restore fails: set it to root; they belong to ada@localhost
+        view v of database shop uses database crm: a restore of shop fails if crm does not exist; in that case, restore crm first, by itself
+        view v of database shop uses tmp_a, which cofferdam.mysql.exclude-tables leaves out, so a restore fails: leave out the view too, or remove tmp_a from the label
         ");
         let root = told(&rows[..6], &labels, "shop", Lacks::default()).unwrap();
         assert_eq!(root.len(), 1, "{root:?}");

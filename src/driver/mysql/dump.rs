@@ -104,7 +104,7 @@ async fn observe(server: &Server, database: &str) -> Result<Holdings, DriverErro
     let mut found = look(server, &[database], Detail::Sizes).await?;
     found.remove(database).ok_or_else(|| {
         DriverError::failed(format!(
-            "container {} has no database {database} any more",
+            "container {} no longer has the database {database}",
             server.container().name
         ))
     })
@@ -229,7 +229,7 @@ fn dump_argv(
 fn in_turn(first: &[String], second: &[String]) -> Result<Vec<String>, DriverError> {
     let quoted = |argv: &[String]| {
         shlex::try_join(argv.iter().map(String::as_str))
-            .map_err(|error| DriverError::failed(format!("a name cannot be given on: {error}")))
+            .map_err(|error| DriverError::failed(format!("a name cannot be passed on: {error}")))
     };
     let script = format!(
         "definitions=$({}) || exit\n\
@@ -266,14 +266,14 @@ fn warnings_of_tables(server: &Server, holdings: &Holdings, excluded: &Excluded)
     });
     if !loose.is_empty() {
         warnings.push(format!(
-            "these tables have an engine without transactions; what was written to them during the dump may be saved in part: {}",
+            "these tables use an engine without transactions; what was written to them during the dump may be saved only in part: {}",
             loose.join(", ")
         ));
     }
     let versioned = names(&|table| table.has_history);
     if !(versioned.is_empty() || server.knows().dump_history) {
         warnings.push(format!(
-            "{} of this version saves only the present rows of these system-versioned tables: {}",
+            "{} of this version saves only the current rows of these system-versioned tables: {}",
             server.dump_client(),
             versioned.join(", ")
         ));

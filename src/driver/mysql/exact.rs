@@ -106,7 +106,7 @@ impl Inexact {
         let not_at_all = |why: String| Relayed::NotAtAll { why };
         server.ensure_plain_login().await.map_err(|error| {
             debug!("no relay: {error}");
-            not_at_all("the server wants TLS also from within its container".to_owned())
+            not_at_all("the server requires TLS even from within its container".to_owned())
         })?;
         Ok(RelayOrder {
             argv: argv(Way::Relay).map_err(|error| not_at_all(error.to_string()))?,

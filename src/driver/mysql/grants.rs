@@ -34,7 +34,7 @@ pub async fn grants_on_routines(server: &Server, database: &str, holdings: &Hold
     let granted: Vec<Granted> = match server.query(&query).await {
         Ok(granted) => granted,
         Err(error) => {
-            debug!("privileges on routines are not known: {error}");
+            debug!("could not read the privileges on routines: {error}");
             return Vec::new();
         }
     };

@@ -85,16 +85,16 @@ impl Lacks {
     pub fn doubt(self, database: &str) -> Option<String> {
         self.databases.then(|| {
             format!(
-                "cofferdam.mysql.user may not create and drop other databases, as a restore of {database} does: let it be root, \
-                 or grant it ALL ON *.*"
+                "cofferdam.mysql.user may not create and drop other databases, as a restore of {database} does: set it to \
+                 root, or grant it ALL ON *.*"
             )
         })
     }
 
     pub fn doubt_of_users(self) -> Option<String> {
         (self.users || self.databases).then(|| {
-            "cofferdam.mysql.user may not create users, or the database in which a restore notes them, so it cannot bring back \
-             those that are missing: let it be root, or grant it ALL ON *.* WITH GRANT OPTION"
+            "cofferdam.mysql.user may not create users, or the database in which a restore notes them, so it cannot restore \
+             missing users: set it to root, or grant it ALL ON *.* WITH GRANT OPTION"
                 .to_owned()
         })
     }

@@ -66,7 +66,7 @@ impl<'a> Load<'a> {
             Err(error) => return Err(error),
         };
         warn!(
-            "database {} cannot be loaded under another name ({why}): its tables are moved away, and it is loaded under its own",
+            "database {} cannot be loaded under another name ({why}), so its tables are moved away, and it is loaded under its own",
             self.swap.names.database
         );
         self.under_own_name(source).await
@@ -124,13 +124,16 @@ impl<'a> Load<'a> {
             triggers.any(|trigger| trigger.table == stranger.table)
         };
         let torn: Vec<Stranger> = strangers.into_iter().filter(has_trigger).collect();
-        ensure_none(&torn, "they cannot be led to new tables that have triggers")?;
+        ensure_none(
+            &torn,
+            "they cannot be pointed to new tables that have triggers",
+        )?;
         self.warn_of_missing_definers(database).await;
         if !grants.is_empty() {
             // Of routines that are there no more, none is missed.
             let granted = self.server.run_script(database, grants).await;
             granted.unwrap_or_else(|error| {
-                warn!("not all privileges on routines of {database} are as they were: {error}");
+                warn!("could not restore all privileges on routines of {database}: {error}");
             });
         }
         self.swap.mark_arrived(&holdings, old).await
@@ -171,7 +174,7 @@ impl<'a> Load<'a> {
         let mut found = look(self.server, &[database], Detail::Names).await?;
         let mut holdings = found.remove(database).ok_or_else(|| {
             DriverError::failed(format!(
-                "somebody has dropped {database} while it was loaded"
+                "{database} was dropped from outside while it was loaded"
             ))
         })?;
         let mark = self.swap.names.mark();
@@ -187,13 +190,13 @@ impl<'a> Load<'a> {
             Ok(missing) if missing.is_empty() => {}
             Ok(missing) => {
                 warn!(
-                    "views, triggers, routines or events of {} belong to users that this server does not have; make them, \
-                     or they cannot be used: {}",
+                    "views, triggers, routines or events of {} belong to users that this server does not have; create these \
+                     users, or nobody can use them: {}",
                     self.swap.names.database,
                     missing.join(", ")
                 );
             }
-            Err(error) => info!("whether all definers exist is not known: {error}"),
+            Err(error) => info!("could not check whether all definers exist: {error}"),
         }
     }
 }
@@ -267,7 +270,7 @@ fn ensure_programs(facts: &MysqlFacts, holdings: &Holdings) -> Result<(), Driver
         )
     };
     Err(DriverError::failed(format!(
-        "after the load of database {} there are {}, and {} were saved",
+        "after the load of database {} there are {}, but {} were saved",
         facts.database,
         told(found),
         told(saved)
@@ -279,8 +282,8 @@ fn warn_of_another_server(server: &Server, facts: &MysqlFacts) {
     let here = server.facts.flavour();
     if here != facts.flavour {
         warn!(
-            "the snapshot of database {} was taken from {} {}, and container {} runs {here} {}: what only one of them knows \
-             makes the load fail",
+            "the snapshot of database {} was taken from {} {}, and container {} runs {here} {}: the load fails on anything \
+             that only one of them knows",
             facts.database,
             facts.flavour,
             facts.server_version,
@@ -295,8 +298,8 @@ fn warn_of_another_server(server: &Server, facts: &MysqlFacts) {
     );
     if saved > now {
         warn!(
-            "the snapshot of database {} was taken from {here} {}, and container {} runs the older {}: what that does not \
-             know makes the load fail",
+            "the snapshot of database {} was taken from {here} {}, and container {} runs the older {}: the load fails on \
+             anything that it does not know",
             facts.database,
             facts.server_version,
             server.container().name,

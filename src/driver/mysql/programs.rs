@@ -152,7 +152,7 @@ impl Probe<'_> {
                     return Err(EngineError::Cut {
                         container: self.container.name.clone(),
                         program: program.to_owned(),
-                        message: "it ended well, but its help did not arrive".to_owned(),
+                        message: "it succeeded, but its output did not arrive".to_owned(),
                     });
                 }
                 Ok(output) if output.exit_code == 0 => {

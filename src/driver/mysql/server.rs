@@ -184,7 +184,7 @@ impl Server {
                 };
                 debug!(
                     container = self.container().name,
-                    "no way in at this address; trying the other"
+                    "cannot log in at this address; trying the other"
                 );
             }
             tokio::time::sleep(STARTING_PAUSE).await;
@@ -495,9 +495,7 @@ fn rows<T: DeserializeOwned>(stdout: &[u8]) -> Result<Vec<T>, DriverError> {
         .filter(|line| !line.is_empty())
         .map(|line| {
             serde_json::from_slice(line).map_err(|error| {
-                DriverError::failed(format!(
-                    "the server's answer is not what was asked for: {error}"
-                ))
+                DriverError::failed(format!("the server gave an unexpected answer: {error}"))
             })
         })
         .collect()

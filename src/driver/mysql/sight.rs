@@ -93,7 +93,7 @@ pub async fn hides_triggers(server: &Server, database: &str) -> Result<bool, Dri
 pub fn triggers_are_hidden(database: &str) -> DriverError {
     DriverError::failed_with_hint(
         format!("the user may not see the triggers of database {database}"),
-        "let cofferdam.mysql.user be root, or grant it ALL on the database: a restore moves whole tables",
+        "set cofferdam.mysql.user to root, or grant it ALL on the database: a restore moves whole tables",
     )
 }
 

@@ -201,7 +201,7 @@ impl<'a> Swap<'a> {
                 }
                 Err(refused) => {
                     debug!(
-                        "whether the tables of {database} can move is not known: {}",
+                        "could not check whether the tables of {database} can be moved: {}",
                         refused.words
                     );
                     return Ok(());
@@ -248,7 +248,7 @@ impl<'a> Swap<'a> {
             .and_then(|staged| staged.mark.as_ref());
         if mark.map(|mark| mark.phase) != Some(Phase::Loaded) {
             return Err(DriverError::failed(format!(
-                "the server took the orders that mark {staged} as loaded, but it is not marked"
+                "the server accepted the statements that mark {staged} as loaded, but it is not marked"
             )));
         }
         // Events must not run there; a trigger would only be in the way later.

@@ -83,7 +83,7 @@ impl Trouble {
     pub fn hint(self, container: &str, user: &str) -> String {
         match self {
             Self::Unreachable => format!(
-                "is the server in container {container} up, and on its usual socket, or on the port that cofferdam.mysql.port says?"
+                "is the server in container {container} running, and on its usual socket, or on the port that cofferdam.mysql.port names?"
             ),
             Self::Denied => format!(
                 "set cofferdam.mysql.user (now {user}) and cofferdam.mysql.password-file or .password-variable to what the server accepts"
@@ -95,47 +95,48 @@ impl Trouble {
                 "the clients in container {container} cannot log in as {user} the way the server wants; set cofferdam.mysql.user to a user that they can log in as"
             ),
             Self::NotAllowed => format!(
-                "let {user} log in from localhost, or set cofferdam.mysql.user to a user that may"
+                "allow {user} to log in from localhost, or set cofferdam.mysql.user to a user that may"
             ),
             Self::TooManyConnections => {
                 "try again when the server has a connection to spare, or raise max_connections".to_owned()
             }
             Self::NoDatabase => "correct the label cofferdam.mysql".to_owned(),
             Self::Privilege => format!(
-                "let cofferdam.mysql.user (now {user}) be root, or grant it what is missing: a restore makes and drops databases"
+                "set cofferdam.mysql.user (now {user}) to root, or grant it what is missing: a restore creates and drops databases"
             ),
             Self::Locked => {
                 "another session holds a lock on a table; stop what uses the database with cofferdam.stop: restore, or end the session; \
-                 XA RECOVER lists transactions that were prepared"
+                 XA RECOVER lists prepared transactions"
                     .to_owned()
             }
             Self::PacketTooLarge => {
                 "raise max_allowed_packet of the server to more than twice the size of the largest row".to_owned()
             }
             Self::ServerDisk => "make room on the disk of the database".to_owned(),
-            Self::ReadOnly => "the server takes no changes now; restore into one that does".to_owned(),
+            Self::ReadOnly => "the server is read-only now; restore into one that is not".to_owned(),
             Self::BrokenView => {
                 "repair or drop the view, or leave it out with cofferdam.mysql.exclude-tables".to_owned()
             }
             Self::NoTable => {
-                "a view uses a table that is not there: one that cofferdam.mysql.exclude-tables leaves out (then leave the view out too), \
+                "a view uses a table that does not exist: one that cofferdam.mysql.exclude-tables leaves out (then leave the view out too), \
                  or one of another database (then restore that first)"
                     .to_owned()
             }
             Self::NoCollation => {
-                "the snapshot was taken from another family or a newer version of server: restore it into one of the same".to_owned()
+                "the snapshot was taken from another kind of server or a newer version: restore it into one of the same".to_owned()
             }
             Self::WaryOfFunctions => format!(
-                "let {user} set global variables (SYSTEM_VARIABLES_ADMIN), or run the server with log_bin_trust_function_creators=1"
+                "allow {user} to set global variables (SYSTEM_VARIABLES_ADMIN), or run the server with log_bin_trust_function_creators=1"
             ),
             Self::Duplicates => {
-                "the saved rows hold duplicates that a unique index ought to have kept out, as one does that was damaged, or under \
-                 another collation. They are whole in the snapshot: cofferdam export SNAPSHOT DIR writes the dump out, to be loaded \
-                 by hand without that index. Where the old database is still there, remove the duplicates in it, and back up again"
+                "the saved rows contain duplicates that a unique index should have prevented; perhaps it was damaged, or had \
+                 another collation. The snapshot has all rows: cofferdam export SNAPSHOT DIR writes the dump out, so that \
+                 you can load it by hand without that index. If the old database still exists, remove the duplicates in it, \
+                 and back up again"
                     .to_owned()
             }
             Self::TooOld => "the server has to be MySQL 5.7.8 or later, or MariaDB 10.2.3 or later".to_owned(),
-            Self::Gone => format!("look into the log of container {container} for why the server ended the connection"),
+            Self::Gone => format!("see the log of container {container} for why the server ended the connection"),
         }
     }
 }

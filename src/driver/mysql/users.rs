@@ -128,7 +128,7 @@ pub(super) async fn dump_users(
                 .partition(|order| !order.contains(char::is_control));
             if !odd.is_empty() {
                 warnings.push(format!(
-                    "{} of what user {} may do was not saved: there is a control character in a name",
+                    "did not save {} of the grants of user {}: there is a control character in a name",
                     odd.len(),
                     account.told()
                 ));
@@ -193,11 +193,11 @@ async fn asked(
     }
     let answer = server.answer(&query).await?;
     let answer = String::from_utf8(answer)
-        .map_err(|_| DriverError::failed("what the server says of its users is not UTF-8"))?;
+        .map_err(|_| DriverError::failed("the server's answer about its users is not UTF-8"))?;
     let answers: Vec<&str> = answer.split(&format!("{BREAK}\n")).collect();
     if answers.len() != accounts.len() + 1 {
         return Err(DriverError::failed(
-            "the server did not tell of each user that it was asked for",
+            "the server did not answer for every user that it was asked about",
         ));
     }
     let asked = accounts.iter().zip(answers).map(|(account, answer)| {
@@ -234,7 +234,7 @@ impl<'a> Users<'a> {
         let sections = fetch(record, source).await?;
         if facts.flavour != self.server.facts.flavour() {
             warn!(
-                "users of {} cannot be made on {}: they are left out",
+                "users of {} cannot be created on {}: they are left out",
                 facts.flavour,
                 self.server.facts.flavour()
             );
@@ -320,7 +320,7 @@ impl<'a> Users<'a> {
             }
             let what = grant.split(" TO ").next().unwrap_or_default();
             warn!(
-                "user {} was created without this, since the server refuses it ({why}); give it again when its object is there: {what}",
+                "user {} was created without this grant, because the server refuses it ({why}); grant it again when its object exists: {what}",
                 account.told()
             );
         }

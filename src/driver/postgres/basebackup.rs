@@ -139,7 +139,7 @@ impl Driver for BasebackupDriver {
         watch.dismiss();
         if !has_manifest.load(Ordering::Relaxed) {
             return Err(DriverError::failed(
-                "the backup is not whole: it has no backup_manifest at its end",
+                "the backup is incomplete: it has no backup_manifest at its end",
             ));
         }
         Ok(Captured {
@@ -192,7 +192,7 @@ impl Driver for BasebackupDriver {
     async fn check(&self, record: &TargetRecord) -> Result<(), DriverError> {
         let Facts::Basebackup(facts) = &record.facts else {
             return Err(DriverError::failed(format!(
-                "{} is recorded as something else than a data directory",
+                "{} is not recorded as a data directory",
                 record.target
             )));
         };
@@ -304,7 +304,7 @@ async fn mode(server: &Server) -> Result<u32, DriverError> {
         .first()
         .and_then(|answer| u32::from_str_radix(&answer.mode, 8).ok())
         .ok_or_else(|| {
-            DriverError::failed("the server does not tell the mode of its data directory")
+            DriverError::failed("the server does not report the mode of its data directory")
         })
 }
 

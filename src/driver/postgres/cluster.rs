@@ -263,9 +263,7 @@ impl<'a> Cluster<'a> {
             .into_iter()
             .chain(databases.iter().map(|found| found.name.as_str()))
             .find(|name| *name != seat && is_there(name))
-            .ok_or_else(|| {
-                DriverError::failed("the server has no other database to give orders from")
-            })?;
+            .ok_or_else(|| DriverError::failed("the server has no other database to connect to"))?;
         let server = self.server.seated_in(elsewhere);
         Swap::new(&server, seat, self.run).drop_database().await
     }

@@ -37,7 +37,7 @@ impl Contents {
                 .await?;
             if length == 0 && is_empty {
                 return Err(io::Error::other(
-                    "pg_restore ended well, but its list did not arrive",
+                    "pg_restore succeeded, but its list did not arrive",
                 ));
             }
             if length == 0 {

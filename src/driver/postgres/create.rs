@@ -39,7 +39,7 @@ pub fn renamed_script(script: &[u8], name: &str) -> Result<Vec<u8>, DriverError>
             }
             Kind::Unknown => {
                 return Err(DriverError::failed_with_hint(
-                    "the dump describes its database by a statement that this cofferdam does not know",
+                    "the dump describes its database by a statement that this version does not know",
                     "use a newer cofferdam, or export the snapshot and load it with pg_restore --create",
                 ));
             }

@@ -24,7 +24,7 @@ pub(super) async fn doubts(
         .await?;
     let found = rows
         .pop()
-        .ok_or_else(|| DriverError::failed("the server told nothing of the database"))?;
+        .ok_or_else(|| DriverError::failed("the server returned nothing about the database"))?;
     let refused = refused.map(cannot_be_put_back).into_iter();
     Ok(refused
         .chain(found.doubts(database, &server.facts.user))
@@ -149,21 +149,21 @@ impl Found {
         doubts.extend(self.dependents.iter().map(|Dependent { what, needs }| {
             format!(
                 "{what} needs {needs}, which cofferdam.postgres.exclude-tables leaves out, so a restore of database {database} \
-                 fails: leave out both, or take {needs} out of the label"
+                 fails: leave out both, or remove {needs} from the label"
             )
         }));
         if !self.owners.is_empty() {
             let owners = self.owners.join(", ");
             doubts.push(format!(
-                "cofferdam.postgres.user (now {user}) is no member of roles that own tables of database {database}, so it cannot \
-                 restore them: grant it these roles, or let it be a superuser: {owners}"
+                "cofferdam.postgres.user (now {user}) is not a member of roles that own tables of database {database}, so it \
+                 cannot restore them: grant it these roles, or make it a superuser: {owners}"
             ));
         }
         if !self.extensions.is_empty() {
             let extensions = self.extensions.join(", ");
             doubts.push(format!(
                 "cofferdam.postgres.user (now {user}) may not create these extensions of database {database}, so it cannot \
-                 restore it: let it be a superuser: {extensions}"
+                 restore it: make it a superuser: {extensions}"
             ));
         }
         if let Some(only) = self
@@ -184,8 +184,8 @@ impl Found {
         if !self.invalid.is_empty() {
             let indexes = self.invalid.join(", ");
             doubts.push(format!(
-                "these indexes of database {database} are not valid (or are being built just now), so no dump has them, and a \
-                 restore comes without them: REINDEX or drop {indexes}"
+                "these indexes of database {database} are not valid (or are being built right now), so dumps and restores do \
+                 not include them: REINDEX or drop {indexes}"
             ));
         }
         doubts
@@ -203,12 +203,12 @@ impl Key {
         if *whole {
             return format!(
                 "foreign key {name} of table {of} refers to {refers_to}, which cofferdam.postgres.exclude-tables leaves out, so a \
-                 restore fails: leave out {of} too, take {refers_to} out of the label, or drop the foreign key"
+                 restore fails: leave out {of} too, remove {refers_to} from the label, or drop the foreign key"
             );
         }
         format!(
             "foreign key {name} of table {of} refers to rows of {refers_to}, which cofferdam.postgres.exclude-table-data leaves \
-             out, so a restore fails if any row of {of} does: add {of} to the label, take {refers_to} out of it, or drop the \
+             out, so a restore fails if any row of {of} does: add {of} to the label, remove {refers_to} from it, or drop the \
              foreign key"
         )
     }
@@ -240,14 +240,14 @@ mod tests {
             invalid: names(&["by_name"]),
         };
         insta::assert_snapshot!(found.doubts("app", "clerk").join("\n"), @r#"
-        foreign key users_last_session_fkey of table users refers to rows of sessions, which cofferdam.postgres.exclude-table-data leaves out, so a restore fails if any row of users does: add users to the label, take sessions out of it, or drop the foreign key
-        foreign key users_last_session_fkey of table users refers to sessions, which cofferdam.postgres.exclude-tables leaves out, so a restore fails: leave out users too, take sessions out of the label, or drop the foreign key
-        view lately needs sessions, which cofferdam.postgres.exclude-tables leaves out, so a restore of database app fails: leave out both, or take sessions out of the label
-        cofferdam.postgres.user (now clerk) is no member of roles that own tables of database app, so it cannot restore them: grant it these roles, or let it be a superuser: ada, "B"
-        cofferdam.postgres.user (now clerk) may not create these extensions of database app, so it cannot restore it: let it be a superuser: postgis
+        foreign key users_last_session_fkey of table users refers to rows of sessions, which cofferdam.postgres.exclude-table-data leaves out, so a restore fails if any row of users does: add users to the label, remove sessions from it, or drop the foreign key
+        foreign key users_last_session_fkey of table users refers to sessions, which cofferdam.postgres.exclude-tables leaves out, so a restore fails: leave out users too, remove sessions from the label, or drop the foreign key
+        view lately needs sessions, which cofferdam.postgres.exclude-tables leaves out, so a restore of database app fails: leave out both, or remove sessions from the label
+        cofferdam.postgres.user (now clerk) is not a member of roles that own tables of database app, so it cannot restore them: grant it these roles, or make it a superuser: ada, "B"
+        cofferdam.postgres.user (now clerk) may not create these extensions of database app, so it cannot restore it: make it a superuser: postgis
         extension pg_cron of database app can now be created in database jobs only, so a restore of app fails: set cron.database_name of the server to app, or drop the extension
         database app uses TimescaleDB: its dump cannot be restored without timescaledb_pre_restore(), which Cofferdam does not call; save the server with cofferdam.postgres.mode: basebackup
-        these indexes of database app are not valid (or are being built just now), so no dump has them, and a restore comes without them: REINDEX or drop by_name
+        these indexes of database app are not valid (or are being built right now), so dumps and restores do not include them: REINDEX or drop by_name
         "#);
         let cron = |only: &str| Found {
             cron: Some(only.to_owned()),

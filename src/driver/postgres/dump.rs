@@ -175,7 +175,7 @@ async fn observe(server: &Server, database: &str) -> Result<Observed, DriverErro
     let query = format!("{OBSERVE}, ({SEARCH_PATH}) AS search_path");
     let mut rows: Vec<Observed> = server.query(database, &query).await?;
     rows.pop()
-        .ok_or_else(|| DriverError::failed("the server told nothing of the database"))
+        .ok_or_else(|| DriverError::failed("the server returned nothing about the database"))
 }
 
 /// A dump that has arrived and was looked into.
@@ -354,14 +354,14 @@ async fn stream(
 /// A client may end with 0, and something between it and us have cut what it wrote.
 fn ensure_whole(archive: &ArchiveHandle) -> Result<(), DriverError> {
     let finished = archive.finish();
-    finished.map_err(|flaw| DriverError::failed(format!("the dump is not whole: {flaw}")))
+    finished.map_err(|flaw| DriverError::failed(format!("the dump is not complete: {flaw}")))
 }
 
 async fn contents_of(listed: ExecOutput) -> Result<Contents, DriverError> {
     if listed.truncated {
         return Err(DriverError::failed_with_hint(
-            "the dump's table of contents is longer than the engine's exec is trusted with",
-            "set cofferdam.postgres.transfer: copy, and let cofferdam.postgres.scratch be a place where programs can run",
+            "the dump's table of contents is too long to send through the engine's exec",
+            "set cofferdam.postgres.transfer: copy, and set cofferdam.postgres.scratch to a directory where programs can run",
         ));
     }
     Contents::read(Box::pin(io::Cursor::new(listed.stdout)))

@@ -176,7 +176,7 @@ impl Script {
                 .map_err(failed)?;
             if length == 0 || globals.len() > MOST_GLOBALS {
                 return Err(DriverError::failed(
-                    "this is no script of pg_dumpall: it says nowhere that databases begin",
+                    "this is not a script of pg_dumpall: it does not mark where the databases begin",
                 ));
             }
             if globals[start..].trim_ascii_end() == DATABASES.as_bytes() {

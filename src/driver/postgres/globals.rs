@@ -123,7 +123,7 @@ pub(super) fn pg_dumpall(server: &Server, warnings: &mut Vec<String>) -> Vec<Str
     if !server.facts.superuser {
         argv.push("--no-role-passwords".to_owned());
         warnings.push(format!(
-            "{} is no superuser: the passwords of roles are not saved",
+            "{} is not a superuser: the passwords of roles are not saved",
             server.facts.user
         ));
     }
@@ -152,7 +152,7 @@ pub(super) fn ensure_trailer(script: &[u8]) -> Result<(), DriverError> {
         Ok(())
     } else {
         Err(DriverError::failed(
-            "the script is not whole: pg_dumpall's last line is missing",
+            "the script is incomplete: pg_dumpall's last line is missing",
         ))
     }
 }
@@ -186,7 +186,7 @@ pub(super) async fn create_missing(server: &Server, script: &str) -> Result<(), 
     for name in &missing.unreadable {
         warn!(
             container = server.container().name,
-            "left out, since it is not UTF-8: {name}"
+            "left out, because it is not UTF-8: {name}"
         );
     }
     if !missing.roles.is_empty() {

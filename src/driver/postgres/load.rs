@@ -80,7 +80,7 @@ pub(super) fn ensure_not_older(server: &Server, facts: &PostgresFacts) -> Result
     match saved {
         Some(saved) if saved > here => Err(DriverError::failed_with_hint(
             format!(
-                "the snapshot was taken from PostgreSQL {}, and container {} runs {}",
+                "the snapshot was taken from PostgreSQL {}, but container {} runs {}",
                 facts.server_version,
                 server.container().name,
                 server.facts.version
@@ -133,7 +133,7 @@ impl Load<'_> {
         let loaded = self.create_and_fill(inlet, &script, Place::OwnName).await;
         loaded.map_err(|again| {
             DriverError::failed(format!(
-                "{again}; that was under its own name, and under another name it had ended with: {error}"
+                "{again}; that was under its own name; under another name, it had failed with: {error}"
             ))
         })?;
         self.driver.notice(format!(
@@ -159,7 +159,7 @@ impl Load<'_> {
             match is_unchanged {
                 Ok(true) => drop(self.driver.unchanged().insert(database.clone())),
                 Ok(false) => {}
-                Err(error) => debug!("whether {database} is as it was is not known: {error}"),
+                Err(error) => debug!("could not check whether {database} is unchanged: {error}"),
             }
         }
         filled

@@ -123,7 +123,7 @@ impl Obstacles {
         let query = query(database, server.facts.major());
         let mut rows: Vec<Self> = server.query(seat, &query).await?;
         rows.pop()
-            .ok_or_else(|| DriverError::failed("the server told nothing of the database"))
+            .ok_or_else(|| DriverError::failed("the server returned nothing about the database"))
     }
 
     /// Whether the database can be renamed and dropped, and another one made.
@@ -146,14 +146,14 @@ impl Obstacles {
     fn ensure_it_may_be_exchanged(&self, database: &str) -> Result<(), DriverError> {
         if self.is_standby {
             return Err(DriverError::failed_with_hint(
-                "the server is a standby, which follows another server and can restore nothing",
+                "the server is a standby, so nothing can be restored into it",
                 "restore into its primary",
             ));
         }
         if self.is_invalid {
             return Err(DriverError::failed_with_hint(
                 format!(
-                    "database {database} is what an interrupted DROP DATABASE has left, and cannot be renamed"
+                    "database {database} was left behind by an interrupted DROP DATABASE and cannot be renamed"
                 ),
                 format!(
                     "DROP DATABASE {}; then restore again",
@@ -165,7 +165,7 @@ impl Obstacles {
             return Err(DriverError::failed_with_hint(
                 format!(
                     "the user of cofferdam.postgres.user must own database {database} and have the attribute CREATEDB to \
-                     exchange it"
+                     swap it"
                 ),
                 "set cofferdam.postgres.user to such a role or to a superuser; or set cofferdam.postgres.restore: clean",
             ));
@@ -190,7 +190,7 @@ impl Obstacles {
                 self.prepared.join(", ")
             ),
             format!(
-                "let the transaction manager finish them, or say, connected to {database}: {}",
+                "let the transaction manager finish them, or run, connected to {database}: {}",
                 orders.join("; ")
             ),
         ))
@@ -212,7 +212,7 @@ impl Obstacles {
                     one.name
                 ),
                 format!(
-                    "set cofferdam.postgres.restore: swap; or say, connected to {database}: {}",
+                    "set cofferdam.postgres.restore: swap; or run, connected to {database}: {}",
                     one.detach().join("; ")
                 ),
             )),
@@ -232,18 +232,18 @@ impl Obstacles {
         self.ensure_none(database)?;
         let slots = self.slots.iter().map(|slot| match old {
             OldDatabase::Drop => format!(
-                "logical replication slot {slot} of database {database} is dropped with the old database: make it anew, and \
-                 let its consumer begin again"
+                "logical replication slot {slot} of database {database} is dropped with the old database: create it again, \
+                 and let its consumer start over"
             ),
             OldDatabase::Keep => format!(
                 "logical replication slot {slot} stays with the old database of {database} that is kept, and holds back WAL \
-                 until it is dropped; the restored database has none: make one, and let its consumer begin again"
+                 until it is dropped; the restored database has none: create one, and let its consumer start over"
             ),
         });
         let subscriptions = self.subscriptions.iter().map(|one| {
             let name = &one.name;
             let next = if one.is_enabled {
-                format!("; it is enabled now: look at its publisher's position before you say ALTER SUBSCRIPTION {} ENABLE", quote_ident(name))
+                format!("; it is enabled now: check its publisher's position before you run ALTER SUBSCRIPTION {} ENABLE", quote_ident(name))
             } else {
                 String::new()
             };
@@ -383,12 +383,12 @@ mod tests {
                 .unwrap()
         };
         insta::assert_snapshot!(told(OldDatabase::Drop).join("\n"), @r#"
-        logical replication slot debezium of database shop is dropped with the old database: make it anew, and let its consumer begin again
-        subscription orders of database shop is restored disabled; it is enabled now: look at its publisher's position before you say ALTER SUBSCRIPTION "orders" ENABLE; the server does not drop a database that has one, so the old database stays, closed to connections, until you detach it
+        logical replication slot debezium of database shop is dropped with the old database: create it again, and let its consumer start over
+        subscription orders of database shop is restored disabled; it is enabled now: check its publisher's position before you run ALTER SUBSCRIPTION "orders" ENABLE; the server does not drop a database that has one, so the old database stays, closed to connections, until you detach it
         "#);
         insta::assert_snapshot!(told(OldDatabase::Keep).join("\n"), @r#"
-        logical replication slot debezium stays with the old database of shop that is kept, and holds back WAL until it is dropped; the restored database has none: make one, and let its consumer begin again
-        subscription orders of database shop is restored disabled; it is enabled now: look at its publisher's position before you say ALTER SUBSCRIPTION "orders" ENABLE; it stays in the old database too
+        logical replication slot debezium stays with the old database of shop that is kept, and holds back WAL until it is dropped; the restored database has none: create one, and let its consumer start over
+        subscription orders of database shop is restored disabled; it is enabled now: check its publisher's position before you run ALTER SUBSCRIPTION "orders" ENABLE; it stays in the old database too
         "#);
     }
 }

@@ -518,8 +518,6 @@ fn parse<T: DeserializeOwned>(stdout: &[u8]) -> Result<T, DriverError> {
         return Err(DriverError::lost("psql"));
     }
     serde_json::from_str(&String::from_utf8_lossy(stdout)).map_err(|error| {
-        DriverError::failed(format!(
-            "the server's answer is not what was asked for: {error}"
-        ))
+        DriverError::failed(format!("the server gave an unexpected answer: {error}"))
     })
 }

@@ -98,8 +98,8 @@ impl<'a> Swap<'a> {
                 .iter()
                 .map(|slot| {
                     format!(
-                        "logical replication slot {slot} went with the old database of {database}: make it anew, and let its \
-                         consumer begin again"
+                        "logical replication slot {slot} was dropped with the old database of {database}: create it again, \
+                         and let its consumer start over"
                     )
                 })
                 .collect()),
@@ -162,7 +162,7 @@ impl<'a> Swap<'a> {
         let next = |state: State| {
             state.next_of_taking(wish).map_err(|why| {
                 DriverError::failed(format!(
-                    "database {} cannot make way for the restored one: {why}",
+                    "database {} cannot be moved out of the way of the restored one: {why}",
                     self.names.database
                 ))
             })
@@ -418,7 +418,7 @@ impl<'a> Swap<'a> {
             match self.server.execute_and_list(&self.seat, &all).await? {
                 Ok(databases) => return Ok(Ok(State::of(&self.names, &databases))),
                 Err(refusal) if refusal.is_in_use() && attempt < ATTEMPTS => {
-                    debug!(attempt, "sessions will not go: {}", refusal.words);
+                    debug!(attempt, "could not end all sessions: {}", refusal.words);
                     attempt += 1;
                     tokio::time::sleep(PAUSE).await;
                 }

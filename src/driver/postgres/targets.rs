@@ -117,7 +117,7 @@ fn ensure_names_are_free(server: &Server, names: &[String]) -> Result<(), Driver
         None => Ok(()),
         Some(name) => Err(DriverError::failed_with_hint(
             format!(
-                "a database of container {} has the name {name}, which stands for something else here",
+                "a database of container {} has the name {name}, which is reserved here",
                 server.container().name
             ),
             "name the databases to save in cofferdam.postgres, without this one",
@@ -129,7 +129,7 @@ fn ensure_names_are_free(server: &Server, names: &[String]) -> Result<(), Driver
 fn not_utf8(server: &Server, name: &str) -> DriverError {
     DriverError::failed_with_hint(
         format!(
-            "database {name} of container {} has a name that is not UTF-8, which its clients cannot be told",
+            "database {name} of container {} has a name that is not UTF-8, which cannot be passed to its clients",
             server.container().name
         ),
         "rename it, in a session of a database that has its encoding",
@@ -147,7 +147,7 @@ fn no_such_database(server: &Server, name: &str, databases: &[Database]) -> Driv
             server.container().name
         ),
         format!(
-            "correct its label cofferdam.postgres; there are: {}",
+            "correct its label cofferdam.postgres; the databases are: {}",
             there.join(", ")
         ),
     )
@@ -182,8 +182,8 @@ fn left_out(database: &Database) -> Option<String> {
     // Any other that is shut to this user is a failure: somebody may miss it.
     if name == POSTGRES && !database.may_connect {
         return Some(format!(
-            "cofferdam.postgres.user may not connect to database {name}, which is not saved; to have it saved: GRANT CONNECT ON \
-             DATABASE {name}"
+            "cofferdam.postgres.user may not connect to database {name}, which is not saved; to save it, run: GRANT CONNECT \
+             ON DATABASE {name}"
         ));
     }
     database.is_template.then(|| template_is_left_out(name))
@@ -191,8 +191,8 @@ fn left_out(database: &Database) -> Option<String> {
 
 fn template_is_left_out(name: &str) -> String {
     format!(
-        "database {name} is a template that somebody has changed, and is not saved; to have it saved, name it in \
-         cofferdam.postgres beside the others"
+        "database {name} is a template that was changed, and is not saved; to save it, name it in cofferdam.postgres beside \
+         the others"
     )
 }
 

@@ -168,7 +168,7 @@ impl Trouble {
     pub fn hint(self, container: &str, user: &str) -> String {
         match self {
             Self::Unreachable => format!(
-                "is the server in container {container} running, and on the port that cofferdam.postgres.port says (default 5432)?"
+                "is the server in container {container} running, and on the port that cofferdam.postgres.port names (default 5432)?"
             ),
             Self::Starting => format!("wait until the server in container {container} is up, then run this again"),
             Self::Password => format!(
@@ -179,33 +179,34 @@ impl Trouble {
             ),
             Self::NoRole => "set cofferdam.postgres.user to a role that exists".to_owned(),
             Self::NoDatabase => "set cofferdam.postgres.maintenance-db to a database that exists".to_owned(),
-            Self::Permission => format!("let cofferdam.postgres.user (now {user}) be a superuser, or grant it what is missing"),
+            Self::Permission => format!("make cofferdam.postgres.user (now {user}) a superuser, or grant it what is missing"),
             Self::Locked => "another session holds a lock on a table; end it, or save at a quieter time".to_owned(),
             Self::TooNew => "the snapshot was taken from a newer PostgreSQL: restore it into that major version or a later one".to_owned(),
             Self::SharedMemory => format!("give container {container} more shared memory: shm_size in compose, --shm-size of docker run"),
             Self::ServerDisk => "make room on the disk of the database".to_owned(),
             Self::NoLocale => "the server's image lacks a locale of the database: use the image that the snapshot was taken from, or add the locale".to_owned(),
             Self::NoExtension => "the server's image lacks an extension of the database: use the image that the snapshot was taken from".to_owned(),
-            Self::NoTablespace => "make the tablespace's directory in the container, then restore the target @globals too".to_owned(),
+            Self::NoTablespace => "create the tablespace's directory in the container, then restore the target @globals too".to_owned(),
             Self::NoOwner => "restore the target @globals too: it brings missing roles back".to_owned(),
             Self::Tablespaces => "set cofferdam.postgres.mode to dump or dumpall: a data directory is saved without other tablespaces".to_owned(),
-            Self::Replication => format!("let {user} make replication connections from within container {container}: the attribute REPLICATION, and a line `local replication all trust` or the like in pg_hba.conf"),
+            Self::Replication => format!("allow {user} to make replication connections from within container {container}: the attribute REPLICATION, and a line `local replication all trust` or the like in pg_hba.conf"),
             Self::Duplicates => {
-                "the saved rows hold duplicates that this index or constraint ought to have kept out, as one does that was damaged \
-                 (often by a new collation of the system's libraries). They are whole in the snapshot: cofferdam export SNAPSHOT DIR \
-                 writes the dump out, to be loaded by hand without it (pg_restore --list, then --use-list). Where the old database is \
-                 still there, remove the duplicates in it, REINDEX, and back up again"
+                "the saved rows contain duplicates that this index or constraint should have prevented; perhaps it was \
+                 damaged (often by a new collation of the system's libraries). The snapshot has all rows: cofferdam export \
+                 SNAPSHOT DIR writes the dump out, so that you can load it by hand without it (pg_restore --list, then \
+                 --use-list). If the old database still exists, remove the duplicates in it, REINDEX, and back up again"
                     .to_owned()
             }
             Self::RowsMissing => {
-                "the saved rows refer to rows that the dump does not hold, as where cofferdam.postgres.exclude-table-data leaves out a \
-                 table that others refer to. To have them back: cofferdam export SNAPSHOT DIR writes the dump out, to be loaded by \
-                 hand without this constraint (pg_restore --list, then --use-list). For the next backups, add the table that refers \
-                 to the label too, or take the other out of it"
+                "the saved rows refer to rows that the dump does not contain, perhaps because \
+                 cofferdam.postgres.exclude-table-data leaves out a table that others refer to. To restore them: cofferdam \
+                 export SNAPSHOT DIR writes the dump out, so that you can load it by hand without this constraint \
+                 (pg_restore --list, then --use-list). For the next backups, add the referring table to the label too, or \
+                 remove the other one from it"
                     .to_owned()
             }
             Self::TooManyLocks => "raise max_locks_per_transaction of the server, or use cofferdam.postgres.restore: swap".to_owned(),
-            Self::Gone => format!("look into the log of container {container} for why the server ended the connection"),
+            Self::Gone => format!("see the log of container {container} for why the server ended the connection"),
         }
     }
 }

@@ -49,7 +49,7 @@ impl Drop for Watch {
         let order = end_sessions(&self.application);
         self.removals.spawn(async move {
             if let Err(error) = server.execute(server.maintenance_db(), &[&order]).await {
-                debug!("sessions of clients that were given up could not be ended: {error}");
+                debug!("could not end the sessions of abandoned clients: {error}");
             }
         });
     }

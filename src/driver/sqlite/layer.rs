@@ -33,8 +33,7 @@ use crate::sqlite::COMPANIONS;
 use crate::target::TargetId;
 use crate::tree::staging::staging_name;
 
-const HINT: &str =
-    "put the file on a volume, where it can be saved and put back whatever its container does";
+const HINT: &str = "put the file on a volume, where it can be saved and restored whether its container runs or not";
 const COPY: &str = "copy";
 const DUMP: &str = "dump";
 const NEW: &str = "new";
@@ -55,7 +54,7 @@ impl SqliteDriver {
     ) -> Result<Dumped, DriverError> {
         let refused = |why: String| {
             let what = format!(
-                "{} is in the own file system of container {}, and {why}",
+                "{} is in the file system of container {} itself, and {why}",
                 layer.path, self.container.name
             );
             DriverError::failed_with_hint(what, HINT)
@@ -74,7 +73,7 @@ impl SqliteDriver {
         // It may have been stopped since it was discovered.
         let container = self.engine.inspect(&self.container.id).await?;
         if !container.is_running() {
-            return Err(refused("that does not run".to_owned()));
+            return Err(refused("that is not running".to_owned()));
         }
         let begun = Visit::begin(Visitor {
             engine: &self.engine,

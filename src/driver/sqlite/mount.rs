@@ -70,7 +70,7 @@ impl SqliteDriver {
         let dumped = self.dump_inside(target, &inside, sink, refused).await?;
         let (transfer, mut found, artifact) = dumped;
         found.warnings.push(format!(
-            "saved by an agent in the container, since no helper container can be used ({why}): to restore it here, one is needed"
+            "saved by an agent in the container, because no helper container can be used ({why}): a restore here needs one"
         ));
         Ok((transfer, found, artifact))
     }

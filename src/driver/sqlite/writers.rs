@@ -88,7 +88,7 @@ impl SqliteDriver {
             (None, unseen) => {
                 if let Some(why) = unseen {
                     warn!(
-                        "{}: whether other programs have it open is not known: {why}",
+                        "{}: could not check whether other programs have it open: {why}",
                         mount.path
                     );
                 }
@@ -101,7 +101,7 @@ impl SqliteDriver {
         };
         Err(DriverError::failed_with_hint(
             format!(
-                "{who} uses {}, and would go on writing into the old file",
+                "{who} uses {} and would keep writing to the old file",
                 mount.path
             ),
             mend,

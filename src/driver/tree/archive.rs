@@ -80,7 +80,7 @@ impl TreeDriver {
             Some(why) => format!("no helper container can be used ({why})"),
             None => format!("{path} is in the container's own layer"),
         };
-        warnings.push(format!("saved by the archive API, since {why}: {LOSSES}"));
+        warnings.push(format!("saved by the archive API, because {why}: {LOSSES}"));
         Ok(Captured {
             transfer: Transfer::Archive,
             facts: facts(target, path, None, &report),
@@ -188,13 +188,13 @@ impl TreeDriver {
                 if saved.bytes > stored {
                     return Err(DriverError::failed_with_hint(
                         format!(
-                            "files with holes, {} bytes in all, would be filled up by the engine, and whether there is room for them cannot be told: {why}",
+                            "the engine would fill the holes of sparse files, {} bytes in all, and Cofferdam cannot tell whether there is room for that: {why}",
                             saved.bytes
                         ),
                         "allow cofferdam to create helper containers",
                     ));
                 }
-                warn!(target = %target.id, "how much room there is cannot be told: {why}");
+                warn!(target = %target.id, "cannot tell how much room there is: {why}");
                 return Ok(());
             }
             Err(error) => return Err(error.into()),
@@ -225,8 +225,8 @@ impl TreeDriver {
         {
             warn!(
                 target = %target.id,
-                "extras that were not saved stay below {directory} ({extras} in all): {}; the archive API can remove \
-                 nothing, and {why}",
+                "extras that were not saved stay below {directory} ({extras} in all): {}; the archive API cannot remove \
+                 anything, and {why}",
                 some_of(unwanted.extras(saved).map(TreePath::encode))
             );
         }
@@ -270,8 +270,8 @@ fn tell_left_out(target: &TreeTarget, directory: &str, places: &Places, saved: &
     if left_out().next().is_some() {
         warn!(
             target = %target.id,
-            "not put back below {directory} ({} in all), since something else is mounted there, a pattern leaves it out, \
-             or something would have to be removed for it: {}",
+            "not restored below {directory} ({} in all), because something else is mounted there, a pattern leaves it out, \
+             or something would have to be removed first: {}",
             left_out().count(),
             some_of(left_out().map(TreePath::encode))
         );

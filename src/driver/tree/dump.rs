@@ -55,7 +55,7 @@ impl TreeDriver {
         let is_saved = |path: &str| labelled().any(|tree| tree.target.origin.path() == path);
         let unsaved = hidden.iter().filter(|path| !is_saved(path));
         let told = unsaved.map(|path| {
-            format!("{path}: something else is mounted there; it is not a part of this target")
+            format!("{path}: something else is mounted there, which is not part of this target")
         });
         told.collect()
     }

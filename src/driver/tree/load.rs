@@ -152,10 +152,7 @@ fn ensure_same_shape(mount: &MountSite, facts: &TreeFacts) -> Result<(), DriverE
         return Ok(());
     }
     Err(DriverError::failed_with_hint(
-        format!(
-            "{} is mounted as something else than what was saved there",
-            mount.path
-        ),
+        format!("{} is not mounted as it was when it was saved", mount.path),
         "one is a file and the other a directory: mount it as it was when it was saved",
     ))
 }
@@ -271,7 +268,7 @@ pub(super) fn ensure_complete(
     let is_single = record.layers().count() == 1;
     if is_single && (report.entries, report.content_bytes) != (facts.entries, facts.content_bytes) {
         return Err(DriverError::failed(format!(
-            "{} entries with {} bytes were restored, and {} with {} saved",
+            "{} entries with {} bytes were restored, but {} with {} were saved",
             report.entries, report.content_bytes, facts.entries, facts.content_bytes
         )));
     }

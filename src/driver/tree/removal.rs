@@ -28,7 +28,7 @@ impl fmt::Display for Powerless {
                 "no helper container can be used ({why}); allow cofferdam to create containers"
             ),
             Self::NotRunning => formatter.write_str(
-                "the container does not run meanwhile; restore while it runs, without `restore` in its `cofferdam.stop`",
+                "the container is stopped meanwhile; restore while it runs, without `restore` in its `cofferdam.stop`",
             ),
             Self::NoAgent(why) => write!(
                 formatter,
@@ -109,7 +109,7 @@ fn tell(target: &TargetId, removed: &Removed) {
     if removed.kept > 0 {
         warn!(
             target = %target,
-            "extras that were not saved stay ({} in all), since they could not be removed: {}",
+            "extras that were not saved stay ({} in all), because they could not be removed: {}",
             removed.kept,
             removed.why.join("; ")
         );

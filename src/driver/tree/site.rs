@@ -249,10 +249,10 @@ fn ensure_not_on_tmpfs(container: &Container, path: &str) -> Result<(), DriverEr
     }
     Err(DriverError::failed_with_hint(
         format!(
-            "{path} in container {} lies on a tmpfs, in the container's memory, which the engine does not show",
+            "{path} in container {} is on a tmpfs, in the container's memory, which the engine does not show",
             container.name
         ),
-        "have the program write to a volume, or take this path out of the labels",
+        "have the program write to a volume, or remove this path from the labels",
     ))
 }
 
@@ -266,10 +266,10 @@ fn ensure_not_made_by_the_engine(container: &Container, path: &str) -> Result<()
     match made {
         Some((_, setting)) if !is_users => Err(DriverError::failed_with_hint(
             format!(
-                "{path} in container {} is no file of the container's: the engine makes it anew for each container and mounts it there",
+                "{path} in container {} is not a file of the container: the engine creates it for each container and mounts it there",
                 container.name
             ),
-            format!("take it out of the labels; `{setting}` of the compose file sets it"),
+            format!("remove it from the labels; `{setting}` of the compose file sets it"),
         )),
         _ => Ok(()),
     }

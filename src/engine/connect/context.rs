@@ -76,7 +76,7 @@ fn follow(name: &str, contexts: &Path) -> Result<Endpoint, String> {
     let metadata: Option<Metadata> = read(&contexts.join("meta").join(&id).join("meta.json"))?;
     let Some(metadata) = metadata else {
         return Err(format!(
-            "there is none of that name in {}",
+            "there is no context of that name in {}",
             contexts.display()
         ));
     };
@@ -85,7 +85,9 @@ fn follow(name: &str, contexts: &Path) -> Result<Endpoint, String> {
         skip_tls_verify,
     } = metadata.endpoints.docker;
     if skip_tls_verify {
-        return Err("it does not verify who answers, and Cofferdam always does".to_owned());
+        return Err(
+            "it does not verify the server's certificate, which Cofferdam always does".to_owned(),
+        );
     }
     let certificates = contexts.join("tls").join(&id).join("docker");
     let has_certificates = certificates.is_dir();
@@ -161,7 +163,7 @@ mod tests {
         let home = Home::new();
         assert_eq!(home.chosen(&[]), Ok(None));
         home.write("config.json", r#"{"auths":{},"currentContext":"prod"}"#);
-        assert_snapshot!(home.chosen(&[]).unwrap_err(), @"the docker context `prod` cannot be followed: there is none of that name in ~/contexts; say by DOCKER_HOST where the engine is, or set DOCKER_CONTEXT=default for the one on this machine");
+        assert_snapshot!(home.chosen(&[]).unwrap_err(), @"the docker context `prod` cannot be used: there is no context of that name in ~/contexts; set DOCKER_HOST to the address of the engine, or DOCKER_CONTEXT=default for the one on this machine");
         home.context(
             PROD,
             r#"{"Host":"unix:///run/user/1000/docker.sock","SkipTLSVerify":false}"#,
@@ -201,17 +203,17 @@ mod tests {
         for (endpoint, reason) in [
             (
                 r#"{"Host":"ssh://prod"}"#,
-                "its host is `ssh://prod`: ssh is not spoken here",
+                "its host is `ssh://prod`: ssh is not supported",
             ),
             (
                 r#"{"Host":"tcp://h:1","SkipTLSVerify":true}"#,
-                "it does not verify who answers, and Cofferdam always does; say by DOCKER_HOST",
+                "it does not verify the server's certificate, which Cofferdam always does; set DOCKER_HOST",
             ),
             ("{}", "meta.json: missing field `Host`"),
         ] {
             let refused = refused(endpoint);
             assert!(
-                refused.contains("context `prod` cannot be followed"),
+                refused.contains("context `prod` cannot be used"),
                 "{refused}"
             );
             assert!(refused.contains(reason), "{refused}");
@@ -219,7 +221,7 @@ mod tests {
         home.write("config.json", "{");
         let refused = home.chosen(&[]).unwrap_err();
         assert!(
-            refused.contains("cannot be read: ~/config.json: "),
+            refused.contains("is selected: ~/config.json: "),
             "{refused}"
         );
     }

@@ -221,7 +221,7 @@ fn certificates(path: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     match found {
         Ok(certificates) if certificates.is_empty() => {
-            Err(format!("{path}: it holds no certificate"))
+            Err(format!("{path}: it contains no certificate"))
         }
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(format!("{path}: {error}")),

@@ -9,7 +9,7 @@ impl State {
             Self::Running => "runs",
             Self::Paused => "is paused",
             Self::Restarting => "keeps restarting",
-            Self::Created | Self::Removing | Self::Exited | Self::Dead => "does not run",
+            Self::Created | Self::Removing | Self::Exited | Self::Dead => "is not running",
         }
     }
 }
@@ -51,10 +51,10 @@ mod tests {
                 told(State::Paused, true),
             ],
             [
-                "does not run; start it first: docker start db",
+                "is not running; start it first: docker start db",
                 "is paused; unpause it first: docker unpause db",
                 "keeps restarting; find out why: docker logs db",
-                "does not run; find out why: docker service ps shop_db",
+                "is not running; find out why: docker service ps shop_db",
                 "is paused; unpause it first: docker unpause db",
             ]
         );

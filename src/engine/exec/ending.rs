@@ -105,13 +105,13 @@ impl Exec {
             if ended.elapsed() >= patience {
                 return Err(self.cut(match exec.running {
                     Some(false) => "the engine knows no exit code",
-                    _ => "the engine says that the process still runs",
+                    _ => "the engine says that the process is still running",
                 }));
             }
             if !looked && ended.elapsed() >= LINGER {
                 looked = true;
                 match self.is_process_alive(exec.pid).await {
-                    Some(true) => return Err(self.cut("the process still runs")),
+                    Some(true) => return Err(self.cut("the process is still running")),
                     Some(false) => {}
                     None => patience = EXIT_NOTICED_BLIND,
                 }
@@ -137,7 +137,9 @@ impl Exec {
     async fn inspect(&self) -> Result<ExecInspectResponse, EngineError> {
         let inspected = self.engine.client.inspect_exec(&self.id).await;
         inspected.map_err(|error| {
-            let error = self.engine.fault(error, About::Engine, "tell how it ended");
+            let error = self
+                .engine
+                .fault(error, About::Engine, "report how it ended");
             self.cut(error.to_string())
         })
     }

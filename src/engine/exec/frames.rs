@@ -91,7 +91,7 @@ fn read_header(source: &[u8]) -> io::Result<(Channel, usize)> {
         }
         _ => Err(io::Error::new(
             io::ErrorKind::InvalidData,
-            "it is no stream of frames",
+            "it is not a stream of frames",
         )),
     }
 }

@@ -140,7 +140,7 @@ fn after_a_while(answer: Answer) -> Answer {
 }
 
 fn held_open() -> Unheard {
-    let message = "the process has ended, and the end of its output never came: a child that it has started may hold it open";
+    let message = "the process has ended, but the end of its output never came: a child that it started may hold it open";
     Unheard::Cut(message.to_owned())
 }
 

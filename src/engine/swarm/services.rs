@@ -85,7 +85,7 @@ impl Manager {
 
     /// Whether a service that `run` holds has stayed at zero. One that is gone has.
     pub async fn is_at_rest(&self, service: &str, run: &str) -> Result<bool, EngineError> {
-        let looked = self.update(service, "look at", |spec| {
+        let looked = self.update(service, "inspect", |spec| {
             Ok((spec::is_at_rest(spec, run), false))
         });
         match looked.await {

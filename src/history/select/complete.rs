@@ -180,7 +180,7 @@ impl Search {
         for failure in &mut self.missing {
             let reason = &failure.reason;
             failure.reason = format!(
-                "{reason} (and no copy was looked for before snapshot {}, which cannot be read: {why})",
+                "{reason} (copies older than snapshot {} were not considered, because that cannot be read: {why})",
                 snapshot.id
             );
         }

@@ -103,7 +103,7 @@ async fn what_is_ambiguous_or_unknown_is_answered_with_what_there_is() {
         place.find(projects, wanted).await.unwrap_err()
     };
     insta::assert_snapshot!(refusal(Some(&["candig"]), "2026110").await, @r"
-    `2026110` fits 2 snapshots; write more of the id, or name the project:
+    `2026110` matches 2 snapshots; write more of the id, or name the project:
       candig/20261102T020000Z-9f2c61aa
       candig/20261101T020000Z-9f2c61aa
 ");
@@ -114,7 +114,7 @@ async fn what_is_ambiguous_or_unknown_is_answered_with_what_there_is() {
       candig/20261101T020000Z-9f2c61aa
 ");
     insta::assert_snapshot!(refusal(None, "latest").await, @r"
-    `latest` fits several projects; name one with --project, or one of these by its id:
+    `latest` matches several projects; name one with --project, or one of these by its id:
       shop/20261111T020000Z-9f2c61aa
       candig/20261102T020000Z-9f2c61aa
 ");
@@ -128,7 +128,10 @@ async fn a_long_list_of_candidates_is_cut() {
         place.backup("candig", day).await;
     }
     let refusal = place.find(None, "2026").await.unwrap_err();
-    assert!(refusal.starts_with("`2026` fits 15 snapshots"), "{refusal}");
+    assert!(
+        refusal.starts_with("`2026` matches 15 snapshots"),
+        "{refusal}"
+    );
     assert_eq!(refusal.lines().count(), 11);
     assert!(refusal.contains(id(15).as_str()));
 }
@@ -147,7 +150,7 @@ async fn latest_is_never_a_safety_snapshot() {
     assert_eq!(place.find(None, by_id.as_str()).await, found("candig", 2));
     let refusal = place.find(Some(&["shop"]), "latest").await.unwrap_err();
     insta::assert_snapshot!(refusal, @r"
-    all snapshots of shop were taken by restores, as their way back; name one by its id:
+    all snapshots of shop are safety snapshots, taken by restores; name one by its id:
       shop/20261103T020000Z-9f2c61aa
 ");
 }
@@ -160,7 +163,7 @@ async fn latest_does_not_fall_back_to_something_older() {
     place.damage("candig", 2);
     let refusal = place.find(Some(&["candig"]), "latest").await.unwrap_err();
     insta::assert_snapshot!(refusal, @r"
-    the newest snapshot cannot be read: snapshot candig/20261102T020000Z-9f2c61aa: the manifest is of format 2, and this cofferdam reads up to 1; use a newer cofferdam; to use an older one, name it by its id:
+    the newest snapshot cannot be read: snapshot candig/20261102T020000Z-9f2c61aa: the manifest has format 2, but this version reads formats up to 1; use a newer cofferdam; to use an older one, name it by its id:
       candig/20261101T020000Z-9f2c61aa
 ");
     assert_eq!(
@@ -205,7 +208,7 @@ fn targets_are_chosen_by_patterns_in_their_own_order() {
     );
     assert_eq!(choose(&["*/genomic"]).unwrap(), ["genomic"]);
     insta::assert_snapshot!(choose(&["db/*", "db/postgres/clincal"]).unwrap_err(), @r"
-    no target fits `db/postgres/clincal`; there are:
+    no target matches `db/postgres/clincal`; the targets are:
       db/postgres/clinical
       db/postgres/genomic
       app/volume/storage
@@ -354,7 +357,7 @@ async fn what_failed_comes_from_its_newest_good_copy() {
     assert_eq!(completed.older.len(), 0);
     let told = missing(&completed);
     assert!(
-        told[0].starts_with("db/volume/data: no data on day 14 (and no copy"),
+        told[0].starts_with("db/volume/data: no data on day 14 (copies older than"),
         "{told:?}"
     );
     let (found, _) = completed_from(&place, 11).await;
@@ -477,7 +480,7 @@ fn what_has_no_good_copy_is_missed_where_it_was_asked_for() {
     assert!(
         choose(&["db/postgres/other"])
             .unwrap_err()
-            .starts_with("no target fits")
+            .starts_with("no target matches")
     );
 }
 
@@ -498,7 +501,7 @@ async fn latest_is_that_of_the_node() {
       shop/20261113T020000Z-9f2c61aa (node a)
     ");
     insta::assert_snapshot!(latest_on(None).await.unwrap_err(), @r"
-    `latest` fits several nodes of a swarm; name one of these by its id:
+    `latest` matches several nodes of a swarm; name one of these by its id:
       shop/20261114T020000Z-9f2c61aa (node b)
       shop/20261113T020000Z-9f2c61aa (node a)
     ");

@@ -22,15 +22,15 @@ impl Parser<'_> {
         if self.labels.enable == Some(true) && self.labels.skip.is_some() {
             self.problem(
                 "cofferdam.skip",
-                "stands beside `cofferdam.enable: true`",
+                "conflicts with `cofferdam.enable: true`",
                 Some("remove one of them".to_owned()),
             );
         }
         if self.labels.pause && self.labels.stop.contains(&Moment::Backup) {
             self.problem(
                 "cofferdam.pause",
-                "stands beside a `cofferdam.stop` for `backup`",
-                Some("a container is either stopped or frozen: remove one of them".to_owned()),
+                "conflicts with a `cofferdam.stop` for `backup`",
+                Some("a container is either stopped or paused: remove one of them".to_owned()),
             );
         }
     }
@@ -41,7 +41,7 @@ impl Parser<'_> {
                 ["file", "variable"].map(|place| format!("cofferdam.{driver}.password-{place}"));
             if self.has(&file) && self.has(&variable) {
                 let hint = "remove one of them".to_owned();
-                self.problem(&variable, format!("stands beside `{file}`"), Some(hint));
+                self.problem(&variable, format!("conflicts with `{file}`"), Some(hint));
             }
         }
     }
@@ -66,12 +66,12 @@ impl Parser<'_> {
                 Label::Keep | Label::Schedule
                     if !self.has_driver_label() && !self.is_switched() =>
                 {
-                    let hint = "add the label that names what is saved, or remove it";
-                    self.problem(key, "has no target to serve", Some(hint.to_owned()));
+                    let hint = "add a label that names what to save, or remove this one";
+                    self.problem(key, "has no target to apply to", Some(hint.to_owned()));
                 }
                 Label::HoldFor if !self.has("cofferdam.stop") && !self.has("cofferdam.pause") => {
-                    let hint = "add `cofferdam.stop` or `cofferdam.pause`, or remove it";
-                    self.problem(key, "has no hold to serve", Some(hint.to_owned()));
+                    let hint = "add `cofferdam.stop` or `cofferdam.pause`, or remove this label";
+                    self.problem(key, "has no hold to apply to", Some(hint.to_owned()));
                 }
                 Label::Hook(_, HookLabel::User | HookLabel::Timeout | HookLabel::WhenStopped) => {
                     self.ensure_hook_has_a_command(key);
@@ -98,14 +98,14 @@ impl Parser<'_> {
     fn ensure_database_is_saved(&mut self, key: &str, driver: &str) {
         if !self.has(driver) && !self.may_be_detected() {
             let hint = format!("add `{driver}` with the databases' names, or with `*`");
-            self.problem(key, "has no database to serve", Some(hint));
+            self.problem(key, "has no database to apply to", Some(hint));
         }
     }
 
     fn ensure_store_is_saved(&mut self, key: &str, driver: &str) {
         if !self.has(driver) && !self.may_be_detected() {
-            let hint = format!("add `{driver}: \"*\"`, or remove it");
-            self.problem(key, "has no store to serve", Some(hint));
+            let hint = format!("add `{driver}: \"*\"`, or remove this label");
+            self.problem(key, "has no store to apply to", Some(hint));
         }
     }
 
@@ -133,7 +133,7 @@ impl Parser<'_> {
             self.problem(
                 "cofferdam.postgres",
                 format!(
-                    "names databases, and `cofferdam.postgres.mode: {mode}` saves the whole server"
+                    "names databases, but `cofferdam.postgres.mode: {mode}` saves the whole server"
                 ),
                 Some(hint.to_owned()),
             );
@@ -143,7 +143,7 @@ impl Parser<'_> {
             if self.has(&key) {
                 self.problem(
                     &key,
-                    format!("does not go with `cofferdam.postgres.mode: {mode}`"),
+                    format!("cannot be combined with `cofferdam.postgres.mode: {mode}`"),
                     Some("remove one of them".to_owned()),
                 );
             }
@@ -155,8 +155,8 @@ impl Parser<'_> {
         if self.has(key) && self.has("cofferdam.elasticsearch.repository") {
             self.problem(
                 key,
-                "stands beside `cofferdam.elasticsearch.repository`",
-                Some("a snapshot goes to the one or to the other: remove one of them".to_owned()),
+                "conflicts with `cofferdam.elasticsearch.repository`",
+                Some("a snapshot goes to one or the other: remove one of them".to_owned()),
             );
         }
     }
@@ -181,7 +181,10 @@ impl Parser<'_> {
             ),
             None => format!("add `{}` to `cofferdam.volumes`", quoted(name)),
         };
-        let what = format!("belongs to a volume `{}` that no label takes", quoted(name));
+        let what = format!(
+            "belongs to the volume `{}`, which no label saves",
+            quoted(name)
+        );
         self.problem(key, what, Some(hint));
     }
 
@@ -201,7 +204,7 @@ impl Parser<'_> {
             ),
             None => format!("add `cofferdam.files.{}` with the path", quoted(name)),
         };
-        self.problem(key, "has no path to serve", Some(hint));
+        self.problem(key, "has no path to apply to", Some(hint));
     }
 
     fn ensure_command_has_a_dump(&mut self, key: &str, name: &str) {
@@ -219,18 +222,18 @@ impl Parser<'_> {
                 quoted(near)
             ),
             None => format!(
-                "add `cofferdam.command.{}.dump` with the command whose output is saved",
+                "add `cofferdam.command.{}.dump` with the command whose output is to be saved",
                 quoted(name)
             ),
         };
-        self.problem(key, "has no dump to serve", Some(hint));
+        self.problem(key, "has no dump to apply to", Some(hint));
     }
 
     fn ensure_hook_has_a_command(&mut self, key: &str) {
         let command = key.rsplit_once('.').map_or(key, |(command, _)| command);
         if !self.has(command) {
-            let hint = format!("add `{command}`, or remove it");
-            self.problem(key, "has no command to serve", Some(hint));
+            let hint = format!("add `{command}`, or remove this label");
+            self.problem(key, "has no command to apply to", Some(hint));
         }
     }
 

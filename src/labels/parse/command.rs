@@ -20,7 +20,7 @@ impl CommandDraft {
             CommandLabel::Check => options.check = Some(values::command(value)?),
             CommandLabel::AllowEmpty => options.allow_empty = values::boolean(value)?,
             CommandLabel::EndsWith => {
-                options.ends_with = Some(values::text(value, "the last line of a whole dump")?);
+                options.ends_with = Some(values::text(value, "the last line of a complete dump")?);
             }
             CommandLabel::DataDirectory => options.data_directory = Some(values::path(value)?),
             CommandLabel::Timeout => options.timeout = values::duration(value)?,

@@ -28,7 +28,7 @@ impl StoreDraft<CouchdbLabels> {
                 values::word(value.trim(), &[("*", ())]).map_err(|_| {
                     BadValue::new(
                         "is not `*`",
-                        "write `*`: a node is saved whole; to keep a part of it, replicate that to another node",
+                        "write `*`: a node is saved as a whole; to save a part of it, replicate that part to another node",
                     )
                 })?;
                 self.is_asked = true;
@@ -68,8 +68,8 @@ impl StoreDraft<ElasticsearchLabels> {
                 let name = values::text(value, "the name of a repository")?;
                 if name.starts_with("cofferdam-") {
                     return Err(BadValue::new(
-                        format!("is `{name}`, and such names are cofferdam's own"),
-                        "name a repository of yours; cofferdam deletes what is in its own",
+                        format!("is `{name}`, a name reserved for Cofferdam"),
+                        "name a repository of your own; Cofferdam deletes what is in its repositories",
                     ));
                 }
                 labels.repository = Some(name);
@@ -90,7 +90,7 @@ fn ensure_index(name: &str) -> Result<(), BadValue> {
         return Ok(());
     }
     Err(BadValue::new(
-        format!("holds `{name}`, which is no name of an index"),
+        format!("contains `{name}`, which is not an index name"),
         "write whole names of indices or data streams, or `*` for all",
     ))
 }

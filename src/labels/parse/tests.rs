@@ -112,11 +112,11 @@ fn a_password_is_in_a_file_or_in_a_variable() {
     assert_eq!(variables, [(); 4].map(|()| Some("DB_PASSWORD".to_owned())));
     assert_snapshot!(
         bad(&[("mysql", "*"), ("mysql.password-variable", "PW"), ("mysql.password-file", "/run/pw")]),
-        @"container db: label `cofferdam.mysql.password-variable` stands beside `cofferdam.mysql.password-file`; remove one of them"
+        @"container db: label `cofferdam.mysql.password-variable` conflicts with `cofferdam.mysql.password-file`; remove one of them"
     );
     assert_snapshot!(
         bad(&[("postgres", "*"), ("postgres.password-variable", "s3cret!")]),
-        @"container db: label `cofferdam.postgres.password-variable` is no name of a variable; write the name of the container's variable that holds the password, as `DB_PASSWORD`"
+        @"container db: label `cofferdam.postgres.password-variable` is not a variable name; write the name of the container's variable that holds the password, such as `DB_PASSWORD`"
     );
 }
 
@@ -144,10 +144,10 @@ fn every_couchdb_option_is_read() {
         labels.data_directories().collect::<Vec<_>>(),
         ["/bitnami/couchdb/data"]
     );
-    assert_snapshot!(bad(&[("couchdb", "users")]), @r"container db: label `cofferdam.couchdb` is not `*`; write `*`: a node is saved whole; to keep a part of it, replicate that to another node");
+    assert_snapshot!(bad(&[("couchdb", "users")]), @r"container db: label `cofferdam.couchdb` is not `*`; write `*`: a node is saved as a whole; to save a part of it, replicate that part to another node");
     let switched = good(&[("enable", "true"), ("couchdb.port", "1")]);
     assert_eq!(switched.couchdb.map(|labels| labels.port), Some(1));
-    assert_snapshot!(bad(&[("volumes", "data"), ("couchdb.port", "1")]), @r#"container db: label `cofferdam.couchdb.port` has no store to serve; add `cofferdam.couchdb: "*"`, or remove it"#);
+    assert_snapshot!(bad(&[("volumes", "data"), ("couchdb.port", "1")]), @r#"container db: label `cofferdam.couchdb.port` has no store to apply to; add `cofferdam.couchdb: "*"`, or remove this label"#);
 }
 
 #[test]
@@ -181,12 +181,12 @@ fn every_elasticsearch_option_is_read() {
     );
     assert_snapshot!(
         bad(&[("elasticsearch", "*"), ("elasticsearch.repository", "cofferdam-saving")]),
-        @"container db: label `cofferdam.elasticsearch.repository` is `cofferdam-saving`, and such names are cofferdam's own; name a repository of yours; cofferdam deletes what is in its own"
+        @"container db: label `cofferdam.elasticsearch.repository` is `cofferdam-saving`, a name reserved for Cofferdam; name a repository of your own; Cofferdam deletes what is in its repositories"
     );
-    assert_snapshot!(bad(&[("elasticsearch", "cases,-forms")]), @r"container db: label `cofferdam.elasticsearch` holds `-forms`, which is no name of an index; write whole names of indices or data streams, or `*` for all");
+    assert_snapshot!(bad(&[("elasticsearch", "cases,-forms")]), @r"container db: label `cofferdam.elasticsearch` contains `-forms`, which is not an index name; write whole names of indices or data streams, or `*` for all");
     assert_snapshot!(
         bad(&[("elasticsearch", "*"), ("elasticsearch.repository", "s3"), ("elasticsearch.location", "/snapshots")]),
-        @r"container db: label `cofferdam.elasticsearch.location` stands beside `cofferdam.elasticsearch.repository`; a snapshot goes to the one or to the other: remove one of them"
+        @r"container db: label `cofferdam.elasticsearch.location` conflicts with `cofferdam.elasticsearch.repository`; a snapshot goes to one or the other: remove one of them"
     );
 }
 
@@ -448,13 +448,13 @@ fn options_may_wait_for_the_switch() {
 fn typos_in_labels_are_told() {
     assert_snapshot!(bad(&[("postgress", "*")]), @r"container db: label `cofferdam.postgress` is unknown; did you mean `cofferdam.postgres` (databases to save, or `*`)?");
     assert_snapshot!(bad(&[("postgres.pasword_file", "/run/secrets/p")]), @r"container db: label `cofferdam.postgres.pasword_file` is unknown; did you mean `cofferdam.postgres.password-file` (file in the container that holds the password)?");
-    assert_snapshot!(bad(&[("volumes", "my.data"), ("volumes.my.data.exlude", "tmp")]), @r"container db: label `cofferdam.volumes.my.data.exlude` is unknown; did you mean `cofferdam.volumes.my.data.exclude` (patterns left out of this volume)?");
+    assert_snapshot!(bad(&[("volumes", "my.data"), ("volumes.my.data.exlude", "tmp")]), @r"container db: label `cofferdam.volumes.my.data.exlude` is unknown; did you mean `cofferdam.volumes.my.data.exclude` (patterns to leave out of this volume)?");
     assert_snapshot!(bad(&[("volumes.data", "true")]), @r"container db: label `cofferdam.volumes.data` is unknown; to save the volume, name it in the value: `cofferdam.volumes: data`");
     assert_snapshot!(bad(&[("command.rdb.dmp", "redis-cli --rdb -")]), @r"container db: label `cofferdam.command.rdb.dmp` is unknown; did you mean `cofferdam.command.rdb.dump` (command whose standard output is saved)?");
     assert_snapshot!(bad(&[("command.dump", "redis-cli --rdb -")]), @r"container db: label `cofferdam.command.dump` is unknown; did you mean `cofferdam.command.<name>.dump` (command whose standard output is saved)?");
     assert_snapshot!(bad(&[("command.rdb", "redis-cli --rdb -")]), @r"container db: label `cofferdam.command.rdb` is unknown; say what the command is for: `cofferdam.command.rdb.dump`, `cofferdam.command.rdb.load` or `cofferdam.command.rdb.check`");
     assert_snapshot!(bad(&[("command.rdb.dump", "cat /x"), ("command.rdb.exec_user", "redis")]), @r"container db: label `cofferdam.command.rdb.exec_user` is unknown; did you mean `cofferdam.command.rdb.exec-user` (system user that the commands run as)?");
-    assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
+    assert_snapshot!(bad(&[("command.a b.dump", "cat /x")]), @r"container db: label `cofferdam.command.a b.dump` has the invalid name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("files", "/etc/app.conf")]), @r"container db: label `cofferdam.files` is unknown; did you mean `cofferdam.files.<name>` (a file or directory to save, as the container sees it)?");
     assert_snapshot!(bad(&[("hook.pre-backup", "sync")]), @r"container db: label `cofferdam.hook.pre-backup` is unknown; did you mean `cofferdam.hook.before-backup` (command to run in this container before its project is saved)?");
     assert_snapshot!(bad(&[("xyzzy", "1")]), @r"container db: label `cofferdam.xyzzy` is unknown; the labels are `cofferdam.enable`, `cofferdam.project`, `cofferdam.service`, `cofferdam.skip`, `cofferdam.postgres`, `cofferdam.mysql`, `cofferdam.couchdb`, `cofferdam.elasticsearch`, `cofferdam.sqlite`, `cofferdam.volumes`, `cofferdam.binds`, `cofferdam.files.…`, `cofferdam.command.…`, `cofferdam.keep`, `cofferdam.schedule`, `cofferdam.trigger`, `cofferdam.stop`, `cofferdam.pause`, `cofferdam.hold-for`, `cofferdam.ready-timeout`, `cofferdam.hook.…`");
@@ -470,9 +470,9 @@ fn a_typo_in_the_prefix_is_told() {
 
 #[test]
 fn a_name_that_looks_like_an_option_is_told() {
-    assert_snapshot!(bad(&[("files.conf", "/etc/conf"), ("files.conf.exlude", "/cache")]), @r"container db: label `cofferdam.files.conf.exlude` has a name that ends like the option `exclude`; did you mean `cofferdam.files.conf.exclude`? (else choose another name)");
-    assert_snapshot!(bad(&[("files.exclude", "/cache")]), @r"container db: label `cofferdam.files.exclude` has a name that ends like the option `exclude`; did you mean `cofferdam.files.<name>.exclude`? (else choose another name)");
-    assert_snapshot!(bad(&[("files.a b", "/cache")]), @r"container db: label `cofferdam.files.a b` has the name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
+    assert_snapshot!(bad(&[("files.conf", "/etc/conf"), ("files.conf.exlude", "/cache")]), @r"container db: label `cofferdam.files.conf.exlude` has a name that ends like the option `exclude`; did you mean `cofferdam.files.conf.exclude`? (otherwise choose another name)");
+    assert_snapshot!(bad(&[("files.exclude", "/cache")]), @r"container db: label `cofferdam.files.exclude` has a name that ends like the option `exclude`; did you mean `cofferdam.files.<name>.exclude`? (otherwise choose another name)");
+    assert_snapshot!(bad(&[("files.a b", "/cache")]), @r"container db: label `cofferdam.files.a b` has the invalid name `a b`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
 }
 
 #[test]
@@ -480,7 +480,7 @@ fn labels_of_our_containers_are_refused_on_others() {
     let (name, mut labels) = ("web", BTreeMap::new());
     let label = ("cofferdam.hold".to_owned(), "backup".to_owned());
     labels.extend([label]);
-    assert_snapshot!(parse(name, &labels).unwrap_err(), @r"container web: label `cofferdam.hold` is for cofferdam's own containers; remove it; how containers are held is said by `cofferdam.stop`, `cofferdam.pause` and `cofferdam.hold-for`");
+    assert_snapshot!(parse(name, &labels).unwrap_err(), @r"container web: label `cofferdam.hold` is reserved for Cofferdam's own containers; remove it; `cofferdam.stop`, `cofferdam.pause` and `cofferdam.hold-for` set how containers are held");
     for key in ["helper", "hold.owner"] {
         assert!(parsed(&[(key, "1")]).is_err(), "{key}");
     }
@@ -497,7 +497,7 @@ fn a_container_may_have_rules_of_its_own_for_what_is_kept() {
     );
     assert_snapshot!(bad(&[("volumes", "blobdb"), ("keep", "dayly=2")]), @r"container db: label `cofferdam.keep` has the rule `dayly`; did you mean `daily`?");
     assert_snapshot!(bad(&[("volumes", "blobdb"), ("keep", "daily=0")]), @r"container db: label `cofferdam.keep` is `daily=0`, which keeps nothing; give one of its rules a number above 0");
-    assert_snapshot!(bad(&[("stop", "backup"), ("keep", "daily=2")]), @r"container db: label `cofferdam.keep` has no target to serve; add the label that names what is saved, or remove it");
+    assert_snapshot!(bad(&[("stop", "backup"), ("keep", "daily=2")]), @r"container db: label `cofferdam.keep` has no target to apply to; add a label that names what to save, or remove this one");
 }
 
 #[test]
@@ -510,7 +510,7 @@ fn a_container_may_have_a_schedule_of_its_own() {
         OptIn::Detection
     );
     assert_snapshot!(bad(&[("volumes", "blobdb"), ("schedule", "@weakly")]), @r"container db: label `cofferdam.schedule` is `@weakly`; did you mean `@weekly`?");
-    assert_snapshot!(bad(&[("stop", "backup"), ("schedule", "@weekly")]), @r"container db: label `cofferdam.schedule` has no target to serve; add the label that names what is saved, or remove it");
+    assert_snapshot!(bad(&[("stop", "backup"), ("schedule", "@weekly")]), @r"container db: label `cofferdam.schedule` has no target to apply to; add a label that names what to save, or remove this one");
 }
 
 #[test]
@@ -526,52 +526,52 @@ fn a_service_of_compose_keeps_its_name() {
     for (key, value) in [(COMPOSE_SERVICE, "web"), ("cofferdam.service", "shop")] {
         labels.insert(key.to_owned(), value.to_owned());
     }
-    assert_snapshot!(parse(name, &labels).unwrap_err(), @r"container shop_web_1: label `cofferdam.service` is for containers that compose did not start; remove it; this one is compose's `web`");
+    assert_snapshot!(parse(name, &labels).unwrap_err(), @r"container shop_web_1: label `cofferdam.service` is for containers that compose did not start; remove it; this container belongs to compose's `web`");
 }
 
 #[test]
 fn values_are_strict() {
     assert_snapshot!(bad(&[("enable", "True")]), @r"container db: label `cofferdam.enable` is `True`; did you mean `true`? (accepted: `true` or `false`)");
     assert_snapshot!(bad(&[("enable", "yes")]), @r"container db: label `cofferdam.enable` is `yes`; accepted: `true` or `false`");
-    assert_snapshot!(bad(&[("skip", " ")]), @r"container db: label `cofferdam.skip` is empty; write the reason, as `cache only`");
-    assert_snapshot!(bad(&[("project", "my project")]), @r"container db: label `cofferdam.project` has the name `my project`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
+    assert_snapshot!(bad(&[("skip", " ")]), @r"container db: label `cofferdam.skip` is empty; write the reason, such as `cache only`");
+    assert_snapshot!(bad(&[("project", "my project")]), @r"container db: label `cofferdam.project` has the invalid name `my project`; use up to 64 letters, digits, `_`, `.` and `-`, beginning with a letter or a digit");
     assert_snapshot!(bad(&[("postgres", "")]), @r"container db: label `cofferdam.postgres` is empty; write names of databases, or `*`");
-    assert_snapshot!(bad(&[("postgres", "clinical,,genomic")]), @r"container db: label `cofferdam.postgres` has an empty item; remove the comma that is too many");
-    assert_snapshot!(bad(&[("postgres", "*,genomic")]), @r"container db: label `cofferdam.postgres` has `*` beside other items; `*` stands alone: it takes all of them");
+    assert_snapshot!(bad(&[("postgres", "clinical,,genomic")]), @r"container db: label `cofferdam.postgres` has an empty item; remove the extra comma");
+    assert_snapshot!(bad(&[("postgres", "*,genomic")]), @r"container db: label `cofferdam.postgres` has `*` next to other items; write `*` alone: it means all of them");
     assert_snapshot!(bad(&[("postgres", "*"), ("postgres.restore", "swp")]), @r"container db: label `cofferdam.postgres.restore` is `swp`; did you mean `swap`? (accepted: `swap`, `recreate` or `clean`)");
-    assert_snapshot!(bad(&[("postgres", "*"), ("postgres.mode", "basebackup"), ("postgres.transfer", "copy")]), @"container db: label `cofferdam.postgres.transfer` does not go with `cofferdam.postgres.mode: basebackup`; remove one of them");
+    assert_snapshot!(bad(&[("postgres", "*"), ("postgres.mode", "basebackup"), ("postgres.transfer", "copy")]), @"container db: label `cofferdam.postgres.transfer` cannot be combined with `cofferdam.postgres.mode: basebackup`; remove one of them");
     assert_snapshot!(bad(&[("postgres", "clinical"), ("postgres.mode", "dumpall"), ("postgres.restore", "swap")]), @r"
-    container db: label `cofferdam.postgres` names databases, and `cofferdam.postgres.mode: dumpall` saves the whole server; write `*`, or save single databases with `cofferdam.postgres.mode: dump`
-    container db: label `cofferdam.postgres.restore` does not go with `cofferdam.postgres.mode: dumpall`; remove one of them
+    container db: label `cofferdam.postgres` names databases, but `cofferdam.postgres.mode: dumpall` saves the whole server; write `*`, or save single databases with `cofferdam.postgres.mode: dump`
+    container db: label `cofferdam.postgres.restore` cannot be combined with `cofferdam.postgres.mode: dumpall`; remove one of them
     ");
     assert_snapshot!(bad(&[("postgres", "*"), ("postgres.port", "70000")]), @r"container db: label `cofferdam.postgres.port` is `70000`; write a port from 1 to 65535");
     assert_snapshot!(bad(&[("postgres", "*"), ("postgres.scratch", "tmp")]), @r"container db: label `cofferdam.postgres.scratch` is `tmp`, which is not absolute; write the whole path as the container sees it, beginning with `/`");
-    assert_snapshot!(bad(&[("volumes", "*"), ("volumes.a.exclude", "cache[")]), @r"container db: label `cofferdam.volumes.a.exclude` has the pattern `cache[`, which is malformed: unclosed character class; missing ']'; a comma separates patterns, also inside `{}`; put `\` before `*`, `?`, `[`, `]`, `{` or `}` that is meant as itself");
-    assert_snapshot!(bad(&[("files.conf", "/etc/../conf")]), @r"container db: label `cofferdam.files.conf` is `/etc/../conf`, which has `.` or `..` in it; write the path that is meant");
+    assert_snapshot!(bad(&[("volumes", "*"), ("volumes.a.exclude", "cache[")]), @r"container db: label `cofferdam.volumes.a.exclude` has the pattern `cache[`, which is malformed: unclosed character class; missing ']'; a comma separates patterns, also inside `{}`; put `\` before `*`, `?`, `[`, `]`, `{` or `}` to match the character itself");
+    assert_snapshot!(bad(&[("files.conf", "/etc/../conf")]), @r"container db: label `cofferdam.files.conf` is `/etc/../conf`, which contains `.` or `..`; write the path without them");
     assert_snapshot!(bad(&[("stop", "backups")]), @r"container db: label `cofferdam.stop` is `backups`; did you mean `backup`? (accepted: `backup` or `restore`)");
-    assert_snapshot!(bad(&[("pause", "restore")]), @r"container db: label `cofferdam.pause` is `restore`, but a frozen container still holds what is replaced under it; use `cofferdam.stop: restore`");
+    assert_snapshot!(bad(&[("pause", "restore")]), @r"container db: label `cofferdam.pause` is `restore`, but a paused container still has the replaced files open; use `cofferdam.stop: restore`");
     assert_snapshot!(bad(&[("hook.before-backup", "echo 'x")]), @r"container db: label `cofferdam.hook.before-backup` has a quote that is not closed, or a `\` at its end; quote words as in a shell");
-    assert_snapshot!(bad(&[("hook.before-backup", "a && b")]), @r"container db: label `cofferdam.hook.before-backup` has `&&` in it, but no shell runs it; wrap the command in `sh -c '…'`, or quote the word");
-    assert_snapshot!(bad(&[("hook.before-backup", "a"), ("hook.before-backup.timeout", "10M")]), @r"container db: label `cofferdam.hook.before-backup.timeout` is `10M`; `M` means months; write `m` for minutes, as `10m`");
+    assert_snapshot!(bad(&[("hook.before-backup", "a && b")]), @r"container db: label `cofferdam.hook.before-backup` contains `&&`, but is not run by a shell; wrap the command in `sh -c '…'`, or quote the word");
+    assert_snapshot!(bad(&[("hook.before-backup", "a"), ("hook.before-backup.timeout", "10M")]), @r"container db: label `cofferdam.hook.before-backup.timeout` is `10M`; `M` means months; write `m` for minutes, such as `10m`");
 }
 
 #[test]
 fn labels_that_serve_nothing_are_told() {
-    assert_snapshot!(bad(&[("postgres.user", "admin")]), @r"container db: label `cofferdam.postgres.user` has no database to serve; add `cofferdam.postgres` with the databases' names, or with `*`");
-    assert_snapshot!(bad(&[("volumes", "vault-data"), ("volumes.vault-date.exclude", "tmp")]), @r"container db: label `cofferdam.volumes.vault-date.exclude` belongs to a volume `vault-date` that no label takes; did you mean `cofferdam.volumes.vault-data.exclude`?");
-    assert_snapshot!(bad(&[("volumes.data.exclude", "tmp")]), @r"container db: label `cofferdam.volumes.data.exclude` belongs to a volume `data` that no label takes; add `data` to `cofferdam.volumes`");
-    assert_snapshot!(bad(&[("enable", "true"), ("postgres", "*"), ("volumes.data.exclude", "tmp")]), @r"container db: label `cofferdam.volumes.data.exclude` belongs to a volume `data` that no label takes; add `data` to `cofferdam.volumes`");
-    assert_snapshot!(bad(&[("files.portal", "/etc/portal"), ("files.portl.restore", "overlay")]), @r"container db: label `cofferdam.files.portl.restore` has no path to serve; did you mean `cofferdam.files.portal.restore`?");
-    assert_snapshot!(bad(&[("command.rdb.load", "cat")]), @r"container db: label `cofferdam.command.rdb.load` has no dump to serve; add `cofferdam.command.rdb.dump` with the command whose output is saved");
-    assert_snapshot!(bad(&[("command.ldap.dump", "slapcat"), ("command.lpad.load", "cat")]), @r"container db: label `cofferdam.command.lpad.load` has no dump to serve; did you mean `cofferdam.command.ldap.load`?");
-    assert_snapshot!(bad(&[("hold-for", "db")]), @r"container db: label `cofferdam.hold-for` has no hold to serve; add `cofferdam.stop` or `cofferdam.pause`, or remove it");
-    assert_snapshot!(bad(&[("hook.after-backup.user", "root")]), @r"container db: label `cofferdam.hook.after-backup.user` has no command to serve; add `cofferdam.hook.after-backup`, or remove it");
+    assert_snapshot!(bad(&[("postgres.user", "admin")]), @r"container db: label `cofferdam.postgres.user` has no database to apply to; add `cofferdam.postgres` with the databases' names, or with `*`");
+    assert_snapshot!(bad(&[("volumes", "vault-data"), ("volumes.vault-date.exclude", "tmp")]), @r"container db: label `cofferdam.volumes.vault-date.exclude` belongs to the volume `vault-date`, which no label saves; did you mean `cofferdam.volumes.vault-data.exclude`?");
+    assert_snapshot!(bad(&[("volumes.data.exclude", "tmp")]), @r"container db: label `cofferdam.volumes.data.exclude` belongs to the volume `data`, which no label saves; add `data` to `cofferdam.volumes`");
+    assert_snapshot!(bad(&[("enable", "true"), ("postgres", "*"), ("volumes.data.exclude", "tmp")]), @r"container db: label `cofferdam.volumes.data.exclude` belongs to the volume `data`, which no label saves; add `data` to `cofferdam.volumes`");
+    assert_snapshot!(bad(&[("files.portal", "/etc/portal"), ("files.portl.restore", "overlay")]), @r"container db: label `cofferdam.files.portl.restore` has no path to apply to; did you mean `cofferdam.files.portal.restore`?");
+    assert_snapshot!(bad(&[("command.rdb.load", "cat")]), @r"container db: label `cofferdam.command.rdb.load` has no dump to apply to; add `cofferdam.command.rdb.dump` with the command whose output is to be saved");
+    assert_snapshot!(bad(&[("command.ldap.dump", "slapcat"), ("command.lpad.load", "cat")]), @r"container db: label `cofferdam.command.lpad.load` has no dump to apply to; did you mean `cofferdam.command.ldap.load`?");
+    assert_snapshot!(bad(&[("hold-for", "db")]), @r"container db: label `cofferdam.hold-for` has no hold to apply to; add `cofferdam.stop` or `cofferdam.pause`, or remove this label");
+    assert_snapshot!(bad(&[("hook.after-backup.user", "root")]), @r"container db: label `cofferdam.hook.after-backup.user` has no command to apply to; add `cofferdam.hook.after-backup`, or remove this label");
 }
 
 #[test]
 fn contradictions_are_told() {
-    assert_snapshot!(bad(&[("enable", "true"), ("skip", "cache only")]), @r"container db: label `cofferdam.skip` stands beside `cofferdam.enable: true`; remove one of them");
-    assert_snapshot!(bad(&[("pause", "backup"), ("stop", "backup,restore")]), @r"container db: label `cofferdam.pause` stands beside a `cofferdam.stop` for `backup`; a container is either stopped or frozen: remove one of them");
+    assert_snapshot!(bad(&[("enable", "true"), ("skip", "cache only")]), @r"container db: label `cofferdam.skip` conflicts with `cofferdam.enable: true`; remove one of them");
+    assert_snapshot!(bad(&[("pause", "backup"), ("stop", "backup,restore")]), @r"container db: label `cofferdam.pause` conflicts with a `cofferdam.stop` for `backup`; a container is either stopped or paused: remove one of them");
     assert_snapshot!(bad(&[("files.a", "/etc/app"), ("files.b", "/etc/app/")]), @r"container db: label `cofferdam.files.b` names the same path as `cofferdam.files.a`; remove one of them");
 }
 
@@ -591,7 +591,7 @@ fn every_problem_is_told_at_once_and_none_twice() {
     container db: label `cofferdam.postgres` is empty; write names of databases, or `*`
     container db: label `cofferdam.postgres.restore` is `swp`; did you mean `swap`? (accepted: `swap`, `recreate` or `clean`)
     container db: label `cofferdam.stop` is `always`; accepted: `backup` or `restore`
-    container db: label `cofferdam.volumes` has an empty item; remove the comma that is too many
+    container db: label `cofferdam.volumes` has an empty item; remove the extra comma
     "
     );
 }
@@ -684,6 +684,6 @@ fn bind_mounts_are_named_by_their_paths() {
     assert_eq!(good(&enabled).opt_in, OptIn::Detection);
 
     assert_snapshot!(bad(&[("binds", "data")]), @"container db: label `cofferdam.binds` is `data`, which is not absolute; write the whole path as the container sees it, beginning with `/`");
-    assert_snapshot!(bad(&[("volumes.skp", "cache")]), @"container db: label `cofferdam.volumes.skp` is unknown; did you mean `cofferdam.volumes.skip` (volumes that are left out on purpose)?");
-    assert_snapshot!(bad(&[("bind", "/data")]), @"container db: label `cofferdam.bind` is unknown; did you mean `cofferdam.binds` (bind mounts to save, by where the container sees them, or `*`)?");
+    assert_snapshot!(bad(&[("volumes.skp", "cache")]), @"container db: label `cofferdam.volumes.skp` is unknown; did you mean `cofferdam.volumes.skip` (volumes left out on purpose)?");
+    assert_snapshot!(bad(&[("bind", "/data")]), @"container db: label `cofferdam.bind` is unknown; did you mean `cofferdam.binds` (bind mounts to save, as paths in the container, or `*`)?");
 }

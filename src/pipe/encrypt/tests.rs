@@ -50,13 +50,13 @@ async fn any_of_several_identities_opens_it_and_no_other() {
         assert_eq!(read(plain.unwrap()).await.unwrap(), b"rows");
     }
     let error = refusal(stored.clone(), &identities(&other)).await;
-    assert_snapshot!(error, @"the identity that is given does not open it (or its header is damaged); name the file of the right one with --identity-file FILE");
+    assert_snapshot!(error, @"the given identity does not open it (or its header is damaged); name the file of the right one with --identity-file FILE");
     let more = format!("{other}{}", key_pair().0);
     let error = refusal(stored.clone(), &identities(&more)).await;
     assert!(error.is_of_keys());
-    assert_snapshot!(error, @"none of the 2 identities that are given opens it (or its header is damaged); name the file of the right one with --identity-file FILE");
+    assert_snapshot!(error, @"none of the 2 given identities opens it (or its header is damaged); name the file of the right one with --identity-file FILE");
     let error = refusal(stored, &Identities::default()).await;
-    assert_snapshot!(error, @"it is encrypted, and no identity is given; name the file of one with --identity-file FILE (COFFERDAM_IDENTITY_FILE)");
+    assert_snapshot!(error, @"it is encrypted, but no identity is given; name an identity file with --identity-file FILE (COFFERDAM_IDENTITY_FILE)");
 }
 
 #[tokio::test]
@@ -68,9 +68,9 @@ async fn a_passphrase_opens_what_it_has_closed() {
     assert_eq!(read(plain.unwrap()).await.unwrap(), b"rows");
     let error = refusal(stored.clone(), &opens("hunter2")).await;
     assert!(error.is_of_keys());
-    assert_snapshot!(error, @"the passphrase that is given does not open it (or its header is damaged); name the file of the right one with --passphrase-file FILE");
+    assert_snapshot!(error, @"the given passphrase does not open it (or its header is damaged); name the file of the right one with --passphrase-file FILE");
     let error = refusal(stored, &identities(&key_pair().0)).await;
-    assert_snapshot!(error, @"it is encrypted with a passphrase, and none is given; name its file with --passphrase-file FILE (COFFERDAM_PASSPHRASE_FILE)");
+    assert_snapshot!(error, @"it is encrypted with a passphrase, but none is given; name a passphrase file with --passphrase-file FILE (COFFERDAM_PASSPHRASE_FILE)");
 }
 
 #[tokio::test]
@@ -93,7 +93,7 @@ async fn a_passphrase_must_not_cost_more_than_memory_has() {
         + " 63";
     let stored = [&stored[..at], greedy.as_bytes(), &stored[end..]].concat();
     let error = refusal(stored, &opens).await;
-    assert_snapshot!(error, @"its header is damaged: it asks for 2^63 of scrypt's work, and at most 2^18 is done");
+    assert_snapshot!(error, @"its header is damaged: it asks for 2^63 of scrypt's work, but at most 2^18 is allowed");
 }
 
 #[tokio::test]

@@ -60,11 +60,11 @@ fn recipient(word: &str, number: usize) -> Result<x25519::Recipient, BadKey> {
     let (what, hint) = if lower.starts_with("age-") {
         (
             format!("has an identity, which is secret, as recipient {number}"),
-            "give its recipient, which `age-keygen -y FILE` prints: nobody should see an identity who only makes backups",
+            "give its recipient, which `age-keygen -y FILE` prints: whoever only makes backups should not see an identity",
         )
     } else if lower.starts_with("ssh-") || lower.starts_with("sk-") || lower.starts_with("ecdsa-") {
         (
-            format!("has an SSH key as recipient {number}, and SSH keys are not supported"),
+            format!("has an SSH key as recipient {number}, but SSH keys are not supported"),
             MAKE_ONE,
         )
     } else if lower
@@ -72,7 +72,7 @@ fn recipient(word: &str, number: usize) -> Result<x25519::Recipient, BadKey> {
         .is_some_and(|rest| rest.contains('1'))
     {
         (
-            format!("has a recipient of a kind that is not supported as recipient {number}"),
+            format!("has an unsupported kind of recipient as recipient {number}"),
             "use X25519 recipients: `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it",
         )
     } else {
@@ -110,30 +110,30 @@ fn identity(line: &str, number: usize) -> Result<x25519::Identity, BadKey> {
     let lower = line.to_ascii_lowercase();
     let (what, hint) = if lower.starts_with("age1") {
         (
-            format!("names a file with a recipient in line {number}, which opens nothing"),
+            format!(
+                "names a file with a recipient in line {number}, which cannot decrypt anything"
+            ),
             "name the file that `age-keygen -o FILE` wrote: its identity begins with AGE-SECRET-KEY-1",
         )
     } else if lower.starts_with("age-encryption.org/") || lower.starts_with("-----begin age") {
         (
             "names a file that is encrypted itself".to_owned(),
-            "decrypt it where only memory sees it: `age -d FILE > /dev/shm/key.txt`",
+            "decrypt it into memory: `age -d FILE > /dev/shm/key.txt`",
         )
     } else if lower.starts_with("-----begin") {
         (
-            "names a file with an SSH or PEM key, and those are not supported".to_owned(),
+            "names a file with an SSH or PEM key, which is not supported".to_owned(),
             MAKE_ONE,
         )
     } else if lower.starts_with("age-plugin-") || lower.starts_with(SECRET_KEY) && is_other(&lower)
     {
         (
-            format!(
-                "names a file with an identity of a kind that is not supported in line {number}"
-            ),
+            format!("names a file with an unsupported kind of identity in line {number}"),
             "use X25519 identities, which begin with AGE-SECRET-KEY-1: `age-keygen -o key.txt` makes one",
         )
     } else {
         (
-            format!("names a file that holds something else than an identity in line {number}"),
+            format!("names a file that has something other than an identity in line {number}"),
             "name the file that `age-keygen -o FILE` wrote: its identity begins with AGE-SECRET-KEY-1",
         )
     };
@@ -143,8 +143,8 @@ fn identity(line: &str, number: usize) -> Result<x25519::Identity, BadKey> {
 fn ensure_not_too_many(count: usize, what: &str) -> Result<(), BadKey> {
     if count > MOST_KEYS {
         return Err(BadKey {
-            what: format!("has {count} {what}, and at most {MOST_KEYS} can be used"),
-            hint: "leave out those that nobody uses any more",
+            what: format!("has {count} {what}, but at most {MOST_KEYS} can be used"),
+            hint: "remove those that are no longer used",
         });
     }
     Ok(())

@@ -36,10 +36,10 @@ fn a_bad_recipient_is_told_by_its_place() {
         }
         error
     };
-    assert_snapshot!(bad(&format!("{public},{secret}")), @"has an identity, which is secret, as recipient 2; give its recipient, which `age-keygen -y FILE` prints: nobody should see an identity who only makes backups");
-    assert_snapshot!(bad(&secret.to_lowercase()), @"has an identity, which is secret, as recipient 1; give its recipient, which `age-keygen -y FILE` prints: nobody should see an identity who only makes backups");
-    assert_snapshot!(bad("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA alice@host"), @"has an SSH key as recipient 1, and SSH keys are not supported; `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
-    assert_snapshot!(bad("age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t"), @"has a recipient of a kind that is not supported as recipient 1; use X25519 recipients: `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
+    assert_snapshot!(bad(&format!("{public},{secret}")), @"has an identity, which is secret, as recipient 2; give its recipient, which `age-keygen -y FILE` prints: whoever only makes backups should not see an identity");
+    assert_snapshot!(bad(&secret.to_lowercase()), @"has an identity, which is secret, as recipient 1; give its recipient, which `age-keygen -y FILE` prints: whoever only makes backups should not see an identity");
+    assert_snapshot!(bad("ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA alice@host"), @"has an SSH key as recipient 1, but SSH keys are not supported; `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
+    assert_snapshot!(bad("age1yubikey1qwt50d05nh5vutpdzmlg5wn80xq5negm4uj9ghv0snvdd3yysf5yw3rhl3t"), @"has an unsupported kind of recipient as recipient 1; use X25519 recipients: `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
     assert_snapshot!(bad(&format!("{public}\n{}b", &public[..61])), @"has a malformed recipient as recipient 2; a recipient is `age1` and 58 more letters and digits; `age-keygen -y FILE` prints it");
     assert_snapshot!(bad("correct horse battery staple"), @"has a malformed recipient as recipient 1; a recipient is `age1` and 58 more letters and digits; `age-keygen -y FILE` prints it");
     assert_snapshot!(bad(super::parse::SAMPLE), @"has the sample key of age's documentation as recipient 1, which you could not decrypt; `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
@@ -52,8 +52,8 @@ fn there_may_be_a_hundred_keys_of_each_kind() {
     let pairs: Vec<_> = (0..101).map(|_| key_pair()).collect();
     let to: Vec<_> = pairs.iter().map(|(_, to)| to.as_str()).collect();
     let keys: String = pairs.iter().map(|(key, _)| key.as_str()).collect();
-    assert_snapshot!(Recipients::parse(&to.join("\n")).unwrap_err(), @"has 101 recipients, and at most 100 can be used; leave out those that nobody uses any more");
-    assert_snapshot!(Identities::parse(&keys).unwrap_err(), @"has 101 identities, and at most 100 can be used; leave out those that nobody uses any more");
+    assert_snapshot!(Recipients::parse(&to.join("\n")).unwrap_err(), @"has 101 recipients, but at most 100 can be used; remove those that are no longer used");
+    assert_snapshot!(Identities::parse(&keys).unwrap_err(), @"has 101 identities, but at most 100 can be used; remove those that are no longer used");
     assert!(Recipients::parse(&to[..100].join("\n")).is_ok());
 }
 
@@ -66,12 +66,12 @@ fn a_bad_identity_file_is_told_by_its_line() {
         assert!(!error.contains(&key[..30]), "{error}");
         error
     };
-    assert_snapshot!(bad(&format!("{secret}{public}")), @"names a file with a recipient in line 4, which opens nothing; name the file that `age-keygen -o FILE` wrote: its identity begins with AGE-SECRET-KEY-1");
-    assert_snapshot!(bad(&format!("{}0", key)), @"names a file that holds something else than an identity in line 1; name the file that `age-keygen -o FILE` wrote: its identity begins with AGE-SECRET-KEY-1");
-    assert_snapshot!(bad("age-encryption.org/v1\n-> scrypt"), @"names a file that is encrypted itself; decrypt it where only memory sees it: `age -d FILE > /dev/shm/key.txt`");
-    assert_snapshot!(bad("-----BEGIN OPENSSH PRIVATE KEY-----\n"), @"names a file with an SSH or PEM key, and those are not supported; `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
-    assert_snapshot!(bad("AGE-PLUGIN-YUBIKEY-1QQ"), @"names a file with an identity of a kind that is not supported in line 1; use X25519 identities, which begin with AGE-SECRET-KEY-1: `age-keygen -o key.txt` makes one");
-    assert_snapshot!(bad("AGE-SECRET-KEY-PQ-1QQ"), @"names a file with an identity of a kind that is not supported in line 1; use X25519 identities, which begin with AGE-SECRET-KEY-1: `age-keygen -o key.txt` makes one");
+    assert_snapshot!(bad(&format!("{secret}{public}")), @"names a file with a recipient in line 4, which cannot decrypt anything; name the file that `age-keygen -o FILE` wrote: its identity begins with AGE-SECRET-KEY-1");
+    assert_snapshot!(bad(&format!("{}0", key)), @"names a file that has something other than an identity in line 1; name the file that `age-keygen -o FILE` wrote: its identity begins with AGE-SECRET-KEY-1");
+    assert_snapshot!(bad("age-encryption.org/v1\n-> scrypt"), @"names a file that is encrypted itself; decrypt it into memory: `age -d FILE > /dev/shm/key.txt`");
+    assert_snapshot!(bad("-----BEGIN OPENSSH PRIVATE KEY-----\n"), @"names a file with an SSH or PEM key, which is not supported; `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
+    assert_snapshot!(bad("AGE-PLUGIN-YUBIKEY-1QQ"), @"names a file with an unsupported kind of identity in line 1; use X25519 identities, which begin with AGE-SECRET-KEY-1: `age-keygen -o key.txt` makes one");
+    assert_snapshot!(bad("AGE-SECRET-KEY-PQ-1QQ"), @"names a file with an unsupported kind of identity in line 1; use X25519 identities, which begin with AGE-SECRET-KEY-1: `age-keygen -o key.txt` makes one");
     assert_snapshot!(bad("# only a comment\n"), @"names a file without an identity; `age-keygen -o key.txt` makes an identity, and prints the recipient that belongs to it");
 }
 

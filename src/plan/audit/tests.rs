@@ -126,7 +126,7 @@ fn files_of_a_server_count_as_saved_when_they_keep_still() {
     let all = ("volumes", "*");
     assert_snapshot!(with(&[Store::Postgres, Store::Redis], &[all]), @r#"
     db: the files of its PostgreSQL server are saved while it writes to them -> cofferdam.postgres: "*"
-    db: the files of its Redis server are saved, and cannot be put back while it runs -> cofferdam.stop: restore
+    db: the files of its Redis server are saved, but cannot be restored while it runs -> cofferdam.stop: restore
     "#);
     for held in [
         &[all, ("stop", "backup,restore")][..],
@@ -134,7 +134,7 @@ fn files_of_a_server_count_as_saved_when_they_keep_still() {
     ] {
         assert_eq!(with(&[Store::Postgres], held), "", "{held:?}");
     }
-    assert_snapshot!(with(&[Store::Postgres], &[all, ("stop", "backup")]), @"db: the files of its PostgreSQL server are saved, and cannot be put back while it runs -> cofferdam.stop: backup,restore");
+    assert_snapshot!(with(&[Store::Postgres], &[all, ("stop", "backup")]), @"db: the files of its PostgreSQL server are saved, but cannot be restored while it runs -> cofferdam.stop: backup,restore");
     for held in [
         [("stop", "restore")].as_slice(),
         &[("stop", "backup"), ("hold-for", "other")],
@@ -184,7 +184,7 @@ fn the_volumes_of_a_server_that_keeps_its_data_elsewhere_are_suspect() {
     told.container.env.insert("PGDATA".to_owned(), place);
     assert_snapshot!(found(&survey(vec![(told, &[Store::Postgres])])), @r#"
     db: nothing saves its PostgreSQL server -> cofferdam.postgres: "*"
-    db: nothing saves what else is in volume pgdata at /srv/pg, beside data of a database server -> cofferdam.files.pg: /srv/pg
+    db: nothing saves the other files in volume pgdata at /srv/pg, next to the data of a database server -> cofferdam.files.pg: /srv/pg
     db: nothing saves volume archive at /srv/wal -> cofferdam.volumes: archive
     "#);
 }
@@ -268,7 +268,7 @@ fn what_lies_beside_the_data_of_a_server_is_listed() {
         survey(vec![(app, &[Store::Postgres])])
     };
     let findings = audit(&discourse(&[]), &[], &[]);
-    assert_snapshot!(findings[1], @"app: nothing saves what else is in volume shared at /shared, beside data of a database server; to fix this, add the label `cofferdam.files.shared: /shared` (and with it `cofferdam.files.shared.exclude: /postgres_data`: a copy of files that a server is using cannot be restored)");
+    assert_snapshot!(findings[1], @"app: nothing saves the other files in volume shared at /shared, next to the data of a database server; to fix this, add the label `cofferdam.files.shared: /shared` (and with it `cofferdam.files.shared.exclude: /postgres_data`: a copy of files that a server is using cannot be restored)");
     let labels = [
         ("files.shared", "/shared"),
         ("files.shared.exclude", "/postgres_data"),
@@ -279,7 +279,7 @@ fn what_lies_beside_the_data_of_a_server_is_listed() {
     let db = bound(service("db", &[], &[]), &["/host/db:/var/lib/mysql"]);
     assert_snapshot!(found(&survey(vec![(app, &[]), (db, &[Store::Mysql])])), @r#"
     db: nothing saves its MySQL or MariaDB server -> cofferdam.mysql: "*"
-    app: nothing saves what else is in the bind mount of /host at /host, beside data of a database server -> cofferdam.files.host: /host
+    app: nothing saves the other files in the bind mount of /host at /host, next to the data of a database server -> cofferdam.files.host: /host
     "#);
 }
 

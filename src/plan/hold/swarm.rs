@@ -231,10 +231,10 @@ mod tests {
         ];
         let words = refused.map(|refused| refused.unwrap_err().to_string());
         insta::assert_snapshot!(words.join("\n"), @r"
-        service shop_db.1.x is to be held, which only a manager of the swarm can do, and none can be asked: set COFFERDAM_SWARM_MANAGER
-        which services are to be stopped while a stack is restored only a manager of the swarm knows, and none can be asked: set COFFERDAM_SWARM_MANAGER
-        service web cannot be paused: a swarm replaces tasks that do not answer, and others of it may run on other nodes; give it the label `cofferdam.stop: backup` instead of `cofferdam.pause`
-        db/couchdb/shop is put back while its container is stopped, and a swarm removes a container that it stops; restore it into a container that compose or `docker run` has made, with --to-project
+        service shop_db.1.x has to be held, which only a swarm manager can do, and no manager can be reached: set COFFERDAM_SWARM_MANAGER
+        only a swarm manager knows which services to stop during a restore, and no manager can be reached: set COFFERDAM_SWARM_MANAGER
+        service web cannot be paused: a swarm replaces tasks that do not answer, and the service may have tasks on other nodes; label it `cofferdam.stop: backup` instead of `cofferdam.pause`
+        db/couchdb/shop is restored while its container is stopped, and a swarm removes the containers that it stops; use --to-project to restore it into a container made by compose or `docker run`
         ");
         // Nothing is asked for, and a backup can be made.
         assert!(plan_holds(&stack(plain(), nobody()), Operation::Backup, &volume).is_ok());

@@ -60,7 +60,7 @@ fn what_is_paused_in_the_network_of_a_container_that_stops_is_refused() {
     web.container.name = "shop-web-1".to_owned();
     assert_snapshot!(
         planned(vec![vpn, web.clone()], &[volume("vpn")]).unwrap_err(),
-        @"web is paused and shares a namespace of vpn, which is to be stopped: once unpaused it would be cut off for good; unpause it first (docker unpause shop-web-1), then it is stopped with vpn and started after it"
+        @"web is paused and shares a namespace with vpn, which would be stopped: once unpaused, it would be cut off for good; unpause it first (docker unpause shop-web-1), so that it is stopped with vpn and started after it"
     );
     let frozen = service("vpn", &[], &[("pause", "backup")]);
     let holds = planned(vec![frozen, web], &[volume("vpn")]).unwrap();
@@ -74,7 +74,7 @@ fn what_would_cut_off_a_database_or_cofferdam_itself_is_refused() {
     let target = TargetId::new("db", DriverKind::Postgres, "shop");
     assert_snapshot!(
         planned(vec![vpn.clone(), db], &[target]).unwrap_err(),
-        @"service db shares a namespace of vpn, which is to be stopped, and would be cut off while db/postgres/shop needs it; give it a network of its own, or take the label `cofferdam.stop` off vpn"
+        @"service db shares a namespace with vpn, which would be stopped, cutting it off while db/postgres/shop needs it; give it its own network, or remove the label `cofferdam.stop` from vpn"
     );
 
     let mut cofferdam = container("cofferdam");
@@ -83,7 +83,7 @@ fn what_would_cut_off_a_database_or_cofferdam_itself_is_refused() {
     survey.cofferdams = [cofferdam].into();
     assert_snapshot!(
         plan_holds(&survey, Operation::Backup, &[volume("vpn")]).unwrap_err(),
-        @"service vpn is to be stopped, and cofferdam, in which Cofferdam runs, shares a namespace of it: Cofferdam would cut itself off; give it a network of its own"
+        @"service vpn would be stopped, but cofferdam, in which Cofferdam runs, shares a namespace with it: Cofferdam would cut itself off; give it its own network"
     );
 }
 
@@ -98,17 +98,17 @@ fn what_cofferdam_speaks_through_is_refused() {
     let proxy = service("proxy", &[], &[STOP]);
     assert_snapshot!(
         refused(vec![proxy.clone()], &proxy, volume("app")).unwrap_err(),
-        @"service proxy is to be stopped, and Cofferdam speaks to the Docker Engine through its container proxy: it could start nothing again; take the label off it, or give Cofferdam a proxy of its own"
+        @"service proxy would be stopped, but Cofferdam reaches the Docker Engine through its container proxy and could not start anything again; remove the label, or give Cofferdam its own proxy"
     );
     let frozen = service("proxy", &[], &[("pause", "backup")]);
     let error = refused(vec![frozen.clone()], &frozen, volume("app")).unwrap_err();
-    assert!(error.to_string().contains("is to be paused"), "{error}");
+    assert!(error.to_string().contains("would be paused"), "{error}");
 
     let vpn = service("vpn", &[], &[STOP]);
     let guest = in_network_of(&vpn, service("proxy", &[], &[]));
     assert_snapshot!(
         refused(vec![vpn.clone(), guest.clone()], &guest, volume("vpn")).unwrap_err(),
-        @"service proxy is to be stopped, and Cofferdam speaks to the Docker Engine through its container proxy: it could start nothing again; it shares a namespace of vpn: give it a network of its own, or take the label off vpn"
+        @"service proxy would be stopped, but Cofferdam reaches the Docker Engine through its container proxy and could not start anything again; it shares a namespace with vpn: give it its own network, or remove the label from vpn"
     );
     // What is not held may carry what it likes.
     let plain = service("proxy", &[], &[]);
@@ -121,7 +121,7 @@ fn what_the_engine_would_remove_is_not_stopped() {
     app.container.auto_remove = true;
     assert_snapshot!(
         planned(vec![app.clone()], &[volume("app")]).unwrap_err(),
-        @"service app is to be stopped, and was started with --rm: the engine would remove its container, with its anonymous volumes, and nobody could start it again; start it without --rm"
+        @"service app would be stopped, but was started with --rm: the engine would remove its container, with its anonymous volumes, and it could not be started again; start it without --rm"
     );
     app.container.state = State::Exited;
     assert_eq!(held(&planned(vec![app], &[volume("app")]).unwrap()), []);

@@ -42,8 +42,8 @@ impl RestorePlan {
         }
         Ok(writers.unseen.as_ref().map(|why| {
             format!(
-                "{target}: programs beside the engine's containers may have it open, and would go on writing into the old file; \
-                 that cannot be seen: {why}"
+                "{target}: programs outside the engine's containers may have it open and keep writing to the old file; \
+                 Cofferdam cannot see them: {why}"
             )
         }))
     }
@@ -175,9 +175,9 @@ mod tests {
             ),
         ];
         insta::assert_snapshot!(told.join("\n"), @r"
-        held/sqlite/db: programs beside the engine's containers may have it open, and would go on writing into the old file; that cannot be seen: no helper
-        process 2 (b) of container app uses held/sqlite/db, and would go on writing into the old file; give it the label cofferdam.stop: restore, or stop it first: docker stop app
-        process 3 (c) of the host uses held/sqlite/db, and would go on writing into the old file; stop it first
+        held/sqlite/db: programs outside the engine's containers may have it open and keep writing to the old file; Cofferdam cannot see them: no helper
+        process 2 (b) of container app uses held/sqlite/db and would keep writing to the old file; give it the label cofferdam.stop: restore, or stop it first: docker stop app
+        process 3 (c) of the host uses held/sqlite/db and would keep writing to the old file; stop it first
         ");
     }
 

@@ -119,7 +119,7 @@ fn links_below_the_root_are_not_followed() {
     assert!(directory.child("directory").is_err());
     assert!(directory.child_or_create("directory").is_err());
     let error = directory.file("file").unwrap_err().to_string();
-    assert!(error.contains("follows no symbolic link"), "{error}");
+    assert!(error.contains("does not follow symbolic links"), "{error}");
     assert!(
         directory
             .entries()
@@ -159,7 +159,7 @@ fn a_refusal_says_who_was_refused_and_what_mends_it() {
         refused.to_string(),
         format!(
             "cannot create /backups/x: Permission denied (os error 13); \
-             cofferdam runs as uid {uid}; let that user in, or run it as another"
+             Cofferdam runs as uid {uid}; give that user access, or run it as another user"
         )
     );
 }

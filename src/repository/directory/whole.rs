@@ -133,11 +133,11 @@ impl Partial {
             .map_err(|error| ending.failed("sync", error, written))?;
         let length = file
             .metadata()
-            .map_err(|error| ending.failed("look at", error, written))?
+            .map_err(|error| ending.failed("inspect", error, written))?
             .len();
         if length != written {
             let error =
-                io::Error::other(format!("{written} bytes were written, and it has {length}"));
+                io::Error::other(format!("{written} bytes were written, but it has {length}"));
             return Err(ending.failed("write", error, written));
         }
         Ok(Sealed {

@@ -83,7 +83,7 @@ impl Root {
     fn ensure_may_become_one(&self, directory: &Directory) -> Result<(), RepositoryError> {
         ensure_nothing_foreign(directory).map_err(|name| {
             self.refused(format!(
-                "it has no {} but holds other things (`{name}`); name an empty directory, or a new one in it",
+                "it has no {} but contains other files (`{name}`); name an empty directory, or a new one in it",
                 identity::FILE
             ))
         })
@@ -93,7 +93,7 @@ impl Root {
     fn ensure_writable(&self, directory: &Directory) -> Result<(), RepositoryError> {
         if directory.is_in_container_layer() {
             tracing::warn!(
-                "{} lies in this container's own file system and goes away with it; mount a volume there",
+                "{} is in this container's own file system and is lost with the container; mount a volume there",
                 self.0.display()
             );
         }
@@ -126,7 +126,7 @@ impl Root {
         match ensure_nothing_foreign(&directory) {
             Ok(()) => Ok(None),
             Err(name) => Err(self.refused(format!(
-                "it has no {} but holds other things (`{name}`)",
+                "it has no {} but contains other files (`{name}`)",
                 identity::FILE
             ))),
         }
@@ -280,7 +280,7 @@ impl Root {
         };
         if length > LARGEST_MANIFEST {
             return Err(unreadable(io::Error::other(format!(
-                "{length} bytes are too many for a manifest"
+                "it is too large for a manifest ({length} bytes)"
             ))));
         }
         let mut bytes = Vec::new();
@@ -410,7 +410,10 @@ pub(super) fn as_object(entry: &Entry, snapshot: &SnapshotRef) -> Option<ObjectP
 fn ignored(directory: &Directory, entry: &Entry) {
     let path = directory.path().join(&entry.name);
     match entry.kind {
-        Kind::Other => tracing::warn!("{} is no file or directory: passed over", path.display()),
+        Kind::Other => tracing::warn!(
+            "{} is neither a file nor a directory: skipped",
+            path.display()
+        ),
         Kind::File | Kind::Directory => tracing::debug!("{} is not ours", path.display()),
     }
 }

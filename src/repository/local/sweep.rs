@@ -47,7 +47,7 @@ fn objects_named_by_manifests(
             }
             Err(RepositoryError::Missing(_)) => {}
             Err(error) => {
-                tracing::warn!("left-overs of {project} stay where they are: {error}");
+                tracing::warn!("could not remove leftovers of {project}: {error}");
                 return Ok(None);
             }
         }

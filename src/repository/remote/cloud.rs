@@ -101,7 +101,7 @@ impl Storage for CloudStorage {
         match self.store.head(&path).await {
             Ok(_) => return Err(RepositoryError::Exists(key.to_owned())),
             Err(object_store::Error::NotFound { .. }) => {}
-            Err(error) => return Err(self.fault("look for", key, &error)),
+            Err(error) => return Err(self.fault("check for", key, &error)),
         }
         let upload = upload::Upload {
             store: &self.store,
@@ -117,7 +117,7 @@ impl Storage for CloudStorage {
             upload::UploadError::TooLong(limit) => RepositoryError::Remote {
                 action: "store",
                 place: format!("{key} in {}", self.location()),
-                why: format!("it has more than {limit} bytes, which is what fits into the parts of one upload"),
+                why: format!("it has more than {limit} bytes, the most that fits into the parts of one upload"),
                 hint: Some("use larger parts, with `part-size=64MiB` in the URL".to_owned()),
                 refused: false,
             },

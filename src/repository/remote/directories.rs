@@ -94,7 +94,7 @@ pub(super) async fn walk(
         action: "list",
         key: &vanished,
     };
-    Err(Fault::new("it was there, and then it was not").of(errand, &server.place()))
+    Err(Fault::new("it disappeared while it was listed").of(errand, &server.place()))
 }
 
 enum Walked {

@@ -76,7 +76,7 @@ fn open_with_patience(
     let password = credentials.get("SFTP_PASSWORD").map(Secret::new);
     if key.is_none() && password.is_none() {
         return Err(wrong(
-            "nothing says how to log in; name a private key with `key-file=` in the URL, or set SFTP_PASSWORD or SFTP_PASSWORD_FILE".to_owned(),
+            "no way to log in is configured; name a private key with `key-file=` in the URL, or set SFTP_PASSWORD or SFTP_PASSWORD_FILE".to_owned(),
         ));
     }
     let account = Account {
@@ -133,18 +133,18 @@ fn private_key(path: &Path) -> Result<PrivateKey, String> {
     let new_one = "make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`";
     match russh::keys::load_secret_key(path, None) {
         Ok(key) if key.algorithm().is_rsa() => {
-            Err(told("is one of RSA, which is not spoken here", new_one))
+            Err(told("is an RSA key, which is not supported", new_one))
         }
         Ok(key) => Ok(key),
         Err(russh::keys::Error::KeyIsEncrypted) => Err(told(
-            "needs a passphrase, and nobody is there to type it",
-            &format!("take it off with `ssh-keygen -p -N '' -f FILE`, or {new_one}"),
+            "has a passphrase, which cannot be entered here",
+            &format!("remove it with `ssh-keygen -p -N '' -f FILE`, or {new_one}"),
         )),
         Err(russh::keys::Error::IO(error)) => Err(format!(
             "cannot read {}, which `key-file=` names: {error}",
             path.display()
         )),
-        Err(_) => Err(told("is no private key that OpenSSH wrote", new_one)),
+        Err(_) => Err(told("is not an OpenSSH private key", new_one)),
     }
 }
 

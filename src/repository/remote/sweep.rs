@@ -70,7 +70,7 @@ async fn objects_named_by_manifests(
             // Also one that was listed and is missing now: a server may have answered so in passing.
             Err(error) => {
                 tracing::warn!(
-                    "left-overs of {} stay where they are: {error}",
+                    "could not remove leftovers of {}: {error}",
                     snapshot.project
                 );
                 return Ok(None);

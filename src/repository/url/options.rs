@@ -115,7 +115,7 @@ fn value_of(name: &str, value: &str) -> Result<String, BadUrl> {
         )
     };
     match decoded(value) {
-        None => Err(bad("with a value that is no text")),
+        None => Err(bad("with a value that is not text")),
         Some(value) if value.is_empty() => Err(bad("without a value")),
         Some(value) => Ok(value),
     }
@@ -155,7 +155,7 @@ fn endpoint(value: String) -> Result<String, BadUrl> {
             Ok(value.trim_end_matches('/').to_owned())
         }
         _ => Err(BadUrl::new(
-            "has an endpoint that is no URL of a server",
+            "has an endpoint that is not the URL of a server",
             "write it as `endpoint=https://s3.example.org`",
         )),
     }
@@ -164,7 +164,7 @@ fn endpoint(value: String) -> Result<String, BadUrl> {
 fn switch(name: &str, value: &str) -> Result<bool, BadUrl> {
     value.parse().map_err(|_| {
         BadUrl::new(
-            format!("has the option `{name}` with neither `true` nor `false`"),
+            format!("has the option `{name}` set to neither `true` nor `false`"),
             "write one of them",
         )
     })

@@ -117,26 +117,26 @@ fn what_is_wrong_is_told_and_the_url_is_not_repeated() {
     .map(|text| parse(text).unwrap_err().to_string())
     .collect();
     insta::assert_snapshot!(refusals.join("\n"), @"
-    has the scheme `ftp`, which is unknown here; use a directory, as `/backups` or `file:///backups`, or a URL that begins with `s3://`, `az://`, `gs://`, `webdav+https://` or `sftp://`
-    has the scheme `https`, which is unknown here; for a WebDAV server write `webdav+https://…`, for an S3 server `s3://bucket?endpoint=https://…`
-    lacks the two slashes behind its scheme; write `s3://`, a bucket, and a path below it
+    has the unknown scheme `ftp`; use a directory, such as `/backups` or `file:///backups`, or a URL that begins with `s3://`, `az://`, `gs://`, `webdav+https://` or `sftp://`
+    has the unknown scheme `https`; for a WebDAV server write `webdav+https://…`, for an S3 server `s3://bucket?endpoint=https://…`
+    lacks the two slashes after its scheme; write `s3://`, a bucket, and a path below it
     names no place: a bucket is missing; write `s3://`, a bucket, and a path below it
-    holds a name or password before an `@`; a URL is seen in process lists and logs: give credentials in variables or with `credentials-file=`
-    has something else than a bucket behind its scheme; check it, and its port where it has one; credentials go into variables or `credentials-file=`
+    contains a name or password before an `@`; URLs show up in process lists and logs: give credentials in variables or with `credentials-file=`
+    does not have a bucket after its scheme; check it, and its port where it has one; credentials go into variables or `credentials-file=`
     has an option, which s3:// does not know; there are endpoint, region, path-style, ca-file, credentials-file, sse, kms-key, storage-class, part-size
     has an option without a value; write options as `name=value`, with `&` between them
-    has something else than a host behind its scheme; check it, and its port where it has one; credentials go into variables or `credentials-file=`
-    has something else than a host behind its scheme; check it, and its port where it has one; credentials go into variables or `credentials-file=`
-    has something else than a host behind its scheme; check it, and its port where it has one; credentials go into variables or `credentials-file=`
-    has a path with an empty segment, `.` or `..` in it; name the place directly, as `backups/hospital`
+    does not have a host after its scheme; check it, and its port where it has one; credentials go into variables or `credentials-file=`
+    does not have a host after its scheme; check it, and its port where it has one; credentials go into variables or `credentials-file=`
+    does not have a host after its scheme; check it, and its port where it has one; credentials go into variables or `credentials-file=`
+    has a path with an empty segment, `.` or `..`; name the place directly, such as `backups/hospital`
     has the option `regoin`, which s3:// does not know; did you mean `region`?
     has the option `account`, which s3:// does not know; there are endpoint, region, path-style, ca-file, credentials-file, sse, kms-key, storage-class, part-size
     has the option `region` without a value; write options as `name=value`, with `&` between them
     has the option `region` twice; remove one of them
-    has an endpoint that is no URL of a server; write it as `endpoint=https://s3.example.org`
+    has an endpoint that is not the URL of a server; write it as `endpoint=https://s3.example.org`
     has a part size that cannot be used; write `part-size=5MiB` to `part-size=1024MiB`
     asks for a server-side encryption that is unknown; write `sse=AES256`, or `sse=aws:kms` with `kms-key=…` where it is not the bucket's own
-    has the option `path-style` with neither `true` nor `false`; write one of them
+    has the option `path-style` set to neither `true` nor `false`; write one of them
     ");
     for secret in ["hunter", "hun", "ter2", "AKIA"] {
         assert!(!refusals.join("\n").contains(secret), "{secret}");

@@ -49,9 +49,7 @@ pub enum PartChoice {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "a part is written `2/7`, which is the second of seven, or `today/7`, which is another one each day"
-)]
+#[error("write a part as `2/7`, the second of seven, or as `today/7`, a different one each day")]
 pub struct BadPart;
 
 impl FromStr for PartChoice {

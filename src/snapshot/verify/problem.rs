@@ -86,23 +86,23 @@ impl fmt::Display for Fault {
             Self::Missing => formatter.write_str("the object is missing"),
             Self::Length { expected, found } => write!(
                 formatter,
-                "the object has {found} bytes, and {expected} were stored"
+                "the object has {found} bytes, but {expected} were stored"
             ),
             Self::StoredDigest { expected, found } => write!(
                 formatter,
-                "the object has changed since it was stored: its SHA-256 is {found}, and {expected} was recorded"
+                "the object has changed since it was stored: its SHA-256 is {found}, but {expected} was recorded"
             ),
             Self::Closed { why } => write!(
                 formatter,
-                "the object is as it was stored, but it cannot be opened: {why}"
+                "the object is unchanged since it was stored, but cannot be opened: {why}"
             ),
             Self::Undecodable { why } => write!(
                 formatter,
-                "the object is as it was stored, but its content cannot be read: {why}"
+                "the object is unchanged since it was stored, but its content cannot be read: {why}"
             ),
             Self::PlainDigest { expected, found } => write!(
                 formatter,
-                "the object is as it was stored, but its content is not: it is {found}, and {expected} was recorded"
+                "the object is unchanged since it was stored, but its content is not: it has {found}, but {expected} was recorded"
             ),
             Self::Index { line, why } => {
                 write!(formatter, "line {line} of the index is malformed: {why}")

@@ -90,7 +90,7 @@ async fn read_stored(
 
 fn ended(digest: DigestHandle) -> Result<StreamDigest, Fault> {
     digest.get().ok_or_else(|| Fault::Unreadable {
-        why: "it was not read to its end".to_owned(),
+        why: "it was not read to the end".to_owned(),
     })
 }
 

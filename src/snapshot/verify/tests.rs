@@ -198,12 +198,12 @@ async fn every_problem_is_told_and_not_only_the_first() {
     std::fs::write(place.file("stranger.dump"), "x").unwrap();
     insta::assert_snapshot!(place.told(Depth::Sizes).await, @r"
     db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/plain.dump): the object is missing
-    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object has 9 bytes, and 49 were stored
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object has 9 bytes, but 49 were stored
 ");
     insta::assert_snapshot!(place.told(Depth::Read).await, @r"
     db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/plain.dump): the object is missing
-    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object has 9 bytes, and 49 were stored
-    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/files.index.jsonl.zst): the object has changed since it was stored: its SHA-256 is 06b669177fdbbe2ae48502c40c9f749af8f0ae6985eebf0515b923ac5454a8d2, and 8a76b73ac481bdd711c751f33fb500fabdfc86b916d69e47ec673d37cc7eeaba was recorded
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object has 9 bytes, but 49 were stored
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/files.index.jsonl.zst): the object has changed since it was stored: its SHA-256 is 06b669177fdbbe2ae48502c40c9f749af8f0ae6985eebf0515b923ac5454a8d2, but 8a76b73ac481bdd711c751f33fb500fabdfc86b916d69e47ec673d37cc7eeaba was recorded
 ");
     let report = place.verify(Depth::Sizes).await;
     assert_eq!(report.unknown, [path("candig", &id(1), "stranger.dump")]);
@@ -253,9 +253,9 @@ async fn what_was_bad_before_it_was_stored_is_told_apart() {
         })
         .await;
     insta::assert_snapshot!(place.told(Depth::Read).await, @r"
-    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/plain.dump): the object is as it was stored, but its content is not: it is 4 bytes with SHA-256 bc51e9e65d79e1c90ba544ab2eae1044ccdf8c1af7a559ba375cba4276f7d99e, and 10 bytes with SHA-256 5771276d3e6d2f35561fcf130ed17b54ea4a612abe6548baebf63c84752a451d was recorded
-    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object is as it was stored, but its content cannot be read: zstd stream did not finish
-    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/files.index.jsonl.zst): the object is as it was stored, but its content cannot be read: zstd stream did not finish
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/plain.dump): the object is unchanged since it was stored, but its content is not: it has 4 bytes with SHA-256 bc51e9e65d79e1c90ba544ab2eae1044ccdf8c1af7a559ba375cba4276f7d99e, but 10 bytes with SHA-256 5771276d3e6d2f35561fcf130ed17b54ea4a612abe6548baebf63c84752a451d was recorded
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst): the object is unchanged since it was stored, but its content cannot be read: zstd stream did not finish
+    db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/files.index.jsonl.zst): the object is unchanged since it was stored, but its content cannot be read: zstd stream did not finish
 ");
 }
 
@@ -296,9 +296,12 @@ async fn a_manifest_that_cannot_be_read_is_a_finding() {
     let place = Place::with_snapshot().await;
     place.change("manifest.json", |bytes| bytes.truncate(100));
     let told = place.told(Depth::Sizes).await;
-    assert!(told.starts_with("the manifest is not whole"), "{told}");
+    assert!(
+        told.starts_with("the manifest is incomplete or malformed"),
+        "{told}"
+    );
     std::fs::write(place.file("manifest.json"), "{\"format\": 7}").unwrap();
-    insta::assert_snapshot!(place.told(Depth::Read).await, @"the manifest is of format 7, and this cofferdam reads up to 1; use a newer cofferdam");
+    insta::assert_snapshot!(place.told(Depth::Read).await, @"the manifest has format 7, but this version reads formats up to 1; use a newer cofferdam");
     let missing = SnapshotRef::new("candig", id(2));
     let outcome = Verifier::new(&*place.repository, &place.identities, Depth::Sizes)
         .snapshot(&missing)
@@ -420,6 +423,6 @@ mod encrypted {
     async fn a_key_that_does_not_fit_is_a_finding() {
         let (mut place, _) = place().await;
         place.identities = identities(&key_pair().0);
-        insta::assert_snapshot!(place.told(Depth::Read).await, @"db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst.age): the object is as it was stored, but it cannot be opened: the identity that is given does not open it (or its header is damaged); name the file of the right one with --identity-file FILE");
+        insta::assert_snapshot!(place.told(Depth::Read).await, @"db/postgres/clinical (candig/20261101T020000Z-9f2c61aa/rows.dump.zst.age): the object is unchanged since it was stored, but cannot be opened: the given identity does not open it (or its header is damaged); name the file of the right one with --identity-file FILE");
     }
 }

@@ -257,8 +257,8 @@ fn a_repository_is_left_out_with_a_word() {
         .unwrap();
     assert_eq!(taken, ["app:/data"]);
     assert_snapshot!(told.join("\n"), @r"
-    app: /backups is not saved: it holds Cofferdam's own repository, or lies in it; to save what else is in it, add the labels `cofferdam.files.backups: /backups` and `cofferdam.files.backups.exclude: /shop`
-    app: /host is not saved: it holds Cofferdam's own repository, or lies in it; to save what else is in it, add the labels `cofferdam.files.host: /host` and `cofferdam.files.host.exclude: /backups/shop`
+    app: /backups is not saved: it contains Cofferdam's own repository, or is inside it; to save what else is in it, add the labels `cofferdam.files.backups: /backups` and `cofferdam.files.backups.exclude: /shop`
+    app: /host is not saved: it contains Cofferdam's own repository, or is inside it; to save what else is in it, add the labels `cofferdam.files.host: /host` and `cofferdam.files.host.exclude: /backups/shop`
     ");
     let skipped = [("binds", "*"), ("binds.skip", "/host,/backups")];
     let (_, told) = set.look(vec![service("app", &mounts, &skipped)]).unwrap();
@@ -303,7 +303,7 @@ fn what_only_its_name_takes_is_told() {
     };
     assert_snapshot!(told(&[("enable", "true")]), @r"
     app: /acme.json is not saved: it is a single file; name it in `cofferdam.binds`, or in `cofferdam.binds.skip`
-    app: /certificates is not saved: it is a part of the host's own `/etc`; name it in `cofferdam.binds`, or in `cofferdam.binds.skip`
+    app: /certificates is not saved: it is part of the host's own `/etc`; name it in `cofferdam.binds`, or in `cofferdam.binds.skip`
     ");
     assert_eq!(told(&[("volumes", "*")]), "");
     let named = ("binds", "/acme.json");

@@ -223,7 +223,7 @@ fn problems_list_what_is_mounted() {
     container vault: label `cofferdam.volumes` names the volume `xyz`, which this container does not mount; mounted: `logs`, `vault-data`
     ");
     assert_snapshot!(bad_service(&[], &[("volumes", "data")]), @r"container vault: label `cofferdam.volumes` names the volume `data`, which this container does not mount; it mounts no named volume");
-    assert_snapshot!(bad_service(&[(HEX, "/data")], &[("volumes", "data")]), @r"container vault: label `cofferdam.volumes` names the volume `data`, which this container does not mount; it mounts no named volume; an anonymous volume is saved by its path, as `cofferdam.files.<name>: /data`");
+    assert_snapshot!(bad_service(&[(HEX, "/data")], &[("volumes", "data")]), @r"container vault: label `cofferdam.volumes` names the volume `data`, which this container does not mount; it mounts no named volume; save an anonymous volume by its path, with `cofferdam.files.<name>: /data`");
     assert_snapshot!(bad_service(&mounts, &[("volumes", "logs,candigv2_logs")]), @r"container vault: label `cofferdam.volumes` names the volume `candigv2_logs` twice; name it once");
     assert_snapshot!(bad_service(&mounts, &[("volumes", "*"), ("volumes.log.restore", "overlay")]), @r"container vault: label `cofferdam.volumes.log.restore` names the volume `log`, which this container does not mount; did you mean `logs`? (mounted: `logs`, `vault-data`)");
     assert_snapshot!(
@@ -235,7 +235,7 @@ fn problems_list_what_is_mounted() {
                 ("volumes.candigv2_logs.exclude", "tmp"),
             ],
         ),
-        @r"container vault: label `cofferdam.volumes.logs.restore` is a second label for the volume `candigv2_logs`; write the volume's name in one way"
+        @r"container vault: label `cofferdam.volumes.logs.restore` is a second label for the volume `candigv2_logs`; use one spelling of the volume's name"
     );
 }
 
@@ -244,7 +244,7 @@ fn contradicting_options_of_a_shared_volume_are_told() {
     let mounts = [("candigv2_data", "/data")];
     let a = [("volumes", "data"), ("volumes.data.restore", "overlay")];
     let b = [("volumes", "data"), ("volumes.data.exclude", "tmp")];
-    assert_snapshot!(bad(vec![service("a", &mounts, &a), service("b", &mounts, &b)]), @r"container b: label `cofferdam.volumes.data.exclude` says otherwise than the labels of container a of the same volume; a volume that is shared is saved once: give its options on one container");
+    assert_snapshot!(bad(vec![service("a", &mounts, &a), service("b", &mounts, &b)]), @r"container b: label `cofferdam.volumes.data.exclude` contradicts the labels of container a for the same volume; a shared volume is saved once: set its options on one container");
 }
 
 #[test]
@@ -253,7 +253,7 @@ fn what_is_left_out_on_purpose_must_be_there() {
     let bad_service = |labels: &[(&str, &str)]| bad(vec![service("vault", &mounts, labels)]);
     let with = |skip: &str| bad_service(&[("enable", "true"), ("volumes.skip", skip)]);
     assert_snapshot!(with("log"), @"container vault: label `cofferdam.volumes.skip` names the volume `log`, which this container does not mount; did you mean `logs`? (mounted: `logs`)");
-    assert_snapshot!(with("/logs"), @"container vault: label `cofferdam.volumes.skip` names `/logs`, where this container has no anonymous volume; a named volume is named as in `cofferdam.volumes`, and a bind mount in `cofferdam.binds.skip`");
+    assert_snapshot!(with("/logs"), @"container vault: label `cofferdam.volumes.skip` names `/logs`, where this container has no anonymous volume; name a named volume as in `cofferdam.volumes`, and a bind mount in `cofferdam.binds.skip`");
     assert_snapshot!(
         bad_service(&[("volumes", "logs"), ("volumes.skip", "candigv2_logs")]),
         @"container vault: label `cofferdam.volumes.skip` names the volume `candigv2_logs`, as does `cofferdam.volumes`; remove it from one of them"

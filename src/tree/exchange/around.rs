@@ -184,7 +184,7 @@ impl Exchange {
         present: &Status,
         waiting: Option<&Status>,
     ) -> Result<Fate> {
-        let parent = fs::status_of(&around.live).map_err(TreeError::file("look at", path))?;
+        let parent = fs::status_of(&around.live).map_err(TreeError::file("inspect", path))?;
         Ok(match self.keeper.reason(path, present, &parent) {
             Some(Reason::Socket) if waiting.is_some() => Fate::Goes,
             Some(reason) => Fate::Stays(reason),

@@ -186,7 +186,7 @@ fn sockets_and_our_own_staging_are_left_out() {
     );
     assert_eq!(
         report.warnings,
-        ["socket: sockets are not saved; their programs make them anew"]
+        ["socket: sockets are not saved; their programs create them again"]
     );
 }
 

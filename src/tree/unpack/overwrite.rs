@@ -14,7 +14,7 @@ use crate::tree::reader::ArchiveReader;
 /// was in the file is gone after an error.
 pub fn overwrite(file: OwnedFd, input: impl Read) -> Result<UnpackReport, TreeError> {
     let mut archive = ArchiveReader::new(input);
-    let not_one = || TreeError::Hostile("it does not hold just one file".to_owned());
+    let not_one = || TreeError::Hostile("it does not contain exactly one file".to_owned());
     let entry = archive.next_entry()?.ok_or_else(not_one)?;
     let Kind::File { size, extents } = &entry.kind else {
         return Err(not_one());

@@ -99,7 +99,7 @@ impl Standing {
         name: &[u8],
         path: &TreePath,
     ) -> Result<(), TreeError> {
-        let failed = || TreeError::file("look at", path);
+        let failed = || TreeError::file("inspect", path);
         let parent = fs::status_of(directory).map_err(failed())?;
         let Some(status) = fs::status_if_present(directory, name).map_err(failed())? else {
             return Ok(());

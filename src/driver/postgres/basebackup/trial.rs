@@ -71,9 +71,7 @@ impl Trial {
             return Ok(());
         }
         Err(DriverError::failed_with_hint(
-            format!(
-                "the data directory is one of PostgreSQL {saved}, and the container has {told}"
-            ),
+            format!("the data directory is from PostgreSQL {saved}, but the container has {told}"),
             format!(
                 "restore it into a container of PostgreSQL {saved}; to move to another version, save with cofferdam.postgres.mode: dump"
             ),
@@ -87,7 +85,7 @@ impl Trial {
             .await
         {
             Err(EngineError::CannotRun { message, .. }) => {
-                warn!("the restored data directory is not compared with its manifest: {message}");
+                warn!("could not compare the restored data directory with its manifest: {message}");
                 Ok(())
             }
             ended => ensure_good("pg_verifybackup", &ended?, String::new()),

@@ -44,31 +44,31 @@ fn without_noise(text: &str) -> String {
 
 fn hint(scheme: Scheme, code: Option<&str>, text: &str) -> Option<&'static str> {
     let credentials = match scheme {
-        Scheme::S3 => "look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
-        Scheme::Azure => "look at the account and AZURE_STORAGE_ACCOUNT_KEY",
-        _ => "look at the credentials",
+        Scheme::S3 => "check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+        Scheme::Azure => "check the account and AZURE_STORAGE_ACCOUNT_KEY",
+        _ => "check the credentials",
     };
     Some(match code.unwrap_or_default() {
         "NoSuchBucket" | "ContainerNotFound" => {
-            "make it first, or look at its name and at the endpoint"
+            "create it first, or check its name and the endpoint"
         }
         "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "AuthenticationFailed" => credentials,
         // Garage's word for it.
         "AccessDenied" if text.contains("signature") => credentials,
         "AuthorizationHeaderMalformed" | "PermanentRedirect" => {
-            "name the bucket's region, with `region=` in the URL"
+            "set the bucket's region with `region=` in the URL"
         }
         "AccessDenied" | "AuthorizationPermissionMismatch" => {
-            "docs/stores.md lists the permissions that it takes"
+            "docs/stores.md lists the permissions that are needed"
         }
-        "RequestTimeTooSkewed" => "set this machine's clock",
+        "RequestTimeTooSkewed" => "correct this machine's clock",
         "SlowDown" | "ServerBusy" => "the store is busy; try again later",
         "QuotaExceeded" | "InsufficientStorage" => "make room there, or name another place",
         _ if text.contains("certificate") || text.contains("UnknownIssuer") => {
-            "name the authority's certificate, with `ca-file=` in the URL"
+            "name the CA certificate with `ca-file=` in the URL"
         }
         _ if text.contains("onnection refused") || text.contains("dns error") => {
-            "look at the endpoint, and whether this container reaches it"
+            "check the endpoint, and that this container can reach it"
         }
         _ => return None,
     })
@@ -93,11 +93,11 @@ mod tests {
                 "Error performing PUT http://x in 3ms - Server returned non-2xx status code: 403 Forbidden: ",
                 "<?xml version=\"1.0\"?>\n<Error><Code>InvalidAccessKeyId</Code><Message>No such key: GK1</Message></Error>"
             )),
-            @"cannot store a/b in s3://bucket: InvalidAccessKeyId: No such key: GK1; look at AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            @"cannot store a/b in s3://bucket: InvalidAccessKeyId: No such key: GK1; check AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
         );
         insta::assert_snapshot!(
             told("Error performing GET http://x in 3ms - HTTP error: error sending request: tcp connect error: Connection refused (os error 111)"),
-            @"cannot store a/b in s3://bucket: Error performing GET http://x in 3ms - HTTP error: error sending request: tcp connect error: Connection refused (os error 111); look at the endpoint, and whether this container reaches it"
+            @"cannot store a/b in s3://bucket: Error performing GET http://x in 3ms - HTTP error: error sending request: tcp connect error: Connection refused (os error 111); check the endpoint, and that this container can reach it"
         );
         insta::assert_snapshot!(
             told("502 Bad Gateway: <html>\n<body>\n"),

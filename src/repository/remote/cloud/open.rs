@@ -32,7 +32,7 @@ pub(crate) fn open(url: &StoreUrl, credentials: &Credentials) -> Result<CloudSto
         Scheme::S3 => opening.s3(),
         Scheme::Azure => opening.azure(),
         Scheme::Google => opening.google(),
-        Scheme::WebDav { .. } | Scheme::Sftp => Err(opening.wrong("it is no object store")),
+        Scheme::WebDav { .. } | Scheme::Sftp => Err(opening.wrong("it is not an object store")),
     }
 }
 
@@ -56,7 +56,7 @@ impl Opening<'_> {
             ));
         }
         let bucket = s3::bucket_url(&self.url.authority, endpoint, region, options.path_style)
-            .ok_or_else(|| self.wrong("its endpoint is no URL"))?;
+            .ok_or_else(|| self.wrong("its endpoint is not a URL"))?;
 
         let encryption: &[(&str, &str)] = match &options.server_side_encryption {
             None => &[],

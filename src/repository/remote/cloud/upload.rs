@@ -253,5 +253,5 @@ async fn abort(mut upload: Box<dyn MultipartUpload>) {
         Ok(Err(error)) => error.to_string(),
         Err(_) => "the server does not answer".to_owned(),
     };
-    tracing::warn!("an upload that was given up stays for the next sweep: {why}");
+    tracing::warn!("an abandoned upload stays until the next sweep: {why}");
 }

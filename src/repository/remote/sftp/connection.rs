@@ -134,7 +134,7 @@ impl Connection {
         key: &str,
     ) -> Result<Option<FileAttributes>, RepositoryError> {
         let errand = Errand {
-            action: "look for",
+            action: "check for",
             key,
         };
         let path = self.path(key);

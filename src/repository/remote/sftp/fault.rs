@@ -16,21 +16,21 @@ impl From<&Error> for Fault {
                     refused: true,
                     ..Self::hinting(
                         "permission denied",
-                        "let that user read, write and delete there",
+                        "allow that user to read, write and delete there",
                     )
                 },
                 StatusCode::NoSuchFile => Self::hinting(
-                    "there is no such file or directory",
-                    "look at the URL's path: it begins at the server's root, or with `/~/` in the user's home",
+                    "no such file or directory",
+                    "check the URL's path: it begins at the server's root, or with `/~/` in the user's home",
                 ),
                 // Version 3 of the protocol has no better word.
                 StatusCode::Failure => Self::hinting(
                     "the server answered `Failure`",
-                    "there may be no space left, or a quota reached; the server's log says more",
+                    "the disk may be full, or a quota reached; see the server's log",
                 ),
                 code => Self::new(format!("the server answered `{code}`")),
             },
-            Error::Timeout => Self::new("the server does not answer any more"),
+            Error::Timeout => Self::new("the server no longer answers"),
             other => Self::new(format!("the connection broke: {other}")),
         }
     }

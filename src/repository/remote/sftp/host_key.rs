@@ -21,21 +21,21 @@ impl HostKeys {
         let Some(file) = &self.file else {
             return Err(self.unknown(
                 shown,
-                "nothing says which key it must have".to_owned(),
-                "into a file, and name that with `known-hosts=` in the URL",
+                "its host key is not known".to_owned(),
+                "into a file, and name that file with `known-hosts=` in the URL",
             ));
         };
         let text = fs::read_to_string(file)
             .map_err(|error| Fault::new(format!("cannot read {}: {error}", file.display())))?;
         if is_revoked(&text, shown) {
             let why = format!(
-                "it shows the key {}, which {} calls revoked",
+                "it presents the key {}, which {} marks as revoked",
                 fingerprint(shown),
                 file.display()
             );
             return Err(Fault::hinting(
                 why,
-                "do not trust that server; ask who runs it",
+                "do not trust that server; ask its administrator",
             ));
         }
         let known = self.known_in(file)?;
@@ -47,7 +47,7 @@ impl HostKeys {
         }
         Err(self.unknown(
             shown,
-            format!("{} has no such key for it", file.display()),
+            format!("{} does not have this key for it", file.display()),
             &format!("into {}", file.display()),
         ))
     }
@@ -84,9 +84,9 @@ impl HostKeys {
     fn unknown(&self, shown: &PublicKey, why: String, where_to: &str) -> Fault {
         let line = self.line(shown);
         Fault::hinting(
-            format!("{why}; it shows {}", fingerprint(shown)),
+            format!("{why}; it presents {}", fingerprint(shown)),
             format!(
-                "compare that with what `ssh-keygen -l -f` says of the key file in the server's /etc/ssh, and if it is the same put the line `{line}` {where_to}"
+                "compare that with what `ssh-keygen -l -f` prints for the key file in the server's /etc/ssh; if it is the same, put the line `{line}` {where_to}"
             ),
         )
     }
@@ -95,12 +95,12 @@ impl HostKeys {
         let line = self.line(shown);
         Fault::hinting(
             format!(
-                "it shows another key than the one in {}: {}",
+                "it presents another key than the one in {}: {}",
                 file.display(),
                 fingerprint(shown)
             ),
             format!(
-                "somebody may have put himself in between: ask who runs it; if it was set up anew, its new line is `{line}`"
+                "another machine may be posing as the server: ask its administrator; if the server was set up anew, its new line is `{line}`"
             ),
         )
     }
@@ -169,12 +169,12 @@ mod tests {
 
     #[test]
     fn whatever_else_is_refused_with_what_to_do() {
-        insta::assert_snapshot!(told("host", 2222, None), @"nothing says which key it must have; it shows ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; compare that with what `ssh-keygen -l -f` says of the key file in the server's /etc/ssh, and if it is the same put the line `[host]:2222 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ` into a file, and name that with `known-hosts=` in the URL");
-        insta::assert_snapshot!(told("host", 22, Some(&format!("other ssh-ed25519 {ONE}"))), @"FILE has no such key for it; it shows ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; compare that with what `ssh-keygen -l -f` says of the key file in the server's /etc/ssh, and if it is the same put the line `host ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ` into FILE");
-        insta::assert_snapshot!(told("host", 22, Some(ECDSA)), @"FILE has no such key for it; it shows ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; compare that with what `ssh-keygen -l -f` says of the key file in the server's /etc/ssh, and if it is the same put the line `host ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ` into FILE");
-        insta::assert_snapshot!(told("example.com", 22, Some(HASHED)), @"it shows another key than the one in FILE: ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; somebody may have put himself in between: ask who runs it; if it was set up anew, its new line is `example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ`");
+        insta::assert_snapshot!(told("host", 2222, None), @"its host key is not known; it presents ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; compare that with what `ssh-keygen -l -f` prints for the key file in the server's /etc/ssh; if it is the same, put the line `[host]:2222 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ` into a file, and name that file with `known-hosts=` in the URL");
+        insta::assert_snapshot!(told("host", 22, Some(&format!("other ssh-ed25519 {ONE}"))), @"FILE does not have this key for it; it presents ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; compare that with what `ssh-keygen -l -f` prints for the key file in the server's /etc/ssh; if it is the same, put the line `host ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ` into FILE");
+        insta::assert_snapshot!(told("host", 22, Some(ECDSA)), @"FILE does not have this key for it; it presents ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; compare that with what `ssh-keygen -l -f` prints for the key file in the server's /etc/ssh; if it is the same, put the line `host ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ` into FILE");
+        insta::assert_snapshot!(told("example.com", 22, Some(HASHED)), @"it presents another key than the one in FILE: ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE; another machine may be posing as the server: ask its administrator; if the server was set up anew, its new line is `example.com ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJdD7y3aLq454yWBdwLWbieU1ebz9/cu7/QEXn9OIeZJ`");
         let revoked = format!("host ssh-ed25519 {ONE}\n@revoked * ssh-ed25519 {ONE}\n");
-        insta::assert_snapshot!(told("host", 22, Some(&revoked)), @"it shows the key ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE, which FILE calls revoked; do not trust that server; ask who runs it");
+        insta::assert_snapshot!(told("host", 22, Some(&revoked)), @"it presents the key ssh-ed25519 SHA256:T7SvZ2cslqpPj6nKzitCBHHlpVF3r3MvLwmFL0fk0IE, which FILE marks as revoked; do not trust that server; ask its administrator");
         insta::assert_snapshot!(told("host", 22, Some("host ssh-ed25519 AAAA")), @"FILE has a line for it without a key: SshKey: length invalid; write it again, with `ssh-keyscan`");
     }
 

@@ -100,7 +100,7 @@ impl LoginError {
         Self {
             fault: Fault::hinting(
                 why,
-                "look at the host and the port, and whether this container reaches it",
+                "check the host and the port, and that this container can reach it",
             ),
             is_passing: true,
         }
@@ -121,8 +121,8 @@ impl From<russh::Error> for LoginError {
     fn from(error: russh::Error) -> Self {
         match error {
             russh::Error::NoCommonAlgo { .. } => Fault::hinting(
-                format!("it and cofferdam have no algorithm in common: {error}"),
-                "give it an ed25519 or ECDSA host key; RSA is not spoken here",
+                format!("it and Cofferdam have no algorithm in common: {error}"),
+                "give it an ed25519 or ECDSA host key; RSA is not supported",
             )
             .into(),
             error => Self::passing(error.to_string()),
@@ -147,7 +147,7 @@ pub(super) async fn log_in(account: &Account) -> Result<Session, LoginError> {
     let stream = match tokio::time::timeout(CONNECT, connecting).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return Err(LoginError::passing(error.to_string())),
-        Err(_) => return Err(LoginError::passing("nobody answers")),
+        Err(_) => return Err(LoginError::passing("no answer")),
     };
     // Small requests must not wait for more.
     stream
@@ -156,7 +156,7 @@ pub(super) async fn log_in(account: &Account) -> Result<Session, LoginError> {
     match tokio::time::timeout(GREETING, greet(account, stream)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(LoginError::passing(
-            "it accepts connections, and does not go on",
+            "it accepts connections, but does not respond",
         )),
     }
 }
@@ -239,14 +239,14 @@ async fn answer(
 }
 
 fn refused(account: &Account) -> Fault {
-    let why = format!("it does not let the user `{}` in", account.user);
+    let why = format!("it refuses to log in the user `{}`", account.user);
     let hint = match (&account.key, &account.password) {
         (Some(key), _) => format!(
-            "put the line `{} {}` into that user's authorized_keys there",
+            "add the line `{} {}` to that user's authorized_keys there",
             key.algorithm(),
             key.public_key_base64()
         ),
-        (None, _) => "look at the user in the URL and at SFTP_PASSWORD".to_owned(),
+        (None, _) => "check the user in the URL and SFTP_PASSWORD".to_owned(),
     };
     Fault::hinting(why, hint)
 }
@@ -255,8 +255,8 @@ fn refused(account: &Account) -> Fault {
 async fn channel(ssh: &Handle<HostCheck>) -> Result<Channel<client::Msg>, LoginError> {
     let none = || {
         Fault::hinting(
-            "it has no SFTP for that user",
-            "switch it on there (`Subsystem sftp internal-sftp` in sshd_config)",
+            "it does not offer SFTP to that user",
+            "enable it there (`Subsystem sftp internal-sftp` in sshd_config)",
         )
     };
     let mut channel = match ssh.channel_open_session().await {
@@ -272,7 +272,7 @@ async fn channel(ssh: &Handle<HostCheck>) -> Result<Channel<client::Msg>, LoginE
                 return Err(none().into());
             }
             Some(_) => {}
-            None => return Err(LoginError::passing("it ended the connection")),
+            None => return Err(LoginError::passing("it closed the connection")),
         }
     }
 }

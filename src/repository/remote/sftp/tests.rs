@@ -188,7 +188,7 @@ async fn who_is_not_let_in_is_told_what_to_do() {
         )
     };
     let error = open_at(&url("me"), "wrong").unwrap().list("").await;
-    insta::assert_snapshot!(plain(error.unwrap_err()), @"cannot list sftp://me@127.0.0.1:PORT/srv/sftp: it does not let the user `me` in; look at the user in the URL and at SFTP_PASSWORD");
+    insta::assert_snapshot!(plain(error.unwrap_err()), @"cannot list sftp://me@127.0.0.1:PORT/srv/sftp: it refuses to log in the user `me`; check the user in the URL and SFTP_PASSWORD");
     let with_key = format!(
         "{}&key-file={}",
         url("you"),
@@ -196,7 +196,7 @@ async fn who_is_not_let_in_is_told_what_to_do() {
     );
     let error = open_at(&with_key, "").unwrap().list("").await.unwrap_err();
     let error = plain(error);
-    assert!(error.contains("put the line `ssh-ed25519 AAAA"), "{error}");
+    assert!(error.contains("add the line `ssh-ed25519 AAAA"), "{error}");
     assert!(error.contains("authorized_keys"), "{error}");
 }
 
@@ -236,10 +236,10 @@ async fn logins_that_cannot_be_are_refused_before_anything_is_asked() {
     ];
     insta::assert_snapshot!(refusals.join("\n"), @r"
     cannot use sftp://host/x: it names no user; write `sftp://user@host/path`
-    cannot use sftp://me@host/x: nothing says how to log in; name a private key with `key-file=` in the URL, or set SFTP_PASSWORD or SFTP_PASSWORD_FILE
-    cannot use sftp://me@host/x: the key in FILES/encrypted needs a passphrase, and nobody is there to type it; take it off with `ssh-keygen -p -N '' -f FILE`, or make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`
-    cannot use sftp://me@host/x: the key in FILES/rsa is one of RSA, which is not spoken here; make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`
-    cannot use sftp://me@host/x: the key in FILES/none is no private key that OpenSSH wrote; make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`
+    cannot use sftp://me@host/x: no way to log in is configured; name a private key with `key-file=` in the URL, or set SFTP_PASSWORD or SFTP_PASSWORD_FILE
+    cannot use sftp://me@host/x: the key in FILES/encrypted has a passphrase, which cannot be entered here; remove it with `ssh-keygen -p -N '' -f FILE`, or make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`
+    cannot use sftp://me@host/x: the key in FILES/rsa is an RSA key, which is not supported; make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`
+    cannot use sftp://me@host/x: the key in FILES/none is not an OpenSSH private key; make one for cofferdam alone: `ssh-keygen -t ed25519 -N '' -f FILE`
     cannot use sftp://me@host/x: cannot read FILES/missing, which `key-file=` names: No such file or directory (os error 2)
     ");
 }
@@ -363,9 +363,7 @@ async fn a_full_disk_is_told_and_nothing_stays() {
     storage.create("a/first", body("rows")).await.unwrap();
     let error = storage.create("a/k", large()).await.unwrap_err();
     assert!(
-        error
-            .to_string()
-            .contains("no space is left there; make room"),
+        error.to_string().contains("no space left there; make room"),
         "{error}"
     );
     assert_eq!(place.names().await, ["a/", "a/first"]);
@@ -381,7 +379,7 @@ async fn a_place_that_may_not_be_written_to_is_told() {
     );
     let storage = open_at(&url, PASSWORD).unwrap();
     let error = storage.create("k", body("rows")).await.unwrap_err();
-    insta::assert_snapshot!(plain(error), @"cannot store k in sftp://me@127.0.0.1:PORT/srv/other: permission denied; let that user read, write and delete there");
+    insta::assert_snapshot!(plain(error), @"cannot store k in sftp://me@127.0.0.1:PORT/srv/other: permission denied; allow that user to read, write and delete there");
 }
 
 #[tokio::test]

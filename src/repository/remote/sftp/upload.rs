@@ -83,7 +83,7 @@ impl Upload<'_> {
         if found != Some(digest.bytes) {
             let found = found.map_or("nothing".to_owned(), |bytes| format!("{bytes} bytes"));
             let why = format!(
-                "the server has {found} of it, and {} were sent",
+                "the server has {found} of it, but {} were sent",
                 digest.bytes
             );
             return Err(self.connection.failed(self.errand, Fault::new(why)));
@@ -200,7 +200,7 @@ impl Upload<'_> {
             && disk.blocks_avail.saturating_mul(disk.fragment_size) < NO_SPACE
         {
             fault = Fault::hinting(
-                "no space is left there",
+                "no space left there",
                 "make room there, or name another place",
             );
         }
@@ -279,7 +279,7 @@ impl Drop for Partial {
         let connection = Arc::clone(&self.connection);
         runtime.spawn(async move {
             if let Err(error) = connection.delete(&key).await {
-                tracing::warn!("what was sent stays for the next sweep: {error}");
+                tracing::warn!("the partial upload stays until the next sweep: {error}");
             }
         });
     }

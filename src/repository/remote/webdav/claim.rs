@@ -79,7 +79,7 @@ impl Drop for Claim {
 
 async fn release(client: &Client, key: &str) {
     if let Err(error) = client.delete(key).await {
-        tracing::warn!("an empty hidden collection stays for the next sweep: {error}");
+        tracing::warn!("an empty hidden collection stays until the next sweep: {error}");
     }
 }
 

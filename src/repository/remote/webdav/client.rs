@@ -123,7 +123,7 @@ impl Client {
             }
         }
         let listing = Listing::parse(&xml).map_err(|why| {
-            let fault = Fault::new(format!("the server's answer makes no sense: {why}"));
+            let fault = Fault::new(format!("the server's answer is not understood: {why}"));
             self.failed(errand, fault)
         })?;
         Ok(Some(listing))
@@ -132,7 +132,7 @@ impl Client {
     /// What lies under a key: a file with its length, or a collection.
     pub(super) async fn look_at(&self, key: &str) -> Result<Option<Kind>, RepositoryError> {
         let errand = Errand {
-            action: "look for",
+            action: "check for",
             key,
         };
         let listing = self.listing(errand, &self.address.of(key), "0").await?;

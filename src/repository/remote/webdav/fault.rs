@@ -12,9 +12,9 @@ impl Fault {
     pub(super) fn unanswered(error: &reqwest::Error) -> Self {
         let why = full_text(error);
         let hint = if is_about_certificates(&why) {
-            Some("name the authority's certificate, with `ca-file=` in the URL")
+            Some("name the CA certificate with `ca-file=` in the URL")
         } else if error.is_connect() {
-            Some("look at the host and the port, and whether this container reaches it")
+            Some("check the host and the port, and that this container can reach it")
         } else {
             None
         };
@@ -30,32 +30,32 @@ impl Fault {
         let wants_digest = wants_only_digest(&response);
         let hint = match status {
             StatusCode::UNAUTHORIZED if wants_digest => {
-                "it asks for Digest authentication, which cofferdam does not speak: allow Basic there, and use TLS"
+                "it asks for Digest authentication, which Cofferdam does not support: allow Basic there, and use TLS"
             }
-            StatusCode::UNAUTHORIZED if has_user => "look at WEBDAV_USER and WEBDAV_PASSWORD",
+            StatusCode::UNAUTHORIZED if has_user => "check WEBDAV_USER and WEBDAV_PASSWORD",
             StatusCode::UNAUTHORIZED => {
                 "set WEBDAV_USER and WEBDAV_PASSWORD, or the variables of the same names with _FILE"
             }
-            StatusCode::FORBIDDEN => "let that user read, write and delete there",
+            StatusCode::FORBIDDEN => "allow that user to read, write and delete there",
             StatusCode::NOT_FOUND | StatusCode::CONFLICT => {
-                "look at the URL's path; Nextcloud's is /remote.php/dav/files/USER/…"
+                "check the URL's path; Nextcloud's is /remote.php/dav/files/USER/…"
             }
             StatusCode::METHOD_NOT_ALLOWED | StatusCode::NOT_IMPLEMENTED => {
                 "there is no WebDAV at that path; Nextcloud's is /remote.php/dav/files/USER/…"
             }
             StatusCode::LENGTH_REQUIRED => {
-                "it, or a proxy before it, takes no body whose length is not known beforehand; allow chunked transfer encoding there"
+                "it, or a proxy in front of it, rejects a body of unknown length; allow chunked transfer encoding there"
             }
             StatusCode::PAYLOAD_TOO_LARGE => {
-                "it, or a proxy before it, limits the size of a body (`LimitRequestBody`, `client_max_body_size`)"
+                "it, or a proxy in front of it, limits the size of a body (`LimitRequestBody`, `client_max_body_size`)"
             }
-            StatusCode::LOCKED => "somebody else has locked it; try again later",
+            StatusCode::LOCKED => "another client has locked it; try again later",
             StatusCode::INSUFFICIENT_STORAGE => "make room there, or name another place",
             StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => {
                 "the server is busy; try again later"
             }
             status if status.is_redirection() => {
-                "it sends us elsewhere: write the URL as it is after that"
+                "it redirects elsewhere: use the URL that it redirects to"
             }
             _ => "",
         };
@@ -142,12 +142,12 @@ mod tests {
             told(response(507, &[], sabre), true).await,
         ];
         insta::assert_snapshot!(texts.join("\n"), @r"
-        the server answered 401 Unauthorized; look at WEBDAV_USER and WEBDAV_PASSWORD
+        the server answered 401 Unauthorized; check WEBDAV_USER and WEBDAV_PASSWORD
         the server answered 401 Unauthorized; set WEBDAV_USER and WEBDAV_PASSWORD, or the variables of the same names with _FILE
-        the server answered 401 Unauthorized; it asks for Digest authentication, which cofferdam does not speak: allow Basic there, and use TLS
-        the server answered 403 Forbidden; let that user read, write and delete there
+        the server answered 401 Unauthorized; it asks for Digest authentication, which Cofferdam does not support: allow Basic there, and use TLS
+        the server answered 403 Forbidden; allow that user to read, write and delete there
         the server answered 405 Method Not Allowed; there is no WebDAV at that path; Nextcloud's is /remote.php/dav/files/USER/…
-        the server answered 411 Length Required; it, or a proxy before it, takes no body whose length is not known beforehand; allow chunked transfer encoding there
+        the server answered 411 Length Required; it, or a proxy in front of it, rejects a body of unknown length; allow chunked transfer encoding there
         the server answered 507 Insufficient Storage: No space left; make room there, or name another place
         ");
     }

@@ -76,14 +76,14 @@ impl Listing {
             let name = segments.pop().unwrap_or_default();
             if segments != top {
                 return Err(format!(
-                    "`{}` does not lie in what was asked for",
+                    "`{}` is outside what was asked for",
                     response.href.escape_debug()
                 ));
             }
             children.push(entry(name, &response)?);
         }
         if !children.is_empty() && itself != Kind::Directory {
-            return Err("it lists things in what is no collection".to_owned());
+            return Err("it lists things in something that is not a collection".to_owned());
         }
         Ok(Self { itself, children })
     }
@@ -192,7 +192,7 @@ mod tests {
     fn answers_without_sense_are_refused() {
         let told = |xml: &str| Listing::parse(xml.as_bytes()).unwrap_err();
         let swapped = APACHE.replace("/b/candig/a", "/c/a");
-        insta::assert_snapshot!(told(&swapped), @"`/c/a%2520b.zst` does not lie in what was asked for");
+        insta::assert_snapshot!(told(&swapped), @"`/c/a%2520b.zst` is outside what was asked for");
         let endless = APACHE.replace("<lp1:getcontentlength>4</lp1:getcontentlength>", "");
         insta::assert_snapshot!(told(&endless), @"`/b/candig/a%2520b.zst` has no length");
         let flat = APACHE.replace("<D:collection/>", "");

@@ -146,7 +146,7 @@ async fn a_wrong_password_is_told() {
     let error = storage_at(&url, "wrong").list("").await.unwrap_err();
     insta::assert_snapshot!(
         error.to_string().replace(&apache().plain.to_string(), "PORT"),
-        @"cannot list webdav+http://127.0.0.1:PORT/x: the server answered 401 Unauthorized; look at WEBDAV_USER and WEBDAV_PASSWORD"
+        @"cannot list webdav+http://127.0.0.1:PORT/x: the server answered 401 Unauthorized; check WEBDAV_USER and WEBDAV_PASSWORD"
     );
 }
 
@@ -172,7 +172,7 @@ async fn a_server_that_is_away_is_told() {
         .unwrap_err();
     let error = error.to_string();
     assert!(error.contains("onnection refused"), "{error}");
-    assert!(error.contains("this container reaches it"), "{error}");
+    assert!(error.contains("this container can reach it"), "{error}");
 }
 
 #[tokio::test]
@@ -387,7 +387,7 @@ async fn a_body_that_a_proxy_dropped_is_noticed() {
     let error = storage.create("k", body("more rows")).await.unwrap_err();
     let error = error.to_string();
     assert!(
-        error.contains("the server has 4 bytes of it, and 9 were sent"),
+        error.contains("the server has 4 bytes of it, but 9 were sent"),
         "{error}"
     );
     assert!(asked.await.unwrap()[4].starts_with("DELETE /x/.cofferdam-"));

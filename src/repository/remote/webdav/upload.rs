@@ -82,7 +82,7 @@ impl Upload<'_> {
         let answer = tokio::select! {
             answer = request.send() => answer,
             () = progress.stalled() => {
-                let why = format!("the server has taken nothing for {}", humantime::format_duration(STALLED));
+                let why = format!("the server has accepted no data for {}", humantime::format_duration(STALLED));
                 return Err(self.failed(why));
             }
         };
@@ -94,7 +94,8 @@ impl Upload<'_> {
             return Err(self.client.refused(self.errand, response).await);
         }
         let digest = digest.get();
-        let digest = digest.ok_or_else(|| self.failed("the server wanted only a part of it"))?;
+        let digest = digest
+            .ok_or_else(|| self.failed("the server answered before it had read all of it"))?;
         match self.client.look_at(self.partial.key()).await? {
             Some(Kind::File { bytes }) if bytes == digest.bytes => Ok(digest),
             found => Err(self.dropped(found, digest.bytes)),
@@ -161,11 +162,11 @@ impl Upload<'_> {
     fn dropped(&self, found: Option<Kind>, sent: u64) -> RepositoryError {
         let why = match found {
             Some(Kind::File { bytes }) => {
-                format!("the server has {bytes} bytes of it, and {sent} were sent")
+                format!("the server has {bytes} bytes of it, but {sent} were sent")
             }
-            _ => "the server has taken it, and does not have it".to_owned(),
+            _ => "the upload was acknowledged, but the object is missing".to_owned(),
         };
-        let hint = "a proxy may have dropped a body whose length was not told beforehand; docs/stores.md shows its settings";
+        let hint = "a proxy may have dropped a body of unknown length; docs/stores.md shows the settings that it needs";
         self.client.failed(self.errand, Fault::hinting(why, hint))
     }
 }
@@ -204,7 +205,7 @@ impl Drop for Partial {
                     Ok(true) => return,
                     Ok(false) => {}
                     Err(error) => {
-                        tracing::warn!("what was sent stays for the next sweep: {error}");
+                        tracing::warn!("the partial upload stays until the next sweep: {error}");
                         return;
                     }
                 }
