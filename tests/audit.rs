@@ -97,7 +97,7 @@ fn servers_that_nothing_saves_are_listed_until_they_have_their_label() {
     for line in [
         r#"db: nothing saves its PostgreSQL server; to fix this, add the label `cofferdam.postgres: "*"`"#,
         "broker: nothing saves its Redis server; to fix this, add the label `cofferdam.command.rdb.dump: redis-cli --rdb -` \
-         (docs/recipes.md",
+         (see docs/recipes.md",
     ] {
         assert!(dry_run.contains(line), "{line} is not in:\n{dry_run}");
     }

@@ -671,7 +671,7 @@ async fn no_room_is_told_and_streaming_needs_none(shared: &MysqlServer) {
         .unwrap_err()
         .to_string();
     assert!(
-        error.contains("no room") && error.contains("cofferdam.mysql.transfer: stream"),
+        error.contains("not enough space") && error.contains("cofferdam.mysql.transfer: stream"),
         "{error}"
     );
     assert_eq!(server.container.sh("ls -A /scratch"), "");
