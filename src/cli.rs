@@ -37,7 +37,6 @@ const STYLES: Styles = Styles::styled()
     version,
     styles = STYLES,
     max_term_width = 100,
-    disable_help_subcommand = true,
     after_long_help = TOP
 )]
 pub struct Cli {

@@ -10,6 +10,7 @@ mod binds;
 mod caches;
 mod candig;
 mod command_driver;
+mod command_line;
 mod commcare;
 mod copies;
 mod couchdb;

@@ -388,7 +388,8 @@ async fn no_room_is_told_and_leaves_none_taken() {
             .unwrap_err()
             .to_string();
         assert!(
-            error.contains("not enough space") && error.contains("cofferdam.postgres.transfer: stream"),
+            error.contains("not enough space")
+                && error.contains("cofferdam.postgres.transfer: stream"),
             "{what}: {error}"
         );
         run.options.removals.done().await;

@@ -129,6 +129,7 @@ fn help_of_cofferdam() {
       health       Ask the daemon in this container whether it is healthy
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help
@@ -352,6 +353,7 @@ fn short_help_fits_a_screen() {
       health       Ask the daemon in this container whether it is healthy
       recover      Finish or undo what an interrupted run left behind
       completions  Print a shell's completion script
+      help         Print this message or the help of the given subcommand(s)
 
     Options:
       -h, --help     Print help (see more with '--help')
