@@ -170,7 +170,7 @@ fn d3_who_makes_backups_cannot_read_them_and_the_holder_of_an_identity_can() {
     }
     assert!(!out.exists(), "an empty directory was made");
     let whole = stack.stack.cofferdam(&["verify", "--read"]);
-    whole.expect_says(0, "4 encrypted objects checked as stored");
+    whole.expect_says(0, "4 encrypted objects checked only as stored");
 
     let identity = stack.file("bob.txt", &bob.identity);
     let with_identity = ["--identity-file", &identity];
