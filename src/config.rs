@@ -487,9 +487,9 @@ fn schedule_of(text: &str) -> Result<Schedule, BadSetting> {
 
 /// Longer than a day, it would hide a backup that is missing.
 fn jitter_of(text: &str) -> Result<Duration, BadSetting> {
-    const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+    const MAX_JITTER: Duration = Duration::from_secs(24 * 60 * 60);
     match humantime::parse_duration(text) {
-        Ok(jitter) if jitter <= LONGEST => Ok(jitter),
+        Ok(jitter) if jitter <= MAX_JITTER => Ok(jitter),
         _ => Err(BadSetting::new(
             format!("is `{}`", text.escape_debug()),
             "give a time of up to a day, as `10m`",

@@ -55,10 +55,10 @@ use crate::stack::{DiscoverError, Scope, by_project};
 const LONGEST_REST: Duration = Duration::from_secs(60);
 
 /// Containers that come together, as with `compose up`, are looked at together.
-const SETTLING: Duration = Duration::from_secs(2);
+const SETTLING_TIME: Duration = Duration::from_secs(2);
 
 /// A project that another run holds is tried again after this.
-const BUSY: Duration = Duration::from_secs(10);
+const BUSY_PAUSE: Duration = Duration::from_secs(10);
 
 /// What is to be done next.
 struct Due {
@@ -389,7 +389,7 @@ impl Daemon<'_> {
         tokio::select! {
             biased;
             () = self.context.interrupt.cancelled() => {}
-            () = self.inbox.news() => tokio::time::sleep(SETTLING).await,
+            () = self.inbox.news() => tokio::time::sleep(SETTLING_TIME).await,
             () = tokio::time::sleep(rest) => {}
         }
     }
@@ -416,7 +416,7 @@ impl Daemon<'_> {
         let notice = match ended {
             Ended::Interrupted => return Next::Stop,
             Ended::Busy(error) => {
-                project.wait(Instant::now() + BUSY, &error);
+                project.wait(Instant::now() + BUSY_PAUSE, &error);
                 self.shown.put_off(&due.project);
                 if due.occasion != Occasion::Schedule {
                     self.inbox.ask(&due.project, due.occasion);

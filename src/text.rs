@@ -22,8 +22,8 @@ pub fn printable_lines(text: &str) -> String {
 
 /// [`printable`], cut to what fits a line of a message.
 pub fn quoted(text: &str) -> String {
-    const LONGEST: usize = 80;
-    let beginning: String = text.chars().take(LONGEST).collect();
+    const MAX_QUOTED: usize = 80;
+    let beginning: String = text.chars().take(MAX_QUOTED).collect();
     let mut shown = printable(&beginning);
     if beginning.len() < text.len() {
         shown.push('…');

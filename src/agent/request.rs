@@ -139,7 +139,7 @@ async fn ask(job: &RequestJob, password: Option<&str>) -> Result<Answer, Failure
         other(format!("nothing answers at port {}: {cause}", job.port))
     })?;
     let status = answer.status().as_u16();
-    let body = Limited::new(answer.into_body(), ExecOutput::LIMIT)
+    let body = Limited::new(answer.into_body(), ExecOutput::MAX_BYTES)
         .collect()
         .await
         .map_err(|error| other(format!("the server's answer was incomplete: {error}")))?

@@ -18,16 +18,16 @@ use crate::notify::{Kind, Notice};
 use crate::report::{View, notice};
 use crate::stack::Scope;
 
-const PAUSE: Duration = Duration::from_secs(60 * 60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60 * 60);
 
 /// Backups go first for no longer than this.
-const LATENESS: Duration = Duration::from_secs(10 * 60);
+const CHECK_LATENESS: Duration = Duration::from_secs(10 * 60);
 
 /// What lasts is told again after this.
-const REMINDER: Duration = Duration::from_secs(24 * 60 * 60);
+const REMINDER_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// A repository may be away for a moment: that a check failed is told when it has failed this often in a row.
-const FAILURES: u32 = 2;
+const FAILURES_UNTIL_TOLD: u32 = 2;
 
 pub(super) struct Checks {
     due: Instant,
@@ -58,7 +58,9 @@ impl Known {
             return (!told.is_empty()).then_some(News::Mended);
         }
         let is_new = !wrong.is_subset(&self.told);
-        let lasts = self.told_at.is_none_or(|told| now - told >= REMINDER);
+        let lasts = self
+            .told_at
+            .is_none_or(|told| now - told >= REMINDER_INTERVAL);
         self.told = wrong;
         (is_new || lasts).then(|| {
             self.told_at = Some(now);
@@ -82,7 +84,7 @@ impl Checks {
 
     /// Whether they have been due for so long that backups wait for them.
     pub(super) fn are_late(&self) -> bool {
-        self.due.elapsed() >= LATENESS
+        self.due.elapsed() >= CHECK_LATENESS
     }
 
     pub(super) fn rest_for(&self) -> Duration {
@@ -125,7 +127,7 @@ impl Checks {
                 Err(_) => return notices,
             }
         }
-        self.due = Instant::now() + PAUSE;
+        self.due = Instant::now() + CHECK_INTERVAL;
         notices
     }
 }
@@ -177,7 +179,7 @@ impl Known {
     fn failed(&mut self, scope: &Scope, error: &CommandError, now: Timestamp) -> Option<Notice> {
         self.failures += 1;
         warn!("could not check for recent backups: {error}");
-        if self.failures < FAILURES {
+        if self.failures < FAILURES_UNTIL_TOLD {
             return None;
         }
         let why = error.to_string();
@@ -187,7 +189,7 @@ impl Known {
 }
 
 fn question(now: Timestamp, goals: Goals, context: &Context) -> Question {
-    let reach = goals.longest().unwrap_or(REMINDER) * 2;
+    let reach = goals.longest().unwrap_or(REMINDER_INTERVAL) * 2;
     let reach = SignedDuration::try_from(reach).unwrap_or(SignedDuration::MAX);
     Question {
         now,

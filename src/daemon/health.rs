@@ -18,10 +18,10 @@ use tracing::warn;
 const SILENCE: Duration = Duration::from_secs(5 * 60);
 
 /// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// No answer is longer.
-const LONGEST: u64 = 64 * 1024;
+const MAX_ANSWER_BYTES: u64 = 64 * 1024;
 
 /// Cheap to clone: all clones are one.
 #[derive(Clone)]
@@ -104,7 +104,7 @@ async fn answer_at(listener: &UnixListener, pulse: &Pulse) {
         match listener.accept().await {
             Ok((mut asking, _)) => {
                 let health = serde_json::to_vec(&pulse.health(Instant::now())).unwrap_or_default();
-                let _ = tokio::time::timeout(PATIENCE, asking.write_all(&health)).await;
+                let _ = tokio::time::timeout(ANSWER_TIMEOUT, asking.write_all(&health)).await;
             }
             // Too many open files, for instance: it passes.
             Err(_) => tokio::time::sleep(Duration::from_secs(1)).await,
@@ -123,10 +123,13 @@ async fn ask_at(address: &SocketAddr) -> io::Result<Health> {
         stream.set_nonblocking(true)?;
         let mut answer = Vec::new();
         let stream = UnixStream::from_std(stream)?;
-        stream.take(LONGEST).read_to_end(&mut answer).await?;
+        stream
+            .take(MAX_ANSWER_BYTES)
+            .read_to_end(&mut answer)
+            .await?;
         serde_json::from_slice(&answer).map_err(io::Error::from)
     };
-    tokio::time::timeout(PATIENCE, asked)
+    tokio::time::timeout(ANSWER_TIMEOUT, asked)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "it does not answer"))?
 }

@@ -10,7 +10,7 @@ use crate::manifest::{Manifest, Purpose};
 use crate::repository::{self, Repository, RepositoryError};
 
 /// How many snapshots are read for it.
-const MOST: usize = 100;
+const MAX_SNAPSHOTS: usize = 100;
 
 /// Where each node of a swarm has snapshots of its own, more are read until enough of them were this node's.
 const MOST_OF_ALL: usize = 1000;
@@ -26,7 +26,7 @@ pub(super) async fn read(
     let snapshots = repository.list(Some(project)).await?;
     let newest = snapshots.into_iter().rev().take(match node {
         Some(_) => MOST_OF_ALL,
-        None => MOST,
+        None => MAX_SNAPSHOTS,
     });
     let mut manifests = pin!(repository::manifests(repository, newest));
     let mut oldest = None;
@@ -54,7 +54,7 @@ pub(super) async fn read(
         if timetable.knows_all() {
             return Ok(troubled);
         }
-        if own >= MOST {
+        if own >= MAX_SNAPSHOTS {
             break;
         }
     }

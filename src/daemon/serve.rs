@@ -41,13 +41,13 @@ pub use self::look::look;
 pub use self::shown::Shown;
 
 /// How many connections there are at a time; others wait.
-const MOST: usize = 64;
+const MAX_CONNECTIONS: usize = 64;
 
 /// From the first byte to the last one of the answer.
-const LONGEST: Duration = Duration::from_secs(30);
+const CONNECTION_LIMIT: Duration = Duration::from_secs(30);
 
 /// Until the request is there.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Of a request's line and headers, in bytes.
 const LARGEST: usize = 16 * 1024;
@@ -97,7 +97,7 @@ impl Server {
 
     /// Answers until it is dropped.
     pub async fn run(self) {
-        let places = Arc::new(Semaphore::new(MOST));
+        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else {
@@ -109,7 +109,8 @@ impl Server {
                     let desk = Arc::clone(&self.desk);
                     connections.spawn(async move {
                         let _place = place;
-                        let _ = tokio::time::timeout(LONGEST, converse(stream, desk)).await;
+                        let _ =
+                            tokio::time::timeout(CONNECTION_LIMIT, converse(stream, desk)).await;
                     });
                 }
                 // Too many open files, for instance: it passes.
@@ -128,7 +129,7 @@ async fn converse(stream: TcpStream, desk: Arc<Desk>) {
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
+        .header_read_timeout(REQUEST_TIMEOUT)
         .max_buf_size(LARGEST)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service)

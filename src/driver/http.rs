@@ -224,7 +224,7 @@ pub fn component(name: &str) -> String {
 
 /// What the server says of its refusal: CouchDB's `reason`, or Elasticsearch's, which stands deeper.
 pub fn words(answer: &Answer) -> String {
-    const MOST: usize = 500;
+    const MAX_WORDS_LENGTH: usize = 500;
     let body = &answer.body;
     // All that CouchDB says itself is `progress not possible`.
     if answer.status == 412 && body["error"] == "nodedown" {
@@ -238,7 +238,7 @@ pub fn words(answer: &Answer) -> String {
         (None, Value::String(text)) => text.trim().to_owned(),
         (None, other) => other.to_string(),
     };
-    let text: String = text.chars().take(MOST).collect();
+    let text: String = text.chars().take(MAX_WORDS_LENGTH).collect();
     format!("{text} (status {})", answer.status)
 }
 

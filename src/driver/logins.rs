@@ -6,7 +6,7 @@ use super::DriverError;
 use crate::engine::{Container, Engine, ExecSpec};
 use crate::secret::Secret;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LOGIN_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What the container of a server says of its logins.
 #[derive(Clone, Copy)]
@@ -95,7 +95,7 @@ impl Logins<'_> {
         for user in [None, Some("0")] {
             let spec = ExecSpec {
                 user: user.map(str::to_owned),
-                limit: Some(LIMIT),
+                limit: Some(LOGIN_TIMEOUT),
                 ..ExecSpec::new(["cat", "--", path])
             };
             let mut output = self.engine.exec(&self.container.id, &spec).await?;

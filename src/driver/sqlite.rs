@@ -41,7 +41,7 @@ use crate::snapshot::{ArtifactSink, ArtifactSource, NewArtifact};
 use crate::target::{DriverKind, TargetId};
 
 /// How long a copy waits for a lock that another program holds.
-const PATIENCE: Duration = Duration::from_secs(30);
+const LOCK_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// One database file of a container.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl SqliteOptions {
         Self {
             moment,
             program,
-            patience: PATIENCE,
+            patience: LOCK_TIMEOUT,
         }
     }
 }

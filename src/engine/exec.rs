@@ -46,7 +46,7 @@ pub struct ExecSpec {
     pub id: Arc<OnceLock<String>>,
 }
 
-/// What a command that ended said. Each stream is kept up to [`ExecOutput::LIMIT`] bytes.
+/// What a command that ended said. Each stream is kept up to [`ExecOutput::MAX_BYTES`] bytes.
 #[derive(Clone)]
 pub struct ExecOutput {
     pub exit_code: i64,
@@ -58,7 +58,7 @@ pub struct ExecOutput {
 }
 
 impl ExecOutput {
-    pub const LIMIT: usize = 4 * 1024 * 1024;
+    pub const MAX_BYTES: usize = 4 * 1024 * 1024;
 
     /// It ended well, and nothing was printed: some engines lose the output of what ends at once. Whoever waits for an answer
     /// has none.
@@ -196,7 +196,7 @@ async fn next_chunk(attached: &mut Attached) -> Result<Option<Bytes>, EngineErro
     }
 }
 
-/// The first [`ExecOutput::LIMIT`] bytes of a stream.
+/// The first [`ExecOutput::MAX_BYTES`] bytes of a stream.
 #[derive(Default)]
 struct Kept {
     bytes: Vec<u8>,
@@ -205,7 +205,7 @@ struct Kept {
 
 impl Kept {
     fn add(&mut self, bytes: &[u8]) {
-        let room = ExecOutput::LIMIT - self.bytes.len();
+        let room = ExecOutput::MAX_BYTES - self.bytes.len();
         self.truncated |= bytes.len() > room;
         self.bytes
             .extend_from_slice(&bytes[..bytes.len().min(room)]);
@@ -229,12 +229,12 @@ mod tests {
     #[test]
     fn output_is_kept_up_to_its_limit_and_never_printed() {
         let mut kept = Kept::default();
-        kept.add(&vec![b'x'; ExecOutput::LIMIT - 1]);
+        kept.add(&vec![b'x'; ExecOutput::MAX_BYTES - 1]);
         kept.add(b"y");
         assert!(!kept.truncated);
         kept.add(b"z");
         assert!(kept.truncated);
-        assert_eq!(kept.bytes.len(), ExecOutput::LIMIT);
+        assert_eq!(kept.bytes.len(), ExecOutput::MAX_BYTES);
         assert_eq!(kept.bytes.last(), Some(&b'y'));
 
         let output = ExecOutput {

@@ -12,7 +12,7 @@ pub fn files_name(path: &str, is_taken: impl Fn(&str) -> bool) -> String {
 
 /// No option's name, and none with dots, at whose end an option's may stand.
 fn name_of(path: &str) -> String {
-    const LONGEST: usize = 48;
+    const MAX_NAME_LENGTH: usize = 48;
     let last = path.trim_end_matches('/').rsplit('/').next();
     let plain = |char: char| match char {
         'a'..='z' | 'A'..='Z' | '0'..='9' | '_' | '-' => char,
@@ -22,7 +22,7 @@ fn name_of(path: &str) -> String {
     let name: String = name
         .trim_matches(['-', '_'])
         .chars()
-        .take(LONGEST)
+        .take(MAX_NAME_LENGTH)
         .collect();
     match name.as_str() {
         "" => "files".to_owned(),

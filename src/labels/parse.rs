@@ -431,11 +431,11 @@ fn tree_option(options: &mut TreeOptions, option: TreeLabel, value: &str) -> Res
 
 /// A name that reads the same in a path, a target id and a shell.
 fn ensure_name(value: &str) -> Result<(), BadValue> {
-    const LONGEST: usize = 64;
+    const MAX_NAME_LENGTH: usize = 64;
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     let name = value.as_bytes();
     if name.first().is_some_and(u8::is_ascii_alphanumeric)
-        && name.len() <= LONGEST
+        && name.len() <= MAX_NAME_LENGTH
         && name.iter().all(|byte| plain(*byte))
     {
         return Ok(());

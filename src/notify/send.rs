@@ -16,7 +16,7 @@ use crate::text::{printable, quoted};
 use crate::trust;
 
 /// Of one attempt, in the time that a chat takes; a mail server has more.
-const LIMIT: Duration = Duration::from_secs(10);
+const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A server that wants to be left alone for longer is not asked again.
 pub(super) const LONGEST_WAIT: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ impl Notifier {
             mailer,
             on: settings.on.clone(),
             patience: Patience {
-                limit: LIMIT,
+                limit: ATTEMPT_TIMEOUT,
                 ..Patience::default()
             },
         };

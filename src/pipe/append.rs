@@ -11,7 +11,7 @@ use rustix::fs::{Advice, OFlags, fadvise, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 
 /// What is written at a time, in bytes.
-const BLOCK: usize = 1024 * 1024;
+const WRITE_SIZE: usize = 1024 * 1024;
 /// Of offsets, lengths and addresses: the most that a disk asks for (open(2), `O_DIRECT`).
 const ALIGNMENT: usize = 4096;
 
@@ -87,10 +87,10 @@ impl Appender {
         if self.way == Way::Cached {
             // Linux starts writing dirty pages when it is told that they are not needed (`mm/fadvise.c`), so that the disk
             // works while the rest is still coming. As advice, it cannot fail in a way that matters.
-            let length = NonZero::new(BLOCK as u64);
+            let length = NonZero::new(WRITE_SIZE as u64);
             let _ = fadvise(&self.file, self.written, length, Advice::DontNeed);
         }
-        self.written += BLOCK as u64;
+        self.written += WRITE_SIZE as u64;
         self.block.clear();
         Ok(())
     }
@@ -122,10 +122,10 @@ impl Block {
     /// Copies as much of `bytes` as there is room for; how much that is.
     fn put(&mut self, bytes: &[u8]) -> usize {
         if self.memory.is_empty() {
-            self.memory = vec![0; BLOCK + ALIGNMENT];
+            self.memory = vec![0; WRITE_SIZE + ALIGNMENT];
             self.start = self.memory.as_ptr().align_offset(ALIGNMENT);
         }
-        let length = bytes.len().min(BLOCK - self.filled);
+        let length = bytes.len().min(WRITE_SIZE - self.filled);
         let end = self.start + self.filled;
         self.memory[end..end + length].copy_from_slice(&bytes[..length]);
         self.filled += length;
@@ -137,7 +137,7 @@ impl Block {
     }
 
     fn is_full(&self) -> bool {
-        self.filled == BLOCK
+        self.filled == WRITE_SIZE
     }
 
     fn clear(&mut self) {
@@ -170,11 +170,11 @@ mod tests {
         for pieces in [
             &[][..],
             &[1],
-            &[BLOCK - 1, 1],
-            &[BLOCK],
-            &[BLOCK + 1, 7],
+            &[WRITE_SIZE - 1, 1],
+            &[WRITE_SIZE],
+            &[WRITE_SIZE + 1, 7],
             &[100_000; 31],
-            &[3 * BLOCK, 0, 5],
+            &[3 * WRITE_SIZE, 0, 5],
         ] {
             let (found, expected) = appended(directory.path(), pieces);
             assert!(found == expected, "{pieces:?}");
@@ -187,17 +187,17 @@ mod tests {
         let directory = tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR")).unwrap();
         let path = directory.path().join("file");
         let mut appender = Appender::new(File::create(&path).unwrap());
-        appender.append(&[1; BLOCK]).unwrap();
+        appender.append(&[1; WRITE_SIZE]).unwrap();
         let was_direct = appender.way == Way::Direct;
         set_direct(&appender.file, false).unwrap();
         appender.file.write_all(b"odd").unwrap();
         if was_direct {
             set_direct(&appender.file, true).unwrap();
         }
-        appender.append(&[2; BLOCK]).unwrap();
+        appender.append(&[2; WRITE_SIZE]).unwrap();
         appender.append(b"end").unwrap();
         appender.finish().unwrap();
-        let expected = [&[1; BLOCK][..], b"odd", &[2; BLOCK], b"end"].concat();
+        let expected = [&[1; WRITE_SIZE][..], b"odd", &[2; WRITE_SIZE], b"end"].concat();
         assert!(fs::read(path).unwrap() == expected);
     }
 }

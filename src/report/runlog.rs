@@ -19,7 +19,7 @@ const MOST_RUNS: (usize, usize) = (5, 60);
 const MOST_LINES: (usize, usize) = (50, 150);
 
 /// Of one line, in characters.
-const LONGEST: usize = 1000;
+const MAX_LINE_LENGTH: usize = 1000;
 
 /// Cheap to clone: all clones are one.
 #[derive(Clone, Default)]
@@ -97,7 +97,7 @@ impl Runlog {
         let line = Line {
             at: Timestamp::now(),
             level,
-            text: text.chars().take(LONGEST).collect(),
+            text: text.chars().take(MAX_LINE_LENGTH).collect(),
         };
         if run.first.len() < MOST_LINES.0 {
             run.first.push(line);

@@ -321,10 +321,13 @@ fn sqlite(page: &mut Page, facts: &SqliteFacts) {
 
 /// The first few of many names.
 fn listed(names: &[String]) -> String {
-    const MOST: usize = 10;
-    let mut text = printable(&names[..names.len().min(MOST)].join(", "));
-    if names.len() > MOST {
-        text.push_str(&format!(" and {} more", count((names.len() - MOST) as u64)));
+    const MAX_SHOWN: usize = 10;
+    let mut text = printable(&names[..names.len().min(MAX_SHOWN)].join(", "));
+    if names.len() > MAX_SHOWN {
+        text.push_str(&format!(
+            " and {} more",
+            count((names.len() - MAX_SHOWN) as u64)
+        ));
     }
     text
 }

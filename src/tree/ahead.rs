@@ -1,7 +1,7 @@
 //! Reads ahead: opens the files of a walk in several threads, and reads small ones whole, while the archive is written
 //! in order. So one slow look at a disk does not hold up the next.
 //!
-//! At most [`QUEUE`] files are open or in memory at a time, each in memory with at most [`SMALL`] bytes.
+//! At most [`QUEUE`] files are open or in memory at a time, each in memory with at most [`SMALL_FILE_BYTES`] bytes.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -22,7 +22,7 @@ use super::walk::{Candidate, Step, Walk, vanished_warning};
 const QUEUE: usize = 64;
 const THREADS: usize = 4;
 /// Files up to this size, in bytes, are read whole by the thread that opens them.
-const SMALL: u64 = 256 * 1024;
+const SMALL_FILE_BYTES: u64 = 256 * 1024;
 
 /// In which order files are opened: what is in a file that grows is what was there when it was opened.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -142,7 +142,7 @@ pub fn open(candidate: &Candidate) -> Result<Opened, TreeError> {
     } else {
         None
     };
-    let content = if extents.is_none() && status.size <= SMALL {
+    let content = if extents.is_none() && status.size <= SMALL_FILE_BYTES {
         Some(read_whole(&file, status.size).map_err(TreeError::file("read", path))?)
     } else {
         // Advice that is not taken does no harm.

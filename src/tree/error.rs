@@ -96,10 +96,10 @@ pub struct Warnings {
 }
 
 impl Warnings {
-    const LIMIT: usize = 100;
+    const MAX_WARNINGS: usize = 100;
 
     pub fn push(&mut self, warning: String) {
-        if self.kept.len() < Self::LIMIT {
+        if self.kept.len() < Self::MAX_WARNINGS {
             self.kept.push(warning);
         } else {
             self.more += 1;

@@ -124,7 +124,7 @@ pub struct IndexReader<R> {
 
 impl<R: AsyncBufRead + Unpin> IndexReader<R> {
     /// Names of 255 bytes, 4,096 bytes of path and as many of a link's target, each byte escaped to three.
-    const LONGEST: u64 = 64 * 1024;
+    const MAX_LINE_BYTES: u64 = 64 * 1024;
 
     pub fn new(input: R) -> Self {
         Self { input, line: 0 }
@@ -139,7 +139,7 @@ impl<R: AsyncBufRead + Unpin> IndexReader<R> {
         };
         let mut line = Vec::new();
         let read = (&mut self.input)
-            .take(Self::LONGEST)
+            .take(Self::MAX_LINE_BYTES)
             .read_until(b'\n', &mut line)
             .await?;
         if read == 0 {

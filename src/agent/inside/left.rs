@@ -24,7 +24,7 @@ use crate::tree::header::{BLOCK, Header};
 const IDLE: Duration = Duration::from_secs(60);
 
 /// More than the visits of any run at one moment.
-const MOST: usize = 100;
+const MAX_LEFT: usize = 100;
 
 /// Removes them from the usual places, and from those that labels have named. An error says what is left, and where.
 pub async fn sweep(
@@ -39,7 +39,7 @@ pub async fn sweep(
         let Ok(place) = place::resolve(engine, container, candidate, None).await? else {
             continue;
         };
-        for _ in 0..MOST {
+        for _ in 0..MAX_LEFT {
             let Some(left) = find(engine, container, &place, run).await? else {
                 break;
             };

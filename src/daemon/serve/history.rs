@@ -12,10 +12,10 @@ use crate::repository::{RepositoryError, SnapshotRef};
 use crate::target::{RunId, TargetId};
 
 /// How many of a project's snapshots are read.
-pub const MOST: usize = 100;
+pub const MAX_SNAPSHOTS: usize = 100;
 
 /// Of how many of them it is kept what they hold.
-const MOST_DETAILED: usize = 20;
+const MAX_DETAILED: usize = 20;
 
 /// Clocks of two machines differ by less; a snapshot from further ahead does not count.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_mins(5);
@@ -116,7 +116,7 @@ impl History {
     /// mending, it is begun anew.
     pub fn missing(&mut self, listed: &[SnapshotRef], now: Timestamp) -> Vec<SnapshotRef> {
         self.total = listed.len();
-        let newest = &listed[listed.len().saturating_sub(MOST)..];
+        let newest = &listed[listed.len().saturating_sub(MAX_SNAPSHOTS)..];
         let is_there = |id: &RunId| newest.iter().any(|one| one.id == *id);
         let good = self.targets.values().filter_map(|it| it.good.as_ref());
         let has_come = |snapshot: &Snapshot| {
@@ -168,7 +168,7 @@ impl History {
 
     /// Nothing more is going to be taken for now.
     pub fn settle(&mut self) {
-        let detailed = self.snapshots.len().saturating_sub(MOST_DETAILED);
+        let detailed = self.snapshots.len().saturating_sub(MAX_DETAILED);
         for snapshot in &mut self.snapshots[..detailed] {
             if let Content::Read(facts) = &mut snapshot.content {
                 facts.targets = Vec::new();

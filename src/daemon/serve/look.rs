@@ -24,7 +24,7 @@ use crate::target::RunId;
 const EVERY: Duration = Duration::from_secs(60 * 60);
 
 /// A container that does not answer must not keep everything else from being looked at.
-const LONGEST: Duration = Duration::from_secs(5 * 60);
+const LOOK_LIMIT: Duration = Duration::from_secs(5 * 60);
 
 /// Looks until it is dropped.
 pub async fn look(context: Context, shown: Shown) {
@@ -128,7 +128,7 @@ fn is_running(shown: &Shown, project: &str) -> bool {
 }
 
 async fn in_time<T>(work: impl Future<Output = Result<T, CommandError>>) -> Result<T, String> {
-    match tokio::time::timeout(LONGEST, work).await {
+    match tokio::time::timeout(LOOK_LIMIT, work).await {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(_) => Err("it took too long".to_owned()),
     }

@@ -9,9 +9,9 @@ use crate::agent::request::{Answer, Method};
 use crate::driver::DriverError;
 use crate::driver::http::{Http, words};
 
-const LOOK: Duration = Duration::from_secs(1);
+const SNAPSHOT_PAUSE: Duration = Duration::from_secs(1);
 /// How long another snapshot may take.
-const PATIENCE: Duration = Duration::from_secs(10 * 60);
+const SNAPSHOT_LIMIT: Duration = Duration::from_secs(10 * 60);
 
 /// Types of errors that pass.
 const PASSING: [&str; 3] = [
@@ -27,12 +27,12 @@ pub async fn delete(http: &Http<'_>, path: &str) -> Result<(), DriverError> {
         let answer = http.ask(Method::Delete, path, None).await?;
         match answer.status {
             200..300 | 404 => return Ok(()),
-            _ if is_passing(&answer) && begun.elapsed() < PATIENCE => {
+            _ if is_passing(&answer) && begun.elapsed() < SNAPSHOT_LIMIT => {
                 info!(
                     "waiting for another snapshot of the server: {}",
                     words(&answer)
                 );
-                tokio::time::sleep(LOOK).await;
+                tokio::time::sleep(SNAPSHOT_PAUSE).await;
             }
             _ => {
                 return Err(DriverError::failed(format!(

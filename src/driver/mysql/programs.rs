@@ -10,7 +10,7 @@ use crate::engine::{Container, Engine, EngineError, ExecOutput, ExecSpec};
 use crate::labels::MysqlLabels;
 use crate::text::quoted;
 
-const LIMIT: Duration = Duration::from_secs(30);
+const LOOK_TIMEOUT: Duration = Duration::from_secs(30);
 const DUMP: [&str; 2] = ["mariadb-dump", "mysqldump"];
 const CLIENT: [&str; 2] = ["mariadb", "mysql"];
 
@@ -139,7 +139,7 @@ impl Probe<'_> {
         for program in programs {
             let spec = ExecSpec {
                 user: self.user.map(str::to_owned),
-                limit: Some(LIMIT),
+                limit: Some(LOOK_TIMEOUT),
                 ..ExecSpec::new([program, "--help"])
             };
             let mut ended = self.engine.exec(&self.container.id, &spec).await;

@@ -171,15 +171,15 @@ pub enum Step {
 
 /// The next step to put the new tables into their place; `None`: all done.
 pub fn next_of_commit(state: &State) -> Result<Option<Step>, String> {
-    const NEVER: &str = "its load was never completed";
+    const NEVER_LOADED: &str = "its load was never completed";
     match (&state.staged, &state.aside) {
-        (None, Some(aside)) => next_of_settled(state, aside).ok_or_else(|| NEVER.to_owned()),
+        (None, Some(aside)) => next_of_settled(state, aside).ok_or_else(|| NEVER_LOADED.to_owned()),
         (None, None) => match &state.database {
             Some(_) => Ok(None),
             None => Err("neither a loaded database nor the restored one is there".to_owned()),
         },
         (Some(Staged { mark: None, .. }), Some(_)) => Ok(Some(Step::DropStaged)),
-        (Some(Staged { mark: None, .. }), None) => Err(NEVER.to_owned()),
+        (Some(Staged { mark: None, .. }), None) => Err(NEVER_LOADED.to_owned()),
         (
             Some(Staged {
                 mark: Some(mark),
@@ -192,7 +192,7 @@ pub fn next_of_commit(state: &State) -> Result<Option<Step>, String> {
             Phase::Defined => {
                 ensure_all_there(state, &mark.tables).map(|()| Some(Step::DropStaged))
             }
-            _ => Err(NEVER.to_owned()),
+            _ => Err(NEVER_LOADED.to_owned()),
         },
     }
 }

@@ -25,8 +25,8 @@ use crate::driver::{DriverError, OldDatabase};
 use crate::target::RunId;
 
 /// How often sessions that are in the way are ended before it is told.
-const ATTEMPTS: u32 = 6;
-const PAUSE: Duration = Duration::from_millis(200);
+const KILL_ATTEMPTS: u32 = 6;
+const KILL_PAUSE: Duration = Duration::from_millis(200);
 /// How the server says that it has waited for a lock.
 const LOCKED: u32 = 1205;
 
@@ -191,7 +191,7 @@ impl<'a> Swap<'a> {
             .collect();
         let order = format!("{SESSION}; LOCK TABLES {}; UNLOCK TABLES", locks.join(", "));
         let mut locked = None;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..KILL_ATTEMPTS {
             match self.server.try_execute(&order).await? {
                 Err(refused) if error_number(&refused.words) == Some(LOCKED) => {
                     if !self.sessions_in(&[database]).await?.is_empty() {
@@ -463,12 +463,12 @@ impl<'a> Swap<'a> {
             match self.server.try_execute(orders).await? {
                 Ok(()) => return Ok(()),
                 Err(refused)
-                    if error_number(&refused.words) == Some(LOCKED) && attempt < ATTEMPTS =>
+                    if error_number(&refused.words) == Some(LOCKED) && attempt < KILL_ATTEMPTS =>
                 {
                     debug!(attempt, "a lock is held: {}", refused.words);
                     self.end_sessions_in(databases).await?;
                     attempt += 1;
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(KILL_PAUSE).await;
                 }
                 Err(refused) => return Err(refused.error),
             }

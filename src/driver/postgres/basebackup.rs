@@ -273,16 +273,16 @@ struct Root {
 
 impl Root {
     async fn of(server: &Server, mut archive: ByteStream) -> Result<Self, DriverError> {
-        const BLOCK: usize = 512;
+        const TAR_BLOCK: usize = 512;
         let mode = mode(server).await?;
         let failed = |error| server.clients().body_error(error);
-        let mut first = [0; BLOCK];
+        let mut first = [0; TAR_BLOCK];
         archive.read_exact(&mut first).await.map_err(failed)?;
         let (uid, gid) = owner(&first).map_err(failed)?;
         let root = entry(mode, uid, gid);
         let archive = Cursor::new(root).chain(Cursor::new(first)).chain(archive);
         // Up to PostgreSQL 13 the manifest, which comes last, is not padded and takes up a part of the end marker.
-        let archive = archive.chain(Cursor::new([0; BLOCK]));
+        let archive = archive.chain(Cursor::new([0; TAR_BLOCK]));
         Ok(Self {
             archive: Box::pin(archive),
             uid,

@@ -12,8 +12,8 @@ use super::sql::quote_literal;
 use crate::driver::DriverError;
 
 /// How long the sessions of clients that have failed are waited for.
-const LIMIT: Duration = Duration::from_secs(10);
-const PAUSE: Duration = Duration::from_millis(200);
+const SESSION_LIMIT: Duration = Duration::from_secs(10);
+const SESSION_PAUSE: Duration = Duration::from_millis(200);
 
 /// What dumps can hold is in one of these. Large objects come back under their old OIDs, but in rows of another transaction.
 const CATALOGS: [&str; 17] = [
@@ -69,12 +69,12 @@ impl Footprint {
         server: &Server,
         database: &str,
     ) -> Result<bool, DriverError> {
-        let deadline = Instant::now() + LIMIT;
+        let deadline = Instant::now() + SESSION_LIMIT;
         while has_clients(server, database).await? {
             if Instant::now() >= deadline {
                 return Ok(false);
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(SESSION_PAUSE).await;
         }
         Ok(Self::of(server, database).await? == *self)
     }

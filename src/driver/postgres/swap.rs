@@ -25,8 +25,8 @@ use crate::driver::{DriverError, OldDatabase};
 use crate::target::RunId;
 
 /// How often sessions that will not go are told to.
-const ATTEMPTS: u32 = 20;
-const PAUSE: Duration = Duration::from_millis(500);
+const TERMINATE_ATTEMPTS: u32 = 20;
+const TERMINATE_PAUSE: Duration = Duration::from_millis(500);
 
 /// A restore of one database on its server.
 pub(super) struct Swap<'a> {
@@ -417,10 +417,10 @@ impl<'a> Swap<'a> {
         loop {
             match self.server.execute_and_list(&self.seat, &all).await? {
                 Ok(databases) => return Ok(Ok(State::of(&self.names, &databases))),
-                Err(refusal) if refusal.is_in_use() && attempt < ATTEMPTS => {
+                Err(refusal) if refusal.is_in_use() && attempt < TERMINATE_ATTEMPTS => {
                     debug!(attempt, "could not end all sessions: {}", refusal.words);
                     attempt += 1;
-                    tokio::time::sleep(PAUSE).await;
+                    tokio::time::sleep(TERMINATE_PAUSE).await;
                 }
                 Err(refusal) => return Ok(Err(refusal)),
             }

@@ -10,7 +10,7 @@ use super::block;
 use crate::secret::Secret;
 
 /// Of characters.
-const ROOM: usize = 2_000;
+const MAX_CHARACTERS: usize = 2_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Discord {
@@ -72,7 +72,7 @@ impl Discord {
     pub fn request(&self, notice: &Notice) -> Request {
         // Of the title only its stars could do something, and they do no harm.
         let title = format!("**{}**\n", notice.headline());
-        let room = ROOM - title.encode_utf16().count();
+        let room = MAX_CHARACTERS - title.encode_utf16().count();
         let body = block(&notice.text(), room, char::len_utf16);
         let mut message = json!({
             "content": title + &body,

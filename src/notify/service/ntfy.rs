@@ -12,7 +12,7 @@ use crate::secret::Secret;
 use crate::text::nearest_word;
 
 /// Of bytes. From 4,096 on, a message becomes an attachment, or is refused.
-const ROOM: usize = 4_095;
+const MAX_MESSAGE_BYTES: usize = 4_095;
 
 const SHAPE: &str = "ntfy://[USER:PASSWORD@]HOST/TOPIC";
 
@@ -119,7 +119,7 @@ impl Ntfy {
         let mut message = json!({
             "topic": self.topic.expose(),
             "title": notice.headline(),
-            "message": cut(&notice.text(), ROOM, width),
+            "message": cut(&notice.text(), MAX_MESSAGE_BYTES, width),
         });
         if !self.tags.is_empty() {
             message["tags"] = self.tags.clone().into();

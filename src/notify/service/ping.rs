@@ -11,7 +11,7 @@ use super::super::{BadNotify, Kind};
 use crate::secret::Secret;
 
 /// Of bytes; the rest would be dropped.
-const ROOM: usize = 100_000;
+const MAX_BODY_BYTES: usize = 100_000;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in super::super) struct Ping {
@@ -66,7 +66,7 @@ impl Ping {
 
     fn signal(&self, signal: &str, text: &str) -> Request {
         let url = format!("{}{signal}{}", self.url.expose(), self.query.expose());
-        Request::text(Secret::new(url), cut(text, ROOM, char::len_utf8))
+        Request::text(Secret::new(url), cut(text, MAX_BODY_BYTES, char::len_utf8))
     }
 }
 

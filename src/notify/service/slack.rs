@@ -18,7 +18,7 @@ use super::block;
 use crate::secret::Secret;
 
 /// Of characters, after escaping. Slack cuts longer texts by itself, and says nothing of it.
-const ROOM: usize = 40_000;
+const MAX_CHARACTERS: usize = 40_000;
 
 const SHAPE: &str = "write `slack://hook:A-B-C@webhook` with the three parts of the webhook's URL after `/services/`, or \
     `slack://xoxb:REST-OF-THE-TOKEN@CHANNEL`";
@@ -104,7 +104,7 @@ impl Slack {
 
     fn message(&self, notice: &Notice) -> Value {
         let title = format!("*{}*", escaped(&notice.headline()));
-        let room = ROOM - title.chars().count() - 1;
+        let room = MAX_CHARACTERS - title.chars().count() - 1;
         let width = |char| escape(char).map_or(1, str::len);
         let body = escaped(&block(&notice.text(), room, width));
         let mut message = match &self.color {

@@ -10,7 +10,7 @@ use super::super::request::Request;
 use crate::secret::Secret;
 
 /// Of characters (in UTF-16), without the markup.
-const ROOM: usize = 4_096;
+const MAX_CHARACTERS: usize = 4_096;
 
 const SHAPE: &str = "write `telegram://TOKEN@telegram?chats=@channel,1234567`";
 
@@ -58,7 +58,7 @@ impl Telegram {
     /// One for each chat.
     pub fn requests(&self, notice: &Notice) -> Vec<Request> {
         let title = notice.headline();
-        let room = ROOM - title.encode_utf16().count() - 1;
+        let room = MAX_CHARACTERS - title.encode_utf16().count() - 1;
         let body = cut(&notice.text(), room, char::len_utf16);
         let text = format!("<b>{}</b>\n<pre>{}</pre>", escaped(&title), escaped(&body));
         let url = format!(

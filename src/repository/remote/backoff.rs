@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-const FIRST: Duration = Duration::from_millis(250);
-const LONGEST: Duration = Duration::from_secs(15);
+const FIRST_PAUSE: Duration = Duration::from_millis(250);
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 
 /// Pauses that double, with some chance in them so that many clients do not come back at once.
 pub(super) struct Backoff {
@@ -19,7 +19,7 @@ impl Backoff {
     /// `patience`: how long it may take in all, until the last attempt begins.
     pub(super) fn new(patience: Duration) -> Self {
         Self {
-            next: FIRST,
+            next: FIRST_PAUSE,
             left: patience,
             began: Instant::now(),
             patience,
@@ -34,7 +34,7 @@ impl Backoff {
         if self.began.elapsed() + pause > self.patience {
             return None;
         }
-        self.next = (self.next * 2).min(LONGEST);
+        self.next = (self.next * 2).min(LONGEST_PAUSE);
         Some(pause)
     }
 }

@@ -34,10 +34,10 @@ use crate::repository::url::StoreUrl;
 use crate::repository::{OpenError, RepositoryError};
 use crate::secret::Secret;
 
-const PORT: u16 = 22;
+const DEFAULT_PORT: u16 = 22;
 
 /// How long it is tried to reach a server.
-const PATIENCE: Duration = Duration::from_secs(60);
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
 
 /// What is handed on at a time of an object that is read.
 const CHUNK: usize = 128 * 1024;
@@ -51,7 +51,7 @@ pub(crate) struct SftpStorage {
 
 /// `credentials` are resolved.
 pub(crate) fn open(url: &StoreUrl, credentials: &Credentials) -> Result<SftpStorage, OpenError> {
-    open_with_patience(url, credentials, PATIENCE)
+    open_with_patience(url, credentials, CONNECT_LIMIT)
 }
 
 fn open_with_patience(
@@ -111,7 +111,7 @@ fn host_and_port(authority: &str) -> Option<(String, u16)> {
         },
     };
     let port = match port? {
-        "" => PORT,
+        "" => DEFAULT_PORT,
         port => port.parse().ok()?,
     };
     (!host.is_empty()).then(|| (host.to_owned(), port))

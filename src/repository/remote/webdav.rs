@@ -31,7 +31,7 @@ use crate::secret::Secret;
 use crate::trust;
 
 /// How long a server may be away or busy.
-const PATIENCE: Duration = Duration::from_secs(60);
+const OUTAGE_LIMIT: Duration = Duration::from_secs(60);
 
 /// How many objects are deleted at a time.
 const DELETIONS: usize = 8;
@@ -44,7 +44,7 @@ pub(crate) struct WebDavStorage {
 
 /// `credentials` are resolved.
 pub(crate) fn open(url: &StoreUrl, credentials: &Credentials) -> Result<WebDavStorage, OpenError> {
-    open_with_patience(url, credentials, PATIENCE)
+    open_with_patience(url, credentials, OUTAGE_LIMIT)
 }
 
 fn open_with_patience(

@@ -21,7 +21,7 @@ use crate::tree::reader::ArchiveReader;
 const THREADS: usize = 4;
 const QUEUE: usize = 32;
 /// Files up to this size, in bytes, are handed over whole.
-const SMALL: u64 = 512 * 1024;
+const SMALL_FILE_BYTES: u64 = 512 * 1024;
 const PIECE: u64 = 512 * 1024;
 const PIECES: usize = 4;
 
@@ -94,7 +94,7 @@ impl Writers<'_> {
         archive: &mut ArchiveReader<R>,
         job: impl FnOnce(Content) -> FileJob,
     ) -> Result<(), TreeError> {
-        if archive.remaining() <= SMALL {
+        if archive.remaining() <= SMALL_FILE_BYTES {
             let mut content = self.buffer(archive.remaining() as usize);
             archive.read_content_exact(&mut content)?;
             return self.send(job(Content::Whole(content)));

@@ -15,7 +15,7 @@ use crate::engine::{EngineError, ExecOutput, ExecSpec};
 use crate::manifest::BasebackupFacts;
 
 /// How long replaying the WAL, or a shutdown, may take.
-const LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
+const REPLAY_LIMIT: Duration = Duration::from_secs(24 * 60 * 60);
 /// In the container's own memory: its file system can only be read.
 const LOG: &str = "/dev/shm/server.log";
 /// Nobody logs in. The server's own rules may lie outside of its data directory.
@@ -102,7 +102,7 @@ impl Trial {
                 format!("{SETTINGS} -c config_file={CONFIG}")
             }
         };
-        let seconds = LIMIT.as_secs().to_string();
+        let seconds = REPLAY_LIMIT.as_secs().to_string();
         let common = ["--pgdata", &self.directory, "--wait", "--timeout", &seconds];
         let start = [
             &["pg_ctl", "start"],
@@ -152,7 +152,7 @@ impl Trial {
         let spec = ExecSpec {
             user: Some(self.user.clone()),
             env: vec![("LC_ALL".to_owned(), "C".to_owned())],
-            limit: Some(LIMIT),
+            limit: Some(REPLAY_LIMIT),
             ..ExecSpec::new(argv.iter().copied())
         };
         self.stand_in.exec(&spec).await

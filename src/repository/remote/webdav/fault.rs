@@ -88,7 +88,7 @@ fn wants_only_digest(response: &Response) -> bool {
 }
 
 /// What a message may take.
-const LONGEST: usize = 16 * 1024;
+const MAX_MESSAGE_BYTES: usize = 16 * 1024;
 const SAYING: Duration = Duration::from_secs(10);
 
 /// The server's own words, where it has some: `<s:message>` of what is built on SabreDAV.
@@ -96,7 +96,7 @@ async fn message(mut response: Response) -> Option<String> {
     let mut body = Vec::new();
     while let Ok(Some(chunk)) = response.chunk().await {
         body.extend_from_slice(&chunk);
-        if body.len() > LONGEST {
+        if body.len() > MAX_MESSAGE_BYTES {
             break;
         }
     }
