@@ -232,7 +232,7 @@ fn a_backup_that_has_shrunk_prunes_nothing_until_somebody_says_that_it_was_meant
     for night in 1..=2 {
         stack
             .cofferdam(&["backup", "--keep", "last=1"])
-            .expect_says(3, "app/files/data has");
+            .expect_says(3, "app/files/data is");
         assert_eq!(manifests(stack).len(), 6 + night);
     }
     away(stack, &["prune", "--keep", "last=1"]).expect_says(1, "--may-shrink app/files/data");
@@ -354,7 +354,7 @@ fn a_restore_whose_snapshot_goes_at_the_last_moment_touches_nothing() {
         .cofferdam(&["prune", "--keep", "last=1"])
         .expect_says(0, "3 snapshots removed");
     let run: Run = restore.unwrap().wait_with_output().unwrap().into();
-    run.expect_says(1, "there is no snapshot");
+    run.expect_says(1, "is not in the repository");
     assert_eq!(files.app.sh("cat /data/file"), "changed");
     stack.ensure_nothing_is_left();
 }

@@ -314,7 +314,7 @@ fn a_damaged_only_copy_is_not_shown_as_safe() {
     assert_eq!(of("backup_last_success_timestamp_seconds"), None);
     let page = daemon.ask("GET /").body;
     for words in [
-        "the newest copy of 1 target is damaged",
+        "newest copy of 1 target is damaged",
         "object is missing",
     ] {
         assert!(page.contains(words), "{words} in {page}");
