@@ -31,7 +31,7 @@ use crate::notify::NotifySettings;
 use crate::pipe::keys::Keys;
 use crate::repository::credentials::Credentials;
 use crate::repository::url::{BadUrl, RepositoryUrl};
-use crate::run::places::{Making, PlaceTerms};
+use crate::run::places::{CreatePolicy, PlaceTerms};
 use crate::schedule::{BadSchedule, Schedule};
 use crate::stack::Scope;
 use crate::text::nearest_word;
@@ -290,9 +290,9 @@ impl Reader<'_> {
         let id = &settings.repository_id;
         let given = Given::new("--repository-id", id, "COFFERDAM_REPOSITORY_ID");
         PlaceTerms {
-            making: match is_existing {
-                true => Making::Nowhere,
-                false => Making::WhereUnused,
+            create: match is_existing {
+                true => CreatePolicy::Nowhere,
+                false => CreatePolicy::WhereUnused,
             },
             id: self.read(given, None, repository_id_of),
         }

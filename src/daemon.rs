@@ -3,7 +3,7 @@
 //! [`timetable`] says what is due, [`history`] what was done before, [`watch`] listens to the engine, [`inbox`] holds what is
 //! asked for, [`checks`] looks for backups that are missing, [`standing`] tells a recovery from a success, [`health`] answers
 //! `cofferdam health`, [`orphans`] does the duty of process 1. Whoever is to know of something is told beside the work, by a
-//! [`Courier`], and whoever wants to see how things are is shown it by [`serve`].
+//! [`NotificationQueue`], and whoever wants to see how things are is shown it by [`serve`].
 //!
 //! One backup runs at a time. What was done is told by the repository's snapshots alone, so that nothing is lost with a daemon
 //! that ends anywhere: the next one releases what was held, and makes up for what was missed.
@@ -37,10 +37,10 @@ use crate::amounts::size;
 use crate::commands::backup::{Backups, Runs};
 use crate::commands::prepare::Wanted;
 use crate::commands::recover::{Authority, recover_all};
-use crate::commands::tell::{self, Courier};
+use crate::commands::tell::{self, NotificationQueue};
 use crate::commands::{CommandError, Context};
 use crate::daemon::serve::shown::RunTrouble;
-use crate::daemon::serve::{Desk, Server, Shown, look};
+use crate::daemon::serve::{Handler, Server, Shown, look};
 use crate::engine::Engine;
 use crate::exit::Outcome;
 use crate::notify::Notice;
@@ -91,7 +91,7 @@ struct Daemon<'a> {
     inbox: Inbox,
     pulse: Pulse,
     shown: Shown,
-    courier: Courier,
+    notifications: NotificationQueue,
     checks: Checks,
     projects: BTreeMap<String, Project>,
 }
@@ -100,7 +100,7 @@ struct Daemon<'a> {
 pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
     let engine = context.engine().await?;
     let scope = scope(context, &engine).await?;
-    let (courier, delivery) = Courier::new(context);
+    let (notifications, delivery) = NotificationQueue::new(context);
     let mut daemon = Daemon {
         context,
         scope: scope.clone(),
@@ -109,7 +109,7 @@ pub async fn run(context: &Context) -> Result<Outcome, CommandError> {
         pulse: Pulse::default(),
         shown: Shown::of(context),
         checks: Checks::new(),
-        courier,
+        notifications,
         projects: BTreeMap::new(),
     };
     let server = daemon.server().await?;
@@ -179,13 +179,13 @@ impl Daemon<'_> {
         let Some(listen) = &self.context.config.listen else {
             return Ok(None);
         };
-        let desk = Desk {
+        let handler = Handler {
             token: listen.token.clone(),
             shown: self.shown.clone(),
             inbox: self.inbox.clone(),
             pulse: self.pulse.clone(),
         };
-        let server = Server::bind(listen.address, desk).await;
+        let server = Server::bind(listen.address, handler).await;
         server.map(Some).map_err(CommandError::usage)
     }
 
@@ -272,7 +272,8 @@ impl Daemon<'_> {
     fn tell(&self, notice: Notice) {
         let unsaved = self.projects.values().filter_map(Project::unsaved);
         let troubles: Vec<String> = unsaved.chain(self.checks.troubles()).collect();
-        self.courier.take(notice::overshadowed(notice, &troubles));
+        self.notifications
+            .take(notice::overshadowed(notice, &troubles));
     }
 
     async fn work(&mut self) -> Outcome {
@@ -406,7 +407,7 @@ impl Daemon<'_> {
                 .get(&due.project)
                 .is_some_and(Project::was_busy);
             if !was_busy {
-                self.courier.started(projects);
+                self.notifications.started(projects);
             }
         });
         let ended = ended.await;

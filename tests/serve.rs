@@ -313,10 +313,7 @@ fn a_damaged_only_copy_is_not_shown_as_safe() {
     eventually("the damage is found", || of("backup_damaged") == Some(1.0));
     assert_eq!(of("backup_last_success_timestamp_seconds"), None);
     let page = daemon.ask("GET /").body;
-    for words in [
-        "newest copy of 1 target is damaged",
-        "object is missing",
-    ] {
+    for words in ["newest copy of 1 target is damaged", "object is missing"] {
         assert!(page.contains(words), "{words} in {page}");
     }
 

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use super::context::Context;
 use super::error::CommandError;
 use super::prepare::{Prepared, Wanted};
-use super::tell::{self, Teller};
+use super::tell::{self, RunNotifier};
 use crate::cli::BackupArgs;
 use crate::exit::Outcome;
 use crate::notify::Notice;
@@ -22,14 +22,14 @@ use crate::stack::survey::Survey;
 use crate::target::RunId;
 
 pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, CommandError> {
-    let teller = Teller::open(context);
+    let notifier = RunNotifier::open(context);
     let is_question = args.dry_run;
-    let ended = back_up_and_tell(context, args, &teller).await;
+    let ended = back_up_and_tell(context, args, &notifier).await;
     match &ended {
         Ok(_) | Err(CommandError::Interrupted) => {}
         Err(_) if is_question => {}
         Err(error) => {
-            teller.send(&tell::no_backup(context, error)).await;
+            notifier.send(&tell::no_backup(context, error)).await;
         }
     }
     ended
@@ -38,7 +38,7 @@ pub async fn run(context: &Context, args: BackupArgs) -> Result<Outcome, Command
 async fn back_up_and_tell(
     context: &Context,
     args: BackupArgs,
-    teller: &Teller<'_>,
+    notifier: &RunNotifier<'_>,
 ) -> Result<Outcome, CommandError> {
     let wanted = Wanted {
         targets: &args.targets,
@@ -66,14 +66,14 @@ async fn back_up_and_tell(
     }
     let projects = runs.projects();
     // A backup does not wait for those who watch it.
-    let ((), backups) = tokio::join!(teller.started(&projects), runs.back_up());
+    let ((), backups) = tokio::join!(notifier.started(&projects), runs.back_up());
     let backups = backups?;
     let printed = context.print(&backups.reports, || {
         report::outcome::backups(&backups.reports, &context.view())
     });
     let outcome = backups.outcome();
     backups.tell_failures(context);
-    teller.send(&backups.notice(context)).await;
+    notifier.send(&backups.notice(context)).await;
     if let Err(error) = printed {
         // The snapshots are there, and those who were told know it.
         context.tell(&error);

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 
 use super::context::Context;
 use super::error::CommandError;
-use super::tell::Teller;
+use super::tell::RunNotifier;
 use crate::cli::CheckArgs;
 use crate::exit::Outcome;
 use crate::history::freshness::{self, FreshnessError, FreshnessReport, Goals, Question};
@@ -15,9 +15,9 @@ use crate::report;
 use status::StatusPlace;
 
 pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandError> {
-    let teller = Teller::open(context);
+    let notifier = RunNotifier::open(context);
     if args.notify_test {
-        return test(context, &teller).await;
+        return test(context, &notifier).await;
     }
     let question = Question {
         now: Timestamp::now(),
@@ -35,7 +35,7 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
                 let why = error.to_string();
                 let scope = &context.config.scope;
                 let notice = report::notice::check_failed(scope, &why, Timestamp::now());
-                teller.send(&notice).await;
+                notifier.send(&notice).await;
             }
             return Err(error);
         }
@@ -48,12 +48,12 @@ pub async fn run(context: &Context, args: CheckArgs) -> Result<Outcome, CommandE
     }
     let outcome = match (report.is_in_order(), trouble.is_empty()) {
         (false, _) => Outcome::Found,
-        (true, true) if teller.is_whole => Outcome::Done,
+        (true, true) if notifier.is_whole => Outcome::Done,
         (true, _) => Outcome::Failed,
     };
     let trouble: Vec<String> = trouble.iter().map(CommandError::to_string).collect();
     let notice = report::notice::check(&report, &trouble, &context.view());
-    teller.send(&notice).await;
+    notifier.send(&notice).await;
     // A full disk under the output is no reason to send nothing.
     printed.map(|()| outcome)
 }
@@ -101,7 +101,7 @@ pub async fn look(
     Ok(Checked { report, trouble })
 }
 
-async fn test(context: &Context, teller: &Teller<'_>) -> Result<Outcome, CommandError> {
+async fn test(context: &Context, notifier: &RunNotifier<'_>) -> Result<Outcome, CommandError> {
     let config = &context.config;
     if config.notify.is_empty() {
         return Err(CommandError::usage(anyhow!(
@@ -109,7 +109,7 @@ async fn test(context: &Context, teller: &Teller<'_>) -> Result<Outcome, Command
         )));
     }
     let notice = report::notice::test(&config.scope, Timestamp::now());
-    match teller.send(&notice).await && teller.is_whole {
+    match notifier.send(&notice).await && notifier.is_whole {
         true => Ok(Outcome::Done),
         false => Ok(Outcome::Failed),
     }

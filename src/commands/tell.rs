@@ -1,14 +1,14 @@
-//! Tells those who want to know what has become of a run: a command by a [`Teller`], the daemon by a [`Courier`], which keeps
+//! Tells those who want to know what has become of a run: a command by a [`RunNotifier`], the daemon by a [`NotificationQueue`], which keeps
 //! nothing waiting.
 //!
 //! That somebody cannot be told is said here, and changes nothing about what the run came to.
 
-mod courier;
+mod queue;
 
 use jiff::Timestamp;
 use tracing::warn;
 
-pub use courier::Courier;
+pub use queue::NotificationQueue;
 
 use super::context::Context;
 use super::error::CommandError;
@@ -16,14 +16,14 @@ use crate::notify::{Notice, Notifier};
 use crate::report;
 use crate::text::printable;
 
-pub struct Teller<'a> {
+pub struct RunNotifier<'a> {
     context: &'a Context,
     notifier: Notifier,
     /// Everybody can be told, as far as that is known beforehand.
     pub is_whole: bool,
 }
 
-impl<'a> Teller<'a> {
+impl<'a> RunNotifier<'a> {
     /// Says at once who cannot be told, and not only on the day on which it is needed.
     pub fn open(context: &'a Context) -> Self {
         let (notifier, unusable) = Notifier::open(&context.config.notify);

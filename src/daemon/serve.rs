@@ -4,7 +4,7 @@
 //! daemon ──▶ Shown ◀── look (repository, plan)      what is shown is kept in memory: no request reads anything else
 //!              │
 //!              ▼
-//!            Desk ──▶ page, metrics, health          POST /backup ──▶ the daemon's inbox
+//!            Handler ──▶ page, metrics, health          POST /backup ──▶ the daemon's inbox
 //! ```
 //!
 //! Nothing here changes anything. Whoever may come from another host needs the token; without one only the loopback address
@@ -13,7 +13,7 @@
 
 mod access;
 mod answer;
-mod desk;
+mod handler;
 mod history;
 mod look;
 mod metrics;
@@ -36,7 +36,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tracing::{debug, info};
 
-pub use self::desk::Desk;
+pub use self::handler::Handler;
 pub use self::look::look;
 pub use self::shown::Shown;
 
@@ -74,11 +74,11 @@ pub enum ServeError {
 /// Listens already, and answers once it runs.
 pub struct Server {
     listener: TcpListener,
-    desk: Arc<Desk>,
+    handler: Arc<Handler>,
 }
 
 impl Server {
-    pub async fn bind(address: SocketAddr, desk: Desk) -> Result<Self, ServeError> {
+    pub async fn bind(address: SocketAddr, handler: Handler) -> Result<Self, ServeError> {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| match source.kind() {
@@ -91,7 +91,7 @@ impl Server {
         info!("listening on http://{address}/");
         Ok(Self {
             listener,
-            desk: Arc::new(desk),
+            handler: Arc::new(handler),
         })
     }
 
@@ -106,11 +106,11 @@ impl Server {
             while connections.try_join_next().is_some() {}
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let desk = Arc::clone(&self.desk);
+                    let handler = Arc::clone(&self.handler);
                     connections.spawn(async move {
                         let _place = place;
                         let _ =
-                            tokio::time::timeout(CONNECTION_LIMIT, converse(stream, desk)).await;
+                            tokio::time::timeout(CONNECTION_LIMIT, converse(stream, handler)).await;
                     });
                 }
                 // Too many open files, for instance: it passes.
@@ -121,10 +121,10 @@ impl Server {
 }
 
 /// One request, and its answer.
-async fn converse(stream: TcpStream, desk: Arc<Desk>) {
+async fn converse(stream: TcpStream, handler: Arc<Handler>) {
     let service = service_fn(|request: hyper::Request<hyper::body::Incoming>| {
         // Nothing that can be asked has a body.
-        let answer = desk.answer(&request.map(drop));
+        let answer = handler.answer(&request.map(drop));
         std::future::ready(Ok::<_, std::convert::Infallible>(answer))
     });
     let served = http1::Builder::new()

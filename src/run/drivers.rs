@@ -1,12 +1,12 @@
 //! Which targets the services of a stack have, and the drivers that know them.
 //!
-//! - `making`: the drivers of one service
+//! - `factory`: the drivers of one service
 
-mod making;
+mod factory;
 
 use std::collections::BTreeMap;
 
-use self::making::Making;
+use self::factory::DriverFactory;
 use crate::driver::tree::{Moment, TreeRun};
 use crate::driver::{Driver, DriverError, Loss, OldDatabase, doubts_of};
 use crate::hold::RestoreJournal;
@@ -103,7 +103,7 @@ impl Drivers {
         let helpers = session.helpers(run, &survey.stack.project);
         let mut services = BTreeMap::new();
         for service in &survey.stack.services {
-            let made = Making {
+            let made = DriverFactory {
                 session,
                 survey,
                 service,

@@ -30,7 +30,7 @@ const LABEL_PLACE: &str = "cofferdam.repository.place";
 
 /// Where a new repository may be made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Making {
+pub enum CreatePolicy {
     /// Where none is known to have been.
     #[default]
     WhereUnused,
@@ -42,7 +42,7 @@ pub enum Making {
 /// What the user says of a place.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlaceTerms {
-    pub making: Making,
+    pub create: CreatePolicy,
     /// The only repository that is right there.
     pub id: Option<String>,
 }
@@ -57,20 +57,20 @@ pub struct Contradiction;
 impl PlaceTerms {
     /// The user knows that a repository is lost.
     pub fn allow_making(&mut self) -> Result<(), Contradiction> {
-        if self.making == Making::Nowhere || self.id.is_some() {
+        if self.create == CreatePolicy::Nowhere || self.id.is_some() {
             return Err(Contradiction);
         }
-        self.making = Making::Anywhere;
+        self.create = CreatePolicy::Anywhere;
         Ok(())
     }
 
     /// A second place has a repository of its own, which may be there when the first is lost.
     pub fn of_second_place(&self) -> Self {
-        let making = match self.making {
-            Making::WhereUnused | Making::Anywhere => Making::WhereUnused,
-            Making::Nowhere => Making::Nowhere,
+        let create = match self.create {
+            CreatePolicy::WhereUnused | CreatePolicy::Anywhere => CreatePolicy::WhereUnused,
+            CreatePolicy::Nowhere => CreatePolicy::Nowhere,
         };
-        Self { making, id: None }
+        Self { create, id: None }
     }
 }
 
@@ -180,8 +180,8 @@ pub async fn prepare(
         None => None,
     };
     let known = memory.as_ref().and_then(|it| it.known(users.projects));
-    let is_allowed = terms.making != Making::Nowhere && terms.id.is_none();
-    let may_make = is_allowed && (terms.making == Making::Anywhere || known.is_none());
+    let is_allowed = terms.create != CreatePolicy::Nowhere && terms.id.is_none();
+    let may_make = is_allowed && (terms.create == CreatePolicy::Anywhere || known.is_none());
     let Prepared { id, is_new } = if may_make {
         repository.prepare().await?
     } else {
@@ -217,7 +217,7 @@ pub async fn prepare(
     };
     match memory {
         Some(memory) => memory.write(users.projects, &mut used, terms).await,
-        None if is_new && terms.making != Making::Anywhere => used.warnings.push(format!(
+        None if is_new && terms.create != CreatePolicy::Anywhere => used.warnings.push(format!(
             "without an engine, Cofferdam cannot remember whether there was a repository at {} before: is the disk or volume mounted?",
             used.place
         )),
@@ -577,11 +577,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("repository");
         let existing = PlaceTerms {
-            making: Making::Nowhere,
+            create: CreatePolicy::Nowhere,
             id: None,
         };
         let named = |id: &str| PlaceTerms {
-            making: Making::Anywhere,
+            create: CreatePolicy::Anywhere,
             id: Some(id.to_owned()),
         };
         let refused = prepared(&path, existing.clone()).await.unwrap_err();

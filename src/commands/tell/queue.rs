@@ -3,7 +3,7 @@
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::warn;
 
-use super::Teller;
+use super::RunNotifier;
 use crate::commands::Context;
 use crate::notify::Notice;
 use crate::text::printable;
@@ -13,7 +13,7 @@ const MOST_WAITING: usize = 100;
 
 /// Cheap to clone: all clones are one. What is given to it is told in its order.
 #[derive(Clone)]
-pub struct Courier(Sender<Message>);
+pub struct NotificationQueue(Sender<Message>);
 
 enum Message {
     /// Backups of these projects begin.
@@ -21,8 +21,8 @@ enum Message {
     Notice(Box<Notice>),
 }
 
-impl Courier {
-    /// The other part delivers, and has to be run. It ends when everything is told and no clone of the courier is left; when
+impl NotificationQueue {
+    /// The other part delivers, and has to be run. It ends when everything is told and no clone of the queue is left; when
     /// the run is interrupted, it says what nobody was told.
     pub fn new(context: &Context) -> (Self, impl Future<Output = ()> + use<>) {
         let (bag, waiting) = mpsc::channel(MOST_WAITING);
@@ -47,11 +47,11 @@ impl Courier {
 
 async fn deliver(context: Context, mut waiting: Receiver<Message>) {
     while let Some(message) = waiting.recv().await {
-        let teller = Teller::open(&context);
+        let notifier = RunNotifier::open(&context);
         match message {
-            Message::Started(projects) => teller.started(&projects).await,
+            Message::Started(projects) => notifier.started(&projects).await,
             Message::Notice(notice) => {
-                teller.send(&notice).await;
+                notifier.send(&notice).await;
             }
         }
     }

@@ -16,14 +16,14 @@ use crate::daemon::{Inbox, Occasion, Pulse};
 use crate::secret::Secret;
 use crate::text::quoted;
 
-pub struct Desk {
+pub struct Handler {
     pub token: Option<Secret>,
     pub shown: Shown,
     pub inbox: Inbox,
     pub pulse: Pulse,
 }
 
-impl Desk {
+impl Handler {
     pub fn answer<B>(&self, request: &Request<B>) -> Answer {
         match request.uri().path() {
             "/healthz" => only(request, &[Method::GET, Method::HEAD], || {
@@ -210,8 +210,8 @@ mod tests {
 
     const TOKEN: &str = "0123456789abcdef";
 
-    fn desk(shown: Shown) -> Desk {
-        Desk {
+    fn handler(shown: Shown) -> Handler {
+        Handler {
             token: Some(Secret::new(TOKEN)),
             shown,
             inbox: Inbox::default(),
@@ -219,11 +219,11 @@ mod tests {
         }
     }
 
-    async fn told(desk: &Desk, request: &str) -> (u16, String) {
+    async fn told(handler: &Handler, request: &str) -> (u16, String) {
         let (method, uri) = request.split_once(' ').unwrap();
         let request = Request::builder().method(method).uri(uri);
         let request = request.header("authorization", format!("Bearer {TOKEN}"));
-        let answer = desk.answer(&request.body(()).unwrap());
+        let answer = handler.answer(&request.body(()).unwrap());
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();
         (status, String::from_utf8(body.to_vec()).unwrap())
@@ -231,7 +231,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_asked_for_is_what_labels_ask_for() {
-        let desk = desk(samples::shown(Runlog::default()));
+        let handler = handler(samples::shown(Runlog::default()));
         for (request, status, says) in [
             (
                 "POST /backup?project=candig",
@@ -247,27 +247,27 @@ mod tests {
             ("POST /backup?project=", 404, "does not know project ``"),
             ("POST /backup?candig", 400, "unknown parameter `candig`"),
         ] {
-            let (told, body) = told(&desk, request).await;
+            let (told, body) = told(&handler, request).await;
             assert_eq!(told, status, "{request}: {body}");
             assert!(body.contains(says), "{request}: {body}");
         }
-        assert_eq!(desk.inbox.take_backup("candig"), Some(Occasion::Request));
+        assert_eq!(handler.inbox.take_backup("candig"), Some(Occasion::Request));
         for nobody in ["idle", "other", ""] {
-            assert_eq!(desk.inbox.take_backup(nobody), None);
+            assert_eq!(handler.inbox.take_backup(nobody), None);
         }
     }
 
     #[tokio::test]
     async fn who_comes_too_early_or_to_a_daemon_that_is_not_well_is_told_to_come_again() {
         let new = Shown::new(jiff::tz::TimeZone::UTC, Vec::new(), Runlog::default());
-        let (status, body) = told(&desk(new), "POST /backup").await;
+        let (status, body) = told(&handler(new), "POST /backup").await;
         assert_eq!(status, 503);
         assert!(body.contains("try again"), "{body}");
 
-        let desk = desk(samples::shown(Runlog::default()));
-        desk.pulse.engine(Some("the engine is away".to_owned()));
+        let handler = handler(samples::shown(Runlog::default()));
+        handler.pulse.engine(Some("the engine is away".to_owned()));
         for request in ["POST /backup", "GET /healthz", "GET /", "GET /metrics"] {
-            let (status, body) = told(&desk, request).await;
+            let (status, body) = told(&handler, request).await;
             let (expected, says) = match request {
                 "GET /" => (200, "The daemon is unhealthy: the engine is away"),
                 "GET /metrics" => (200, "cofferdam_healthy 0"),
@@ -276,6 +276,6 @@ mod tests {
             assert_eq!(status, expected, "{request}");
             assert!(body.contains(says), "{request}: {body}");
         }
-        assert_eq!(desk.inbox.take_backup("candig"), None);
+        assert_eq!(handler.inbox.take_backup("candig"), None);
     }
 }

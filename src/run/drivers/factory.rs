@@ -21,7 +21,7 @@ use crate::stack::survey::{FoundServer, Survey, couchdb_labels};
 use crate::stack::{self, MountedVolume, Service};
 use crate::target::{DriverKind, RunId, TargetId};
 
-pub(super) struct Making<'a> {
+pub(super) struct DriverFactory<'a> {
     pub session: &'a Session,
     pub survey: &'a Survey,
     pub service: &'a Service,
@@ -31,7 +31,7 @@ pub(super) struct Making<'a> {
     pub options: &'a RunOptions,
 }
 
-impl Making<'_> {
+impl DriverFactory<'_> {
     pub async fn all(&self, restored: &[Restored]) -> Result<Vec<ServiceDriver>, DriverError> {
         let mut drivers = vec![
             self.postgres(),
