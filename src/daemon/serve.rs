@@ -4,7 +4,7 @@
 //! daemon ──▶ Shown ◀── look (repository, plan)      what is shown is kept in memory: no request reads anything else
 //!              │
 //!              ▼
-//!            Handler ──▶ page, metrics, health          POST /backup ──▶ the daemon's inbox
+//!           Handler ──▶ page, metrics, health        POST /backup ──▶ the daemon's inbox
 //! ```
 //!
 //! Nothing here changes anything. Whoever may come from another host needs the token; without one only the loopback address
