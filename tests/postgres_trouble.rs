@@ -401,7 +401,7 @@ async fn no_room_is_told_and_leaves_none_taken() {
         let loaded = driver.load(&record, &run.source()).await;
         if kilobytes < program {
             let error = loaded.unwrap_err().to_string();
-            assert!(error.contains("no room"), "{what}: {error}");
+            assert!(error.contains("not enough space"), "{what}: {error}");
         } else {
             loaded.unwrap();
         }
