@@ -38,7 +38,8 @@ struct History {
     /// The newest backup holds the good copy.
     is_newest: bool,
     passed: Passed,
-    damaged: bool,
+    /// The newest copy that is damaged.
+    damaged: Option<PassedOver>,
 }
 
 #[derive(Clone, Default)]
@@ -181,10 +182,13 @@ impl<'a> Histories<'a> {
             return Ok(());
         };
         if let Some(problem) = problem {
-            history.damaged = true;
-            history
-                .passed
-                .push(manifest, newer, Why::Damaged { problem });
+            let why = Why::Damaged { problem };
+            history.damaged.get_or_insert_with(|| PassedOver {
+                snapshot: manifest.snapshot.clone(),
+                time: manifest.started,
+                why: why.clone(),
+            });
+            history.passed.push(manifest, newer, why);
             return Ok(());
         }
         let age = now.duration_since(manifest.started);
@@ -236,7 +240,8 @@ impl<'a> Histories<'a> {
         }
     }
 
-    fn report(&self, target: TargetId, history: History) -> TargetReport {
+    fn report(&self, target: TargetId, mut history: History) -> TargetReport {
+        history.tell_damage();
         TargetReport {
             state: self.state(&target, &history),
             max_age_seconds: self.question.goals.of(&target).map(|goal| goal.as_secs()),
@@ -259,7 +264,7 @@ impl<'a> Histories<'a> {
             };
         }
         match &history.last_good {
-            _ if history.damaged => State::Damaged,
+            _ if history.damaged.is_some() => State::Damaged,
             None => State::Missing,
             Some(copy) => match self.question.goals.of(target) {
                 Some(goal) if copy.age_seconds > goal.as_secs() => State::Stale,
@@ -270,6 +275,18 @@ impl<'a> Histories<'a> {
 }
 
 impl History {
+    /// The newest damaged copy is told behind any number of newer failures: it looks like the last good one to whoever reads
+    /// manifests alone.
+    fn tell_damage(&mut self) {
+        let told = &mut self.passed.told;
+        if let Some(damaged) = &self.damaged
+            && !told.contains(damaged)
+        {
+            told.truncate(MOST_TOLD - 1);
+            told.push(damaged.clone());
+        }
+    }
+
     fn add_failures(&mut self, failures: &Passed) {
         let good = self.last_good.as_ref().map(|copy| &copy.snapshot);
         let newer = |passed: &&PassedOver| good.is_none_or(|good| passed.snapshot > *good);

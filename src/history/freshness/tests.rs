@@ -296,6 +296,33 @@ async fn a_copy_whose_objects_are_gone_or_cut_is_damaged_and_the_one_before_coun
     }
 }
 
+/// Who goes by the last copy that was made must learn that it is damaged.
+#[tokio::test]
+async fn a_damaged_copy_is_told_behind_any_number_of_failures() {
+    let place = Place::new().await;
+    for day in [10, 11, 12] {
+        place.save(day, &[database(), uploads()]).await;
+    }
+    for day in [11, 12] {
+        std::fs::remove_file(place.file(day, &database())).unwrap();
+    }
+    let everything = TargetId::new("db", DriverKind::Postgres, "*");
+    for (day, failed) in (13..=20).zip([database(), everything].into_iter().cycle()) {
+        place
+            .save_with(day, &[uploads()], |manifest| {
+                manifest.failed.push(failure(failed, "refused"));
+            })
+            .await;
+    }
+    let report = place.ask(&question()).await;
+    let judged = report.targets().last().unwrap();
+    assert_eq!(judged.state, State::Damaged);
+    assert_eq!(judged.last_good.as_ref().unwrap().snapshot, id(10));
+    let told: Vec<_> = judged.passed_over.iter().map(|it| &it.snapshot).collect();
+    assert_eq!(told, [&id(20), &id(19), &id(12)]);
+    assert!(matches!(judged.passed_over[2].why, Why::Damaged { .. }));
+}
+
 #[tokio::test]
 async fn objects_of_earlier_snapshots_are_looked_for_where_they_lie() {
     let place = Place::new().await;
